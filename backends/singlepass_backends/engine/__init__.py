@@ -1,0 +1,1 @@
+"""The engine process: socket, scheduler, model thread."""

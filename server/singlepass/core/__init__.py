@@ -1,0 +1,1 @@
+"""The sans-IO core: takes snapshots, returns values; no I/O, clock, log or randomness."""
