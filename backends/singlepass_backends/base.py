@@ -1,0 +1,198 @@
+"""The seam between the server and every backend: requests, events, timings and errors, as plain values.
+
+A backend turns one request into a stream of events. The order is always
+
+    PrefillProgress*  TextChunk*  Finished
+
+or an exception, which is a `BackendError` when it is anybody's fault but ours. Nothing here loads a model.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+Role = Literal["system", "user"]
+FinishReason = Literal["stop", "length", "context", "cancelled"]
+ErrorCode = Literal[
+    "no_model",
+    "model_missing",
+    "model_invalid",
+    "model_unsupported",
+    "out_of_memory",
+    "prompt_too_long",
+    "grammar_invalid",
+    "engine_lost",
+    "engine_start_failed",
+    "engine_version",
+    "unsupported",
+    "internal",
+]
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """One piece of the prompt. Segments are tokenized one by one, so a change in one never re-tokenizes
+    an earlier one; put the most stable first."""
+
+    name: str
+    """Shown to the user when the segment was not cached or does not fit, e.g. `src/app.py` or `task`."""
+    text: str
+    role: Role = "user"
+    """`system` segments come first; the chat template is rendered around both."""
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How the next token is chosen. Temperature 0 is greedy and ignores the rest."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class GenerateRequest(msgspec.Struct, frozen=True):
+    """One prompt and what may be generated from it."""
+
+    segments: tuple[Segment, ...]
+    grammar: str | None = None
+    """An llguidance Lark grammar. Opaque to the engine; None leaves decoding unconstrained."""
+    max_tokens: int = 4096
+    sampling: Sampling = Sampling()
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request cost, measured at the backend's boundary; the same meaning for every backend.
+
+    Times are in ms. `n_prompt = n_cached + n_prefilled`. Forced tokens were given by the grammar and
+    accepted tokens by a draft: both are counted in `n_decoded`, neither was sampled alone.
+    """
+
+    n_prompt: int
+    n_cached: int
+    n_prefilled: int
+    n_decoded: int
+    n_forced: int = 0
+    n_drafted: int = 0
+    n_accepted: int = 0
+    n_forward: int = 0
+    """Forward passes of the decode phase."""
+    queue_ms: float = 0.0
+    """From the request's arrival to the start of its prefill: other requests, and loading the model."""
+    prefill_ms: float = 0.0
+    first_text_ms: float = 0.0
+    """From the request's arrival to its first text; 0 when there was none."""
+    decode_ms: float = 0.0
+    total_ms: float = 0.0
+    inferred: tuple[str, ...] = ()
+    """Names of the fields above that the backend did not report and that were measured from outside."""
+
+
+class PrefillProgress(msgspec.Struct, frozen=True, tag=True):
+    """Sent when prefill starts (`n_done == n_cached`) and after each chunk."""
+
+    n_prompt: int
+    n_cached: int
+    n_done: int
+    """Tokens in the KV cache so far, the cached ones included."""
+    elapsed_ms: float
+    eta_ms: float | None
+    """Until prefill ends, from this request's own rate; None before the first chunk."""
+
+
+class TextChunk(msgspec.Struct, frozen=True, tag=True):
+    """Newly decoded text. Never splits a character; its boundaries carry no meaning."""
+
+    text: str
+    n_decoded: int
+    """Tokens decoded so far."""
+    elapsed_ms: float
+    """Of the decode phase so far."""
+
+
+class Finished(msgspec.Struct, frozen=True, tag=True):
+    """The last event of a request that did not fail."""
+
+    finish_reason: FinishReason
+    timings: Timings
+
+
+Event = PrefillProgress | TextChunk | Finished
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is loaded, as told to users and used for budgets."""
+
+    backend: str
+    name: str
+    path: str = ""
+    architecture: str = ""
+    n_params: int = 0
+    size_bytes: int = 0
+    n_ctx: int = 0
+    """Tokens that fit, prompt and reply together."""
+    n_ctx_train: int = 0
+    n_vocab: int = 0
+    can_trim: bool = True
+    """False for hybrid and recurrent models, which cannot forget the end of a sequence."""
+    constrains: bool = True
+    """True where the backend sees the logits, so every finished hunk fits the grammar."""
+    device: str = "CPU"
+    load_ms: float = 0.0
+    random_weights: bool = False
+    """True for the random model of `singlepass demo`: its edits are valid but meaningless."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A backend with a model. Two servers whose targets are equal share one engine."""
+
+    backend: Literal["llama_cpp", "scripted"] = "llama_cpp"
+    model: str = ""
+    """Path of a GGUF file (llama_cpp) or of a recording (scripted)."""
+    n_ctx: int = 0
+    """Context in tokens; 0 takes what the model was trained with, up to 32,768."""
+    n_gpu_layers: int = -1
+    """Layers on the GPU; -1 is all of them where there is one."""
+    flash_attention: bool = True
+    n_batch: int = 512
+    """Most tokens of one prefill chunk."""
+    n_threads: int = 0
+    """0 takes the physical cores."""
+    kv_cache_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+
+
+class BackendError(Exception):
+    """What went wrong, for people: what happened, to which file or setting, what to do next.
+
+    `data` holds the numbers behind the message, e.g. `n_prompt` and `n_ctx` for `prompt_too_long`.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, data: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code
+        self.message = message
+        self.data = data or {}
+
+
+Interrupt = Callable[[], bool]
+"""Asked between chunks and tokens; True means stop here and keep what is cached."""
+
+
+class Backend(Protocol):
+    """What the engine's model thread runs. Called from that one thread only."""
+
+    info: ModelInfo
+
+    def generate(self, request: GenerateRequest, interrupt: Interrupt) -> Iterator[Event]:
+        """Prefill, then decode. Interrupted, it ends with `Finished("cancelled")`.
+
+        Raises BackendError: `prompt_too_long`, `grammar_invalid`, `internal`.
+        """
+        ...
+
+    def prewarm(self, segments: tuple[Segment, ...], interrupt: Interrupt) -> Iterator[Event]:
+        """Prefill the segments and decode nothing, so that a request which starts with them finds them
+        cached. Ends with `Finished`; segments that do not fit are left out from the end."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...

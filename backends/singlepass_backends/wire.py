@@ -1,0 +1,176 @@
+"""The messages between server and engine, and their framing.
+
+The wire is a byte stream in both directions (today a Unix socket; a child's pipes would do as well). Each
+frame is a 4-byte big-endian length and that many bytes of msgpack. The client speaks first with `Hello`; the
+engine answers `Welcome` or `Refused`; then requests and replies flow freely, tied together by `id`.
+
+`Decoder` is sans-IO: feed it bytes in any pieces, it returns whole messages.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from singlepass_backends.base import Event, GenerateRequest, ModelInfo, Segment
+
+PROTOCOL = 1
+"""Raised whenever a message changes its meaning; client and engine must agree on it."""
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+Message = TypeVar("Message")
+
+
+class WireError(Exception):
+    """The other side sent bytes that are not this protocol; the connection is of no more use."""
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    protocol: int
+    version: str
+
+
+class Generate(msgspec.Struct, frozen=True, tag=True):
+    id: int
+    request: GenerateRequest
+
+
+class Prewarm(msgspec.Struct, frozen=True, tag=True):
+    """Prefill these segments when nothing else is to be done. A newer prewarm of the same connection
+    replaces it."""
+
+    id: int
+    segments: tuple[Segment, ...]
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    id: int
+
+
+class StatusRequest(msgspec.Struct, frozen=True, tag=True):
+    id: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Stop the engine: at once, or (`when_idle`) only if no foreground request is queued or running."""
+
+    id: int
+    when_idle: bool = False
+
+
+ClientMessage = Hello | Generate | Prewarm | Cancel | StatusRequest | Stop
+
+
+class Welcome(msgspec.Struct, frozen=True, tag=True):
+    protocol: int
+    version: str
+    pid: int
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The engine speaks another protocol version. It still accepts `Stop` on this connection."""
+
+    protocol: int
+    version: str
+    pid: int
+    message: str
+
+
+class Loading(msgspec.Struct, frozen=True, tag=True):
+    """Sent to every connection while the model loads."""
+
+    fraction: float
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """Sent to every connection once, when the model is there (or on connecting, if it already is)."""
+
+    info: ModelInfo
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag=True):
+    """The model cannot be loaded; the engine exits after telling every connection."""
+
+    code: str
+    message: str
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """One event of the request `id`. `Finished` is its last."""
+
+    id: int
+    event: Event
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The request `id` ended in an error."""
+
+    id: int
+    code: str
+    message: str
+    data: bytes = b""
+    """The error's `data`, as msgpack."""
+
+
+class StatusReply(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    id: int
+    pid: int
+    version: str
+    info: ModelInfo | None
+    """None while the model loads."""
+    n_clients: int
+    n_queued: int
+    busy: bool
+    n_cached: int
+    """Tokens held in the KV cache."""
+    rss_bytes: int
+    uptime_s: float
+    idle_s: float
+    idle_exit_s: float
+
+
+class Stopping(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Stop`; `accepted` is False when `when_idle` was asked and the engine is busy."""
+
+    id: int
+    accepted: bool
+
+
+EngineMessage = Welcome | Refused | Loading | Loaded | LoadFailed | Progress | Failed | StatusReply | Stopping
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: ClientMessage | EngineMessage) -> bytes:
+    """One frame. Raises ValueError above `MAX_FRAME_BYTES`, and for text with lone surrogates."""
+    payload = _encoder.encode(message)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ValueError(f"a message of {len(payload):,} bytes is over the limit of {MAX_FRAME_BYTES:,}")
+    return struct.pack(">I", len(payload)) + payload
+
+
+class Decoder(Generic[Message]):
+    """Turns bytes, in any pieces, into messages."""
+
+    def __init__(self, messages: Any) -> None:
+        """`messages` is the union to expect, `ClientMessage` or `EngineMessage`."""
+        self._decode = msgspec.msgpack.Decoder[Message](messages).decode
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that `data` completes. Raises WireError; after that the stream is lost."""
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            (size,) = struct.unpack_from(">I", self._buffer)
+            if size > MAX_FRAME_BYTES:
+                raise WireError(f"a frame of {size:,} bytes is over the limit of {MAX_FRAME_BYTES:,}")
+            if len(self._buffer) < 4 + size:
+                return
+            payload = bytes(self._buffer[4 : 4 + size])
+            del self._buffer[: 4 + size]
+            try:
+                yield self._decode(payload)
+            except msgspec.MsgspecError as error:
+                raise WireError(f"not a message of this protocol: {error}") from None

@@ -1,0 +1,84 @@
+"""Edits as values: an `Edit` is a span of a text, in offsets, and what replaces it.
+
+Offsets count characters of a Python string (Unicode code points) everywhere inside singlepass; LSP
+positions exist only in `lsp.py`. The edits of one list all refer to the same text, do not overlap, and are
+applied as if at once, as in an LSP `TextEdit[]`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+
+class Edit(NamedTuple):
+    """Replace `text[start:end]` by `new`."""
+
+    start: int
+    end: int
+    new: str
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The text of a document at one version, as an edit is planned against it."""
+
+    uri: str
+    version: int | None
+    """None for a file that is not open in the editor."""
+    text: str
+
+
+def validate(text: str, edits: Iterable[Edit]) -> list[Edit]:
+    """The edits in order of their place.
+
+    Raises ValueError when an edit leaves the text or two overlap. Two insertions at one place are legal and
+    keep their order; an insertion at the border of a replacement is legal too.
+    """
+    ordered = sorted(edits, key=lambda edit: (edit.start, edit.end))
+    previous_end = 0
+    for edit in ordered:
+        if not 0 <= edit.start <= edit.end <= len(text):
+            raise ValueError(f"edit {edit.start}..{edit.end} leaves the text of {len(text)} characters")
+        if edit.start < previous_end:
+            raise ValueError(f"edit {edit.start}..{edit.end} overlaps the one that ends at {previous_end}")
+        previous_end = edit.end
+    return ordered
+
+
+def apply(text: str, edits: Iterable[Edit]) -> str:
+    """The text after all edits. Raises ValueError as `validate` does."""
+    parts: list[str] = []
+    position = 0
+    for edit in validate(text, edits):
+        parts += (text[position : edit.start], edit.new)
+        position = edit.end
+    parts.append(text[position:])
+    return "".join(parts)
+
+
+def invert(text: str, edits: Iterable[Edit]) -> list[Edit]:
+    """The edits that take `apply(text, edits)` back to `text`."""
+    inverse: list[Edit] = []
+    shift = 0
+    for edit in validate(text, edits):
+        start = edit.start + shift
+        inverse.append(Edit(start, start + len(edit.new), text[edit.start : edit.end]))
+        shift += len(edit.new) - (edit.end - edit.start)
+    return inverse
+
+
+def rebase_span(start: int, end: int, changes: Sequence[Edit]) -> tuple[int, int] | None:
+    """Where the span is after the changes, or None when one of them touched it.
+
+    The changes are sequential, as in `didChange`: each refers to the text after the one before. A change
+    that only borders on the span leaves it whole: text inserted exactly at its start pushes it on, text
+    inserted exactly at its end stays outside.
+    """
+    for change in changes:
+        if change.start >= end and not (start == end == change.start):
+            continue
+        if change.end > start:
+            return None
+        shift = len(change.new) - (change.end - change.start)
+        start, end = start + shift, end + shift
+    return start, end
