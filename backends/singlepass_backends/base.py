@@ -30,6 +30,10 @@ ErrorCode = Literal[
 ]
 
 
+RANDOM_MODEL_NAME = "singlepass random"
+"""The `general.name` of models whose weights mean nothing; sets `ModelInfo.random_weights`."""
+
+
 class Segment(msgspec.Struct, frozen=True):
     """One piece of the prompt. Segments are tokenized one by one, so a change in one never re-tokenizes
     an earlier one; put the most stable first."""
@@ -181,8 +185,18 @@ class Backend(Protocol):
 
     info: ModelInfo
 
-    def generate(self, request: GenerateRequest, interrupt: Interrupt) -> Iterator[Event]:
+    @property
+    def n_cached(self) -> int:
+        """Tokens held in the KV cache."""
+        ...
+
+    def generate(
+        self, request: GenerateRequest, interrupt: Interrupt, arrived: float | None = None
+    ) -> Iterator[Event]:
         """Prefill, then decode. Interrupted, it ends with `Finished("cancelled")`.
+
+        `arrived` is the `time.perf_counter()` of the request's arrival, for `queue_ms` and `first_text_ms`;
+        None is now.
 
         Raises BackendError: `prompt_too_long`, `grammar_invalid`, `internal`.
         """

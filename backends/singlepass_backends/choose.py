@@ -1,0 +1,44 @@
+"""From a target to a loaded backend: the only place that names drivers. Imports them only when asked to."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from singlepass_backends.base import Backend, BackendError, Target
+
+
+def check_target(target: Target) -> None:
+    """A quick look, without loading anything. Raises BackendError `no_model` or `model_missing`."""
+    if not target.model:
+        raise BackendError(
+            "no_model",
+            "No model is set. Set `model` to a GGUF file, or try `singlepass demo`, which needs none.",
+        )
+    path = Path(target.model)
+    if path.is_dir():
+        raise BackendError("model_missing", f"{path} is a folder. Name the GGUF file inside it.")
+    if not path.exists():
+        raise BackendError("model_missing", f"There is no model file at {path}. Check the setting `model`.")
+
+
+def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backend:
+    """Load `target`, calling `on_progress` with fractions from 0 to 1; returning False stops the load.
+
+    Raises BackendError: those of `check_target` and of the driver.
+    """
+    check_target(target)
+    if target.backend == "scripted":
+        from singlepass_backends.drivers.scripted import ScriptedBackend
+
+        return ScriptedBackend(target, on_progress)
+
+    from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+    from singlepass_backends.generation.loop import InProcessBackend
+    from singlepass_backends.hardware import physical_cores
+
+    if target.n_threads == 0:
+        target = msgspec.structs.replace(target, n_threads=physical_cores())
+    backend = InProcessBackend(LlamaCppDriver(target, on_progress))
+    backend.warm()
+    return backend

@@ -1,0 +1,285 @@
+"""llama.cpp through the low-level functions of llama-cpp-python: tokenize, forward, trim, nothing else.
+
+The high-level `Llama` class is not used: it re-detokenizes per token, disables flash attention and drops invalid
+bytes. ctypes callbacks are kept referenced for as long as llama.cpp may call them, or the process crashes.
+API: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
+"""
+
+import ctypes
+import importlib
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, ModelInfo, Target
+from singlepass_backends.drivers.gguf_header import read_header
+
+N_CTX_DEFAULT_MOST = 32_768
+
+_log = logging.getLogger(__name__)
+_log_lines: deque[str] = deque(maxlen=200)
+_log_callback: Any = None  # kept: llama.cpp calls it from any thread, at any time
+_KV_TYPES = {"f16": "GGML_TYPE_F16", "q8_0": "GGML_TYPE_Q8_0", "q4_0": "GGML_TYPE_Q4_0"}
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|failed to allocate|unable to allocate|cannot allocate", re.IGNORECASE
+)
+
+
+def load_library() -> Any:
+    """The `llama_cpp` module, its log routed to `logging`. Raises BackendError `unsupported`."""
+    global _log_callback
+    try:
+        library = importlib.import_module("llama_cpp")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BackendError(
+            "unsupported",
+            f"llama-cpp-python cannot be loaded: {error}. Reinstall it: pip install --force-reinstall "
+            "llama-cpp-python",
+        ) from None
+    if _log_callback is None:
+        callback_type = importlib.import_module("llama_cpp.llama_cpp").llama_log_callback
+        _log_callback = callback_type(_on_log)
+        library.llama_log_set(_log_callback, ctypes.c_void_p(0))
+        library.llama_backend_init()
+    return library
+
+
+def _on_log(level: int, text: bytes, _user: Any) -> None:
+    line = text.decode("utf-8", "replace").strip()
+    if line and line != ".":
+        _log_lines.append(line)
+        _log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.DEBUG), "%s", line)
+
+
+class LlamaCppDriver:
+    """One model and one context of llama.cpp; see `generation.driver.Driver`."""
+
+    def __init__(self, target: Target, on_progress: Callable[[float], bool]) -> None:
+        """Load `target.model`, calling `on_progress` with fractions from 0 to 1 until it returns False.
+
+        Raises BackendError: `model_missing`, `model_invalid`, `model_unsupported`, `out_of_memory`,
+        `unsupported` (settings that do not go together, a broken installation), `internal` when stopped.
+        """
+        start = time.perf_counter()
+        path = Path(target.model)
+        header = read_header(path)
+        if target.kv_cache_type != "f16" and not target.flash_attention:
+            raise BackendError(
+                "unsupported",
+                "A quantized KV cache needs flash attention: set `flash_attention`, or use f16.",
+            )
+        self._lib = load_library()
+        self._model: Any = None
+        self._context: Any = None
+        self._batch: Any = None
+        try:
+            self._load(path, target, header.architecture, on_progress)
+            self._open(target, path)
+        except BaseException:
+            self.close()
+            raise
+        self._describe(path, target, header.size_bytes, (time.perf_counter() - start) * 1e3)
+
+    def _load(
+        self, path: Path, target: Target, architecture: str, on_progress: Callable[[float], bool]
+    ) -> None:
+        lib = self._lib
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = target.n_gpu_layers if target.n_gpu_layers >= 0 else 999
+        if not lib.llama_supports_gpu_offload():
+            params.n_gpu_layers = 0
+        is_stopped = False
+
+        def progress(fraction: float, _user: Any) -> bool:
+            nonlocal is_stopped
+            is_stopped = not on_progress(fraction)
+            return not is_stopped
+
+        callback = importlib.import_module("llama_cpp.llama_cpp").llama_progress_callback(progress)
+        params.progress_callback = callback
+        _log_lines.clear()
+        self._model = lib.llama_model_load_from_file(str(path).encode(), params)
+        del callback  # llama.cpp calls it only while it loads
+        self._load_log = list(_log_lines)
+        if self._model:
+            return
+        if is_stopped:
+            raise BackendError("internal", "Loading the model was stopped.")
+        log = "\n".join(_log_lines)
+        if "unknown model architecture" in log:
+            raise BackendError(
+                "model_unsupported",
+                f"{path} has the architecture {architecture!r}, which this llama.cpp does not know. Update "
+                "llama-cpp-python, or choose another model.",
+            )
+        raise self._failure(path, log)
+
+    def _failure(self, path: Path, log: str) -> BackendError:
+        if _OUT_OF_MEMORY.search(log):
+            return BackendError(
+                "out_of_memory",
+                f"There is not enough memory for {path}. Choose a smaller model or quantization, a smaller "
+                "`n_ctx`, a quantized `kv_cache_type`, or fewer `n_gpu_layers`.",
+            )
+        errors = [line for line in log.splitlines() if "error" in line.lower() or "failed" in line.lower()]
+        detail = errors[0] if errors else "it gives no reason"
+        return BackendError("model_invalid", f"llama.cpp cannot load {path}: {detail}")
+
+    def _open(self, target: Target, path: Path) -> None:
+        lib = self._lib
+        n_train = int(lib.llama_model_n_ctx_train(self._model))
+        params = lib.llama_context_default_params()
+        params.n_ctx = target.n_ctx or min(n_train or N_CTX_DEFAULT_MOST, N_CTX_DEFAULT_MOST)
+        params.n_batch = params.n_ubatch = max(1, min(target.n_batch, params.n_ctx))
+        params.n_seq_max = 1
+        if target.n_threads:
+            params.n_threads = params.n_threads_batch = target.n_threads
+        params.flash_attn_type = (
+            lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if target.flash_attention
+            else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.type_k = params.type_v = getattr(lib, _KV_TYPES[target.kv_cache_type])
+        params.swa_full = True  # a sliding-window cache trims only when it is kept in full
+        params.no_perf = True
+        _log_lines.clear()
+        self._context = lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise self._failure(path, "\n".join(_log_lines))
+        self._memory = lib.llama_get_memory(self._context)
+        self.n_ctx = int(lib.llama_n_ctx(self._context))
+        self.n_batch = int(lib.llama_n_batch(self._context))
+        # The batch's arrays are filled through numpy; positions, sequence 0 and `logits` are set per call.
+        self._batch = lib.llama_batch_init(self.n_batch, 0, 1)
+        as_array = np.ctypeslib.as_array
+        self._tokens: NDArray[np.int32] = as_array(self._batch.token, shape=(self.n_batch,))
+        self._positions: NDArray[np.int32] = as_array(self._batch.pos, shape=(self.n_batch,))
+        self._wanted: NDArray[np.int8] = as_array(self._batch.logits, shape=(self.n_batch,))
+        self._wanted[:] = 0
+        self._steps = np.arange(self.n_batch, dtype=np.int32)
+        for index in range(self.n_batch):
+            self._batch.n_seq_id[index] = 1
+            self._batch.seq_id[index][0] = 0
+
+    def _describe(self, path: Path, target: Target, size_bytes: int, load_ms: float) -> None:
+        lib, model = self._lib, self._model
+        self._vocab = vocab = lib.llama_model_get_vocab(model)
+        self.n_vocab = int(lib.llama_vocab_n_tokens(vocab))
+        self._buffer: Any = ctypes.create_string_buffer(256)
+        tokens = range(self.n_vocab)
+        self.eog_tokens = frozenset(token for token in tokens if lib.llama_vocab_is_eog(vocab, token))
+        control = lib.LLAMA_TOKEN_ATTR_CONTROL
+        self.control_tokens = frozenset(
+            token for token in tokens if lib.llama_token_get_attr(vocab, token) & control
+        )
+        self._pieces = [b"" if token in self.control_tokens else self._piece(token) for token in tokens]
+        bos, eos = int(lib.llama_vocab_bos(vocab)), int(lib.llama_vocab_eos(vocab))
+        self.bos_tokens = (bos,) if bos >= 0 and lib.llama_vocab_get_add_bos(vocab) else ()
+        self.special_texts = {
+            name: self._piece(token, special=True).decode("utf-8", "replace")
+            for name, token in (("bos_token", bos), ("eos_token", eos))
+            if token >= 0
+        }
+        template = lib.llama_model_chat_template(model, None)
+        self.chat_template = template.decode("utf-8", "replace") if template else None
+        can_trim = not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
+        name = self._metadata("general.name")
+        self.info = ModelInfo(
+            backend="llama_cpp",
+            name=name or path.stem,
+            path=str(path),
+            architecture=self._metadata("general.architecture"),
+            n_params=int(lib.llama_model_n_params(model)),
+            size_bytes=size_bytes,
+            n_ctx=self.n_ctx,
+            n_ctx_train=int(lib.llama_model_n_ctx_train(model)),
+            n_vocab=self.n_vocab,
+            can_trim=can_trim,
+            device=self._device(target),
+            load_ms=load_ms,
+            random_weights=name == RANDOM_MODEL_NAME,
+        )
+
+    def _device(self, target: Target) -> str:
+        """The devices llama.cpp said it uses, e.g. `Apple M2`; its API has no such question."""
+        if target.n_gpu_layers == 0 or not self._lib.llama_supports_gpu_offload():
+            return "CPU"
+        found = (re.search(r"using device \S+ \((.*?)\)", line) for line in self._load_log)
+        return ", ".join(dict.fromkeys(match[1] for match in found if match)) or "CPU"
+
+    def _metadata(self, key: str) -> str:
+        size = 256
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            needed = self._lib.llama_model_meta_val_str(self._model, key.encode(), buffer, size)
+            if needed < size:
+                return buffer.value.decode("utf-8", "replace") if needed >= 0 else ""
+            size = needed + 1
+
+    def _piece(self, token: int, *, special: bool = False) -> bytes:
+        while True:
+            size = len(self._buffer)
+            n = self._lib.llama_token_to_piece(self._vocab, token, self._buffer, size, 0, special)
+            if n >= 0:
+                return self._buffer.raw[:n]
+            self._buffer = ctypes.create_string_buffer(-n)
+
+    def piece(self, token: int) -> bytes:
+        """See `Driver`."""
+        return self._pieces[token]
+
+    def tokenize(self, text: bytes, *, special: bool) -> list[int]:
+        """See `Driver`."""
+        size = len(text) // 3 + 16
+        while True:
+            tokens = (ctypes.c_int32 * size)()
+            n = self._lib.llama_tokenize(self._vocab, text, len(text), tokens, size, False, special)
+            if n >= 0:
+                return tokens[:n]
+            size = -n
+
+    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> NDArray[np.float32] | None:
+        """See `Driver`. Raises BackendError `out_of_memory` or `internal`."""
+        n = len(tokens)
+        self._tokens[:n] = tokens
+        np.add(self._steps[:n], position, out=self._positions[:n])
+        self._batch.n_tokens = n
+        self._wanted[n - 1] = logits
+        _log_lines.clear()
+        status = self._lib.llama_decode(self._context, self._batch)
+        self._wanted[n - 1] = 0
+        if status != 0:
+            log = "\n".join(_log_lines)
+            if _OUT_OF_MEMORY.search(log):
+                raise self._failure(Path(self.info.path), log)
+            raise BackendError("internal", f"llama_decode failed with {status}. {log.partition(chr(10))[0]}")
+        if not logits:
+            # On a GPU the call returns early; wait, so that times are honest and a cancel is at most a chunk away.
+            self._lib.llama_synchronize(self._context)
+            return None
+        pointer = self._lib.llama_get_logits_ith(self._context, -1)
+        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
+
+    def trim(self, n_keep: int) -> bool:
+        """See `Driver`."""
+        if n_keep == 0:
+            self._lib.llama_memory_clear(self._memory, True)
+            return True
+        return bool(self._lib.llama_memory_seq_rm(self._memory, 0, n_keep, -1))
+
+    def close(self) -> None:
+        """Free the model. Safe to call twice."""
+        if self._batch is not None:
+            self._lib.llama_batch_free(self._batch)
+        if self._context:
+            self._lib.llama_free(self._context)
+        if self._model:
+            self._lib.llama_model_free(self._model)
+        self._batch = self._context = self._model = None

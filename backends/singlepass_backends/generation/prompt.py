@@ -1,0 +1,95 @@
+"""Segments to prompt tokens.
+
+Segments are tokenized one by one and joined as tokens, so a change in one never re-tokenizes an earlier one.
+Only the template's own parts are parsed for control tokens: a file that contains `<|im_end|>` stays text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from singlepass_backends.base import BackendError, Segment
+from singlepass_backends.generation.driver import Driver
+from singlepass_backends.generation.template import split_template
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`tokens`, and where in them each segment ends."""
+
+    tokens: list[int]
+    ends: list[int]
+    sizes: list[tuple[str, int]]
+    """Name and number of tokens of each segment, in order."""
+
+
+class PromptBuilder:
+    """Tokenizes prompts for one model; remembers the segments of the last prompt."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._tokenize = driver.tokenize
+        template = split_template(driver.chat_template, driver.special_texts)
+
+        def control(text: str) -> list[int]:
+            return driver.tokenize(text.encode(), special=True) if text else []
+
+        def begin(text: str) -> list[int]:
+            tokens, bos = control(text), list(driver.bos_tokens)
+            return tokens if tokens[: len(bos)] == bos else bos + tokens
+
+        self._before, self._before_user = begin(template.before), begin(template.before_user)
+        self._middle, self._after = control(template.middle), control(template.after)
+        self._known: dict[str, list[int]] = {}
+
+    def build(self, segments: Sequence[Segment], *, complete: bool = True) -> Prompt:
+        """The prompt of `segments`; unless `complete`, only its beginning, ending with the last segment.
+
+        Raises BackendError `unsupported` for text with lone surrogates.
+        """
+        system = [segment for segment in segments if segment.role == "system"]
+        user = [segment for segment in segments if segment.role == "user"]
+        known: dict[str, list[int]] = {}
+        tokens = list(self._before if system else self._before_user)
+        ends: list[int] = []
+        sizes: list[tuple[str, int]] = []
+        for index, segment in enumerate(system + user):
+            if system and index == len(system):
+                tokens += self._middle
+            pieces = known[segment.text] = self._known.get(segment.text) or self._encode(segment)
+            tokens += pieces
+            ends.append(len(tokens))
+            sizes.append((segment.name, len(pieces)))
+        self._known = {**self._known, **known} if len(self._known) < 64 else known
+        if complete:
+            if system and not user:
+                tokens += self._middle
+            tokens += self._after
+        return Prompt(tokens, ends, sizes)
+
+    def _encode(self, segment: Segment) -> list[int]:
+        try:
+            data = segment.text.encode()
+        except UnicodeEncodeError:
+            raise BackendError(
+                "unsupported", f"{segment.name} contains lone surrogates, which no file can hold."
+            ) from None
+        return self._tokenize(data, special=False) if data else []
+
+
+def fitting(prompt: Prompt, n_ctx: int) -> list[int]:
+    """The tokens of the leading segments that leave room in `n_ctx` for at least one token more."""
+    n_fit = max((end for end in prompt.ends if end < n_ctx), default=0)
+    return prompt.tokens[:n_fit]
+
+
+def check_fits(prompt: Prompt, n_ctx: int) -> None:
+    """Raises BackendError `prompt_too_long` unless `n_ctx` holds the prompt and one token of reply."""
+    n_prompt = len(prompt.tokens)
+    if n_prompt < n_ctx:
+        return
+    name, size = max(prompt.sizes, key=lambda named: named[1], default=("the template", n_prompt))
+    raise BackendError(
+        "prompt_too_long",
+        f"The prompt has {n_prompt:,} tokens, {n_prompt - n_ctx + 1:,} too many for the context of {n_ctx:,}. "
+        f"Its largest part is {name} with {size:,}: leave it out, select less, or raise `n_ctx`.",
+        {"n_prompt": n_prompt, "n_ctx": n_ctx, "segments": [[name, size] for name, size in prompt.sizes]},
+    )
