@@ -72,7 +72,8 @@ def rebase_span(start: int, end: int, changes: Sequence[Edit]) -> tuple[int, int
 
     The changes are sequential, as in `didChange`: each refers to the text after the one before. A change
     that only borders on the span leaves it whole: text inserted exactly at its start pushes it on, text
-    inserted exactly at its end stays outside.
+    inserted exactly at its end stays outside. An empty span is pushed on. Whether the span's first and last
+    line are still whole lines only the text can tell.
     """
     for change in changes:
         if change.start >= end and not (start == end == change.start):

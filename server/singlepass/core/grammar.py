@@ -1,0 +1,291 @@
+"""The edit grammar: what a model may write so that every finished hunk applies, whatever the model.
+
+Theory of operation
+===================
+
+The grammar is text in llguidance's Lark syntax. Its language is a list of blocks
+
+    path/of/file.py
+    <<<<<<< SEARCH
+    a run of that file's lines which occurs exactly once in it
+    =======
+    any lines
+    >>>>>>> REPLACE
+
+in the order of the files and, within a file, in the order of its lines, without overlap. So the text between
+SEARCH and `=======` always names one place, and all the blocks of one reply can be applied at once.
+
+**Runs that occur once.** For each line i let `ends[i]` be the smallest end for which lines i…ends[i]−1 occur
+once; every longer run from i then occurs once too. A suffix array over the lines gives all of them in
+O(n log² n) (`unique_runs`). `ends` never decreases, because a run that occurs once still does when it grows
+at its front. So lines that must reach the same end share one chain of rules, and the grammar stays about as
+long as the file. With "line i" for the literal line and its `\\n`:
+
+    d_i_e   : "line i" d_{i+1}_e                   the run must still reach line e (d_e_e is c_e)
+    c_j     : replace n_j | "line j" c_{j+1}       the run may end before line j, or go on
+    replace : SEPARATOR NEW_LINE* CLOSE
+    n_j     : HEADER <any d_i_ends[i] with i >= j> | <the next files>
+
+"Any start from j on" is a binary tree over the starts (`_tree`), not a chain.
+
+**Unambiguous by construction.** Markers are `size` characters long, longer than any such run at the start of
+a line of the files (`marker_size`). A new line may not start with `size` times `<` or `>`, and may not be the
+separator. Every lexeme ends with its only `\\n`, so none is the beginning of another and nothing is lazy.
+
+**Compiled without recursion.** llguidance (1.9) compiles a rule when it first meets its name, by recursion; a
+chain of some hundred rules overflows the stack and takes the process down. So the rule `compile_order` names
+all rules, those for later lines first, and `start` repeats it zero times: it is compiled first and matches
+nothing. No rule then meets more than a few names that are not compiled yet.
+"""
+
+import itertools
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from singlepass.core.lines import visible_lines
+
+SMALLEST_MARKER = 7
+NOTHING = '""'
+
+CHAIN_BUDGET = 16
+"""Rules for the shortest runs, per line of a file. Only contrived files need more than two; in them some runs
+cannot be chosen."""
+
+_MARKER_RUN = re.compile(r"<{7,}|={7,}|>{7,}|\|{7,}")
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Bounds on what the grammar lets a model write; None is unbounded.
+
+    Meant for models with random weights, in tests and demos, which would never stop of their own accord.
+    """
+
+    max_lines: int | None = None
+    """Most new lines of one block."""
+    max_line_chars: int | None = None
+    """Most characters of one new line."""
+    max_hunks: int | None = None
+    """Most blocks of one reply. The grammar is repeated this often, so keep files and number small."""
+
+
+UNBOUNDED = Bounds()
+
+
+def marker_size(texts: Iterable[str]) -> int:
+    """How many characters the markers need so that no line of the texts can be taken for one.
+
+    It is 7, or one more than the longest run of at least 7 `<`, `=`, `>` or `|` with which a line starts;
+    git's `conflict-marker-size` attribute exists for the same reason.
+    """
+    longest = SMALLEST_MARKER - 1
+    for text in texts:
+        for line in visible_lines(text):
+            if run := _MARKER_RUN.match(line):
+                longest = max(longest, len(run.group()))
+    return longest + 1
+
+
+def unique_runs(lines: Sequence[str]) -> list[int | None]:
+    """For each line, the smallest end (exclusive) at which the run from it occurs exactly once.
+
+    None where every run from that line occurs elsewhere too, as at the last of two equal lines.
+    """
+    n = len(lines)
+    ranks = {line: rank for rank, line in enumerate(sorted(set(lines)))}
+    rank = [ranks[line] for line in lines]
+    order = sorted(range(n), key=rank.__getitem__)
+    width = 1
+    while n and rank[order[-1]] < n - 1:
+        # Prefix doubling: order the suffixes by their first 2 * width lines.
+        key = [rank[i] * (n + 1) + (rank[i + width] + 1 if i + width < n else 0) for i in range(n)]
+        order.sort(key=key.__getitem__)
+        following = [0] * n
+        for previous, current in itertools.pairwise(order):
+            following[current] = following[previous] + (key[current] != key[previous])
+        rank = following
+        width *= 2
+    # Kasai: how many lines each suffix has in common with the one before it in the order.
+    common = [0] * (n + 1)
+    n_equal = 0
+    for i in range(n):
+        if rank[i] == 0:
+            n_equal = 0
+            continue
+        j = order[rank[i] - 1]
+        while i + n_equal < n and j + n_equal < n and lines[i + n_equal] == lines[j + n_equal]:
+            n_equal += 1
+        common[rank[i]] = n_equal
+        n_equal = max(n_equal - 1, 0)
+    ends: list[int | None] = []
+    for i in range(n):
+        end = i + max(common[rank[i]], common[rank[i] + 1]) + 1
+        ends.append(end if end <= n else None)
+    return ends
+
+
+def edit_grammar(files: Mapping[str, str], size: int = SMALLEST_MARKER, bounds: Bounds = UNBOUNDED) -> str:
+    """The grammar for edits of these files, as text.
+
+    `files` maps each path, as shown in the prompt, to its text; put the target first, because blocks come in
+    this order. `size` must be at least `marker_size(files.values())`. A path with a line break cannot be
+    written in the format, so that file is left out.
+    """
+    shown = {
+        path: visible_lines(text) for path, text in files.items() if path and not re.search(r"[\r\n]", path)
+    }
+    writer = _Writer(size, bounds, shown)
+    if bounds.max_hunks is None:
+        # One level of rules that leads back to itself.
+        writer.add_level("", "")
+        return writer.text(writer.group("", 0))
+    for level in reversed(range(bounds.max_hunks)):
+        writer.add_level(f"h{level}_", f"h{level + 1}_" if level + 1 < bounds.max_hunks else None)
+    return writer.text(writer.group("h0_", 0) if bounds.max_hunks > 0 else NOTHING)
+
+
+class _Writer:
+    """Collects the rules of one grammar, those for later places in the files first.
+
+    A rule is named `<level><kind><file>_<line>`. A level is the prefix of a copy of the rules; without a
+    bound on the number of blocks there is one, with an empty name.
+    """
+
+    def __init__(self, size: int, bounds: Bounds, files: Mapping[str, Sequence[str]]) -> None:
+        self.size = size
+        self.bounds = bounds
+        self.files = list(files.items())
+        self.ends = [unique_runs(lines) for lines in files.values()]
+        self.rules: list[tuple[str, str]] = []
+        self._literals: dict[str, str] = {}
+        self.separator = self.literal("=" * size)
+        self.close = self.literal(">" * size + " REPLACE")
+
+    def literal(self, line: str) -> str:
+        """The name of the terminal for this line and its line end."""
+        return self._literals.setdefault(line + "\n", f"T{len(self._literals)}")
+
+    def header(self, file_idx: int) -> str:
+        """The name of the terminal that opens a block of this file."""
+        return self.literal(f"{self.files[file_idx][0]}\n{'<' * self.size} SEARCH")
+
+    def group(self, level: str, file_idx: int) -> str:
+        """The rule for blocks of this file and later ones, or of none."""
+        return f"{level}g{file_idx}" if file_idx < len(self.files) else NOTHING
+
+    def add_level(self, level: str, following: str | None) -> None:
+        """The rules for one block and, at the level `following`, for those after it; None: there are none."""
+        for idx in reversed(range(len(self.files))):
+            self._add_file(level, following, idx)
+            first = f"{self.header(idx)} {level}t{idx}_1"
+            self.rules.append((f"{level}g{idx}", f"{first} | {self.group(level, idx + 1)}"))
+
+    def _add_file(self, level: str, following: str | None, idx: int) -> None:
+        lines, ends = self.files[idx][1], self.ends[idx]
+        later = NOTHING if following is None else self.group(following, idx + 1)
+        if not lines:
+            # The only thing to search for in an empty document is nothing, and only once.
+            self.rules.append((f"{level}t{idx}_1", f"replace {later}"))
+            return
+        # Which ends a run that has come to line p may still have to reach.
+        pending: list[set[int]] = [set() for _ in lines]
+        starts: list[int] = []
+        n_pending = 0
+        for i, end in enumerate(ends):
+            if end is None or n_pending > CHAIN_BUDGET * len(lines) + end:
+                continue
+            starts.append(i)
+            # An earlier start with the same end has already laid the chain.
+            for p in range(i, end):
+                if end in pending[p]:
+                    break
+                pending[p].add(end)
+                n_pending += 1
+        leaves = [f"d{idx}_{i}_{ends[i]}" for i in starts]
+        tree, right_of = _tree(f"t{idx}_", f"a{idx}_", leaves)
+        smallest_end = min(ends[i] or 0 for i in starts)
+        for j in range(len(lines), -1, -1):
+            if j < len(lines):
+                for end in sorted(pending[j]):
+                    rest = f"{level}d{idx}_{j + 1}_{end}" if j + 1 < end else f"{level}c{idx}_{end}"
+                    self.rules.append((f"{level}d{idx}_{j}_{end}", f"{self.literal(lines[j])} {rest}"))
+            if j < smallest_end:
+                continue
+            rest = later
+            if following is not None and (k := bisect_left(starts, j)) < len(starts):
+                others = f" | {following}{right_of[k]}" if k in right_of else ""
+                rest = f"{self.header(idx)} ({following}{leaves[k]}{others}) | {later}"
+            self.rules.append((f"{level}n{idx}_{j}", rest))
+            more = f" | {self.literal(lines[j])} {level}c{idx}_{j + 1}" if j < len(lines) else ""
+            self.rules.append((f"{level}c{idx}_{j}", f"replace {level}n{idx}_{j}{more}"))
+        self.rules += [(level + name, " | ".join(level + part for part in parts)) for name, parts in tree]
+
+    def text(self, start: str) -> str:
+        """The whole grammar. The terminals stand last, when all are known."""
+        n, bounds = self.size, self.bounds
+        rest = r"[^\n\r]*"
+        new_line = "|".join(
+            (
+                rf"[^<>=\n\r]{rest}",
+                rf"<{{1,{n - 1}}}([^<\n\r]{rest})?",
+                rf">{{1,{n - 1}}}([^>\n\r]{rest})?",
+                rf"={{1,{n - 1}}}([^=\n\r]{rest})?",
+                rf"={{{n}}}[ \t]*[^ \t\n\r]{rest}",
+            )
+        )
+        terminal = rf"NEW_LINE: /({new_line})?\n/"
+        if bounds.max_line_chars is not None:
+            terminal += rf" & /[^\n]{{0,{bounds.max_line_chars}}}\n/"
+        times = "*" if bounds.max_lines is None else f"~0..{bounds.max_lines}"
+        return "\n".join(
+            (
+                f"start: compile_order~0..0 {start}",
+                f"compile_order: replace {' '.join(name for name, _ in self.rules)}",
+                f"replace: {self.separator} NEW_LINE{times} {self.close}",
+                *(f"{name}: {rule}" for name, rule in self.rules),
+                terminal,
+                *(f"{name}: {json.dumps(line)}" for line, name in self._literals.items()),
+                "",
+            )
+        )
+
+
+def _tree(
+    below: str, right: str, leaves: Sequence[str]
+) -> tuple[list[tuple[str, list[str]]], dict[int, str]]:
+    """Rules for "any of the leaves" and "any leaf to the right of this one", over one binary tree.
+
+    The rules are returned as names and alternatives, the first one for all leaves; so is, for each leaf that
+    has any to its right, the name of the rule for them. There are at most two rules for a leaf, and no
+    derivation is longer than the tree is high: what a plain chain of rules costs an Earley parser, which
+    looks at every item of a row for every completed one, was 120 ms a block for 5,000 leaves.
+    """
+    # Nodes are numbered as in a heap: 1 is the root, 2n and 2n + 1 are the children of n.
+    width = 1 << (len(leaves) - 1).bit_length()
+
+    def name(node: int) -> str | None:
+        first_leaf = (node << (width.bit_length() - node.bit_length())) - width
+        if first_leaf >= len(leaves):
+            return None
+        return leaves[first_leaf] if node >= width and node > 1 else f"{below}{node}"
+
+    rules: list[tuple[str, list[str]]] = []
+    for node in range(1, width):
+        if name(node) is None:
+            continue
+        rules.append((f"{below}{node}", [half for half in (name(2 * node), name(2 * node + 1)) if half]))
+    if width == 1:
+        rules.append((f"{below}1", list(leaves)))
+    right_of: dict[int, str] = {}
+    for node in range(2, width + len(leaves)):
+        inherited = right_of.get(node // 2)
+        sibling = name(node + 1) if node % 2 == 0 else None
+        if sibling:
+            right_of[node] = f"{right}{node}"
+            rules.append((right_of[node], [sibling, inherited] if inherited else [sibling]))
+        elif inherited:
+            right_of[node] = inherited
+    return rules, {node - width: rule for node, rule in right_of.items() if node >= width}
