@@ -21,8 +21,9 @@ from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError
 TensorType = Literal["F32", "F16", "Q8_0"]
 
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
-    "+ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' "
+    "+ message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _NORMAL, _CONTROL = 1, 3  # the GGUF token types used here
@@ -179,7 +180,7 @@ def _write(path: Path, add_tokenizer: Any, shape: Shape, seed: int, tensor_type:
     for size, is_weight in tensors:
         if is_weight:
             n_bytes = int(np.prod(size)) // type_block * type_bytes
-            start = random.choice(block.size // 136) * 136  # 136 bytes are whole values in every type
+            start = int(random.random() * (block.size // 136)) * 136  # whole values in every type
             writer.write_tensor_data(np.resize(np.roll(block, -start), n_bytes))
         else:
             writer.write_tensor_data(np.full(size, 1.0 if len(size) == 1 else 0.02, dtype=np.float32))

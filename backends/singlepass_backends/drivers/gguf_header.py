@@ -1,8 +1,9 @@
 """A careful reader of GGUF headers, for good errors before llama.cpp gets to see the file.
 
-llama.cpp reports a truncated file with a line about a tensor, and some damaged files abort the process. Reading
-the header takes milliseconds, and says what is wrong in the user's terms. Nothing in the file is trusted: every
-length is checked against the file's size. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+llama.cpp reports a truncated file with a line about a tensor, and some damaged files abort the process.
+Reading the header takes milliseconds, and says what is wrong in the user's terms. Nothing in the file is
+trusted: every length is checked against the file's size. Format:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import mmap
@@ -49,8 +50,8 @@ class GGUFHeader:
 def read_header(path: Path) -> GGUFHeader:
     """Read and check the header of the GGUF file `path`.
 
-    Raises BackendError: `model_missing` (also for folders and unreadable files), `model_invalid` for a file that
-    is not GGUF, is damaged, or is shorter than its header says.
+    Raises BackendError: `model_missing` (also for folders and unreadable files), `model_invalid` for a file
+    that is not GGUF, is damaged, or is shorter than its header says.
     """
     try:
         with path.open("rb") as file:
@@ -58,8 +59,8 @@ def read_header(path: Path) -> GGUFHeader:
             if file.read(4) != b"GGUF":
                 raise BackendError(
                     "model_invalid",
-                    f"{path} is not a GGUF file. singlepass runs models in GGUF format; look for a file named "
-                    "*.gguf on the model's page.",
+                    f"{path} is not a GGUF file. singlepass runs models in GGUF format; look for a file "
+                    "named *.gguf on the model's page.",
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 header = _Reader(data, size).header()

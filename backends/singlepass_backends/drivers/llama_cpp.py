@@ -1,8 +1,8 @@
 """llama.cpp through the low-level functions of llama-cpp-python: tokenize, forward, trim, nothing else.
 
-The high-level `Llama` class is not used: it re-detokenizes per token, disables flash attention and drops invalid
-bytes. ctypes callbacks are kept referenced for as long as llama.cpp may call them, or the process crashes.
-API: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
+The high-level `Llama` class is not used: it re-detokenizes per token, disables flash attention and drops
+invalid bytes. ctypes callbacks are kept referenced for as long as llama.cpp may call them, or the process
+crashes. API: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 """
 
 import ctypes
@@ -261,7 +261,8 @@ class LlamaCppDriver:
                 raise self._failure(Path(self.info.path), log)
             raise BackendError("internal", f"llama_decode failed with {status}. {log.partition(chr(10))[0]}")
         if not logits:
-            # On a GPU the call returns early; wait, so that times are honest and a cancel is at most a chunk away.
+            # On a GPU the call returns early; wait, so that times are honest and a cancel is at most a chunk
+            # away.
             self._lib.llama_synchronize(self._context)
             return None
         pointer = self._lib.llama_get_logits_ith(self._context, -1)

@@ -7,9 +7,9 @@ The file holds one `Recording`:
                   "chunk_tokens": 64, "chunk_ms": 0, "delay_ms": 0, "finish_reason": "stop"},
                  {"when": "boom", "fail": {"code": "internal", "message": "recorded failure"}}]}
 
-The first reply whose `when` occurs in the prompt is given; an empty `when` always matches. Prefill comes in steps
-of `chunk_tokens`, each taking `chunk_ms`; every text chunk takes `delay_ms` and counts as one token. Nothing is
-constrained: the text comes as it is recorded.
+The first reply whose `when` occurs in the prompt is given; an empty `when` always matches. Prefill comes in
+steps of `chunk_tokens`, each taking `chunk_ms`; every text chunk takes `delay_ms` and counts as one token.
+Nothing is constrained: the text comes as it is recorded.
 """
 
 import time

@@ -1,8 +1,8 @@
 """How many tokens the next prefill chunk takes (sans-IO).
 
-A cancel, and a user's request behind a prewarm, wait for the chunk that is running. Small chunks make that wait
-short; large ones make prefill fast. So the chunk follows the measured rate: about half a second of work, between
-`MIN_CHUNK` and what the runtime takes at once.
+A cancel, and a user's request behind a prewarm, wait for the chunk that is running. Small chunks make that
+wait short; large ones make prefill fast. So the chunk follows the measured rate: about half a second of work,
+between `MIN_CHUNK` and what the runtime takes at once.
 """
 
 MIN_CHUNK = 32

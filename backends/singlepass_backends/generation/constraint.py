@@ -1,8 +1,9 @@
 """Decoding under a grammar: llguidance's matcher behind four verbs.
 
-The server writes the grammar (a Lark dialect, https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md)
-and the engine treats it as opaque. Compiling takes up to a few hundred ms for a large file, so compiled grammars
-are kept by their text and copied for each request.
+The server writes the grammar (a Lark dialect,
+https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md) and the engine treats it as opaque.
+Compiling takes up to a few hundred ms for a large file, so compiled grammars are kept by their text and
+copied for each request.
 """
 
 import importlib

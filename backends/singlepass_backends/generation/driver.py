@@ -1,4 +1,4 @@
-"""What a runtime must offer for the shared loop to run a model on it: tokenize, forward, trim; nothing else."""
+"""What a runtime must offer for the shared loop to run a model: tokenize, forward, trim; nothing else."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,10 +1,10 @@
 """The one loop every in-process model shares: prefill in chunks, then decode.
 
-Theory of operation. `InProcessBackend` knows which tokens the KV cache holds. A request keeps the longest useful
-prefix of them (`prefix`), prefills the rest chunk by chunk (`chunks`), and decodes: sample one token from the
-last logits under the constraint, take the tokens the grammar then forces, and put them all into the cache in one
-forward pass. Between passes it asks `interrupt`. Whatever happens, the record of the cache stays true, so an
-interrupted prefill is not lost: the next request finds what was done.
+Theory of operation. `InProcessBackend` knows which tokens the KV cache holds. A request keeps the longest
+useful prefix of them (`prefix`), prefills the rest chunk by chunk (`chunks`), and decodes: sample one token
+from the last logits under the constraint, take the tokens the grammar then forces, and put them all into the
+cache in one forward pass. Between passes it asks `interrupt`. Whatever happens, the record of the cache stays
+true, so an interrupted prefill is not lost: the next request finds what was done.
 """
 
 import codecs
@@ -82,7 +82,10 @@ class InProcessBackend:
         return len(self._cached)
 
     def warm(self) -> None:
-        """Do now what the first constrained request would otherwise wait for (up to a second)."""
+        """Do now what the first request would otherwise wait for: a first pass touches all weights, and the
+        constraint's token trie takes up to a second."""
+        self._driver.forward([0], 0, logits=True)
+        self._driver.trim(0)
         self._constraints.warm()
 
     def generate(

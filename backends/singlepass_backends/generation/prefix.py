@@ -1,9 +1,9 @@
 """Which part of the KV cache the next prompt can use (sans-IO).
 
-Theory of operation. The cache holds the tokens of the last prompt and reply. A new prompt usually shares a long
-prefix with them; everything after that is trimmed and prefilled anew. Two limits: the last prompt token is
-always evaluated, because only evaluating it gives the logits the reply starts from; and models with a recurrent
-state cannot trim, so they reuse the cache only where it is wholly a prefix of the prompt.
+Theory of operation. The cache holds the tokens of the last prompt and reply. A new prompt usually shares a
+long prefix with them; everything after that is trimmed and prefilled anew. Two limits: the last prompt token
+is always evaluated, because only evaluating it gives the logits the reply starts from; and models with a
+recurrent state cannot trim, so they reuse the cache only where it is wholly a prefix of the prompt.
 """
 
 from collections.abc import Sequence

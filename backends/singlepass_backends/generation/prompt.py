@@ -89,7 +89,7 @@ def check_fits(prompt: Prompt, n_ctx: int) -> None:
     name, size = max(prompt.sizes, key=lambda named: named[1], default=("the template", n_prompt))
     raise BackendError(
         "prompt_too_long",
-        f"The prompt has {n_prompt:,} tokens, {n_prompt - n_ctx + 1:,} too many for the context of {n_ctx:,}. "
-        f"Its largest part is {name} with {size:,}: leave it out, select less, or raise `n_ctx`.",
+        f"The prompt has {n_prompt:,} tokens, {n_prompt - n_ctx + 1:,} too many for the context of {n_ctx:,}."
+        f" Its largest part is {name} with {size:,}: leave it out, select less, or raise `n_ctx`.",
         {"n_prompt": n_prompt, "n_ctx": n_ctx, "segments": [[name, size] for name, size in prompt.sizes]},
     )

@@ -1,8 +1,9 @@
 """The model's chat template, rendered once around placeholders and split there.
 
-Templates come with the model file and are programs (Jinja). They run here in a sandbox, once, on two placeholder
-messages and never on the user's text; what they print around the placeholders is all that is used. A template
-that fails, or that repeats, drops or changes the placeholders, is replaced by ChatML with a warning.
+Templates come with the model file and are programs (Jinja). They run here in a sandbox, once, on two
+placeholder messages and never on the user's text; what they print around the placeholders is all that is
+used. A template that fails, or that repeats, drops or changes the placeholders, is replaced by ChatML with a
+warning.
 """
 
 import logging

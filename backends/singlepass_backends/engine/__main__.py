@@ -1,0 +1,121 @@
+"""`python -m singlepass_backends.engine`: run an engine, or probe what one would find."""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from singlepass_backends.base import Target
+from singlepass_backends.choose import open_backend
+from singlepass_backends.engine.service import Service
+from singlepass_backends.runtime_dir import EnginePaths
+
+EXIT_ALREADY_RUNNING = 4
+_LOCK_WAIT_S = 10.0
+
+_log = logging.getLogger("singlepass_backends.engine")
+
+
+def main() -> int:
+    """Returns the exit code: 0 stopped or idle, 3 the model cannot be loaded, 4 an engine runs already."""
+    parser = argparse.ArgumentParser(prog="python -m singlepass_backends.engine", description=__doc__)
+    parser.add_argument("--socket", type=Path, help="where to listen; its folder must be private")
+    parser.add_argument("--target", help="a backend with a model, as JSON")
+    parser.add_argument("--idle-exit", type=float, default=1800.0, help="seconds without requests until exit")
+    parser.add_argument("--probe", nargs="?", const="", metavar="MODEL", help="print what is installed")
+    arguments = parser.parse_args()
+    if arguments.probe is not None:
+        from singlepass_backends.engine.probe import probe
+
+        sys.stdout.write(msgspec.json.encode(probe(arguments.probe)).decode() + "\n")
+        return 0
+    if not arguments.socket or not arguments.target:
+        parser.error("--socket and --target are needed")
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    target = msgspec.json.decode(arguments.target, type=Target)
+    paths = EnginePaths(arguments.socket.absolute())
+    lock = _take_lock(paths)
+    if lock is None:
+        _log.error("another engine serves %s", paths.socket)
+        return EXIT_ALREADY_RUNNING
+    os.nice(5)  # the editor comes first
+    os.chdir("/")
+    return asyncio.run(_serve(target, paths, arguments.idle_exit))
+
+
+def _take_lock(paths: EnginePaths) -> int | None:
+    """Hold the engine's lock for as long as this process lives; None where another engine does.
+
+    An engine that is going has removed its socket already and is waited for.
+    """
+    lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if _answers(paths.socket) or time.monotonic() > deadline:
+                os.close(lock)
+                return None
+        time.sleep(0.02)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+async def _serve(target: Target, paths: EnginePaths, idle_exit_s: float) -> int:
+    service = Service(target, open_backend, idle_exit_s)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stop)
+    listener = _listen(paths.socket)
+    identity = paths.socket.stat().st_ino
+    server = await loop.create_unix_server(service.accept, sock=listener)
+    _log.info("serving %s on %s as process %d", target.model, paths.socket, os.getpid())
+    try:
+        return await service.run(lambda: _remove(paths.socket, identity))
+    finally:
+        _remove(paths.socket, identity)
+        server.close()
+
+
+def _listen(path: Path) -> socket.socket:
+    """Bind, replacing what a dead engine left: the lock is ours, so no other engine lives there."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+def _remove(path: Path, identity: int) -> None:
+    with contextlib.suppress(OSError):
+        if path.stat().st_ino == identity:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

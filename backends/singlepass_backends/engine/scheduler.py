@@ -1,0 +1,114 @@
+"""Who gets the model next (sans-IO).
+
+Theory of operation. There is one model and it does one thing at a time. Foreground requests (a user waits)
+run first come, first served. A prewarm runs only when no foreground request is queued, and is interrupted as
+soon as one arrives. Each connection has at most one prewarm, queued or running: a newer one replaces it,
+because the document it was made of is gone. An interrupted prewarm is not taken up again; what it prefilled
+stays cached.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from singlepass_backends.base import GenerateRequest, Segment
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request of one connection."""
+
+    connection: int
+    id: int
+    work: GenerateRequest | tuple[Segment, ...]
+    """What to generate, or the segments to prewarm."""
+    arrived: float = 0.0
+    """`time.perf_counter()`."""
+
+    @property
+    def is_foreground(self) -> bool:
+        return isinstance(self.work, GenerateRequest)
+
+
+class Scheduler:
+    """The queue and what runs. Not thread-safe: the caller holds a lock."""
+
+    def __init__(self) -> None:
+        self._foreground: deque[Job] = deque()
+        self._prewarms: dict[int, Job] = {}  # by connection, oldest first
+        self._running: Job | None = None
+        self._must_stop = False
+
+    @property
+    def running(self) -> Job | None:
+        return self._running
+
+    @property
+    def n_queued(self) -> int:
+        return len(self._foreground) + len(self._prewarms)
+
+    @property
+    def has_foreground(self) -> bool:
+        """A foreground request is queued or running."""
+        return bool(self._foreground) or (self._running is not None and self._running.is_foreground)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._running is None and self.n_queued == 0
+
+    def submit(self, job: Job) -> Job | None:
+        """Queue `job`. Returns the queued prewarm that it replaces, if any."""
+        running = self._running
+        if job.is_foreground:
+            self._foreground.append(job)
+            if running and not running.is_foreground:
+                self._must_stop = True
+            return None
+        if running and not running.is_foreground and running.connection == job.connection:
+            self._must_stop = True
+        replaced = self._prewarms.pop(job.connection, None)
+        self._prewarms[job.connection] = job
+        return replaced
+
+    def cancel(self, connection: int, id: int) -> Job | None:
+        """Interrupt the job if it runs. Returns it if it was only queued; it is forgotten then."""
+        if self._running and (self._running.connection, self._running.id) == (connection, id):
+            self._must_stop = True
+            return None
+        for job in [*self._foreground, *self._prewarms.values()]:
+            if (job.connection, job.id) == (connection, id):
+                self._forget(job)
+                return job
+        return None
+
+    def drop(self, connection: int) -> None:
+        """The connection is lost: forget what it queued, interrupt what runs for it."""
+        for job in [*self._foreground, *self._prewarms.values()]:
+            if job.connection == connection:
+                self._forget(job)
+        if self._running and self._running.connection == connection:
+            self._must_stop = True
+
+    def take(self) -> Job | None:
+        """The next job, which runs from now until `finish`."""
+        if self._foreground:
+            job = self._foreground.popleft()
+        elif self._prewarms:
+            job = self._prewarms.pop(next(iter(self._prewarms)))
+        else:
+            return None
+        self._running, self._must_stop = job, False
+        return job
+
+    def must_stop(self) -> bool:
+        """Whether the running job shall stop at its next chunk or token."""
+        return self._must_stop
+
+    def finish(self) -> None:
+        """The running job ended."""
+        self._running, self._must_stop = None, False
+
+    def _forget(self, job: Job) -> None:
+        if job.is_foreground:
+            self._foreground.remove(job)
+        else:
+            del self._prewarms[job.connection]

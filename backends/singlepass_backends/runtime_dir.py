@@ -1,0 +1,109 @@
+"""Where engines keep their sockets, locks and logs: a private folder of this user.
+
+One engine owns the files of one name: `NAME.sock`, `NAME.lock` (held for the engine's life), `NAME.spawn`
+(held by a client while it starts one) and `NAME.log`. The name is a hash of the target and of the model
+file's size and time, so a replaced model file gets a new engine.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from singlepass_backends.base import BackendError, Target
+
+ENVIRONMENT_VARIABLE = "SINGLEPASS_RUNTIME_DIR"
+_MAX_SOCKET_PATH = 100  # macOS allows 104 bytes with the final NUL, Linux 108
+
+
+@dataclass(frozen=True)
+class EnginePaths:
+    """The files of one engine."""
+
+    socket: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.socket.with_suffix(".lock")
+
+    @property
+    def spawn_lock(self) -> Path:
+        return self.socket.with_suffix(".spawn")
+
+    @property
+    def log(self) -> Path:
+        return self.socket.with_suffix(".log")
+
+
+def runtime_dir(folder: Path | None = None) -> Path:
+    """The folder, made if need be: `folder`, or $SINGLEPASS_RUNTIME_DIR, or the platform's.
+
+    Raises BackendError `engine_start_failed` where it cannot be made, or is not private to this user.
+    """
+    if folder is not None:
+        return _private(folder)
+    if given := os.environ.get(ENVIRONMENT_VARIABLE):
+        return _private(Path(given))
+    import platformdirs
+
+    fallback = Path(tempfile.gettempdir()) / f"singlepass-{os.getuid()}"
+    platform = Path(platformdirs.user_runtime_dir("singlepass"))
+    if len(os.fsencode(platform)) + len("/0123456789abcdef.sock") > _MAX_SOCKET_PATH:
+        return _private(fallback)
+    try:
+        return _private(platform)
+    except BackendError:
+        return _private(fallback)
+
+
+def _private(folder: Path) -> Path:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise BackendError(
+            "engine_start_failed",
+            f"The folder {folder} for the engine's socket cannot be made: {error.strerror}. "
+            f"Set {ENVIRONMENT_VARIABLE} to another.",
+        ) from None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise BackendError(
+            "engine_start_failed",
+            f"{folder} must be a folder that is yours alone (mode 0700), because whoever can open the "
+            f"engine's socket can use it. Remove it, or set {ENVIRONMENT_VARIABLE} to another.",
+        )
+    return folder
+
+
+def absolute(target: Target) -> Target:
+    """`target` with an absolute model path: the engine runs in another folder."""
+    if not target.model:
+        return target
+    return msgspec.structs.replace(target, model=str(Path(target.model).expanduser().absolute()))
+
+
+def engine_paths(target: Target, folder: Path | None = None) -> EnginePaths:
+    """The files of the engine for `target`. Raises BackendError `engine_start_failed`, see `runtime_dir`."""
+    target = absolute(target)
+    key = msgspec.json.encode(target)
+    try:
+        status = Path(target.model).stat()
+        key += f"{status.st_size} {status.st_mtime_ns}".encode()
+    except OSError:
+        pass  # told in better words when the model is loaded
+    path = runtime_dir(folder) / f"{hashlib.sha256(key).hexdigest()[:16]}.sock"
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        raise BackendError(
+            "engine_start_failed",
+            f"The path {path} is too long for a socket. Set {ENVIRONMENT_VARIABLE} to a shorter folder.",
+        )
+    return EnginePaths(path)
+
+
+def list_engines(folder: Path | None = None) -> list[EnginePaths]:
+    """The engines of this user that run, or died without removing their socket."""
+    return [EnginePaths(path) for path in sorted(runtime_dir(folder).glob("*.sock"))]
