@@ -1,11 +1,11 @@
 """The diff parser: one table of replies, each parsed whole, by characters and cut at every place."""
 
+import itertools
 from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from singlepass.core.diff_parser import (
     TRANSITIONS,
     DiffParser,
@@ -124,7 +124,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["a.md: old -> Example|======="],
     ),
     "longer and shorter runs are text": (
-        "a.md\n<<<<<<< SEARCH\n========\n<<<<<< SEARCH\n=======\n>>>>>>>> REPLACE\n>>>>>>>REPLACE\n>>>>>>> REPLACE\n",
+        "a.md\n<<<<<<< SEARCH\n========\n<<<<<< SEARCH\n=======\n"
+        ">>>>>>>> REPLACE\n>>>>>>>REPLACE\n>>>>>>> REPLACE\n",
         ["a.md: ========|<<<<<< SEARCH -> >>>>>>>> REPLACE|>>>>>>>REPLACE"],
     ),
     "never closed": (
@@ -218,7 +219,7 @@ pieces = st.sampled_from(
 def test_no_reply_raises_and_chunking_never_shows(parts: list[str], cuts: list[int], complete: bool) -> None:
     text = "".join(parts)
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    chunks = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    chunks = [text[a:b] for a, b in itertools.pairwise(places)]
     events = parse(chunks, complete=complete)
     assert events == parse([text], complete=complete)
     check_order(events)

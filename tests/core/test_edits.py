@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from singlepass.core.edits import Edit, apply, invert, rebase_span, validate
 
 

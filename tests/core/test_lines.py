@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 from core.texts import texts
 from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from singlepass.core.lines import Encoding, LineIndex, line_ending, split_lines, visible_lines
 
 ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")

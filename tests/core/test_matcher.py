@@ -5,7 +5,6 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from singlepass.core.matcher import Ambiguous, Found, Match, NotFound, find_runs, match, reindent
 
 CODE = """\

@@ -8,7 +8,8 @@ between old and new lines into edits. Three rules keep what the user has:
 
 - An edit consists of whole lines, and only of changed ones. A line that the model repeats unchanged is in no
   edit, so its bytes stay: its line end, its trailing spaces, characters that could not be shown to a model.
-- New lines take the line end of the lines they replace, and a text whose last line has none keeps that.
+- New lines take the line end of the lines they replace, and a text whose last line has none keeps that: when
+  that line is deleted, the line end before it goes too, if it is the hunk's.
 - Nothing is guessed. A hunk that fits nowhere, or in several places, or whose lines another hunk of the same
   reply has taken, is returned as a `RejectedHunk` with its text and a sentence for people.
 
@@ -176,15 +177,15 @@ def _line_edits(
         written = [reindent(line, found) for line in hunk.new[new_start:new_end]]
         if written == shown[first:last]:
             continue
-        at_open_end = ends_open and last == len(lines)
-        if not written:
-            new = ""
-        elif not at_open_end:
-            new = eol.join(written) + eol
-        elif last > first:
-            new = eol.join(written)
-        else:
-            new = eol + eol.join(written)
+        new = "".join(line + eol for line in written)
+        if ends_open and last == len(lines):
+            # The text keeps ending without a line end. An empty line there would not be one.
+            if written and written[-1]:
+                new = new.removesuffix(eol)
+            if not written and old_start and shown[first - 1]:
+                start = lines[first - 1].end
+            if first == last:
+                new = eol + new
         edits.append(Edit(start, end, _keep_apart(text, start, end, new)))
     return tuple(edits)
 

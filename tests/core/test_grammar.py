@@ -1,0 +1,247 @@
+"""The edit grammar: whatever a model picks among the allowed tokens, every finished hunk applies, once."""
+
+import random
+import threading
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from singlepass.core.diff_parser import DiffParser, HunkFinished, ParserEvent
+from singlepass.core.edits import Snapshot, apply
+from singlepass.core.grammar import Bounds, edit_grammar, marker_size, unique_runs
+from singlepass.core.lines import visible_lines
+from singlepass.core.planner import PlannedHunk, plan
+
+EOS = 256
+WORDS = [
+    b"\n\n",
+    b"=======\n",
+    b"<<<<<<<",
+    b">>>>>>>",
+    b"====",
+    b" SEARCH",
+    b"    ",
+    b"x = 1\n",
+    b"a.py",
+    b"\r\n",
+]
+
+
+class Bytes:
+    """A tokenizer with a token for each byte and some for pieces that cross the borders of the grammar."""
+
+    eos_token_id = EOS
+    bos_token_id = None
+    special_token_ids = (EOS,)
+    tokens = (*(bytes([byte]) for byte in range(256)), b"<eos>", *WORDS)
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(text.encode() if isinstance(text, str) else text)
+
+
+TOKENIZER = LLTokenizer(TokenizerWrapper(Bytes()))
+LIMITS = LLParserLimits(max_items_in_row=50_000)
+
+
+def matcher_for(grammar: str) -> LLMatcher:
+    matcher = LLMatcher(TOKENIZER, grammar, limits=LIMITS)
+    assert not matcher.is_error(), matcher.get_error()
+    return matcher
+
+
+def accepts(grammar: str, text: str) -> bool:
+    """Whether the text is a whole reply."""
+    matcher = matcher_for(grammar)
+    tokens = list(text.encode())
+    return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+
+def random_reply(grammar: str, rng: random.Random, n_most: int = 600) -> str:
+    """A reply of random allowed tokens; line ends and the end are preferred a little, to get anywhere."""
+    matcher = matcher_for(grammar)
+    reply = b""
+    for _ in range(n_most):
+        mask = matcher.compute_bitmask()
+        assert not matcher.is_error(), matcher.get_error()
+        allowed = [t for t in range(len(Bytes.tokens)) if mask[t // 8] >> (t % 8) & 1]
+        assert allowed
+        favoured = [t for t in allowed if t in (10, 61, 62) or t > EOS]
+        token = rng.choice(favoured if favoured and rng.random() < 0.4 else allowed)
+        if token == EOS:
+            break
+        assert matcher.consume_token(token)
+        reply += Bytes.tokens[token]
+        if matcher.is_stopped():
+            break
+    # Without the last character, if it was cut.
+    return reply.decode("utf-8", "ignore")
+
+
+def check(files: Mapping[str, str], reply: str) -> int:
+    """How many hunks a reply finishes. Each is planned exactly, and all of them apply at once."""
+    parser = DiffParser(marker_size(files.values()), files.keys())
+    events: list[ParserEvent] = [*parser.feed(reply), *parser.close(complete=False)]
+    allowed = {"HunkOpened", "OldLine", "NewLine", "HunkFinished"}
+    wrong = [event for event in events if type(event).__name__ not in allowed]
+    # Only the end of a reply that was cut may be anything else.
+    assert len(wrong) <= 1
+    assert not wrong or wrong == events[-1:]
+
+    snapshots = {path: Snapshot(path, 1, text) for path, text in files.items()}
+    planned: list[PlannedHunk] = []
+    for event in events:
+        if isinstance(event, HunkFinished):
+            result = plan(event.hunk, snapshots, None, planned)
+            assert isinstance(result, PlannedHunk), (result, reply)
+            assert result.how == "exact"
+            planned.append(result)
+    for path, text in files.items():
+        apply(text, [edit for one in planned if one.snapshot.uri == path for edit in one.edits])
+    return len(planned)
+
+
+NASTY: dict[str, dict[str, str]] = {
+    "empty": {"a.py": ""},
+    "one line": {"a.py": "x = 1"},
+    "one empty line": {"a.py": "\n"},
+    "equal lines": {"a.py": "x = 1\n" * 6},
+    "repeated blocks": {"a.py": "a\nb\nc\na\nb\nd\na\nb\nc\n", "b.py": "a\na\nb\n"},
+    "markers": {"a.py": "<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE\n========\n>>>>>>>>>\n|||||||\n"},
+    "quotes and escapes": {"a.py": 'a = "b\\n" + \'c\'\n\\\n"\n/x/\n\\u0041\n${x}\n%json\n'},
+    "control characters": {"a.py": "\x00\n\x01\x7f\n\x0c\n\x1b[0m\n\t\n \n\u2028\x85\ufeff\n"},
+    "unicode": {"é ü.py": "\ufeffé\r\n\U0001f600\r\n\u4e2d\u6587\r\n\ud800\r\nend", "b": "\ufeff"},
+    "prefixes of each other": {"a.py": "x\nxx\nxxx\nx \n x\n", "a": "x\n", "a.pyi": ""},
+    "line ends": {"a.py": "a\rb\r\nc\n\rd"},
+    "special tokens": {"a.py": "<eos>\n<|im_end|>\n<s>\n"},
+}
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_random_replies_always_apply(name: str) -> None:
+    files = NASTY[name]
+    bounds = Bounds(max_lines=3, max_line_chars=8)
+    grammar = edit_grammar(files, marker_size(files.values()), bounds)
+    rng = random.Random(name)
+    assert sum(check(files, random_reply(grammar, rng)) for _ in range(6)) >= 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["a", "b", "", "a b", "=======", "\té"]), max_size=7), min_size=1, max_size=3
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_random_replies_to_random_files_apply(documents: list[list[str]], rng: random.Random) -> None:
+    files = {f"{idx}.py": "\n".join(lines) for idx, lines in enumerate(documents)}
+    grammar = edit_grammar(files, marker_size(files.values()), Bounds(max_lines=2, max_line_chars=3))
+    check(files, random_reply(grammar, rng, 300))
+
+
+def block(path: str, old: str, new: str) -> str:
+    return f"{path}\n<<<<<<< SEARCH\n{old}=======\n{new}>>>>>>> REPLACE\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("", True),
+        (block("a.py", "c\n", ""), True),
+        (block("a.py", "a\nc\n", "y\n\nz\n"), True),
+        (block("a.py", "c\na\nb\n", ""), True),
+        (block("a.py", "a\nb\na\nc\na\nb\n", ""), True),
+        (block("a.py", "a\n", ""), False),  # occurs three times
+        (block("a.py", "a\nb\n", ""), False),  # twice
+        (block("a.py", "b\nc\n", ""), False),  # never
+        (block("a.py", "", ""), False),
+        (block("c.py", "c\n", ""), False),
+        (block("a.py", "a\nb\na\n", "x\n") + block("a.py", "c\n", ""), True),
+        (block("a.py", "c\n", "") + block("a.py", "a\nb\na\n", ""), False),  # not in order
+        (block("a.py", "a\nc\n", "") + block("a.py", "c\na\n", ""), False),  # they overlap
+        (block("a.py", "c\n", "") + block("b.py", "x\n", ""), True),
+        (block("b.py", "x\n", "") + block("a.py", "c\n", ""), False),  # files out of order
+        (block("b.py", "x\n", "") + block("empty.py", "", "new\n"), True),
+        (block("empty.py", "", "new\n") + block("empty.py", "", "new\n"), False),
+        (block("a.py", "c\n", "<<<<<< SEARCH\n======\n>>>>>> x\n"), True),
+        (block("a.py", "c\n", "========\nTitle\n=======x\n"), True),
+        (block("a.py", "c\n", "=======\n"), False),
+        (block("a.py", "c\n", "======= \t\n"), False),
+        (block("a.py", "c\n", "<<<<<<< SEARCH\n"), False),
+        (block("a.py", "c\n", ">>>>>>>>\n"), False),
+        (block("a.py", "c\n", "x\r\n"), False),
+        (block("a.py", "c\n", "").rstrip("\n"), False),
+        ("Sure:\n" + block("a.py", "c\n", ""), False),
+    ],
+)
+def test_what_is_in_the_language(reply: str, expected: bool) -> None:
+    files = {"a.py": "a\nb\na\nc\na\nb\n", "b.py": "x\n", "empty.py": ""}
+    assert accepts(edit_grammar(files), reply) == expected
+
+
+def test_bounds() -> None:
+    one = block("a.py", "a\n", "xy\nz\n")
+    two = one + block("a.py", "b\n", "")
+    for bounds, first, both in [
+        (Bounds(), True, True),
+        (Bounds(max_lines=1), False, False),
+        (Bounds(max_lines=2, max_line_chars=2), True, True),
+        (Bounds(max_line_chars=1), False, False),
+        (Bounds(max_hunks=0), False, False),
+        (Bounds(max_hunks=1), True, False),
+        (Bounds(max_hunks=2), True, True),
+    ]:
+        grammar = edit_grammar({"a.py": "a\nb\n", "b.py": "c\n"}, bounds=bounds)
+        assert (accepts(grammar, one), accepts(grammar, two)) == (first, both)
+        assert accepts(grammar, "")
+
+
+def test_paths_that_cannot_be_written_are_left_out() -> None:
+    assert edit_grammar({"a\nb": "x\n", "": "y\n"}) == edit_grammar({})
+    assert accepts(edit_grammar({}), "")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from("aab"), max_size=14))
+def test_unique_runs_agree_with_brute_force(lines: list[str]) -> None:
+    n = len(lines)
+
+    def occurs_once(start: int, end: int) -> bool:
+        run = lines[start:end]
+        return sum(lines[i : i + len(run)] == run for i in range(n)) == 1
+
+    expected = [next((e for e in range(i + 1, n + 1) if occurs_once(i, e)), None) for i in range(n)]
+    assert unique_runs(lines) == expected
+
+
+def test_marker_size() -> None:
+    assert marker_size([]) == marker_size(["", "<<<<<< six", " <<<<<<<"]) == 7
+    assert marker_size(["a\n=======\n", "b"]) == 8
+    assert marker_size(["\ufeff|||||||||", "a\r>>>>>>>> b"]) == 10
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"value_{i} = {i % 9}" for i in range(3000)],
+        ["x = 1"] * 3000,
+        [f"line {i % 1500}" for i in range(3000)],
+        [str(i * i % 127 % 2) for i in range(1500)],
+    ],
+    ids=["different", "equal", "two halves", "two lines only"],
+)
+def test_long_files_compile_on_a_small_stack(lines: list[str]) -> None:
+    # llguidance compiles rules by recursion: a chain of rules in the wrong order kills the process.
+    assert visible_lines("\n".join(lines)) == lines
+    grammar = edit_grammar({"a.py": "\n".join(lines)})
+    assert len(grammar) < 600 * len(lines) + 10_000
+    errors: list[str] = []
+    threading.stack_size(256 * 1024)
+    thread = threading.Thread(
+        target=lambda: errors.append(LLMatcher(TOKENIZER, grammar, limits=LIMITS).get_error())
+    )
+    thread.start()
+    threading.stack_size(0)
+    thread.join()
+    assert errors == [""]

@@ -1,0 +1,267 @@
+"""The planner: hunks against snapshots, and planned edits against a buffer that moved on."""
+
+from collections.abc import Sequence
+
+import pytest
+from core.texts import plain_lines, texts
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from singlepass.core.diff_parser import DiffParser, Hunk, HunkDropped
+from singlepass.core.edits import Edit, Snapshot, apply
+from singlepass.core.lines import line_ending, split_lines, visible_lines
+from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, rebase, reject_dropped
+
+
+def planned(text: str, old: Sequence[str], new: Sequence[str], index: int = 0) -> PlannedHunk | RejectedHunk:
+    hunk = Hunk(index, "a.py", tuple(old), tuple(new))
+    return plan(hunk, {"a.py": Snapshot("file:///a.py", 1, text)}, None, ())
+
+
+def check(text: str, old: Sequence[str], new: Sequence[str], expected: str, n_edits: int = 1) -> None:
+    """Plan and apply; `n_edits` says that untouched lines are in none."""
+    result = planned(text, old, new)
+    assert isinstance(result, PlannedHunk), result
+    assert apply(text, result.edits) == expected
+    assert len(result.edits) == n_edits
+    for edit in result.edits:
+        assert result.start <= edit.start <= edit.end <= result.end
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "expected", "n_edits"),
+    [
+        ("a\nb\nc\n", ["b"], ["x"], "a\nx\nc\n", 1),
+        ("a\nb\nc\n", ["b"], [], "a\nc\n", 1),
+        ("a\nb\nc\n", ["b"], ["b", "x"], "a\nb\nx\nc\n", 1),
+        ("a\nb\nc\n", ["a", "b", "c"], ["x", "b", "y"], "x\nb\ny\n", 2),
+        ("a\nb\n", ["b"], ["b"], "a\nb\n", 0),
+        # The line end of the lines around; those of unchanged lines stay.
+        ("a\r\nb\r\n", ["b"], ["x", "y"], "a\r\nx\r\ny\r\n", 1),
+        ("a\r\nb\nc\r\n", ["a", "b", "c"], ["a", "b", "x", "c"], "a\r\nb\nx\r\nc\r\n", 1),
+        ("a\rb\r", ["b"], ["x", "y"], "a\rx\ry\r", 1),
+        # No line end at the end of the file.
+        ("a\nb", ["b"], ["x"], "a\nx", 1),
+        ("a\nb", ["b"], ["x", "y"], "a\nx\ny", 1),
+        ("a\nb", ["b"], ["b", "x"], "a\nb\nx", 1),
+        ("a\nb", ["a"], ["x"], "x\nb", 1),
+        ("a\r\nb", ["a", "b"], ["a", "b", "c"], "a\r\nb\r\nc", 1),
+        ("a", ["a"], [], "", 1),
+        ("a\nb", ["a", "b"], ["a"], "a", 1),
+        ("a\nb", ["b"], [], "a\n", 1),
+        ("a\nb", ["b"], [""], "a\n\n", 1),
+        # Documents without text.
+        ("", [], ["x", "y"], "x\ny\n", 1),
+        ("\ufeff", [], ["x"], "\ufeffx\n", 1),
+        ("\n\n", [], ["x"], "x\n", 1),
+        # A byte order mark, a lone surrogate and trailing spaces stay.
+        ("\ufeffa\nb\n", ["a"], ["x"], "\ufeffx\nb\n", 1),
+        ("\ufeffa\nb\n", ["a"], ["x", "a"], "\ufeffx\na\nb\n", 1),
+        ("\ud800\nb\n", ["\ufffd", "b"], ["\ufffd", "x"], "\ud800\nx\n", 1),
+        ("a  \nb \n", ["a", "b"], ["a", "x"], "a  \nx\n", 1),
+        # The document's indentation, and its own words where the model misquoted them.
+        ("  if a:\n    b\n", ["if a:", "  b"], ["if c:", "", "  b"], "  if c:\n\n    b\n", 1),
+        ("\tif a:\n\t\tb\n", ["    if a:"], ["    if a:", "    \tc"], "\tif a:\n\t\tc\n\t\tb\n", 1),
+        (
+            "value = compute(first, second)\nreturn value\n",
+            ["value = compute(frist, second)", "return value"],
+            ["value = compute(frist, second)", "return -value"],
+            "value = compute(first, second)\nreturn -value\n",
+            1,
+        ),
+        # Two line ends that meet stay two.
+        ("a\rb\n\n", ["b"], [], "a\r\r\n", 1),
+        ("a\rb\nc\n", ["b"], ["", "b"], "a\r\r\nb\nc\n", 1),
+    ],
+)
+def test_hunks_become_minimal_line_edits(
+    text: str, old: list[str], new: list[str], expected: str, n_edits: int
+) -> None:
+    check(text, old, new, expected, n_edits)
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "reason", "message"),
+    [
+        ("b.py", ["a"], "unknown_file", "“b.py” is none of the files that may be edited."),
+        (
+            "a.py",
+            ["x"],
+            "ambiguous",
+            "The old line occurs 2 times (from lines 2 and 4); which is meant is not known.",
+        ),
+        (
+            "a.py",
+            ["def nothing():", "c"],
+            "not_found",
+            "The 2 old lines are not in the file. Most similar: lines 2 to 3 (19%).",
+        ),
+        ("a.py", [], "not_found", "The block has no old lines, and the file is not empty."),
+        ("a.py", ["a"] * 9, "not_found", "The block has 9 old lines, the file only 5."),
+        ("a.py", ["a", "x"], "overlap", "Lines 1 to 2 are already changed by block 1."),
+    ],
+)
+def test_what_does_not_fit_is_rejected_with_a_reason(
+    path: str, old: list[str], reason: str, message: str
+) -> None:
+    snapshots = {"a.py": Snapshot("file:///a.py", 1, "a\nx\nc\nx\ne\n")}
+    first = plan(Hunk(0, "a.py", ("a",), ("b",)), snapshots, None, ())
+    assert isinstance(first, PlannedHunk)
+    result = plan(Hunk(1, path, tuple(old), ("y",)), snapshots, None, [first])
+    assert isinstance(result, RejectedHunk)
+    assert (result.reason, result.message) == (reason, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "selection", "expected"),
+    [
+        ("a.py", ("a.py", 1, 2), "a.py"),
+        ("./a.py", ("a.py", 1, 2), "a.py"),
+        ("", ("b.py", 0, 1), "b.py"),
+        ("", None, None),
+        ("a.py", ("b.py", 0, 1), None),
+    ],
+)
+def test_path_and_selection(path: str, selection: tuple[str, int, int] | None, expected: str | None) -> None:
+    snapshots = {name: Snapshot(name, 1, text) for name, text in {"a.py": "x\nx\n", "b.py": "x\n"}.items()}
+    result = plan(Hunk(0, path, ("x",), ("y",)), snapshots, selection, ())
+    assert (result.snapshot.uri if isinstance(result, PlannedHunk) else None) == expected
+
+
+def test_a_second_hunk_for_an_empty_file_overlaps() -> None:
+    snapshots = {"a.py": Snapshot("a", 1, "")}
+    first = plan(Hunk(0, "a.py", (), ("x",)), snapshots, None, ())
+    assert isinstance(first, PlannedHunk)
+    second = plan(Hunk(1, "a.py", (), ("y",)), snapshots, None, [first])
+    assert isinstance(second, RejectedHunk)
+    assert second.reason == "overlap"
+
+
+@pytest.mark.parametrize(("complete", "reason"), [(False, "cut_off"), (True, "malformed")])
+def test_dropped_blocks_are_reported_too(complete: bool, reason: str) -> None:
+    parser = DiffParser()
+    parser.feed("a.py\n<<<<<<< SEARCH\nold\n=======\nne")
+    (event,) = parser.close(complete)
+    assert isinstance(event, HunkDropped)
+    rejected = reject_dropped(event)
+    assert (rejected.reason, rejected.hunk) == (reason, Hunk(0, "a.py", ("old",), ("ne",)))
+
+
+def slow_result(text: str, start: int, end: int, new: Sequence[str]) -> list[str]:
+    shown = visible_lines(text)
+    return [*shown[:start], *new, *shown[end:]]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_edits_replace_the_lines_and_nothing_else(data: st.DataObject) -> None:
+    text = data.draw(texts())
+    lines, shown = split_lines(text), visible_lines(text)
+    # Old lines may be missing only in a document without any.
+    start = data.draw(st.integers(0, max(len(lines) - 1, 0)))
+    end = data.draw(st.integers(min(start + 1, len(lines)), len(lines)))
+    old = shown[start:end]
+    assume([shown[i : i + len(old)] for i in range(len(shown))].count(old) == 1 or not shown)
+    new = data.draw(st.lists(st.sampled_from(old) | plain_lines if old else plain_lines, max_size=6))
+    result = planned(text, old, new)
+    assert isinstance(result, PlannedHunk), result
+    assert result.how == "exact"
+    after = apply(text, result.edits)
+
+    # The lines are those of the slow model.
+    assert visible_lines(after) == slow_result(text, start, end, new)
+    # Outside of the span every byte is as before, but for a `\r` that keeps two line ends apart.
+    assert after.startswith(text[: result.start])
+    assert after.endswith(text[result.end :])
+    assert after.startswith("\ufeff") == text.startswith("\ufeff")
+    # The last line keeps having, or not having, a line end, unless it was deleted.
+    if lines and lines[-1].next == lines[-1].end and new:
+        assert not after.endswith(("\n", "\r")) or visible_lines(after)[-1] == ""
+    # Every line end is the one of the lines replaced, unless those had none or two had to be kept apart.
+    if "\r" not in text.replace("\r\n", "") and not (old and not new):
+        eol = line_ending(
+            text[result.start : result.end] if "\n" in text[result.start : result.end] else text
+        )
+        written = "".join(edit.new for edit in result.edits)
+        assert written.replace(eol, "").count("\n") == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_rebased_edits_do_the_same_or_are_stale(data: st.DataObject) -> None:
+    text = data.draw(texts(contents=st.sampled_from(["a", "b", "", "cc"])))
+    lines, shown = split_lines(text), visible_lines(text)
+    # Old lines may be missing only in a document without any.
+    start = data.draw(st.integers(0, max(len(lines) - 1, 0)))
+    end = data.draw(st.integers(min(start + 1, len(lines)), len(lines)))
+    old = shown[start:end]
+    result = planned(text, old, ["x", *old[1:], "y"])
+    assume(isinstance(result, PlannedHunk))
+    assert isinstance(result, PlannedHunk)
+    now = text
+    changes: list[Edit] = []
+    for _ in range(data.draw(st.integers(0, 3))):
+        borders = [line.start for line in split_lines(now)] + [len(now)]
+        place = st.sampled_from(borders) | st.integers(0, len(now))
+        a, b = sorted(data.draw(st.tuples(place, place)))
+        changes.append(
+            Edit(a, data.draw(st.sampled_from([a, b])), data.draw(st.sampled_from(["", "u", "u\n", "\nu"])))
+        )
+        now = apply(now, [changes[-1]])
+    edits = rebase(result, changes, now)
+    if isinstance(edits, RejectedHunk):
+        assert edits.reason == "stale"
+        assert changes
+        return
+    # Whole lines equal to the old ones, at one place, became the new ones; all others are as they were.
+    before, after = visible_lines(now), visible_lines(apply(now, edits))
+    new = ["x", *old[1:], "y"]
+    places = [i for i in range(len(before) + 1) if before[i : i + len(old)] == old]
+    assert any([*before[:i], *new, *before[i + len(old) :]] == after for i in places)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (Edit(0, 0, "u\n"), "u\na\nX\nc\n"),  # a line above
+        (Edit(2, 2, "u\n"), "a\nu\nX\nc\n"),  # a line just above
+        (Edit(4, 4, "u\n"), "a\nX\nu\nc\n"),  # a line just below
+        (Edit(0, 2, ""), "X\nc\n"),  # the line above deleted
+        (Edit(4, 6, ""), "a\nX\n"),  # the line below deleted
+        (Edit(2, 2, "u"), None),  # typed at the hunk's first column
+        (Edit(1, 2, ""), None),  # the line above joined
+        (Edit(3, 4, ""), None),  # the line below joined
+        (Edit(3, 3, "u"), None),  # typed at the hunk's last column
+        (Edit(0, 6, "a\nb\nc\n"), None),  # all replaced
+    ],
+)
+def test_what_the_user_does_beside_a_hunk_moves_it_and_in_it_rejects_it(
+    change: Edit, expected: str | None
+) -> None:
+    text = "a\nb\nc\n"
+    result = planned(text, ["b"], ["X"])
+    assert isinstance(result, PlannedHunk)
+    now = apply(text, [change])
+    edits = rebase(result, [change], now)
+    assert (None if isinstance(edits, RejectedHunk) else apply(now, edits)) == expected
+
+
+@pytest.mark.parametrize(("change", "expected"), [(Edit(3, 3, "\nu"), "a\nX\nu"), (Edit(3, 3, "u"), None)])
+def test_a_last_line_without_line_end_may_get_one(change: Edit, expected: str | None) -> None:
+    result = planned("a\nb", ["b"], ["X"])
+    assert isinstance(result, PlannedHunk)
+    now = apply("a\nb", [change])
+    edits = rebase(result, [change], now)
+    assert (None if isinstance(edits, RejectedHunk) else apply(now, edits)) == expected
+
+
+def test_an_empty_document_that_got_text_is_stale() -> None:
+    result = planned("", [], ["x"])
+    assert isinstance(result, PlannedHunk)
+    assert isinstance(rebase(result, [Edit(0, 0, "u\n")], "u\n"), RejectedHunk)
+    assert rebase(result, [Edit(0, 0, "u"), Edit(0, 1, "")], "") == result.edits
+
+
+def test_long_hunks_are_quick_and_only_what_changes_is_edited() -> None:
+    shown = ["x = 1"] * 4000
+    check("x = 1\n" * 4000, shown, ["y", *shown, "z"], "y\n" + "x = 1\n" * 4000 + "z\n", 1)
+    check("x = 1\n" * 4000, shown, [*shown, "z"], "x = 1\n" * 4000 + "z\n", 1)
