@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -103,7 +103,7 @@ class EngineClient:
         assert link is not None
         return await self._loaded(link)
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """The events of `request`, the last of them `Finished`. Closing the iterator cancels the request.
 
         Raises BackendError: those of `connect`, those of `base.Backend.generate`, and `engine_lost` when the
@@ -215,6 +215,7 @@ class EngineClient:
             self._link = None
             paths = self._paths()
             deadline = time.monotonic() + _START_S
+            is_ours = False
             while True:
                 link = await _attach(paths, self._version, self._on_loading)
                 if link is None and not spawn:
@@ -222,8 +223,9 @@ class EngineClient:
                 if link is None:
                     link = await self._spawn(paths)
                 if link is not None and link.refused is not None:
-                    await self._replace(link, link.refused)
-                    link = None
+                    # Started by this very installation and still of another version: replacing cannot help.
+                    await self._replace(link, link.refused, may_stop=not is_ours)
+                    link, is_ours = None, True
                 if link is not None:
                     self._link = link
                     return link
@@ -234,10 +236,10 @@ class EngineClient:
                     )
                 await asyncio.sleep(_POLL_S)
 
-    async def _replace(self, link: "_Link", refused: Refused) -> None:
+    async def _replace(self, link: "_Link", refused: Refused, *, may_stop: bool) -> None:
         """Make an engine of another version go, unless it is at work."""
         try:
-            if await _stop(link, self._next_id(), when_idle=True):
+            if may_stop and await _stop(link, self._next_id(), when_idle=True):
                 return
         finally:
             await link.close()

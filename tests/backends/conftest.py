@@ -1,0 +1,46 @@
+"""Random models for all tests here, written once; a short folder for sockets."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from singlepass_backends.client import list_engines, stop_engine
+from singlepass_backends.random_model import Shape, write_random_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def corpus() -> list[str]:
+    return [path.read_text() for path in sorted((ROOT / "backends").rglob("*.py"))]
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "random.gguf"
+    write_random_model(path, corpus=corpus())
+    return path
+
+
+@pytest.fixture(scope="session")
+def hybrid_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with recurrent layers, which cannot trim."""
+    path = tmp_path_factory.mktemp("models") / "hybrid.gguf"
+    write_random_model(path, corpus=corpus(), shape=Shape(n_layer=4, lfm2=True))
+    return path
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A runtime folder with a short path; the engines in it are stopped at the end."""
+    path = Path(tempfile.mkdtemp(prefix="sp-"))
+
+    async def stop_all() -> None:
+        for paths in list_engines(path):
+            await stop_engine(paths)
+
+    yield path
+    asyncio.run(stop_all())
+    shutil.rmtree(path)

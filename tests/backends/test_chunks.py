@@ -1,0 +1,24 @@
+import pytest
+from singlepass_backends.generation.chunks import ChunkSize
+
+
+@pytest.mark.parametrize(
+    ("learned", "n_batch", "n_left", "expected"),
+    [
+        ([], 512, 1000, 64),
+        ([], 512, 20, 20),
+        ([], 512, 80, 80),  # a short rest joins the last chunk
+        ([], 512, 81, 64),
+        ([(64, 1.0)], 512, 1000, 32),
+        ([(64, 10.0)], 512, 1000, 32),
+        ([(64, 0.1)], 512, 1000, 320),
+        ([(64, 0.001)], 512, 1000, 512),
+        ([(64, 0.001)], 16, 1000, 16),
+        ([(8, 100.0)], 512, 1000, 64),  # a tiny chunk says nothing
+    ],
+)
+def test_next_chunk(learned: list[tuple[int, float]], n_batch: int, n_left: int, expected: int) -> None:
+    chunks = ChunkSize(n_batch)
+    for n_tokens, seconds in learned:
+        chunks.learn(n_tokens, seconds)
+    assert chunks.next(n_left) == expected

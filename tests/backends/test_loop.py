@@ -1,0 +1,253 @@
+"""The generation loop over a fake driver: what is evaluated is counted exactly."""
+
+from collections.abc import Iterator
+
+import pytest
+from fake_driver import FakeDriver
+from hypothesis import given
+from hypothesis import strategies as st
+from singlepass_backends.base import (
+    BackendError,
+    Event,
+    Finished,
+    GenerateRequest,
+    PrefillProgress,
+    Sampling,
+    Segment,
+    TextChunk,
+)
+from singlepass_backends.generation.loop import InProcessBackend
+
+SYSTEM = Segment("rules", "Edit files.", "system")
+FILE = Segment("a.py", "value = 1\nother = 2\n")
+TASK = Segment("task", "Fix.")
+REQUEST = GenerateRequest((SYSTEM, FILE, TASK), max_tokens=20)
+
+
+def never() -> bool:
+    return False
+
+
+def after(n: int) -> Iterator[bool]:
+    yield from [False] * n
+    while True:
+        yield True
+
+
+def run(
+    backend: InProcessBackend, request: GenerateRequest = REQUEST, interrupt_after: int | None = None
+) -> tuple[str, Finished, list[Event]]:
+    """The text, the last event and all events of `request`."""
+    answers = after(interrupt_after) if interrupt_after is not None else None
+    events = list(backend.generate(request, (lambda: next(answers)) if answers else never))
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    return "".join(event.text for event in events if isinstance(event, TextChunk)), finished, events
+
+
+def n_prompt_of(request: GenerateRequest) -> int:
+    _, finished, _ = run(InProcessBackend(FakeDriver(reply=b"x")), request)
+    return finished.timings.n_prompt
+
+
+def test_a_cold_request_counted() -> None:
+    driver = FakeDriver(reply=b"done", n_batch=16)
+    text, finished, events = run(InProcessBackend(driver))
+    timings = finished.timings
+    n = timings.n_prompt
+    assert text == "done"
+    assert finished.finish_reason == "stop"
+    assert (timings.n_cached, timings.n_prefilled, timings.n_decoded, timings.n_forward) == (0, n, 4, 4)
+    n_last = n % 16 or 16
+    assert driver.passes == [(16, False)] * ((n - n_last) // 16) + [(n_last, True)] + [(1, True)] * 4
+    done = [event.n_done for event in events if isinstance(event, PrefillProgress)]
+    assert done == [0, *range(16, n, 16), n]
+    assert 0 < timings.first_text_ms <= timings.total_ms
+    assert timings.prefill_ms + timings.decode_ms <= timings.total_ms
+
+
+def test_a_second_request_prefills_only_what_changed() -> None:
+    driver = FakeDriver(reply=b"done")
+    backend = InProcessBackend(driver)
+    _, first, _ = run(backend)
+    changed = GenerateRequest((SYSTEM, FILE, Segment("task", "Explain.")))
+    _, second, _ = run(backend, changed)
+    n_shared = first.timings.n_prompt - len("Fix.") - len("#\n#assistant\n")
+    assert second.timings.n_cached == n_shared
+    assert second.timings.n_prefilled == second.timings.n_prompt - n_shared
+
+
+def test_the_same_request_again_evaluates_one_prompt_token() -> None:
+    backend = InProcessBackend(FakeDriver())
+    cold, _, _ = run(backend)
+    again, finished, _ = run(backend)
+    assert again == cold
+    assert finished.timings.n_prefilled == 1
+
+
+@given(st.lists(st.text("ab", max_size=12), min_size=1, max_size=4), st.booleans(), st.integers(1, 40))
+def test_reuse_and_chunking_are_invisible(tasks: list[str], can_trim: bool, n_batch: int) -> None:
+    warm = InProcessBackend(FakeDriver(can_trim=can_trim, n_batch=n_batch))
+    for task in tasks:
+        request = GenerateRequest((SYSTEM, Segment("task", task)), max_tokens=5)
+        warm_text, finished, _ = run(warm, request)
+        cold_text, _, _ = run(InProcessBackend(FakeDriver()), request)
+        assert warm_text == cold_text
+        assert finished.timings.n_cached + finished.timings.n_prefilled == finished.timings.n_prompt
+
+
+@given(st.lists(st.integers(0, 12), max_size=5))
+def test_an_interrupt_at_any_point_loses_nothing(points: list[int]) -> None:
+    backend = InProcessBackend(FakeDriver())
+    n_kept = 0
+    for point in points:
+        _, finished, _ = run(backend, interrupt_after=point)
+        assert finished.finish_reason in ("cancelled", "length")
+        assert finished.timings.n_cached >= min(n_kept, finished.timings.n_prompt - 1)
+        n_kept = backend.n_cached
+    text, _, _ = run(backend)
+    cold, _, _ = run(InProcessBackend(FakeDriver()))
+    assert text == cold
+
+
+def test_cancelled_between_chunks() -> None:
+    driver = FakeDriver(n_batch=16)
+    backend = InProcessBackend(driver)
+    text, finished, _ = run(backend, interrupt_after=2)
+    assert text == ""
+    assert finished.finish_reason == "cancelled"
+    assert driver.passes == [(16, False), (16, False)]
+    assert backend.n_cached == finished.timings.n_prefilled == 32
+    assert finished.timings.first_text_ms == 0
+
+
+def test_cancelled_between_tokens() -> None:
+    n_chunks = -(-n_prompt_of(REQUEST) // 16)
+    text, finished, _ = run(InProcessBackend(FakeDriver(reply=b"abcdefgh")), interrupt_after=n_chunks + 3)
+    assert text == "abc"
+    assert finished.finish_reason == "cancelled"
+
+
+def test_finish_reason_length() -> None:
+    request = GenerateRequest(REQUEST.segments, max_tokens=3)
+    text, finished, _ = run(InProcessBackend(FakeDriver(reply=b"abcdef")), request)
+    assert (text, finished.finish_reason) == ("abc", "length")
+
+
+def test_finish_reason_context() -> None:
+    n = n_prompt_of(REQUEST)
+    backend = InProcessBackend(FakeDriver(reply=b"abcdef", n_ctx=n + 3))
+    text, finished, _ = run(backend)
+    assert (text, finished.finish_reason) == ("abc", "context")
+    with pytest.raises(BackendError) as caught:
+        run(InProcessBackend(FakeDriver(n_ctx=n)))
+    assert caught.value.code == "prompt_too_long"
+
+
+def test_text_never_splits_a_character() -> None:
+    reply = "naïve 🙂 é".encode()
+    text, _, events = run(InProcessBackend(FakeDriver(reply=reply)))
+    assert text == "naïve 🙂 é"
+    assert all("�" not in event.text for event in events if isinstance(event, TextChunk))
+
+
+def test_invalid_bytes_become_replacement_characters() -> None:
+    assert run(InProcessBackend(FakeDriver(reply=b"a\xffb\xf0\x9f")))[0] == "a�b�"
+
+
+GRAMMAR = 'start: "path/of/file.py\\n" /[xyz]{2}/ "END"'
+
+
+def test_forced_tokens_are_not_sampled() -> None:
+    driver = FakeDriver(n_batch=64)
+    text, finished, _ = run(InProcessBackend(driver), GenerateRequest(REQUEST.segments, GRAMMAR))
+    head, tail = len("path/of/file.py\n"), len("END")
+    assert text.startswith("path/of/file.py\n")
+    assert text.endswith("END")
+    assert len(text) == head + 2 + tail
+    assert finished.finish_reason == "stop"
+    timings = finished.timings
+    assert (timings.n_decoded, timings.n_forced) == (head + 2 + tail, head + tail)
+    # One pass for the forced head, one for the first free token; the second free token comes with the forced
+    # tail and completes the grammar, so nothing need be evaluated after it.
+    assert timings.n_forward == 2
+    assert driver.passes[-2:] == [(head, True), (1, True)]
+
+
+def test_forced_tokens_stop_at_the_limit() -> None:
+    request = GenerateRequest(REQUEST.segments, GRAMMAR, max_tokens=5)
+    text, finished, _ = run(InProcessBackend(FakeDriver()), request)
+    assert (text, finished.finish_reason) == ("path/", "length")
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(1.0, 0.9, 3)])
+def test_a_grammar_is_obeyed(sampling: Sampling) -> None:
+    request = GenerateRequest(REQUEST.segments, 'start: ("yes" | "no") " " /[0-9]{3}/', 50, sampling)
+    backend = InProcessBackend(FakeDriver())
+    text, finished, _ = run(backend, request)
+    answer, number = text.split(" ")
+    assert answer in ("yes", "no")
+    assert number.isdigit()
+    assert finished.finish_reason == "stop"
+    assert run(backend, request)[0] == text  # from the cache of compiled grammars
+
+
+@pytest.mark.parametrize("grammar", ["", "start: missing", "start: /(/", "nonsense ===", 'start: "a'])
+def test_an_invalid_grammar(grammar: str) -> None:
+    driver = FakeDriver()
+    with pytest.raises(BackendError, match="grammar") as caught:
+        run(InProcessBackend(driver), GenerateRequest(REQUEST.segments, grammar))
+    assert caught.value.code == "grammar_invalid"
+    assert driver.passes == []  # known before anything is evaluated
+
+
+def test_prewarm_evaluates_what_the_request_then_finds() -> None:
+    driver = FakeDriver(n_batch=16)
+    backend = InProcessBackend(driver)
+    events = list(backend.prewarm((SYSTEM, FILE), never))
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.finish_reason == "stop"
+    assert not any(wanted for _, wanted in driver.passes)
+    n_warm = finished.timings.n_prefilled
+    _, requested, _ = run(backend)
+    assert requested.timings.n_cached == n_warm
+    n_passes = len(driver.passes)
+    again = list(backend.prewarm((SYSTEM, FILE), never))[-1]
+    assert isinstance(again, Finished)
+    assert again.timings.n_prefilled == 0
+    assert len(driver.passes) == n_passes
+
+
+def test_a_prewarm_that_is_done_forgets_nothing() -> None:
+    backend = InProcessBackend(FakeDriver())
+    run(backend)
+    n_cached = backend.n_cached
+    list(backend.prewarm((SYSTEM,), never))
+    assert backend.n_cached == n_cached
+
+
+def test_a_model_that_cannot_trim_is_prewarmed_anew_after_each_reply() -> None:
+    backend = InProcessBackend(FakeDriver(can_trim=False))
+    run(backend)
+    list(backend.prewarm((SYSTEM, FILE), never))
+    n_warm = backend.n_cached
+    _, finished, _ = run(backend)
+    assert finished.timings.n_cached == n_warm
+
+
+def test_a_failing_forward_pass_leaves_a_usable_backend() -> None:
+    driver = FakeDriver(reply=b"ok")
+    backend = InProcessBackend(driver)
+    driver.error = BackendError("internal", "the device is gone")
+    with pytest.raises(BackendError, match="the device is gone"):
+        run(backend)
+    assert backend.n_cached == 0
+    driver.error = None
+    assert run(backend)[0] == "ok"
+
+
+def test_closing_frees_the_driver() -> None:
+    driver = FakeDriver()
+    InProcessBackend(driver).close()
+    assert driver.is_closed
