@@ -1,0 +1,19 @@
+"""The command `singlepass`. `serve` takes the short way past the command line's imports: an editor waits."""
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if sys.argv[1:2] == ["serve"] and not {"--help", "-h"} & set(sys.argv):
+        from singlepass.app import serve
+
+        serve()
+        return
+    from singlepass.cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

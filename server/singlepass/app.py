@@ -1,0 +1,54 @@
+"""Builds the pygls server and registers the handlers. This is what `singlepass serve` starts."""
+
+import logging
+import sys
+from functools import partial
+
+from lsprotocol import types as lsp
+from pygls.lsp.server import LanguageServer
+
+from singlepass import __version__
+from singlepass.handlers import COMMAND_CANCEL, COMMAND_EDIT, COMMAND_REVERT, Handlers
+
+_KINDS = [
+    lsp.CodeActionKind.QuickFix,
+    lsp.CodeActionKind.RefactorRewrite,
+    lsp.CodeActionKind.RefactorExtract,
+]
+
+
+def build_server() -> LanguageServer:
+    """A server with every handler registered, not yet started."""
+    server = LanguageServer("singlepass", __version__)
+    handlers = Handlers(server)
+
+    for method, handler, *options in (
+        (lsp.INITIALIZE, handlers.initialize),
+        (lsp.INITIALIZED, handlers.initialized),
+        (lsp.SHUTDOWN, handlers.shutdown),
+        (lsp.WORKSPACE_DID_CHANGE_CONFIGURATION, handlers.did_change_configuration),
+        (lsp.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS, handlers.did_change_workspace_folders),
+        (lsp.TEXT_DOCUMENT_DID_OPEN, handlers.did_open),
+        (lsp.TEXT_DOCUMENT_DID_CHANGE, handlers.did_change),
+        (lsp.TEXT_DOCUMENT_DID_CLOSE, handlers.did_close),
+        (lsp.TEXT_DOCUMENT_CODE_ACTION, handlers.code_action, lsp.CodeActionOptions(_KINDS)),
+    ):
+        # pygls marks what it registers with attributes; a bound method takes none, a partial does.
+        server.feature(method, *options)(partial(handler))
+    for command, handler in (
+        (COMMAND_EDIT, handlers.edit),
+        (COMMAND_CANCEL, handlers.cancel),
+        (COMMAND_REVERT, handlers.revert),
+    ):
+        server.command(command)(partial(handler))
+    return server
+
+
+def serve() -> None:
+    """Speak LSP over stdio until the client says exit or goes away."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # At INFO pygls logs whole messages, which hold the user's source.
+    logging.getLogger("pygls").setLevel(logging.WARNING)
+    build_server().start_io()

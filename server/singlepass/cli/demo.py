@@ -1,0 +1,64 @@
+"""`singlepass demo`: an edit in a copy of a small sample repository, from nothing to a diff and its cost."""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from singlepass.cli.edit import EXIT_USAGE, Output, edit_files, report
+from singlepass.cli.headless import ServerGone
+from singlepass.config import load_settings, read_toml, user_file
+from singlepass.workspace import UserError
+
+_FILE = "tally/words.py"
+_LINES = "10:24"
+_INSTRUCTION = "Simplify count_words and add type annotations."
+
+
+def run_demo(model: Path | None) -> int:
+    """Run the command; returns the exit code."""
+    console = Console(highlight=False)
+    folder = Path(tempfile.mkdtemp(prefix="singlepass-demo-")).resolve()
+    with resources.as_file(resources.files("singlepass") / "samples" / "tally") as sample:
+        shutil.copytree(sample, folder, dirs_exist_ok=True)
+    try:
+        if model is None and not _is_configured():
+            model = folder / "random.gguf"
+            _write_model(model, folder, console)
+        console.print(f"sample repository: {folder}\n{_FILE}, lines {_LINES}: {_INSTRUCTION}", soft_wrap=True)
+        result = asyncio.run(edit_files(folder / _FILE, _INSTRUCTION, _LINES, [], model, console, folder))
+    except (UserError, ServerGone, OSError) as error:
+        console.print(Text(str(error), style="red"), soft_wrap=True)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_USAGE
+    code = report(result, console, folder, False, Output.LIVE)
+    if model is not None and model.parent == folder:
+        console.print(
+            "\nThis was a model of random weights, written just now: its edits are valid, every hunk "
+            "applies, and they mean nothing.\nTry a real one: singlepass demo --model /path/to/model.gguf",
+            soft_wrap=True,
+        )
+        with contextlib.suppress(OSError):
+            model.unlink()
+    return code
+
+
+def _is_configured() -> bool:
+    values, _ = read_toml(user_file())
+    settings, _ = load_settings([(str(user_file()), values)])
+    return bool(settings.target.model)
+
+
+def _write_model(path: Path, folder: Path, console: Console) -> None:
+    """The small random GGUF. Raises UserError when the packages that write it are missing."""
+    from singlepass_backends.random_model import write_random_model
+
+    corpus = [file.read_text(encoding="utf-8") for file in sorted(folder.rglob("*.py"))]
+    console.print("writing a small model of random weights …")
+    write_random_model(path, corpus=corpus)

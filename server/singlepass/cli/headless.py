@@ -1,0 +1,322 @@
+"""An editor without a screen: a real LSP client of `singlepass serve` over stdio.
+
+It does what an editor does and no more: opens documents, applies workspace edits to its own text if their
+version is current, sends the `didChange` back, answers requests. The command line and the tests use it.
+"""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types as lsp
+from pygls.lsp.client import LanguageClient
+
+from singlepass import __version__
+from singlepass.core.edits import Edit, apply
+from singlepass.core.lines import LineIndex
+from singlepass.lsp import path_from_uri, plain, span_from_lsp
+from singlepass.workspace import decode_source
+
+_START_TIMEOUT_S = 30.0
+_FINAL_STATES = ("done", "failed", "cancelled")
+
+
+class ServerGone(Exception):
+    """The language server ended while it was needed."""
+
+
+class OpenFile:
+    """A document as this editor holds it."""
+
+    def __init__(self, uri: str, path: Path, text: str) -> None:
+        self.uri = uri
+        self.path = path
+        self.original = text
+        self.text = text
+        self.version = 1
+        self.is_open = False
+
+
+def headless_capabilities() -> lsp.ClientCapabilities:
+    """What this editor announces: everything singlepass can use."""
+    return lsp.ClientCapabilities(
+        general=lsp.GeneralClientCapabilities(position_encodings=[lsp.PositionEncodingKind.Utf16]),
+        window=lsp.WindowClientCapabilities(work_done_progress=True),
+        workspace=lsp.WorkspaceClientCapabilities(
+            apply_edit=True,
+            workspace_edit=lsp.WorkspaceEditClientCapabilities(
+                document_changes=True,
+                change_annotation_support=lsp.ChangeAnnotationsSupportOptions(),
+            ),
+        ),
+        text_document=lsp.TextDocumentClientCapabilities(
+            code_action=lsp.CodeActionClientCapabilities(
+                code_action_literal_support=lsp.ClientCodeActionLiteralOptions(
+                    lsp.ClientCodeActionKindOptions(
+                        ["quickfix", "refactor", "refactor.rewrite", "refactor.extract"]
+                    )
+                ),
+                tag_support=lsp.CodeActionTagOptions([lsp.CodeActionTag.LlmGenerated]),
+            ),
+            publish_diagnostics=lsp.PublishDiagnosticsClientCapabilities(
+                data_support=True, version_support=True
+            ),
+        ),
+    )
+
+
+class HeadlessEditor:
+    """One connection to one server process. Use as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        options: Mapping[str, Any] | None = None,
+        capabilities: lsp.ClientCapabilities | None = None,
+    ) -> None:
+        self.folder = folder
+        self.options = dict(options or {})
+        self.capabilities = capabilities or headless_capabilities()
+        self.files: dict[str, OpenFile] = {}
+        self.messages: list[tuple[str, str]] = []
+        """(level, text) of every window/showMessage."""
+        self.diagnostics: dict[str, Sequence[lsp.Diagnostic]] = {}
+        self.statuses: list[dict[str, Any]] = []
+        self.timings: list[dict[str, Any]] = []
+        self.log: deque[str] = deque(maxlen=200)
+        """The last lines of the server's log."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after every status and every applied edit."""
+        self.client = LanguageClient("singlepass-headless", __version__)
+        self.initialized: lsp.InitializeResult | None = None
+        self._changed = asyncio.Event()
+        self._register()
+
+    async def __aenter__(self) -> "HeadlessEditor":
+        client: Any = self.client  # pygls leaves these arguments untyped
+        await client.start_io(sys.executable, "-m", "singlepass", "serve")
+        self._stderr = asyncio.ensure_future(self._read_stderr())
+        folders = [lsp.WorkspaceFolder(self.folder.as_uri(), self.folder.name)] if self.folder else None
+        self.initialized = await asyncio.wait_for(
+            self._ask(
+                self.client.initialize_async(
+                    lsp.InitializeParams(
+                        capabilities=self.capabilities,
+                        initialization_options=self.options,
+                        workspace_folders=folders,
+                    )
+                )
+            ),
+            _START_TIMEOUT_S,
+        )
+        self.client.initialized(lsp.InitializedParams())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        server = self._server()
+        if server.returncode is None:
+            try:
+                await asyncio.wait_for(self.client.shutdown_async(None), 10)
+                self.client.exit(None)
+            except (RuntimeError, TimeoutError):
+                server.kill()
+        await self.client.stop()
+        await self._stderr
+
+    async def _read_stderr(self) -> None:
+        """Keep the end of the server's log, which also keeps its pipe from filling up."""
+        stream = self._server().stderr
+        assert stream is not None
+        async for line in stream:
+            self.log.append(line.decode("utf-8", "replace").rstrip())
+
+    def _server(self) -> asyncio.subprocess.Process:
+        server = self.client._server  # pyright: ignore[reportPrivateUsage]
+        assert server is not None
+        return server
+
+    async def _ask(self, request: Any) -> Any:
+        """Await a request; a server that ends meanwhile is an error, not a wait for ever."""
+        try:
+            return await request
+        except RuntimeError as error:
+            raise ServerGone(f"The language server ended: {error}") from None
+
+    # Documents.
+
+    def open(self, path: Path, language: str = "") -> OpenFile:
+        """Open a file as an editor does; a BOM stays out of the text. Raises UserError, OSError."""
+        path = path.resolve()
+        text = decode_source(path.read_bytes(), path).removeprefix("\ufeff")
+        file = self.files[path.as_uri()] = OpenFile(path.as_uri(), path, text)
+        file.is_open = True
+        item = lsp.TextDocumentItem(file.uri, language or _language(path), file.version, text)
+        self.client.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
+        return file
+
+    def type(self, file: OpenFile, edit: Edit) -> None:
+        """Change a document as the user's keyboard would."""
+        self._change(file, [edit])
+
+    def _change(self, file: OpenFile, edits: Sequence[Edit]) -> None:
+        """Apply non-overlapping edits and tell the server, last edit first, as VS Code does."""
+        index = LineIndex(file.text, "utf-16")
+        changes: list[lsp.TextDocumentContentChangeEvent] = [
+            lsp.TextDocumentContentChangePartial(
+                lsp.Range(lsp.Position(*index.position(edit.start)), lsp.Position(*index.position(edit.end))),
+                edit.new,
+            )
+            for edit in sorted(edits, key=lambda edit: edit.start, reverse=True)
+        ]
+        file.text = apply(file.text, edits)
+        file.version += 1
+        if file.is_open:
+            self.client.text_document_did_change(
+                lsp.DidChangeTextDocumentParams(
+                    lsp.VersionedTextDocumentIdentifier(file.version, file.uri), changes
+                )
+            )
+
+    # Requests.
+
+    async def command(self, name: str, *arguments: Any) -> Any:
+        """workspace/executeCommand. Raises pygls.exceptions.JsonRpcException for an error reply."""
+        params = lsp.ExecuteCommandParams(name, list(arguments))
+        return await self._ask(self.client.workspace_execute_command_async(params))
+
+    async def actions(self, file: OpenFile, range: lsp.Range, **context: Any) -> list[lsp.CodeAction]:
+        """textDocument/codeAction."""
+        params = lsp.CodeActionParams(
+            lsp.TextDocumentIdentifier(file.uri),
+            range,
+            lsp.CodeActionContext(context.get("diagnostics", []), context.get("only")),
+        )
+        answer = await self._ask(self.client.text_document_code_action_async(params))
+        return [action for action in answer or () if isinstance(action, lsp.CodeAction)]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something the server sends. Raises ServerGone when it ends first."""
+        while not condition():
+            if self._server().returncode is not None:
+                last = self.log[-1] if self.log else "it said nothing"
+                code = self._server().returncode
+                raise ServerGone(f"The language server ended with code {code}: {last}")
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), 0.5)
+            except TimeoutError:
+                continue
+
+    async def finish(self, job: int) -> dict[str, Any]:
+        """Wait until a job has ended; its `singlepass/timings`."""
+        await self.until(
+            lambda: any(one["job"] == job and one["state"] in _FINAL_STATES for one in self.statuses)
+        )
+        return next(one for one in self.timings if one["job"] == job)
+
+    # What the server sends.
+
+    def _register(self) -> None:
+        for method, handler in (
+            (lsp.WORKSPACE_APPLY_EDIT, self.apply_edit),
+            (lsp.WINDOW_WORK_DONE_PROGRESS_CREATE, _ignore),
+            (lsp.PROGRESS, _ignore),
+            (lsp.WINDOW_SHOW_MESSAGE, self._show_message),
+            (lsp.WINDOW_LOG_MESSAGE, _ignore),
+            (lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS, self._publish),
+            ("singlepass/status", self._status),
+            ("singlepass/timings", self._timings),
+        ):
+            self.client.feature(method)(partial(handler))  # a bound method takes no attributes
+
+    def apply_edit(self, params: lsp.ApplyWorkspaceEditParams) -> lsp.ApplyWorkspaceEditResult:
+        """Apply a workspace edit to this editor's documents, or refuse it whole."""
+        planned: list[tuple[OpenFile, list[Edit]]] = []
+        for change in params.edit.document_changes or ():
+            if not isinstance(change, lsp.TextDocumentEdit):
+                return lsp.ApplyWorkspaceEditResult(False, failure_reason="only text edits are supported")
+            file = self._file(change.text_document.uri)
+            if change.text_document.version not in (None, file.version):
+                return lsp.ApplyWorkspaceEditResult(False, failure_reason="the document has changed")
+            planned.append((file, _edits(file.text, change.edits)))
+        for uri, edits in (params.edit.changes or {}).items():
+            file = self._file(uri)
+            planned.append((file, _edits(file.text, edits)))
+        for file, edits in planned:
+            self._change(file, edits)
+        self._notify()
+        return lsp.ApplyWorkspaceEditResult(True)
+
+    def _file(self, uri: str) -> OpenFile:
+        """The document, read from disk without opening it where the server edits a closed file."""
+        if uri not in self.files:
+            path = path_from_uri(uri)
+            assert path is not None
+            self.files[uri] = OpenFile(uri, path, decode_source(path.read_bytes(), path))
+        return self.files[uri]
+
+    def _show_message(self, params: lsp.ShowMessageParams) -> None:
+        self.messages.append((params.type.name.lower(), params.message))
+        self._notify()
+
+    def _publish(self, params: lsp.PublishDiagnosticsParams) -> None:
+        self.diagnostics[params.uri] = params.diagnostics
+        self._notify()
+
+    def _status(self, params: Any) -> None:
+        self.statuses.append(plain(params))
+        self._notify()
+
+    def _timings(self, params: Any) -> None:
+        self.timings.append(plain(params))
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self.on_change()
+
+
+def _ignore(_: Any) -> None:
+    pass
+
+
+def _edits(text: str, edits: Sequence[Any]) -> list[Edit]:
+    index = LineIndex(text, "utf-16")
+    return [Edit(*span_from_lsp(index, edit.range), edit.new_text) for edit in edits]
+
+
+_LANGUAGES = {
+    ".py": "python",
+    ".js": "javascript",
+    ".jsx": "javascriptreact",
+    ".ts": "typescript",
+    ".tsx": "typescriptreact",
+    ".go": "go",
+    ".rs": "rust",
+    ".java": "java",
+    ".c": "c",
+    ".h": "c",
+    ".cpp": "cpp",
+    ".cc": "cpp",
+    ".hpp": "cpp",
+    ".cs": "csharp",
+    ".rb": "ruby",
+    ".lua": "lua",
+    ".sh": "shellscript",
+    ".md": "markdown",
+    ".html": "html",
+    ".css": "css",
+    ".json": "json",
+    ".toml": "toml",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+}
+
+
+def _language(path: Path) -> str:
+    """The LSP language identifier that an editor would use for a file name."""
+    return _LANGUAGES.get(path.suffix, "plaintext")

@@ -1,0 +1,129 @@
+"""Settings: their types, where they come from, and whom we believe what.
+
+From weakest to strongest: defaults, the user's `singlepass.toml`, `initializationOptions`, the editor's
+`workspace/configuration`. A repository's own `.singlepass.toml` may add actions and ignore patterns and
+nothing else: whoever wrote a repository must not choose a model, an executable or an endpoint.
+
+A wrong setting is named in a `Problem` and left out; the rest is still used.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+from singlepass_backends.base import Target
+
+from singlepass.core.actions import Action
+
+USER_FILE = "singlepass.toml"
+REPOSITORY_FILE = ".singlepass.toml"
+REPOSITORY_KEYS = frozenset({"actions", "ignore"})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. The README lists the same names."""
+
+    target: Target = Target()
+    review: Literal["stream", "confirm"] = "stream"
+    """`stream` sends each hunk as it arrives; `confirm` sends one edit at the end that asks first."""
+    actions: tuple[Action, ...] = ()
+    ignore: tuple[str, ...] = ()
+    """Patterns, as in .gitignore, of files that never enter a prompt."""
+    max_tokens: int = 4096
+    """Most tokens of one reply."""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    max_neighbours: int = 6
+    """Most open files beside the target in a prompt."""
+    prewarm: bool = True
+    """Read the context ahead when the editor asks for code actions."""
+    timings: bool = True
+    """Publish an Information diagnostic with the timings of the last job."""
+    idle_exit_minutes: float = 30.0
+    """The engine exits after this time without a request."""
+    allow_outside_workspace: bool = False
+    """Allow edits of files outside the workspace folders."""
+    log_level: Literal["error", "warning", "info", "debug"] = "info"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One setting that could not be used."""
+
+    source: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.message}"
+
+
+def load_settings(
+    layers: Iterable[tuple[str, Mapping[str, Any]]], repository: Iterable[tuple[str, Mapping[str, Any]]] = ()
+) -> tuple[Settings, list[Problem]]:
+    """Settings from (source, values) layers, weakest first, and every value that had to be left out."""
+    merged: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for source, values in layers:
+        for key, value in values.items():
+            problem = _check(key, _merge(merged.get(key), value))
+            if problem:
+                problems.append(Problem(source, problem))
+            else:
+                merged[key] = _merge(merged.get(key), value)
+    for source, values in repository:
+        for key, value in values.items():
+            if key not in REPOSITORY_KEYS:
+                problems.append(
+                    Problem(
+                        source,
+                        f"`{key}` is ignored: a repository may set only "
+                        f"{' and '.join(sorted(REPOSITORY_KEYS))}. Put it into {user_file()}",
+                    )
+                )
+            elif problem := _check(key, value):
+                problems.append(Problem(source, problem))
+            else:
+                merged[key] = [*merged.get(key, []), *value]
+    return msgspec.convert(merged, Settings), problems
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """The values of a settings file; empty where there is none. Never raises for what is in it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), []
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return {}, [Problem(str(path), f"cannot be read, so none of it is used: {error}")]
+
+
+def user_file() -> Path:
+    """The user's settings file. `SINGLEPASS_CONFIG_DIR` names another folder for it."""
+    if folder := os.environ.get("SINGLEPASS_CONFIG_DIR"):
+        return Path(folder) / USER_FILE
+    import platformdirs  # here, since the editor waits for our imports
+
+    return platformdirs.user_config_path("singlepass") / USER_FILE
+
+
+def _merge(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**cast("dict[str, Any]", old), **cast("dict[str, Any]", new)}
+    return new
+
+
+def _check(key: str, value: Any) -> str | None:
+    names = Settings.__struct_fields__
+    if key not in names:
+        close = difflib.get_close_matches(key, names, n=1)
+        return f"unknown setting `{key}`" + (f"; did you mean `{close[0]}`?" if close else "")
+    try:
+        msgspec.convert({key: value}, Settings)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        return f"`{where.rstrip('`') or key}`: {what[0].lower()}{what[1:]}"
+    return None

@@ -1,0 +1,92 @@
+"""The prompt as ordered segments, most stable first, so that a change re-reads only what follows it.
+
+    0 system      the job and the edit format; changes with the version
+    1 neighbours  one segment a file; changes when such a file changes
+    2 target      the document the user works in
+    3 task        selection, diagnostics, instruction; changes with every request
+
+Nothing volatile (time, cursor, counters) stands before the task. Where a file's own lines look like markers
+the task says that this request's markers are longer, so even then the earlier segments stay as they are.
+"""
+
+import msgspec
+from singlepass_backends.base import Segment
+
+from singlepass.core.context import Context, SourceFile
+from singlepass.core.lines import visible_lines
+
+_SYSTEM = """\
+You edit source code. You are given files and one task, and you answer with edit blocks and nothing else: no \
+explanation, no code fences. A block names a file, quotes lines of it exactly, and gives the lines that take \
+their place:
+
+path/of/file.py
+<<<<<<< SEARCH
+the old lines, copied exactly, whole lines with their indentation
+=======
+the new lines
+>>>>>>> REPLACE
+
+- Quote as few lines as make the place unique in the file, but at least every line that changes.
+- Write the blocks of a file from its top to its bottom, and do not quote a line twice.
+- To insert, quote the line before or after and repeat it among the new lines. To delete, leave the new \
+lines out. In an empty file quote nothing.
+- Change what the task asks for and nothing else. Keep the style, the names and the comments of the file.
+- If nothing has to change, answer with nothing.
+"""
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What the user asked for."""
+
+    instruction: str
+    path: str
+    first_line: int
+    """0-based."""
+    end_line: int
+    """0-based, exclusive; equal to `first_line` for a cursor without a selection."""
+    diagnostics: tuple[str, ...] = ()
+    """Messages of the diagnostics at the selection, each with its line."""
+
+
+def render_context(context: Context) -> tuple[Segment, ...]:
+    """The segments that do not depend on the task; what prewarm reads ahead."""
+    return (
+        Segment("system", _SYSTEM, "system"),
+        *(_file_segment(file) for file in context.neighbours),
+        _file_segment(context.target),
+    )
+
+
+def render_prompt(context: Context, task: Task, marker_size: int = 7) -> tuple[Segment, ...]:
+    """All segments of a request."""
+    return (*render_context(context), Segment("task", _task_text(context, task, marker_size)))
+
+
+def _file_segment(file: SourceFile) -> Segment:
+    body = "".join(f"{line}\n" for line in visible_lines(file.text))
+    return Segment(file.path, f'<file path="{file.path}">\n{body}</file>\n\n')
+
+
+def _task_text(context: Context, task: Task, marker_size: int) -> str:
+    lines = visible_lines(context.target.text)
+    parts: list[str] = []
+    selected = lines[task.first_line : task.end_line]
+    if selected:
+        numbers = _line_numbers(task.first_line, task.end_line)
+        parts.append(f"Selected, {numbers} of {task.path}:\n" + "".join(f"{line}\n" for line in selected))
+    elif task.first_line < len(lines):
+        parts.append(f"The cursor is in {task.path} on this line:\n{lines[task.first_line]}\n")
+    if task.diagnostics:
+        parts.append("Problems reported there:\n" + "".join(f"- {text}\n" for text in task.diagnostics))
+    if marker_size != 7:
+        parts.append(
+            f"In this answer every marker is {marker_size} characters long:\n"
+            f"{'<' * marker_size} SEARCH\n{'=' * marker_size}\n{'>' * marker_size} REPLACE\n"
+        )
+    parts.append(f"Task: {task.instruction}\n")
+    return "\n".join(parts)
+
+
+def _line_numbers(first: int, end: int) -> str:
+    return f"line {first + 1}" if end - first == 1 else f"lines {first + 1} to {end}"

@@ -1,0 +1,141 @@
+"""Our own mirror of the editor's open documents.
+
+pygls keeps one too, but splits lines at form feeds and Unicode separators, which shifts every later position.
+Here a document is a string, a version and the log of the changes that made it, in offsets; the log is what
+hunks are rebased through, and what tells whether an edit we sent came back as we predicted.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+
+from singlepass.core.edits import Edit, Snapshot, apply
+from singlepass.core.lines import Encoding, LineIndex
+
+_LOG_LIMIT = 20_000
+
+
+class Expectation:
+    """A text that a document should have after an edit we sent. Resolved by the changes that come back."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.met_at: int | None = None
+        """The revision at which the document had the text."""
+
+
+class Document:
+    """An open document. `revision` counts single changes, since one `didChange` may carry several."""
+
+    def __init__(self, uri: str, language: str, version: int, text: str, encoding: Encoding) -> None:
+        self.uri = uri
+        self.language = language
+        self.version = version
+        self.text = text
+        self.revision = 0
+        self.is_open = True
+        self.published = False
+        """Whether diagnostics of ours stand in the document."""
+        self.transient = False
+        """Whether they go with the next keystroke."""
+        self._encoding: Encoding = encoding
+        self._log: list[Edit] = []
+        self._log_start = 0
+        self._index: LineIndex | None = None
+        self._expectations: list[Expectation] = []
+        self._changed = asyncio.Event()
+
+    @property
+    def index(self) -> LineIndex:
+        """Offsets and positions of the current text."""
+        if self._index is None:
+            self._index = LineIndex(self.text, self._encoding)
+        return self._index
+
+    def snapshot(self) -> Snapshot:
+        """The document as it is now."""
+        return Snapshot(self.uri, self.version, self.text)
+
+    def update(self, version: int, edits: Iterable[Edit]) -> None:
+        """One `didChange`: sequential edits. Raises ValueError when one leaves the text."""
+        self.version = version
+        for edit in edits:
+            self._change(edit)
+        self._changed.set()
+
+    def close(self) -> None:
+        """`didClose`: nothing is sent to it any more."""
+        self.is_open = False
+        self._changed.set()
+
+    def _change(self, edit: Edit) -> None:
+        self.text = apply(self.text, [edit])
+        self.revision += 1
+        self._index = None
+        self._log.append(edit)
+        if len(self._log) > _LOG_LIMIT:
+            dropped = _LOG_LIMIT // 2
+            del self._log[:dropped]
+            self._log_start += dropped
+        for expectation in self._expectations:
+            if expectation.met_at is None and expectation.text == self.text:
+                expectation.met_at = self.revision
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        """Wait until a change makes the condition true, the document is closed, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.is_open and not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def changes_since(self, revision: int) -> Sequence[Edit] | None:
+        """The changes after a revision, oldest first; None when they are no longer known."""
+        if revision < self._log_start:
+            return None
+        return self._log[revision - self._log_start :]
+
+    def expect(self, text: str) -> Expectation:
+        """Watch for the document to become `text`. Pair with `forget`."""
+        expectation = Expectation(text)
+        self._expectations.append(expectation)
+        return expectation
+
+    def forget(self, expectation: Expectation) -> None:
+        """Stop watching."""
+        self._expectations.remove(expectation)
+
+
+class Documents:
+    """The open documents by URI, the most recently used last."""
+
+    def __init__(self) -> None:
+        self.encoding: Encoding = "utf-16"
+        self._by_uri: dict[str, Document] = {}
+
+    def open(self, uri: str, language: str, version: int, text: str) -> Document:
+        """`didOpen`. A document that was open already is replaced."""
+        self.close(uri)
+        document = Document(uri, language, version, text, self.encoding)
+        self._by_uri[uri] = document
+        return document
+
+    def close(self, uri: str) -> None:
+        """`didClose`. Unknown documents are ignored."""
+        document = self._by_uri.pop(uri, None)
+        if document is not None:
+            document.close()
+
+    def get(self, uri: str) -> Document | None:
+        """The open document, or None."""
+        return self._by_uri.get(uri)
+
+    def touch(self, uri: str) -> None:
+        """Mark a document as used, so that it counts as a near neighbour."""
+        document = self._by_uri.pop(uri, None)
+        if document is not None:
+            self._by_uri[uri] = document
+
+    def recent(self) -> Iterable[Document]:
+        """Open documents, the most recently used first."""
+        return reversed(tuple(self._by_uri.values()))

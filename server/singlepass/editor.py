@@ -1,0 +1,149 @@
+"""What a job may ask of the editor, in the richest form that the editor announced.
+
+Every request degrades by itself: no progress support means no progress, no versioned edits means a plain
+`changes` map, no annotations means a label alone.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Literal, cast
+
+import msgspec
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+
+from singlepass.lsp import Capabilities, TextEdit, plain, workspace_edit_to_lsp
+
+log = logging.getLogger(__name__)
+
+_ANSWER_TIMEOUT_S = 60.0
+_LEVELS = {
+    "error": lsp.MessageType.Error,
+    "warning": lsp.MessageType.Warning,
+    "info": lsp.MessageType.Info,
+}
+
+
+class ApplyResult(msgspec.Struct, frozen=True):
+    """The editor's answer to `workspace/applyEdit`."""
+
+    applied: bool
+    reason: str = ""
+
+
+class Editor:
+    """The client on the other side of the connection."""
+
+    def __init__(self, server: LanguageServer) -> None:
+        self._server = server
+        self.capabilities = Capabilities(lsp.ClientCapabilities())
+
+    async def apply(
+        self,
+        edits: Mapping[tuple[str, int | None], list[TextEdit]],
+        label: str,
+        description: str,
+        *,
+        confirm: bool = False,
+    ) -> ApplyResult:
+        """Send one workspace edit and wait for the answer. Never raises for what the editor answers."""
+        if not self.capabilities.apply_edit:
+            return ApplyResult(False, "this editor does not support workspace/applyEdit")
+        edit = workspace_edit_to_lsp(
+            edits,
+            label,
+            description,
+            versioned=self.capabilities.versioned_edits,
+            annotated=self.capabilities.annotations,
+            confirm=confirm,
+        )
+        request = self._server.workspace_apply_edit_async(lsp.ApplyWorkspaceEditParams(edit, label))
+        try:
+            # Someone may take long over a confirmation; an edit that arrives by itself is answered at once.
+            result = await asyncio.wait_for(request, None if confirm else _ANSWER_TIMEOUT_S)
+        except TimeoutError:
+            return ApplyResult(False, f"the editor did not answer within {_ANSWER_TIMEOUT_S:.0f} s")
+        except JsonRpcException as error:
+            return ApplyResult(False, f"the editor answered with an error: {error.message}")
+        return ApplyResult(bool(result.applied), result.failure_reason or "")
+
+    def say(self, level: Literal["error", "warning", "info"], message: str) -> None:
+        """Show a message to the user, and log it."""
+        log.log(getattr(logging, level.upper()), "%s", message)
+        self._server.window_show_message(lsp.ShowMessageParams(_LEVELS[level], message))
+
+    def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Send one of our own notifications, `singlepass/status` or `singlepass/timings`."""
+        self._server.protocol.notify(method, dict(params))
+
+    def log(self, message: str) -> None:
+        """One line for the editor's log of this server."""
+        log.info("%s", message)
+        self._server.window_log_message(lsp.LogMessageParams(lsp.MessageType.Log, message))
+
+    def publish(self, uri: str, version: int | None, diagnostics: Sequence[lsp.Diagnostic]) -> None:
+        """Replace our diagnostics of a document."""
+        self._server.text_document_publish_diagnostics(
+            lsp.PublishDiagnosticsParams(
+                uri, list(diagnostics), version if self.capabilities.diagnostic_versions else None
+            )
+        )
+
+    async def configuration(self) -> Mapping[str, Any] | None:
+        """The `singlepass` section of the editor's settings; None when it has none."""
+        if not self.capabilities.configuration:
+            return None
+        params = lsp.ConfigurationParams([lsp.ConfigurationItem(section="singlepass")])
+        try:
+            answer = await asyncio.wait_for(self._server.workspace_configuration_async(params), 10)
+        except (TimeoutError, JsonRpcException) as error:
+            log.warning("the editor gave no configuration: %r", error)
+            return None
+        section: Any = plain(answer[0]) if answer else None
+        return cast("Mapping[str, Any]", section) if isinstance(section, dict) else None
+
+    async def progress(self, title: str, on_cancel: Callable[[], object]) -> "Progress":
+        """Open a work-done progress; without client support one that does nothing."""
+        if not self.capabilities.progress:
+            return Progress(None, "")
+        token = f"singlepass-{uuid.uuid4()}"
+        progress: Any = self._server.work_done_progress
+        try:
+            await asyncio.wait_for(progress.create_async(token), 5)
+        except (TimeoutError, JsonRpcException) as error:
+            log.info("no progress in this editor: %r", error)
+            return Progress(None, "")
+
+        def done(future: "Future[None]") -> None:
+            if future.cancelled():
+                on_cancel()
+
+        progress.tokens[token].add_done_callback(done)
+        progress.begin(token, lsp.WorkDoneProgressBegin(title=title, cancellable=True, percentage=0))
+        return Progress(self._server, token)
+
+
+class Progress:
+    """A work-done progress of one job. `end` must be called, once."""
+
+    def __init__(self, server: LanguageServer | None, token: str) -> None:
+        self._server = server
+        self._token = token
+
+    def report(self, message: str, percentage: int | None = None) -> None:
+        """Show a message, and a percentage where one is known."""
+        if self._server:
+            self._server.work_done_progress.report(
+                self._token, lsp.WorkDoneProgressReport(message=message, percentage=percentage)
+            )
+
+    def end(self, message: str) -> None:
+        """Close the progress with a last message."""
+        if self._server:
+            self._server.work_done_progress.end(self._token, lsp.WorkDoneProgressEnd(message=message))
+            progress: Any = self._server.work_done_progress
+            progress.tokens.pop(self._token, None)  # pygls keeps them for ever

@@ -1,0 +1,290 @@
+"""LSP handlers: decode, call, encode; a few lines each. Nothing here waits for a model."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+
+from singlepass.config import REPOSITORY_FILE, Problem, load_settings, read_toml, user_file
+from singlepass.core.actions import actions_for, find_comment_task, fix_instruction
+from singlepass.core.lines import visible_lines
+from singlepass.documents import Document, Documents
+from singlepass.editor import Editor
+from singlepass.jobs import Jobs
+from singlepass.lsp import (
+    Capabilities,
+    changes_from_lsp,
+    encoding_from_lsp,
+    path_from_uri,
+    plain,
+    range_from_json,
+)
+from singlepass.outcome import JobRequest
+from singlepass.workspace import UserError, Workspace
+
+log = logging.getLogger(__name__)
+
+COMMAND_EDIT = "singlepass.edit"
+COMMAND_CANCEL = "singlepass.cancel"
+COMMAND_REVERT = "singlepass.revert"
+
+_REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
+_TITLE_CHARS = 70
+
+
+class Handlers:
+    """The server's state, and one method a message."""
+
+    def __init__(self, server: LanguageServer) -> None:
+        self.server = server
+        self.documents = Documents()
+        self.workspace = Workspace()
+        self.editor = Editor(server)
+        self.jobs = Jobs(self.documents, self.workspace, self.editor)
+        self._options: Mapping[str, Any] = {}
+
+    # Life.
+
+    def initialize(self, params: lsp.InitializeParams) -> None:
+        self.editor.capabilities = Capabilities(params.capabilities)
+        self.documents.encoding = encoding_from_lsp(self.server.workspace.position_encoding)
+        folders = [folder.uri for folder in params.workspace_folders or ()]
+        if not folders and params.root_uri:
+            folders = [params.root_uri]
+        self.workspace.folders = [path for uri in folders if (path := path_from_uri(uri))]
+        self._options = _section(params.initialization_options)
+
+    async def initialized(self, params: lsp.InitializedParams) -> None:
+        await self._configure(await self.editor.configuration())
+
+    async def did_change_configuration(self, params: lsp.DidChangeConfigurationParams) -> None:
+        asked = await self.editor.configuration()
+        pushed = _section(_section(params.settings).get("singlepass"))
+        await self._configure(asked if asked is not None else pushed)
+
+    async def _configure(self, section: Mapping[str, Any] | None) -> None:
+        user, problems = read_toml(user_file())
+        repository: list[tuple[str, Mapping[str, Any]]] = []
+        for folder in self.workspace.folders:
+            path = folder / REPOSITORY_FILE
+            values, unreadable = read_toml(path)
+            repository.append((str(path), values))
+            problems += unreadable
+        settings, wrong = load_settings(
+            [
+                (str(user_file()), user),
+                ("initializationOptions", self._options),
+                ("the editor's settings", section or {}),
+            ],
+            repository,
+        )
+        logging.getLogger("singlepass").setLevel(settings.log_level.upper())
+        self.jobs.configure(settings)
+        self._tell_problems([*problems, *wrong])
+
+    def _tell_problems(self, problems: Sequence[Problem]) -> None:
+        for problem in problems:
+            self.editor.say("warning", f"singlepass settings: {problem}")
+
+    async def shutdown(self, params: None) -> None:
+        await self.jobs.shutdown()
+
+    def did_change_workspace_folders(self, params: lsp.DidChangeWorkspaceFoldersParams) -> None:
+        gone = {path_from_uri(folder.uri) for folder in params.event.removed}
+        added = [path for folder in params.event.added if (path := path_from_uri(folder.uri))]
+        kept: list[Path] = [folder for folder in self.workspace.folders if folder not in gone]
+        self.workspace.folders = [*kept, *(path for path in added if path not in kept)]
+
+    # Documents.
+
+    def did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:
+        item = params.text_document
+        self.documents.open(item.uri, str(item.language_id), item.version, item.text)
+
+    def did_change(self, params: lsp.DidChangeTextDocumentParams) -> None:
+        document = self.documents.get(params.text_document.uri)
+        if document is None:
+            log.warning("didChange for %s, which is not open", params.text_document.uri)
+            return
+        edits = changes_from_lsp(document.text, params.content_changes, self.documents.encoding)
+        document.update(params.text_document.version, edits)
+        self.documents.touch(document.uri)
+        self.jobs.document_changed(document)
+
+    def did_close(self, params: lsp.DidCloseTextDocumentParams) -> None:
+        document = self.documents.get(params.text_document.uri)
+        if document is not None:
+            self.documents.close(document.uri)
+            self.jobs.document_closed(document)
+
+    # Actions.
+
+    def code_action(self, params: lsp.CodeActionParams) -> list[lsp.CodeAction | lsp.Command]:
+        document = self.documents.get(params.text_document.uri)
+        if document is None:
+            return []
+        self.jobs.prewarm(document.uri)
+        first, end = _lines_of(params.range)
+        base = {"uri": document.uri, "range": _range_json(first, end)}
+        offers = [
+            *self._quick_fixes(params, base),
+            *_comment_offers(document, first, max(first, end - 1), base),
+            *(
+                _Offer(action.title, action.kind, {**base, "instruction": action.instruction})
+                for action in actions_for(document.language, self.jobs.settings.actions)
+            ),
+        ]
+        only = [str(getattr(kind, "value", kind)) for kind in params.context.only or ()]
+        return [
+            self._encode(offer)
+            for offer in offers
+            if not only or any(offer.kind == kind or offer.kind.startswith(f"{kind}.") for kind in only)
+        ]
+
+    def _quick_fixes(self, params: lsp.CodeActionParams, base: Mapping[str, Any]) -> list["_Offer"]:
+        return [
+            _Offer(
+                f"Fix: {_shorten(diagnostic.message)}",
+                "quickfix",
+                {
+                    **base,
+                    "instruction": fix_instruction([diagnostic.message]),
+                    "diagnostics": [f"line {diagnostic.range.start.line + 1}: {diagnostic.message}"],
+                    "range": _range_json(*_lines_of(diagnostic.range)),
+                },
+                diagnostic,
+            )
+            for diagnostic in params.context.diagnostics
+            if diagnostic.source != "singlepass"
+        ]
+
+    def _encode(self, offer: "_Offer") -> lsp.CodeAction | lsp.Command:
+        arguments = {**offer.arguments, "title": offer.title}
+        command = lsp.Command(offer.title, COMMAND_EDIT, arguments=[arguments])
+        capabilities = self.editor.capabilities
+        if not capabilities.action_literals:
+            return command
+        return lsp.CodeAction(
+            offer.title,
+            kind=offer.kind,
+            diagnostics=[offer.diagnostic] if offer.diagnostic else None,
+            command=command,
+            tags=[lsp.CodeActionTag.LlmGenerated] if capabilities.action_tags else None,
+        )
+
+    # Commands.
+
+    def edit(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.edit`: (uri, range, instruction), or one object with more; returns {job}."""
+        try:
+            return {"job": self.jobs.start(self._decode(arguments))}
+        except UserError as error:
+            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+
+    def cancel(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.cancel`: (job id), or nothing for all; returns {cancelled}."""
+        id = arguments[0] if arguments else None
+        if id is not None and not isinstance(id, int):
+            raise JsonRpcException(
+                f"{COMMAND_CANCEL} takes the number of a job, not {id!r}.", _REQUEST_FAILED
+            )
+        return {"cancelled": self.jobs.cancel(id)}
+
+    async def revert(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.revert`: takes back the last job's edits; returns {message}."""
+        try:
+            return {"message": await self.jobs.revert()}
+        except UserError as error:
+            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+
+    def _decode(self, arguments: Sequence[Any]) -> JobRequest:
+        if len(arguments) == 1:
+            values = arguments[0]
+        else:
+            values = dict(zip(("uri", "range", "instruction"), arguments, strict=False))
+        try:
+            asked = msgspec.convert(plain(values), EditArguments)
+            first, end = _lines_of(range_from_json(asked.range))
+        except ValueError as error:
+            raise UserError(
+                f"{COMMAND_EDIT} takes (uri, range, instruction), or one object with these: {error}."
+            ) from None
+        document = self.documents.get(asked.uri)
+        if document is not None and first >= max(1, document.index.n_lines):
+            raise UserError(
+                f"The selection starts on line {first + 1:,}, but {self.workspace.name(asked.uri)[0]} "
+                f"has only {document.index.n_lines:,}. Select again."
+            )
+        lines = visible_lines(document.text) if document is not None else []
+        comment = None
+        if asked.comment is not None:
+            comment = find_comment_task(lines, asked.comment, asked.comment)
+        return JobRequest(
+            asked.uri,
+            asked.title or _shorten(asked.instruction),
+            asked.instruction,
+            first,
+            end,
+            asked.diagnostics,
+            comment,
+            asked.files,
+        )
+
+
+def _section(value: Any) -> Mapping[str, Any]:
+    """Settings as the editor gave them; nothing where they are not an object."""
+    value = plain(value)
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
+
+
+class EditArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The argument object of `singlepass.edit`."""
+
+    uri: str
+    range: Any
+    instruction: str
+    title: str = ""
+    diagnostics: tuple[str, ...] = ()
+    comment: int | None = None
+    """The line of the comment that asks for this edit; the edit takes the comment away."""
+    files: tuple[str, ...] = ()
+    """URIs of more files that the edit may change."""
+
+
+class _Offer(msgspec.Struct, frozen=True):
+    title: str
+    kind: str
+    arguments: dict[str, Any]
+    diagnostic: lsp.Diagnostic | None = None
+
+
+def _comment_offers(document: Document, first: int, last: int, base: Mapping[str, Any]) -> list[_Offer]:
+    task = find_comment_task(visible_lines(document.text), first, last)
+    if task is None:
+        return []
+    arguments = {**base, "instruction": task.instruction, "comment": task.start}
+    if base["range"]["start"] == base["range"]["end"]:
+        arguments["range"] = _range_json(task.start, task.end)
+    return [_Offer(f"Do: {_shorten(task.instruction)}", "refactor.rewrite", arguments)]
+
+
+def _lines_of(value: lsp.Range) -> tuple[int, int]:
+    """First and end line (exclusive) of a range; a range that ends at a line's start leaves it out."""
+    start, end = sorted(((value.start.line, value.start.character), (value.end.line, value.end.character)))
+    if start == end:
+        return start[0], start[0]
+    return start[0], max(end[0] + (end[1] > 0), start[0] + 1)
+
+
+def _range_json(first: int, end: int) -> dict[str, Any]:
+    return {"start": {"line": first, "character": 0}, "end": {"line": end, "character": 0}}
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _TITLE_CHARS else f"{line[: _TITLE_CHARS - 1]}…"

@@ -1,0 +1,176 @@
+"""Conversions between LSP and our own values. The only place that knows LSP positions.
+
+Named from_lsp and to_lsp. A position is (line, character), the character in code units of the negotiated
+encoding (LSP 3.17, PositionEncodingKind); an offset counts characters of a Python string.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from lsprotocol import types as lsp
+from pygls import uris
+
+from singlepass.core.edits import Edit, apply
+from singlepass.core.lines import Encoding, LineIndex
+
+ANNOTATION = "singlepass"
+
+TextEdit = lsp.TextEdit | lsp.AnnotatedTextEdit
+
+
+def encoding_from_lsp(encoding: lsp.PositionEncodingKind | str | None) -> Encoding:
+    """The negotiated position encoding; the protocol's default is utf-16."""
+    match str(getattr(encoding, "value", encoding)):
+        case "utf-8":
+            return "utf-8"
+        case "utf-32":
+            return "utf-32"
+        case _:
+            return "utf-16"
+
+
+def span_from_lsp(index: LineIndex, value: lsp.Range) -> tuple[int, int]:
+    """Start and end offset of a range; an inverted range is turned round."""
+    start = index.offset(value.start.line, value.start.character)
+    end = index.offset(value.end.line, value.end.character)
+    return (start, end) if start <= end else (end, start)
+
+
+def range_to_lsp(index: LineIndex, start: int, end: int) -> lsp.Range:
+    """The range of a span of offsets."""
+    return lsp.Range(lsp.Position(*index.position(start)), lsp.Position(*index.position(end)))
+
+
+def changes_from_lsp(
+    text: str, changes: Iterable[lsp.TextDocumentContentChangeEvent], encoding: Encoding
+) -> list[Edit]:
+    """The changes of a `didChange` as sequential edits: each refers to the text after the one before."""
+    edits: list[Edit] = []
+    for change in changes:
+        if isinstance(change, lsp.TextDocumentContentChangePartial):
+            start, end = span_from_lsp(LineIndex(text, encoding), change.range)
+            edit = Edit(start, end, change.text)
+        else:
+            edit = Edit(0, len(text), change.text)
+        edits.append(edit)
+        text = apply(text, [edit])
+    return edits
+
+
+def edits_to_lsp(index: LineIndex, edits: Sequence[Edit], annotated: bool) -> list[TextEdit]:
+    """Text edits for one document; annotated ones refer to the annotation of the workspace edit."""
+
+    def encode(edit: Edit) -> TextEdit:
+        place = range_to_lsp(index, edit.start, edit.end)
+        return (
+            lsp.AnnotatedTextEdit(ANNOTATION, place, edit.new) if annotated else lsp.TextEdit(place, edit.new)
+        )
+
+    return [encode(edit) for edit in edits]
+
+
+def workspace_edit_to_lsp(
+    edits: Mapping[tuple[str, int | None], list[TextEdit]],
+    label: str,
+    description: str,
+    *,
+    versioned: bool,
+    annotated: bool,
+    confirm: bool,
+) -> lsp.WorkspaceEdit:
+    """A workspace edit over documents given by (uri, version), in the richest form the client takes.
+
+    Without `documentChanges` support the plain `changes` map is all there is: it carries no version, so the
+    client cannot refuse a stale edit and the caller must have checked.
+    """
+    if not versioned:
+        return lsp.WorkspaceEdit(
+            changes={
+                uri: [lsp.TextEdit(t.range, t.new_text) for t in texts] for (uri, _), texts in edits.items()
+            }
+        )
+    return lsp.WorkspaceEdit(
+        document_changes=[
+            lsp.TextDocumentEdit(lsp.OptionalVersionedTextDocumentIdentifier(uri, version), list(texts))
+            for (uri, version), texts in edits.items()
+        ],
+        change_annotations={
+            ANNOTATION: lsp.ChangeAnnotation(label, needs_confirmation=confirm, description=description)
+        }
+        if annotated
+        else None,
+    )
+
+
+def path_from_uri(uri: str) -> Path | None:
+    """The file a URI names; None for buffers without a file, such as `untitled:`."""
+    if not uri.startswith("file:"):
+        return None
+    path = uris.to_fs_path(uri)
+    return Path(path) if path else None
+
+
+def uri_from_path(path: Path) -> str:
+    """The `file:` URI of an absolute path. Raises ValueError for a relative one."""
+    return path.as_uri()
+
+
+def prompt_path(uri: str, folders: Sequence[Path]) -> tuple[str, bool]:
+    """How the prompt names a document, and whether it lies inside one of the workspace folders.
+
+    A path is relative to its folder and has `/` on every system. Buffers without a file count as inside.
+    """
+    path = path_from_uri(uri)
+    if path is None:
+        return PurePosixPath(uri.rpartition(":")[2]).name or "untitled", True
+    for folder in folders:
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix(), True
+    return path.name, not folders
+
+
+class Capabilities:
+    """What the client announced, read once; every missing one has a fallback."""
+
+    def __init__(self, announced: lsp.ClientCapabilities) -> None:
+        def find(*names: str) -> Any:
+            value: Any = announced
+            for name in names:
+                value = getattr(value, name, None)
+            return value
+
+        self.apply_edit = bool(find("workspace", "apply_edit"))
+        self.versioned_edits = bool(find("workspace", "workspace_edit", "document_changes"))
+        self.annotations = self.versioned_edits and (
+            find("workspace", "workspace_edit", "change_annotation_support") is not None
+        )
+        self.configuration = bool(find("workspace", "configuration"))
+        self.progress = bool(find("window", "work_done_progress"))
+        self.action_literals = find("text_document", "code_action", "code_action_literal_support") is not None
+        self.action_tags = find("text_document", "code_action", "tag_support") is not None
+        self.diagnostic_data = bool(find("text_document", "publish_diagnostics", "data_support"))
+        self.diagnostic_versions = bool(find("text_document", "publish_diagnostics", "version_support"))
+
+
+def range_from_json(value: Any) -> lsp.Range:
+    """A range as it stands in a command's arguments. Raises ValueError for anything else."""
+    try:
+        start, end = value["start"], value["end"]
+        numbers = [start["line"], start["character"], end["line"], end["character"]]
+    except (TypeError, KeyError):
+        numbers = []
+    if len(numbers) != 4 or not all(isinstance(n, int) and n >= 0 for n in numbers):
+        raise ValueError(f"not a range: {value!r}")
+    return lsp.Range(lsp.Position(numbers[0], numbers[1]), lsp.Position(numbers[2], numbers[3]))
+
+
+def plain(value: Any) -> Any:
+    """Free-form parameters as plain containers: pygls hands unknown objects over as named tuples."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in cast("Sequence[Any]", value)]
+    return value

@@ -1,0 +1,196 @@
+"""How a job ended, as the user is told: one sentence, one payload of numbers, diagnostics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from lsprotocol import types as lsp
+from singlepass_backends.base import BackendError, ModelInfo, PrefillProgress, Timings
+
+from singlepass.core import report
+from singlepass.core.actions import CommentTask
+from singlepass.core.planner import PlannedHunk, RejectedHunk
+from singlepass.delivery import AppliedEdit, Source
+from singlepass.documents import Document
+from singlepass.lsp import range_to_lsp
+
+Outcome = Literal["done", "failed", "cancelled"]
+
+
+class JobRequest(msgspec.Struct, frozen=True):
+    """What the user asked for, in lines of the document at that moment."""
+
+    uri: str
+    title: str
+    instruction: str
+    first_line: int
+    end_line: int
+    """0-based, exclusive; equal to `first_line` for a cursor."""
+    diagnostics: tuple[str, ...] = ()
+    comment: CommentTask | None = None
+    """The comment that asked, which the edit takes away."""
+    files: tuple[str, ...] = ()
+    """URIs of further files that may be edited, open or not."""
+
+
+class Job(msgspec.Struct):
+    """The record of a job, in flight or done. Its session writes it; everything else reads."""
+
+    id: int
+    request: JobRequest
+    state: str = "starting"
+    superseded: bool = False
+    info: ModelInfo | None = None
+    progress: PrefillProgress | None = None
+    timings: Timings | None = None
+    ttft_ms: float | None = None
+    """From the command to the first text."""
+    total_ms: float = 0.0
+    """From the command to the end."""
+    n_decoded: int = 0
+    decode_ms: float = 0.0
+    finish_reason: str = ""
+    n_hunks: int = 0
+    planned: list[PlannedHunk] = msgspec.field(default_factory=list[PlannedHunk])
+    n_applied: int = 0
+    applied: list[AppliedEdit] = msgspec.field(default_factory=list[AppliedEdit])
+    rejected: list[RejectedHunk] = msgspec.field(default_factory=list[RejectedHunk])
+    mismatches: list[str] = msgspec.field(default_factory=list[str])
+    left_out: tuple[str, ...] = ()
+    error: BackendError | None = None
+
+    @property
+    def n_unchanged(self) -> int:
+        """Hunks that quote lines and give the same lines back."""
+        return sum(not planned.edits for planned in self.planned)
+
+
+def summary(job: Job, outcome: Outcome) -> str:
+    """The outcome in one sentence."""
+    if outcome == "done" and job.timings:
+        parts = [report.timings_sentence(job.timings, job.total_ms, job.ttft_ms), _hunks(job)]
+        if job.finish_reason in ("length", "context"):
+            limit = "max_tokens" if job.finish_reason == "length" else "the model's context"
+            parts.append(f"the reply was cut off by {limit}")
+        if job.left_out:
+            parts.append(f"left out of the prompt: {', '.join(job.left_out)}")
+        if job.info and job.info.random_weights:
+            parts.append("random weights: valid but meaningless edits")
+        return "; ".join(parts)
+    took = report.seconds(job.total_ms)
+    if outcome == "cancelled":
+        why = "cancelled: a newer request took its place" if job.superseded else "cancelled"
+        n_read = job.progress.n_done if job.progress else 0
+        return (
+            f"{why} after {took}: {report.count(n_read, 'prompt token')} read, "
+            f"{report.count(job.n_decoded, 'token')} decoded, {report.count(job.n_applied, 'hunk')} applied"
+        )
+    message = job.error.message if job.error else "an internal error; see the log"
+    return f"failed after {took}: {message}"
+
+
+def _hunks(job: Job) -> str:
+    if not job.n_hunks and not job.rejected:
+        return "the model proposed no change"
+    parts = [f"{report.count(job.n_applied, 'hunk')} applied"]
+    if job.n_unchanged:
+        parts.append(f"{job.n_unchanged} without a change")
+    if job.rejected:
+        parts.append(f"{len(job.rejected)} rejected")
+    return ", ".join(parts)
+
+
+def rejected_sentence(rejected: Sequence[RejectedHunk]) -> str:
+    """What the user is told when hunks could not be applied."""
+    first = rejected[0]
+    more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
+    return f"a hunk for {first.hunk.path} was rejected{more}: {first.message}"
+
+
+def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
+    """All numbers of a job, as sent by `singlepass/timings` and in the diagnostic's `data`. Times in ms."""
+    info = job.info
+    return {
+        "job": job.id,
+        "uri": job.request.uri,
+        "title": job.request.title,
+        "outcome": outcome,
+        "message": sentence,
+        "total_ms": round(job.total_ms, 1),
+        "ttft_ms": None if job.ttft_ms is None else round(job.ttft_ms, 1),
+        "finish_reason": job.finish_reason or None,
+        "n_hunks": job.n_hunks,
+        "n_applied": job.n_applied,
+        "n_unchanged": job.n_unchanged,
+        "n_rejected": len(job.rejected),
+        "rejected": [_rejected(one) for one in job.rejected],
+        "left_out": list(job.left_out),
+        "timings": msgspec.to_builtins(job.timings) if job.timings else None,
+        "target": info
+        and {"backend": info.backend, "model": info.name, "n_ctx": info.n_ctx, "device": info.device},
+        "error": job.error and {"code": job.error.code, "message": job.error.message},
+    }
+
+
+def diagnostics(
+    job: Job,
+    outcome: Outcome,
+    sentence: str,
+    sources: Mapping[str, Source],
+    target: Document | None,
+    *,
+    timings: bool,
+) -> dict[str, tuple[Document, list[lsp.Diagnostic]]]:
+    """By URI: one Information with the timings on the target, one Warning for each rejected hunk."""
+    found: dict[str, tuple[Document, list[lsp.Diagnostic]]] = {}
+
+    def add(document: Document, line: int, diagnostic: lsp.Diagnostic) -> None:
+        index = document.index
+        line = min(line, index.n_lines - 1)
+        diagnostic.range = range_to_lsp(index, index.line_start(line), index.line_end(line))
+        diagnostic.source = "singlepass"
+        found.setdefault(document.uri, (document, []))[1].append(diagnostic)
+
+    nowhere = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
+    if target is not None and timings and outcome == "done":
+        severity = lsp.DiagnosticSeverity.Information
+        data = payload(job, outcome, sentence)
+        add(
+            target,
+            _first_edited_line(job, target),
+            lsp.Diagnostic(nowhere, sentence, severity=severity, code="timings", data=data),
+        )
+    for rejected in job.rejected:
+        named = (source.document for source in sources.values() if source.path == rejected.hunk.path)
+        document = next((one for one in named if one is not None and one.is_open), target)
+        if document is not None:
+            message = f"A hunk was rejected: {rejected.message}"
+            severity = lsp.DiagnosticSeverity.Warning
+            add(
+                document,
+                job.request.first_line if document is target else 0,
+                lsp.Diagnostic(
+                    nowhere, message, severity=severity, code=rejected.reason, data=_rejected(rejected)
+                ),
+            )
+    return found
+
+
+def _rejected(rejected: RejectedHunk) -> dict[str, Any]:
+    """A rejected hunk with its text, so that nothing is lost."""
+    hunk = rejected.hunk
+    return {
+        "path": hunk.path,
+        "reason": rejected.reason,
+        "message": rejected.message,
+        "old": list(hunk.old),
+        "new": list(hunk.new),
+    }
+
+
+def _first_edited_line(job: Job, document: Document) -> int:
+    """The line of the first edit in the document, or of the selection."""
+    for applied in job.applied:
+        if applied.document is document and applied.inverse:
+            return document.index.line_of(min(applied.inverse[0].start, len(document.text)))
+    return job.request.first_line

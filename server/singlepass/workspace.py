@@ -1,0 +1,97 @@
+"""The files around the documents: folders, names in the prompt, and reading what is not open.
+
+The server reads files only; it never writes one. What must not enter a prompt is decided here.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from singlepass.documents import Document, Documents
+from singlepass.lsp import path_from_uri, prompt_path
+
+MAX_NEIGHBOUR_CHARS = 200_000
+"""A larger open file is not put beside the target unless it is asked for."""
+
+# Credentials by their usual names; `ignore` in the settings adds to it.
+SECRET_PATTERNS = (
+    ".env",
+    ".env.*",
+    "!.env.example",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.keystore",
+    "id_rsa*",
+    "id_ed25519*",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    "credentials",
+    "credentials.*",
+    "secrets.*",
+)
+
+
+class UserError(Exception):
+    """A request that cannot be served, in words for the user: what, which file, what to do next."""
+
+
+class Workspace:
+    """The folders the editor has open."""
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+    def name(self, uri: str) -> tuple[str, bool]:
+        """The document's path in the prompt, and whether it lies inside the workspace."""
+        return prompt_path(uri, self.folders)
+
+    def neighbours(
+        self, target: str, documents: Documents, ignore: Sequence[str], limit: int
+    ) -> Iterable[Document]:
+        """Open documents that may stand beside the target (a URI), the most recently used first."""
+        if not limit:
+            return
+        import pathspec  # here, since the editor waits for our imports
+
+        hidden = pathspec.GitIgnoreSpec.from_lines([*SECRET_PATTERNS, *ignore])
+        for document in documents.recent():
+            path, inside = self.name(document.uri)
+            if document.uri == target or not inside or hidden.match_file(path):
+                continue
+            if len(document.text) > MAX_NEIGHBOUR_CHARS:
+                continue
+            yield document
+            limit -= 1
+            if not limit:
+                return
+
+
+def read_source(uri: str) -> str:
+    """The text of a file that is not open. Raises UserError: no file, no permission, not UTF-8."""
+    path = path_from_uri(uri)
+    if path is None:
+        raise UserError(f"{uri} is not open in the editor, and it is not a file that could be read.")
+    try:
+        return decode_source(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist (any more). Save or reopen it and try again.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; name a file.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def decode_source(data: bytes, path: Path) -> str:
+    """UTF-8 text, its line ends and BOM kept. Raises UserError that names the first wrong byte."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text: byte {error.start:,} is 0x{data[error.start]:02x}. "
+            "Convert the file to UTF-8, or edit another one."
+        ) from None
+    if "\0" in text:
+        raise UserError(f"{path} holds NUL bytes, so it is taken for a binary file and left alone.")
+    return text
