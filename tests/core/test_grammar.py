@@ -197,6 +197,18 @@ def test_bounds() -> None:
         assert accepts(grammar, "")
 
 
+def test_windows() -> None:
+    files = {"a.py": "a\nb\nc\nb\nd\n", "b.py": "x\ny\n"}
+    grammar = edit_grammar(files, windows={"a.py": (2, 4)})
+    for old, expected in [("c\n", True), ("c\nb\n", True), ("b\n", False), ("a\n", False), ("b\nd\n", False)]:
+        assert accepts(grammar, block("a.py", old, "")) == expected
+    assert accepts(grammar, block("a.py", "c\n", "") + block("b.py", "x\n", ""))
+    # Line 3 alone occurs twice, so its file has nothing to offer.
+    grammar = edit_grammar(files, windows={"a.py": (3, 4), "b.py": (-5, 99)})
+    assert not accepts(grammar, block("a.py", "b\n", ""))
+    assert accepts(grammar, block("b.py", "x\ny\n", ""))
+
+
 def test_paths_that_cannot_be_written_are_left_out() -> None:
     assert edit_grammar({"a\nb": "x\n", "": "y\n"}) == edit_grammar({})
     assert accepts(edit_grammar({}), "")
@@ -228,8 +240,9 @@ def test_marker_size() -> None:
         ["x = 1"] * 3000,
         [f"line {i % 1500}" for i in range(3000)],
         [str(i * i % 127 % 2) for i in range(1500)],
+        list("".join("0" * i + "1" for i in range(55))),
     ],
-    ids=["different", "equal", "two halves", "two lines only"],
+    ids=["different", "equal", "two halves", "periodic", "more rules than the budget"],
 )
 def test_long_files_compile_on_a_small_stack(lines: list[str]) -> None:
     # llguidance compiles rules by recursion: a chain of rules in the wrong order kills the process.
