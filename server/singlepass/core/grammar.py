@@ -32,10 +32,12 @@ long as the file. With "line i" for the literal line and its `\\n`:
 a line of the files (`marker_size`). A new line may not start with `size` times `<` or `>`, and may not be the
 separator. Every lexeme ends with its only `\\n`, so none is the beginning of another and nothing is lazy.
 
-**Limits.** A row of the parser holds three items for each start, so `max_items_in_row` of 50,000 serves files
-of 16,000 lines; all other limits of llguidance can keep their defaults. Measured with a vocabulary of 151,936
-tokens on one core of a server: 1,000, 2,630 and 5,000 lines of Python compile in 0.1, 0.3 and 0.6 s, once per
-version of the documents; the first mask inside SEARCH takes 4, 27 and 92 ms, others 0.03 ms at the median.
+**Limits.** A row of the parser holds three items for each start: llguidance's `max_items_in_row` must be
+raised to 50,000; all its other limits can keep their defaults. It also numbers symbols with 16 bits, so a
+grammar holds 6,000 lines, all files together (`MOST_SYMBOLS`); what does not fit cannot be searched for.
+Measured with a vocabulary of 151,936 tokens on one core of a server: 1,000, 2,630 and 5,000 lines of Python
+compile in 0.1, 0.3 and 0.6 s, once per version of the documents; the first mask inside SEARCH takes 4, 27 and
+92 ms, others 0.03 ms at the median.
 
 **Compiled without recursion.** llguidance (1.9) compiles a rule when it first meets its name, by recursion; a
 chain of some hundred rules overflows the stack and takes the process down. So the rule `compile_order` names
@@ -57,9 +59,8 @@ from singlepass.core.lines import visible_lines
 SMALLEST_MARKER = 7
 NOTHING = '""'
 
-CHAIN_BUDGET = 16
-"""Most rules for shortest runs, per line of a file. Code needs two or three; where a contrived file would
-need more, runs that start near its end cannot be chosen."""
+MOST_SYMBOLS = 60_000
+"""llguidance numbers the symbols of a grammar with 16 bits. A line of a file takes about nine."""
 
 _MARKER_RUN = re.compile(r"<{7,}|={7,}|>{7,}|\|{7,}")
 
@@ -147,15 +148,19 @@ def edit_grammar(
 
     `windows` restricts what may be searched for in a file to a range of its lines, end exclusive, for files
     too long to be shown whole; the runs still occur once in the whole file. A file without such a run in its
-    window is left out.
+    window is left out. Lines beyond the most that a grammar can hold (see "Limits" above) count as outside
+    of the window; earlier files are served first.
     """
     sources: list[_Source] = []
+    n_free = MOST_SYMBOLS // max(bounds.max_hunks or 1, 1)
     for path, text in files.items():
+        if not path or re.search(r"[\r\n]", path):
+            continue
         lines = visible_lines(text)
-        first, last = (windows or {}).get(path, (0, len(lines)))
-        source = _Source(path, lines, unique_runs(lines), max(first, 0), min(last, len(lines)))
-        if path and not re.search(r"[\r\n]", path) and (source.starts() or not lines):
+        source = _source(path, lines, (windows or {}).get(path, (0, len(lines))), n_free)
+        if source.starts or not lines:
             sources.append(source)
+            n_free -= source.n_symbols
     writer = _Writer(size, bounds, sources)
     if bounds.max_hunks is None:
         # One level of rules that leads back to itself.
@@ -171,16 +176,36 @@ class _Source(NamedTuple):
 
     path: str
     lines: list[str]
-    ends: list[int | None]
-    """As `unique_runs` returns them."""
     first: int
     last: int
     """Only the lines first…last−1 may be searched for."""
+    starts: list[tuple[int, int]]
+    """The start and the smallest end of the runs that may be chosen, in ascending order."""
+    pending: list[set[int]]
+    """For each line, the ends that a run which has come to it may still have to reach."""
+    n_symbols: int
+    """About how many symbols of the grammar it takes."""
 
-    def starts(self) -> list[tuple[int, int]]:
-        """The start and the smallest end of the runs that may be chosen, in ascending order."""
-        runs = enumerate(self.ends[self.first : self.last], self.first)
-        return [(start, end) for start, end in runs if end is not None and end <= self.last]
+
+def _source(path: str, lines: list[str], window: tuple[int, int], n_free: int) -> _Source:
+    """A file, as much of its window as fits into so many free symbols."""
+    first, last = max(window[0], 0), min(window[1], len(lines))
+    last = min(last, first + max(n_free, 0) // 10)
+    n_lines = max(last - first, 0)
+    starts: list[tuple[int, int]] = []
+    pending: list[set[int]] = [set() for _ in lines]
+    n_pending = 0
+    for start, end in enumerate(unique_runs(lines)[first : first + n_lines], first):
+        if end is None or end > last or n_pending > n_free - 9 * n_lines:
+            continue
+        starts.append((start, end))
+        # An earlier start with the same end has already laid the chain.
+        for place in range(start, end):
+            if end in pending[place]:
+                break
+            pending[place].add(end)
+            n_pending += 1
+    return _Source(path, lines, first, last, starts, pending, 8 * n_lines + n_pending)
 
 
 class _Writer:
@@ -226,27 +251,13 @@ class _Writer:
             # The only thing to search for in an empty document is nothing, and only once.
             self.rules.append((f"{level}t{idx}_1", f"replace {later}"))
             return
-        # Which ends a run that has come to line p may still have to reach.
-        pending: list[set[int]] = [set() for _ in lines]
-        starts: list[int] = []
-        leaves: list[str] = []
-        n_pending = 0
-        for i, end in source.starts():
-            if n_pending > CHAIN_BUDGET * len(lines):
-                break
-            starts.append(i)
-            leaves.append(f"d{idx}_{i}_{end}")
-            # An earlier start with the same end has already laid the chain.
-            for p in range(i, end):
-                if end in pending[p]:
-                    break
-                pending[p].add(end)
-                n_pending += 1
+        starts = [start for start, _ in source.starts]
+        leaves = [f"d{idx}_{start}_{end}" for start, end in source.starts]
         tree, right_of = _tree(f"t{idx}_", f"a{idx}_", leaves)
-        smallest_end = source.starts()[0][1]
+        smallest_end = source.starts[0][1]
         for j in range(source.last, source.first - 1, -1):
             if j < source.last:
-                for end in sorted(pending[j]):
+                for end in sorted(source.pending[j]):
                     rest = f"{level}d{idx}_{j + 1}_{end}" if j + 1 < end else f"{level}c{idx}_{end}"
                     self.rules.append((f"{level}d{idx}_{j}_{end}", f"{self.literal(lines[j])} {rest}"))
             if j < smallest_end:
