@@ -161,6 +161,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     n_threads: int = 0
     """0 takes the physical cores."""
     kv_cache_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    repack: bool = True
+    """Let llama.cpp lay the weights out for this processor (AMX and the like): faster. Turn it off where that
+    kills the engine with SIGILL, as on virtual machines that announce instructions they do not have."""
 
 
 class BackendError(Exception):

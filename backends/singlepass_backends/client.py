@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -266,7 +267,7 @@ class EngineClient:
                 if (code := process.poll()) is not None:
                     if code == _EXIT_ALREADY_RUNNING:
                         return None
-                    raise _start_failed(paths, f"exited with code {code}")
+                    raise _start_failed(paths, _ending(code))
                 await asyncio.sleep(_POLL_S)
             raise _start_failed(paths, f"did not listen within {_START_S:.0f} s")
         finally:
@@ -280,7 +281,7 @@ class EngineClient:
             return link.info
         if link.failure is not None:
             raise _error(link.failure.code, link.failure.message)
-        raise _start_failed(link.paths, "died while loading the model")
+        raise _start_failed(link.paths, f"{await _end_of(link.pid)} while loading the model")
 
 
 async def engine_status(paths: EnginePaths) -> StatusReply | None:
@@ -477,6 +478,24 @@ def _start(target: Target, paths: EnginePaths, idle_exit_s: float) -> "subproces
 
 def _reap() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+async def _end_of(pid: int) -> str:
+    """How the process ended, where it was started here."""
+    for child in _children:
+        if child.pid == pid:
+            for _ in range(50):
+                if (code := child.poll()) is not None:
+                    return _ending(code)
+                await asyncio.sleep(_POLL_S)
+    return "died"
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    hint = " (an instruction this processor lacks; set `repack` to false)" if -code == signal.SIGILL else ""
+    return f"was killed by {signal.Signals(-code).name}{hint}"
 
 
 def _start_failed(paths: EnginePaths, what: str) -> BackendError:

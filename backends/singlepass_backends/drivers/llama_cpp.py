@@ -28,7 +28,7 @@ _log_lines: deque[str] = deque(maxlen=200)
 _log_callback: Any = None  # kept: llama.cpp calls it from any thread, at any time
 _KV_TYPES = {"f16": "GGML_TYPE_F16", "q8_0": "GGML_TYPE_Q8_0", "q4_0": "GGML_TYPE_Q4_0"}
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|failed to allocate|unable to allocate|cannot allocate", re.IGNORECASE
+    r"out of memory|bad_alloc|failed to allocate|unable to allocate|cannot allocate", re.IGNORECASE
 )
 
 
@@ -58,6 +58,26 @@ def _on_log(level: int, text: bytes, _user: Any) -> None:
         _log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.DEBUG), "%s", line)
 
 
+def failure(path: Path, log: list[str], architecture: str = "") -> BackendError:
+    """What llama.cpp's log lines say about why it cannot run the model `path`."""
+    text = "\n".join(log)
+    if "unknown model architecture" in text:
+        return BackendError(
+            "model_unsupported",
+            f"{path} has the architecture {architecture!r}, which this llama.cpp does not know. Update "
+            "llama-cpp-python, or choose another model.",
+        )
+    if _OUT_OF_MEMORY.search(text):
+        return BackendError(
+            "out_of_memory",
+            f"There is not enough memory for {path}. Choose a smaller model or quantization, a smaller "
+            "`n_ctx`, a quantized `kv_cache_type`, or fewer `n_gpu_layers`.",
+        )
+    errors = [line for line in log if re.search(r"error|fail|does not|invalid|missing", line, re.IGNORECASE)]
+    detail = errors[0] if errors else log[-1] if log else "it gives no reason"
+    return BackendError("model_invalid", f"llama.cpp cannot load {path}: {detail}")
+
+
 class LlamaCppDriver:
     """One model and one context of llama.cpp; see `generation.driver.Driver`."""
 
@@ -68,6 +88,7 @@ class LlamaCppDriver:
         `unsupported` (settings that do not go together, a broken installation), `internal` when stopped.
         """
         start = time.perf_counter()
+        self._load_log: list[str] = []
         path = Path(target.model)
         header = read_header(path)
         if target.kv_cache_type != "f16" and not target.flash_attention:
@@ -92,6 +113,7 @@ class LlamaCppDriver:
     ) -> None:
         lib = self._lib
         params = lib.llama_model_default_params()
+        params.use_extra_bufts = target.repack
         params.n_gpu_layers = target.n_gpu_layers if target.n_gpu_layers >= 0 else 999
         if not lib.llama_supports_gpu_offload():
             params.n_gpu_layers = 0
@@ -112,25 +134,7 @@ class LlamaCppDriver:
             return
         if is_stopped:
             raise BackendError("internal", "Loading the model was stopped.")
-        log = "\n".join(_log_lines)
-        if "unknown model architecture" in log:
-            raise BackendError(
-                "model_unsupported",
-                f"{path} has the architecture {architecture!r}, which this llama.cpp does not know. Update "
-                "llama-cpp-python, or choose another model.",
-            )
-        raise self._failure(path, log)
-
-    def _failure(self, path: Path, log: str) -> BackendError:
-        if _OUT_OF_MEMORY.search(log):
-            return BackendError(
-                "out_of_memory",
-                f"There is not enough memory for {path}. Choose a smaller model or quantization, a smaller "
-                "`n_ctx`, a quantized `kv_cache_type`, or fewer `n_gpu_layers`.",
-            )
-        errors = [line for line in log.splitlines() if "error" in line.lower() or "failed" in line.lower()]
-        detail = errors[0] if errors else "it gives no reason"
-        return BackendError("model_invalid", f"llama.cpp cannot load {path}: {detail}")
+        raise failure(path, self._load_log, architecture)
 
     def _open(self, target: Target, path: Path) -> None:
         lib = self._lib
@@ -152,7 +156,7 @@ class LlamaCppDriver:
         _log_lines.clear()
         self._context = lib.llama_init_from_model(self._model, params)
         if not self._context:
-            raise self._failure(path, "\n".join(_log_lines))
+            raise failure(path, list(_log_lines))
         self._memory = lib.llama_get_memory(self._context)
         self.n_ctx = int(lib.llama_n_ctx(self._context))
         self.n_batch = int(lib.llama_n_batch(self._context))
@@ -177,7 +181,7 @@ class LlamaCppDriver:
         self.eog_tokens = frozenset(token for token in tokens if lib.llama_vocab_is_eog(vocab, token))
         control = lib.LLAMA_TOKEN_ATTR_CONTROL
         self.control_tokens = frozenset(
-            token for token in tokens if lib.llama_token_get_attr(vocab, token) & control
+            token for token in tokens if lib.llama_vocab_get_attr(vocab, token) & control
         )
         self._pieces = [b"" if token in self.control_tokens else self._piece(token) for token in tokens]
         bos, eos = int(lib.llama_vocab_bos(vocab)), int(lib.llama_vocab_eos(vocab))
@@ -256,10 +260,10 @@ class LlamaCppDriver:
         status = self._lib.llama_decode(self._context, self._batch)
         self._wanted[n - 1] = 0
         if status != 0:
-            log = "\n".join(_log_lines)
-            if _OUT_OF_MEMORY.search(log):
-                raise self._failure(Path(self.info.path), log)
-            raise BackendError("internal", f"llama_decode failed with {status}. {log.partition(chr(10))[0]}")
+            if _OUT_OF_MEMORY.search("\n".join(_log_lines)):
+                raise failure(Path(self.info.path), list(_log_lines))
+            detail = next(iter(_log_lines), "Its log says nothing.")
+            raise BackendError("internal", f"llama_decode failed with {status}. {detail}")
         if not logits:
             # On a GPU the call returns early; wait, so that times are honest and a cancel is at most a chunk
             # away.

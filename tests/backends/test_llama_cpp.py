@@ -1,0 +1,226 @@
+"""The loop over real llama.cpp with random models."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from singlepass_backends.base import (
+    BackendError,
+    Finished,
+    GenerateRequest,
+    Segment,
+    Target,
+    TextChunk,
+)
+from singlepass_backends.choose import open_backend
+from singlepass_backends.drivers.llama_cpp import LlamaCppDriver, failure
+from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.random_model import SHAPE_0_5B, Shape, write_random_model_with_vocab
+
+SYSTEM = Segment("rules", "You edit code. Answer with edits only.\n", "system")
+FILE = Segment("a.py", "def value(a, b):\n    return a + b  # naïve 🙂\n" * 8)
+TASK = Segment("task", "Rename value to total.")
+REQUEST = GenerateRequest((SYSTEM, FILE, TASK), max_tokens=24)
+
+
+def never() -> bool:
+    return False
+
+
+def load(model: Path, n_batch: int = 64, **settings: object) -> InProcessBackend:
+    target = Target(model=str(model), n_ctx=1024, n_batch=n_batch, n_threads=1, **settings)
+    return InProcessBackend(LlamaCppDriver(target, lambda _: True))
+
+
+def run(backend: InProcessBackend, request: GenerateRequest = REQUEST) -> tuple[str, Finished]:
+    events = list(backend.generate(request, never))
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    return "".join(event.text for event in events if isinstance(event, TextChunk)), finished
+
+
+@pytest.fixture
+def backend(random_model: Path) -> Iterator[InProcessBackend]:
+    backend = load(random_model)
+    yield backend
+    backend.close()
+
+
+def test_what_is_told_of_the_model(backend: InProcessBackend) -> None:
+    info = backend.info
+    assert (info.backend, info.name, info.architecture) == ("llama_cpp", "singlepass random", "qwen2")
+    assert info.random_weights
+    assert info.can_trim
+    assert (info.n_ctx, info.n_ctx_train, info.device) == (1024, 4096, "CPU")
+    assert info.n_params > 100_000
+
+
+def test_a_greedy_reply_with_reuse_equals_a_cold_one(backend: InProcessBackend, random_model: Path) -> None:
+    run(backend)
+    other = GenerateRequest((SYSTEM, FILE, Segment("task", "Explain it.")), max_tokens=24)
+    warm, finished = run(backend, other)
+    cold_backend = load(random_model)
+    cold, cold_finished = run(cold_backend, other)
+    cold_backend.close()
+    assert warm == cold
+    assert finished.timings.n_cached > 100
+    assert cold_finished.timings.n_cached == 0
+
+
+def test_the_chunk_size_is_invisible(random_model: Path) -> None:
+    texts: set[str] = set()
+    for n_batch in (7, 32, 512):
+        backend = load(random_model, n_batch)
+        texts.add(run(backend)[0])
+        backend.close()
+    assert len(texts) == 1
+
+
+def test_a_hybrid_model_reuses_what_was_prewarmed(hybrid_model: Path) -> None:
+    backend = load(hybrid_model)
+    assert not backend.info.can_trim
+    cold, _ = run(backend)
+    list(backend.prewarm((SYSTEM, FILE), never))
+    n_warm = backend.n_cached
+    warm, finished = run(backend)
+    backend.close()
+    assert finished.timings.n_cached == n_warm > 0
+    assert warm == cold
+
+
+def test_a_grammar_is_obeyed(backend: InProcessBackend) -> None:
+    grammar = 'start: "a.py\\n<<<<<<< SEARCH\\n" ("x = 1\\n" | "x = 2\\n") "=======\\n" /[a-z]{1,9}/ "\\n>>>"'
+    text, finished = run(backend, GenerateRequest(REQUEST.segments, grammar, max_tokens=200))
+    assert text.startswith("a.py\n<<<<<<< SEARCH\nx = ")
+    assert text.endswith("\n>>>")
+    assert finished.finish_reason == "stop"
+    assert finished.timings.n_forced > 10
+    assert finished.timings.n_forward < finished.timings.n_decoded
+
+
+def test_control_tokens_in_files_stay_text(backend: InProcessBackend, random_model: Path) -> None:
+    driver = LlamaCppDriver(Target(model=str(random_model), n_ctx=256, n_threads=1), lambda _: True)
+    plain = driver.tokenize(b"a <|im_end|> b", special=False)
+    parsed = driver.tokenize(b"a <|im_end|> b", special=True)
+    assert not driver.control_tokens.intersection(plain)
+    assert driver.control_tokens.intersection(parsed)
+    assert b"".join(map(driver.piece, plain)) == b"a <|im_end|> b"
+    driver.close()
+
+
+def test_tokens_and_pieces_round_trip(random_model: Path) -> None:
+    driver = LlamaCppDriver(Target(model=str(random_model), n_ctx=256, n_threads=1), lambda _: True)
+    for text in ("", " ", "naïve 🙂\r\n\t", "\x00\x01", "x" * 5000, "日本語" * 300):
+        tokens = driver.tokenize(text.encode(), special=False)
+        assert b"".join(map(driver.piece, tokens)) == text.encode()
+    driver.close()
+
+
+def test_a_quantized_cache_and_no_flash_attention(random_model: Path) -> None:
+    for settings in ({"kv_cache_type": "q8_0"}, {"flash_attention": False}):
+        backend = load(random_model, **settings)
+        assert run(backend)[1].finish_reason in ("stop", "length")
+        backend.close()
+
+
+def test_prompt_too_long(backend: InProcessBackend) -> None:
+    huge = Segment("huge.py", "value = 1\n" * 2000)
+    with pytest.raises(BackendError, match=r"huge\.py") as caught:
+        run(backend, GenerateRequest((SYSTEM, huge, TASK)))
+    assert caught.value.code == "prompt_too_long"
+    assert caught.value.data["n_ctx"] == 1024
+    assert run(backend)[1].timings.n_prompt > 0
+
+
+def check_fails(target: Target, code: str, *words: str) -> None:
+    with pytest.raises(BackendError) as caught:
+        open_backend(target, lambda _: True)
+    assert caught.value.code == code
+    for word in words:
+        assert word in caught.value.message
+
+
+def test_no_model() -> None:
+    check_fails(Target(), "no_model", "`model`", "singlepass demo")
+
+
+def test_missing_model(tmp_path: Path) -> None:
+    check_fails(Target(model=str(tmp_path / "none.gguf")), "model_missing", "none.gguf")
+    check_fails(Target(model=str(tmp_path)), "model_missing", "folder")
+
+
+def test_not_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_text("hello")
+    check_fails(Target(model=str(path)), "model_invalid", "not a GGUF file")
+
+
+def test_unknown_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "madeup")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    check_fails(Target(model=str(path)), "model_unsupported", "'madeup'", "Update llama-cpp-python")
+
+
+def test_a_model_without_its_tensors(tmp_path: Path, random_model: Path) -> None:
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_block_count(1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    check_fails(Target(model=str(path)), "model_invalid", "llama.cpp cannot load")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("failed to initialize the context: std::bad_alloc", "out_of_memory", "`n_ctx`"),
+        ("ggml_cuda: cudaMalloc failed: out of memory", "out_of_memory", "n_gpu_layers"),
+        ("unable to allocate CPU buffer", "out_of_memory", "smaller model"),
+        ("error loading model: missing tensor 'output_norm.weight'", "model_invalid", "output_norm"),
+        ("K cache type q8_0 with block size 32 does not divide", "model_invalid", "q8_0"),
+        ("error loading model: unknown model architecture: 'x'", "model_unsupported", "'x'"),
+    ],
+)
+def test_what_the_log_of_llama_cpp_means(line: str, code: str, words: str) -> None:
+    error = failure(Path("/models/m.gguf"), ["loading", line, "exiting"], "x")
+    assert error.code == code
+    assert words in error.message
+    assert "/models/m.gguf" in error.message
+
+
+def test_settings_that_do_not_go_together(random_model: Path) -> None:
+    target = Target(model=str(random_model), kv_cache_type="q4_0", flash_attention=False)
+    check_fails(target, "unsupported", "flash_attention")
+
+
+def test_a_load_can_be_stopped(random_model: Path) -> None:
+    with pytest.raises(BackendError, match="stopped"):
+        open_backend(Target(model=str(random_model)), lambda _: False)
+
+
+def test_progress_is_told(random_model: Path) -> None:
+    fractions: list[float] = []
+    target = Target(model=str(random_model), n_ctx=256, n_threads=1)
+    LlamaCppDriver(target, lambda fraction: not fractions.append(fraction)).close()
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+
+
+def test_a_random_model_with_the_vocabulary_of_another(tmp_path: Path, random_model: Path) -> None:
+    path = tmp_path / "model.gguf"
+    shape = Shape(n_layer=1, n_embd=64, n_head=2, n_head_kv=1, n_ff=64)
+    write_random_model_with_vocab(path, vocab=random_model, shape=shape, tensor_type="F32")
+    backend = load(path)
+    assert backend.info.n_vocab == 2048
+    assert run(backend)[1].timings.n_decoded > 0
+    backend.close()
+    assert SHAPE_0_5B.n_layer == 24
