@@ -1,5 +1,6 @@
 """The planner: hunks against snapshots, and planned edits against a buffer that moved on."""
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -151,7 +152,7 @@ def slow_result(text: str, start: int, end: int, new: Sequence[str]) -> list[str
     return [*shown[:start], *new, *shown[end:]]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_edits_replace_the_lines_and_nothing_else(data: st.DataObject) -> None:
     text = data.draw(texts())
@@ -185,7 +186,7 @@ def test_edits_replace_the_lines_and_nothing_else(data: st.DataObject) -> None:
         assert written.replace(eol, "").count("\n") == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_rebased_edits_do_the_same_or_are_stale(data: st.DataObject) -> None:
     text = data.draw(texts(contents=st.sampled_from(["a", "b", "", "cc"])))
@@ -265,3 +266,31 @@ def test_long_hunks_are_quick_and_only_what_changes_is_edited() -> None:
     shown = ["x = 1"] * 4000
     check("x = 1\n" * 4000, shown, ["y", *shown, "z"], "y\n" + "x = 1\n" * 4000 + "z\n", 1)
     check("x = 1\n" * 4000, shown, [*shown, "z"], "x = 1\n" * 4000 + "z\n", 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_hunks_applied_one_by_one_give_what_all_at_once_give(data: st.DataObject) -> None:
+    eol = data.draw(st.sampled_from(["\n", "\r\n"]))
+    shown = [f"line {i}" for i in range(data.draw(st.integers(1, 8)))]
+    text = eol.join(shown) + data.draw(st.sampled_from(["", eol]))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(shown)), min_size=2)))
+    snapshots = {"a.py": Snapshot("a", 1, text)}
+    hunks: list[PlannedHunk] = []
+    for index, (start, end) in enumerate(itertools.pairwise(cuts)):
+        old = shown[start:end]
+        new = data.draw(st.lists(st.sampled_from([*old, "x", ""]), max_size=5))
+        result = plan(Hunk(index, "a.py", tuple(old), tuple(new)), snapshots, None, hunks)
+        assert isinstance(result, PlannedHunk)
+        hunks.append(result)
+    at_once = apply(text, [edit for hunk in hunks for edit in hunk.edits])
+
+    now = text
+    changes: list[Edit] = []
+    for hunk in data.draw(st.permutations(hunks)):
+        edits = rebase(hunk, changes, now)
+        assert not isinstance(edits, RejectedHunk)
+        # As an editor reports them: one after the other, here from the last.
+        changes += reversed(edits)
+        now = apply(now, edits)
+    assert now == at_once
