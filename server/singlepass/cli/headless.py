@@ -10,15 +10,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
+from pygls.protocol import default_converter
 
 from singlepass import __version__
 from singlepass.core.edits import Edit, apply
-from singlepass.core.lines import LineIndex
-from singlepass.lsp import path_from_uri, plain, span_from_lsp
+from singlepass.core.lines import Encoding, LineIndex
+from singlepass.lsp import encoding_from_lsp, path_from_uri, plain, span_from_lsp
 from singlepass.workspace import decode_source
 
 _START_TIMEOUT_S = 30.0
@@ -91,8 +92,9 @@ class HeadlessEditor:
         """The last lines of the server's log."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after every status and every applied edit."""
-        self.client = LanguageClient("singlepass-headless", __version__)
+        self.client = LanguageClient("singlepass-headless", __version__, converter_factory=_converter)
         self.initialized: lsp.InitializeResult | None = None
+        self.encoding: Encoding = "utf-16"
         self._changed = asyncio.Event()
         self._register()
 
@@ -113,6 +115,8 @@ class HeadlessEditor:
             ),
             _START_TIMEOUT_S,
         )
+        encoding = self.initialized.capabilities.position_encoding if self.initialized else None
+        self.encoding = encoding_from_lsp(encoding)
         self.client.initialized(lsp.InitializedParams())
         return self
 
@@ -164,7 +168,7 @@ class HeadlessEditor:
 
     def _change(self, file: OpenFile, edits: Sequence[Edit]) -> None:
         """Apply non-overlapping edits and tell the server, last edit first, as VS Code does."""
-        index = LineIndex(file.text, "utf-16")
+        index = LineIndex(file.text, self.encoding)
         changes: list[lsp.TextDocumentContentChangeEvent] = [
             lsp.TextDocumentContentChangePartial(
                 lsp.Range(lsp.Position(*index.position(edit.start)), lsp.Position(*index.position(edit.end))),
@@ -188,15 +192,16 @@ class HeadlessEditor:
         params = lsp.ExecuteCommandParams(name, list(arguments))
         return await self._ask(self.client.workspace_execute_command_async(params))
 
-    async def actions(self, file: OpenFile, range: lsp.Range, **context: Any) -> list[lsp.CodeAction]:
+    async def actions(
+        self, file: OpenFile, range: lsp.Range, diagnostics: Sequence[lsp.Diagnostic] = ()
+    ) -> list[lsp.CodeAction | lsp.Command]:
         """textDocument/codeAction."""
         params = lsp.CodeActionParams(
             lsp.TextDocumentIdentifier(file.uri),
             range,
-            lsp.CodeActionContext(context.get("diagnostics", []), context.get("only")),
+            lsp.CodeActionContext(list(diagnostics)),
         )
-        answer = await self._ask(self.client.text_document_code_action_async(params))
-        return [action for action in answer or () if isinstance(action, lsp.CodeAction)]
+        return list(await self._ask(self.client.text_document_code_action_async(params)) or ())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something the server sends. Raises ServerGone when it ends first."""
@@ -242,14 +247,18 @@ class HeadlessEditor:
             file = self._file(change.text_document.uri)
             if change.text_document.version not in (None, file.version):
                 return lsp.ApplyWorkspaceEditResult(False, failure_reason="the document has changed")
-            planned.append((file, _edits(file.text, change.edits)))
+            planned.append((file, self._edits(file, change.edits)))
         for uri, edits in (params.edit.changes or {}).items():
             file = self._file(uri)
-            planned.append((file, _edits(file.text, edits)))
+            planned.append((file, self._edits(file, edits)))
         for file, edits in planned:
             self._change(file, edits)
         self._notify()
         return lsp.ApplyWorkspaceEditResult(True)
+
+    def _edits(self, file: OpenFile, edits: Sequence[Any]) -> list[Edit]:
+        index = LineIndex(file.text, self.encoding)
+        return [Edit(*span_from_lsp(index, edit.range), edit.new_text) for edit in edits]
 
     def _file(self, uri: str) -> OpenFile:
         """The document, read from disk without opening it where the server edits a closed file."""
@@ -280,13 +289,20 @@ class HeadlessEditor:
         self.on_change()
 
 
+def _converter() -> Any:
+    """pygls's converter; lsprotocol 2025.0.0 takes a code action that has a command for a command."""
+    converter: Any = default_converter()
+
+    def code_action(value: Any, _: Any) -> lsp.Command | lsp.CodeAction:
+        kind = lsp.Command if isinstance(value.get("command"), str) else lsp.CodeAction
+        return converter.structure(value, kind)
+
+    converter.register_structure_hook(Union[lsp.Command, lsp.CodeAction], code_action)  # noqa: UP007
+    return converter
+
+
 def _ignore(_: Any) -> None:
     pass
-
-
-def _edits(text: str, edits: Sequence[Any]) -> list[Edit]:
-    index = LineIndex(text, "utf-16")
-    return [Edit(*span_from_lsp(index, edit.range), edit.new_text) for edit in edits]
 
 
 _LANGUAGES = {

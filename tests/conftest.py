@@ -1,0 +1,44 @@
+"""Shared by all tests: nobody's own settings and engines are touched, and small models are written once."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from singlepass_backends.client import list_engines, stop_engine
+from singlepass_backends.random_model import write_random_model
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders() -> Iterator[Path]:
+    """Settings and engines of this run only; its engines are stopped at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="sp-"))
+    os.environ["SINGLEPASS_CONFIG_DIR"] = str(folder / "config")
+    os.environ["SINGLEPASS_RUNTIME_DIR"] = str(folder / "run")
+
+    async def stop_all() -> None:
+        for paths in list_engines():
+            await stop_engine(paths)
+
+    yield folder
+    asyncio.run(stop_all())
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small llama of random weights with a tokenizer trained on this repository's own sources."""
+    path = tmp_path_factory.mktemp("model") / "random.gguf"
+    corpus = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "server").rglob("*.py"))]
+    write_random_model(path, corpus=corpus)
+    return path
