@@ -1,0 +1,335 @@
+"""The engine's service inside this process, over a real socket, with a model that waits for the test."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from fake_driver import FakeDriver
+from singlepass_backends import __version__
+from singlepass_backends.base import (
+    Backend,
+    BackendError,
+    Event,
+    Finished,
+    GenerateRequest,
+    PrefillProgress,
+    Segment,
+    Target,
+    TextChunk,
+)
+from singlepass_backends.client import EngineClient
+from singlepass_backends.engine import service as service_module
+from singlepass_backends.engine.service import EXIT_LOAD_FAILED, Service
+from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.runtime_dir import engine_paths
+from singlepass_backends.wire import Generate, Hello, encode
+
+SYSTEM = Segment("rules", "Edit files. " * 10, "system")
+REQUEST = GenerateRequest((SYSTEM, Segment("task", "Fix.")), max_tokens=4)
+
+
+class Gate:
+    """Stops the model thread before the forward passes whose numbers (from 1) are in `stops`."""
+
+    def __init__(self, *stops: int) -> None:
+        self.stops = set(stops)
+        self.n_passes = 0
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self) -> None:
+        self.n_passes += 1
+        if self.n_passes in self.stops:
+            self.reached.set()
+            assert self.open.wait(20)
+            self.open.clear()
+
+    async def wait_reached(self) -> None:
+        await asyncio.to_thread(self.reached.wait, 20)
+        assert self.reached.is_set()
+        self.reached.clear()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    folder: Path, open_backend: Callable[..., Backend], idle_exit_s: float = 100
+) -> AsyncIterator[tuple[EngineClient, "asyncio.Task[int]"]]:
+    """A client of a service in this process, and the service's task."""
+    model = folder / "model.json"
+    model.write_text('{"name": "recorded", "replies": []}')
+    target = Target(backend="scripted", model=str(model))
+    path = engine_paths(target, folder).socket
+    service = Service(target, open_backend, idle_exit_s)
+    server = await asyncio.get_running_loop().create_unix_server(service.accept, str(path))
+    task = asyncio.create_task(service.run(path.unlink))
+    client = EngineClient(target, runtime_dir=folder)
+    try:
+        yield client, task
+    finally:
+        await client.aclose()
+        service.stop()
+        await task
+        server.close()
+
+
+def fake(driver: FakeDriver) -> Callable[..., Backend]:
+    return lambda _target, _on_progress: InProcessBackend(driver)
+
+
+async def collect(client: EngineClient, request: GenerateRequest = REQUEST) -> list[Event]:
+    return [event async for event in client.generate(request)]
+
+
+def finished(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def test_foreground_waits_for_at_most_one_chunk_of_prewarm(folder: Path) -> None:
+    async def main() -> None:
+        gate = Gate(3)
+        driver = FakeDriver(reply=b"ok", n_batch=16, on_forward=gate)
+        async with serving(folder, fake(driver)) as (client, _):
+            await client.prewarm((SYSTEM, Segment("big", "x" * 1000)))
+            await gate.wait_reached()  # the third chunk of the prewarm is running
+            request = asyncio.create_task(collect(client))
+            while (status := await client.status()) is None or status.n_queued == 0:
+                pass
+            gate.open.set()
+            timings = finished(await request).timings
+            assert timings.n_cached == 3 * 16  # what the prewarm did is not lost
+            n_chunks = -(-timings.n_prefilled // 16)
+            assert len(driver.passes) == 3 + n_chunks + timings.n_forward
+
+    asyncio.run(main())
+
+
+def test_closing_the_iterator_cancels(folder: Path) -> None:
+    async def main() -> None:
+        gate = Gate(2)
+        driver = FakeDriver(n_batch=16, on_forward=gate)
+        async with serving(folder, fake(driver)) as (client, _):
+            events = client.generate(REQUEST)
+            assert isinstance(await anext(events), PrefillProgress)
+            await gate.wait_reached()
+            await events.aclose()
+            status = await client.status()  # answered after the cancel was read
+            gate.open.set()
+            while status is None or status.busy:
+                status = await client.status()
+            assert len(driver.passes) == 2
+
+    asyncio.run(main())
+
+
+def test_a_lost_connection_cancels_its_requests_only(folder: Path) -> None:
+    async def main() -> None:
+        gate = Gate(2)
+        driver = FakeDriver(reply=b"ok", n_batch=16, on_forward=gate)
+        async with serving(folder, fake(driver)) as (client, _):
+            other = EngineClient(client.target, runtime_dir=folder)
+            lost = asyncio.create_task(collect(other))
+            await gate.wait_reached()
+            waiting = asyncio.create_task(collect(client))
+            while (status := await client.status()) is None or status.n_queued == 0:
+                pass
+            await other.aclose()
+            while (status := await client.status()) is None or status.n_clients > 1:
+                pass
+            gate.open.set()
+            assert finished(await waiting).finish_reason == "stop"
+            with pytest.raises(BackendError) as caught:
+                await lost
+            assert caught.value.code == "engine_lost"
+
+    asyncio.run(main())
+
+
+def test_a_queued_request_can_be_cancelled(folder: Path) -> None:
+    async def main() -> None:
+        gate = Gate(1)
+        driver = FakeDriver(reply=b"ok", on_forward=gate)
+        async with serving(folder, fake(driver)) as (client, _):
+            first = asyncio.create_task(collect(client))
+            await gate.wait_reached()
+            second = asyncio.create_task(collect(client))
+            while (status := await client.status()) is None or status.n_queued == 0:
+                pass
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            while (status := await client.status()) is None or status.n_queued > 0:
+                pass
+            gate.open.set()
+            assert finished(await first).finish_reason == "stop"
+
+    asyncio.run(main())
+
+
+def test_errors_of_a_request_reach_its_client_and_the_engine_lives_on(folder: Path) -> None:
+    async def main() -> None:
+        driver = FakeDriver(reply=b"ok", n_ctx=400)
+        async with serving(folder, fake(driver)) as (client, _):
+            for request, code in (
+                (GenerateRequest(REQUEST.segments, "start: ("), "grammar_invalid"),
+                (GenerateRequest((Segment("huge", "x" * 1000),)), "prompt_too_long"),
+                (GenerateRequest((Segment("bad", "\ud800"),)), "unsupported"),
+            ):
+                with pytest.raises(BackendError) as caught:
+                    await collect(client, request)
+                assert caught.value.code == code
+                if code == "prompt_too_long":
+                    assert caught.value.data["segments"] == [["huge", 1000]]
+            driver.error = ZeroDivisionError("with text of the prompt")
+            with pytest.raises(BackendError, match="ZeroDivisionError") as caught:
+                await collect(client)
+            assert "prompt" not in caught.value.message
+            driver.error = None
+            assert "".join(e.text for e in await collect(client) if isinstance(e, TextChunk)) == "ok"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("nonsense", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x01\x01", b"\xff" * 8])
+def test_nonsense_on_the_socket_harms_nobody_else(folder: Path, nonsense: bytes) -> None:
+    async def main() -> None:
+        async with serving(folder, fake(FakeDriver(reply=b"ok"))) as (client, _):
+            await client.connect()
+            reader, writer = await asyncio.open_unix_connection(
+                str(engine_paths(client.target, folder).socket)
+            )
+            writer.write(nonsense)
+            assert await reader.read() == b""  # dropped
+            writer.close()
+            assert finished(await collect(client)).finish_reason == "stop"
+
+    asyncio.run(main())
+
+
+def test_the_first_message_must_be_hello(folder: Path) -> None:
+    async def main() -> None:
+        async with serving(folder, fake(FakeDriver())) as (client, _):
+            reader, writer = await asyncio.open_unix_connection(
+                str(engine_paths(client.target, folder).socket)
+            )
+            writer.write(encode(Generate(1, REQUEST)))
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_stops_reading_is_dropped_and_blocks_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(service_module, "MAX_UNREAD_BYTES", 20_000)
+        driver = FakeDriver(n_ctx=100_000)
+        async with serving(folder, fake(driver)) as (client, _):
+            await client.connect()
+            with socket.socket(socket.AF_UNIX) as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+                deaf.connect(str(engine_paths(client.target, folder).socket))
+                endless = GenerateRequest((Segment("task", "x"),), max_tokens=50_000)
+                deaf.sendall(encode(Hello(1, __version__)) + encode(Generate(1, endless)))
+                assert finished(await collect(client)).finish_reason == "length"
+                while (status := await client.status()) is None or status.n_clients > 1:
+                    pass
+            assert len(driver.cells) < 50_000
+
+    asyncio.run(main())
+
+
+def test_loading_is_told_and_requests_wait_for_it(folder: Path) -> None:
+    async def main() -> None:
+        may_load = threading.Event()
+
+        def open_slowly(_target: Target, on_progress: Callable[[float], bool]) -> Backend:
+            on_progress(0.25)
+            assert may_load.wait(20)
+            on_progress(0.75)
+            return InProcessBackend(FakeDriver(reply=b"ok"))
+
+        fractions: list[float] = []
+        async with serving(folder, open_slowly) as (client, _):
+            client.on_loading = fractions.append
+            await client.prewarm((SYSTEM,))  # returns while the model loads
+            status = await client.status()
+            assert status is not None
+            assert status.info is None
+            request = asyncio.create_task(collect(client))
+            may_load.set()
+            assert finished(await request).finish_reason == "stop"
+            assert client.info is not None
+            assert fractions[-1] == 0.75
+
+    asyncio.run(main())
+
+
+def test_a_failed_load_is_told_to_every_client(folder: Path) -> None:
+    async def main() -> None:
+        may_fail = threading.Event()
+
+        def fail(_target: Target, _on_progress: Callable[[float], bool]) -> Backend:
+            assert may_fail.wait(20)
+            raise BackendError("out_of_memory", "too large")
+
+        async with serving(folder, fail) as (client, task):
+            other = EngineClient(client.target, runtime_dir=folder)
+            connecting = [asyncio.create_task(c.connect()) for c in (client, other)]
+            while (status := await client.status()) is None or status.n_clients < 2:
+                pass
+            may_fail.set()
+            for failing in connecting:
+                with pytest.raises(BackendError, match="too large") as caught:
+                    await failing
+                assert caught.value.code == "out_of_memory"
+            await other.aclose()
+            assert await task == EXIT_LOAD_FAILED
+
+    asyncio.run(main())
+
+
+def test_idle_exit_counts_from_the_last_request(folder: Path) -> None:
+    async def main() -> None:
+        async with serving(folder, fake(FakeDriver(reply=b"ok")), idle_exit_s=0.05) as (client, task):
+            await client.connect()
+            assert await asyncio.wait_for(task, 20) == 0
+            assert not engine_paths(client.target, folder).socket.exists()
+
+    asyncio.run(main())
+
+
+def test_an_idle_engine_of_another_version_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(service_module, "__version__", "0.0.1")
+        async with serving(folder, fake(FakeDriver())) as (client, task):
+            info = await client.connect()
+            assert info.name == "recorded"
+            assert await task == 0
+            assert await client.stop()
+
+    asyncio.run(main())
+
+
+def test_a_busy_engine_of_another_version_is_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        gate = Gate(1)
+        async with serving(folder, fake(FakeDriver(reply=b"ok", on_forward=gate))) as (client, _):
+            working = asyncio.create_task(collect(client))
+            await gate.wait_reached()
+            newer = EngineClient(client.target, runtime_dir=folder, version="9.0.0")
+            assert await newer.status() is None
+            with pytest.raises(BackendError, match="is at work for another editor") as caught:
+                await newer.connect()
+            assert caught.value.code == "engine_version"
+            gate.open.set()
+            assert finished(await working).finish_reason == "stop"
+
+    asyncio.run(main())
