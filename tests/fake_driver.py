@@ -1,7 +1,7 @@
 """A model without a model: byte tokens, and logits that depend on every token in its cache.
 
-It checks what the loop believes about the cache, and keeps a record of each forward pass. As the next token is
-a function of all tokens before it, a wrong cache gives another reply.
+It checks what the loop believes about the cache, and keeps a record of each forward pass. As the next token
+is a function of all tokens before it, a wrong cache gives another reply.
 """
 
 import hashlib

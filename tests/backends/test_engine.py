@@ -1,0 +1,300 @@
+"""Real engine processes over their sockets."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from singlepass_backends.base import (
+    BackendError,
+    Event,
+    Finished,
+    GenerateRequest,
+    PrefillProgress,
+    Segment,
+    Target,
+    TextChunk,
+)
+from singlepass_backends.client import EngineClient, engine_paths, engine_status, list_engines, stop_engine
+
+RECORDING = {
+    "name": "demo",
+    "replies": [
+        {"when": "slow prefill", "n_prompt": 64_000, "chunk_ms": 5},
+        {"when": "slow decode", "text": ["x"] * 5000, "delay_ms": 5},
+        {"when": "crash", "text": ["x"], "fail": {"code": "internal", "message": "", "exits": True}},
+        {"text": ["a ", "reply"]},
+    ],
+}
+
+
+@pytest.fixture
+def target(folder: Path) -> Target:
+    path = folder / "recording.json"
+    path.write_text(json.dumps(RECORDING))
+    return Target(backend="scripted", model=str(path))
+
+
+def request(text: str) -> GenerateRequest:
+    return GenerateRequest((Segment("task", text),), max_tokens=10_000)
+
+
+async def text_of(client: EngineClient, text: str = "hello") -> str:
+    return "".join([e.text async for e in client.generate(request(text)) if isinstance(e, TextChunk)])
+
+
+def with_client(
+    target: Target, folder: Path, body: Callable[[EngineClient], Coroutine[Any, Any, None]], **options: Any
+) -> None:
+    async def main() -> None:
+        client = EngineClient(target, runtime_dir=folder, **options)
+        try:
+            await body(client)
+        finally:
+            await client.stop()
+            await client.aclose()
+
+    asyncio.run(main())
+
+
+def test_text_from_a_random_model_in_an_engine(random_model: Path, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        fractions: list[float] = []
+        client.on_loading = fractions.append
+        info = await client.connect()
+        assert info.random_weights
+        assert fractions
+        assert await client.connect() == info
+        segments = (Segment("rules", "Edit.", "system"), Segment("a.py", "x = 1\n" * 50))
+        await client.prewarm(segments)
+        grammar = 'start: "a.py\\n" /[a-z]{3}/ "\\n"'
+        asked = GenerateRequest((*segments, Segment("task", "Fix.")), grammar)
+        events = [event async for event in client.generate(asked)]
+        finished = events[-1]
+        assert isinstance(finished, Finished)
+        assert finished.finish_reason == "stop"
+        again = [event async for event in client.generate(asked)][-1]
+        assert isinstance(again, Finished)
+        assert again.timings.n_cached == again.timings.n_prompt - 1
+        status = await client.status()
+        assert status is not None
+        assert status.n_cached > again.timings.n_prompt
+        assert not status.busy
+        assert status.rss_bytes > 1_000_000
+        log = engine_paths(client.target, folder).log.read_text()
+        assert "x = 1" not in log
+        assert "Fix." not in log
+
+    with_client(Target(model=str(random_model), n_ctx=1024, n_threads=1), folder, body)
+
+
+def test_a_second_client_attaches(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        other = EngineClient(target, runtime_dir=folder)
+        assert await other.status() is None  # does not start one
+        await other.prewarm((Segment("a", "b"),), spawn=False)
+        assert list_engines(folder) == []
+        assert await text_of(client) == "a reply"
+        assert await text_of(other) == "a reply"
+        mine, theirs = await client.status(), await other.status()
+        assert mine is not None
+        assert theirs is not None
+        assert mine.pid == theirs.pid
+        assert theirs.n_clients == 2
+        await other.aclose()
+        [paths] = list_engines(folder)
+        status = await engine_status(paths)
+        assert status is not None
+        assert status.pid == mine.pid
+        assert await stop_engine(paths)
+        assert list_engines(folder) == []
+        assert await engine_status(paths) is None
+        assert not await stop_engine(paths)
+        assert not await client.stop()
+
+    with_client(target, folder, body)
+
+
+def test_four_clients_at_once_start_one_engine(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        clients = [client, *(EngineClient(target, runtime_dir=folder) for _ in range(3))]
+        texts = await asyncio.gather(*map(text_of, clients))
+        assert texts == ["a reply"] * 4
+        assert len({status.pid for c in clients if (status := await c.status())}) == 1
+        for other in clients[1:]:
+            await other.aclose()
+        log = engine_paths(target, folder).log.read_text()
+        assert log.count("serving") == 1
+
+    with_client(target, folder, body)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("slow prefill", PrefillProgress), ("slow decode", TextChunk)])
+def test_a_killed_engine_is_told_and_replaced(
+    target: Target, folder: Path, text: str, kind: type[Event]
+) -> None:
+    async def body(client: EngineClient) -> None:
+        await client.connect()
+        status = await client.status()
+        assert status is not None
+
+        async def kill_midway() -> None:
+            async for event in client.generate(request(text)):
+                if isinstance(event, kind):
+                    os.kill(status.pid, signal.SIGKILL)
+
+        with pytest.raises(BackendError, match="log is") as caught:
+            await kill_midway()
+        assert caught.value.code == "engine_lost"
+        assert str(engine_paths(target, folder).log) in caught.value.message
+        assert await text_of(client) == "a reply"
+
+    with_client(target, folder, body)
+
+
+def test_a_crash_in_the_engine_is_told(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        with pytest.raises(BackendError) as caught:
+            await text_of(client, "crash")
+        assert caught.value.code == "engine_lost"
+
+    with_client(target, folder, body)
+
+
+def test_an_engine_that_left_unnoticed_is_replaced_silently(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        await client.connect()
+        status = await client.status()
+        assert status is not None
+        os.kill(status.pid, signal.SIGKILL)  # the client's event loop has not run since
+        assert await text_of(client) == "a reply"
+
+    with_client(target, folder, body)
+
+
+def test_cancel_frees_the_engine(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        events = client.generate(request("slow prefill"))
+        await anext(events)
+        await events.aclose()  # type: ignore[attr-defined]
+        assert await text_of(client) == "a reply"  # would take five seconds more otherwise
+
+    with_client(target, folder, body)
+
+
+def test_idle_exit_removes_the_socket(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        await client.connect()
+        paths = engine_paths(target, folder)
+        reader, writer = await asyncio.open_unix_connection(str(paths.socket))
+        assert await reader.read() == b""  # until it leaves
+        writer.close()
+        assert not paths.socket.exists()
+        assert await client.status() is None
+
+    with_client(target, folder, body, idle_exit_s=0.2)
+
+
+def test_sigterm_stops_cleanly(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        await client.connect()
+        status = await client.status()
+        assert status is not None
+        events = client.generate(request("slow decode"))
+        await anext(events)
+        os.kill(status.pid, signal.SIGTERM)
+        rest = [event async for event in events]
+        assert isinstance(rest[-1], Finished)
+        assert rest[-1].finish_reason == "cancelled"
+        assert not engine_paths(target, folder).socket.exists()
+
+    with_client(target, folder, body)
+
+
+@pytest.mark.parametrize(
+    ("model", "code"), [("", "no_model"), ("none.gguf", "model_missing"), ("junk.gguf", "model_invalid")]
+)
+def test_load_errors_reach_the_client(folder: Path, model: str, code: str) -> None:
+    (folder / "junk.gguf").write_text("not a model")
+
+    async def body(client: EngineClient) -> None:
+        for _ in range(2):
+            with pytest.raises(BackendError) as caught:
+                await client.connect()
+            assert caught.value.code == code
+
+    with_client(Target(model=str(folder / model) if model else ""), folder, body)
+
+
+def test_an_engine_that_dies_while_loading_shows_its_log(folder: Path) -> None:
+    path = folder / "recording.json"
+    path.write_text('{"replies": [], "fail": {"code": "internal", "message": "", "exits": true}}')
+
+    async def body(client: EngineClient) -> None:
+        with pytest.raises(BackendError, match="exited with code 134") as caught:
+            await client.connect()
+        assert caught.value.code == "engine_start_failed"
+        assert "serving" in caught.value.message
+
+    with_client(Target(backend="scripted", model=str(path)), folder, body)
+
+
+def engine_command(target: Target, socket: Path) -> list[str]:
+    encoded = msgspec.json.encode(target).decode()
+    return [sys.executable, "-m", "singlepass_backends.engine", "--socket", str(socket), "--target", encoded]
+
+
+def test_a_second_engine_for_the_same_socket_exits(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        await client.connect()
+        command = engine_command(target, engine_paths(target, folder).socket)
+        second = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        assert second.returncode == 4
+        assert "another engine serves" in second.stderr
+        assert await text_of(client) == "a reply"
+
+    with_client(target, folder, body)
+
+
+def test_a_stale_socket_is_replaced_and_private(target: Target, folder: Path) -> None:
+    paths = engine_paths(target, folder)
+    paths.socket.write_text("left over")
+
+    async def body(client: EngineClient) -> None:
+        assert await text_of(client) == "a reply"
+        assert paths.socket.stat().st_mode & 0o777 == 0o600
+
+    with_client(target, folder, body)
+
+
+def test_probe(random_model: Path, tmp_path: Path) -> None:
+    def probe(model: Path) -> dict[str, Any]:
+        command = [sys.executable, "-m", "singlepass_backends.engine", "--probe", str(model)]
+        return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+
+    found = probe(random_model)
+    assert found["llama_cpp"]
+    assert found["llguidance"]
+    assert found["n_cores"] >= 1
+    assert found["ram_bytes"] > 0
+    assert found["errors"] == []
+    assert found["model"]["metadata"]["general.name"] == "singlepass random"
+    assert not any(key.startswith("tokenizer") for key in found["model"]["metadata"])
+    assert probe(tmp_path / "none.gguf")["model"]["error_code"] == "model_missing"
+
+
+def test_the_server_side_loads_no_runtime() -> None:
+    code = (
+        "import sys, singlepass_backends.client\n"
+        "heavy = {'llama_cpp', 'llguidance', 'numpy', 'jinja2', 'psutil', 'gguf', 'tokenizers'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
