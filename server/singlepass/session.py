@@ -6,9 +6,10 @@ keystrokes win: a hunk whose lines they touched is rejected and reported with it
 """
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -33,6 +34,7 @@ from singlepass.core.diff_parser import DiffParser, Hunk, HunkDropped, HunkFinis
 from singlepass.core.edits import Edit, Snapshot
 from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
 from singlepass.core.lines import split_lines, visible_lines
+from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped
 from singlepass.core.prompt import Task, render_prompt
 from singlepass.delivery import Delivery, Source, deliver
@@ -43,7 +45,7 @@ from singlepass.workspace import UserError, Workspace, read_source
 
 log = logging.getLogger(__name__)
 
-RANDOM_BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3)
+RANDOM_BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
 """Random weights never choose to stop, so the grammar stops them."""
 
 _REPORT_EVERY_S = 0.1
@@ -68,9 +70,11 @@ def gather(
     Raises UserError for a file that is not open and cannot be read.
     """
     sources: dict[str, Source] = {}
+    paths: set[str] = set()
 
     def add(uri: str) -> SourceFile:
-        path, _ = workspace.name(uri)
+        path = _unlike(paths, workspace.name(uri)[0])
+        paths.add(path)
         document = documents.get(uri)
         if document is not None:
             sources[uri] = Source(path, document.snapshot(), document, document.revision)
@@ -79,35 +83,48 @@ def gather(
         return SourceFile(path, sources[uri].snapshot.text)
 
     target = add(uri)
-    neighbours = [add(file) for file in files if file != uri]
+    neighbours = [add(file) for file in dict.fromkeys(files) if file != uri]
     near = workspace.neighbours(uri, documents, settings.ignore, settings.max_neighbours)
     neighbours += [add(other.uri) for other in near if other.uri not in sources]
     return build_context(target, neighbours), sources
 
 
+def _unlike(paths: Container[str], path: str) -> str:
+    """The path, numbered where another file already has it, so that a hunk means one file."""
+    numbered = (f"{path} ({number})" for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if name not in paths)
+
+
 class Session:
-    """The life of one job; `run` is called once."""
+    """The life of one job; `run` is called once.
+
+    `context` and `sources` are those of the moment the job was asked for, because the selection and the
+    comment are given in its lines; what is typed while the model loads is rebased over like the rest.
+    """
 
     def __init__(
         self,
         job: Job,
+        context: Context,
+        sources: dict[str, Source],
         *,
         documents: Documents,
-        workspace: Workspace,
         settings: Settings,
         engine: Engine,
         editor: Editor,
     ) -> None:
         self.job = job
         self.documents = documents
-        self.workspace = workspace
         self.settings = settings
         self.engine = engine
         self.editor = editor
-        self.sources: dict[str, Source] = {}
-        self._target_path, _ = workspace.name(job.request.uri)
+        self.sources = sources
+        self._context = context
+        self._target_path = context.target.path
         self._started = time.monotonic()
         self._reported = 0.0
+        self._waiting: list[PlannedHunk] = []
+        """Hunks that are sent together at the end."""
         self._progress = Progress(None, "")
 
     async def run(self, cancel: Callable[[], object]) -> Outcome:
@@ -129,24 +146,24 @@ class Session:
             message = f"An internal error, which is a bug of singlepass: {error!r}. The log has more."
             self.job.error = BackendError("internal", message)
         finally:
-            self._conclude(outcome)
+            self.conclude(outcome)
         return outcome
 
     async def _generate(self) -> None:
         """Run the request, with fewer neighbours when the prompt is too long for the model."""
         job = self.job
         job.info = await self.engine.connect()
-        context, self.sources = gather(
-            job.request.uri, job.request.files, self.documents, self.workspace, self.settings
-        )
+        context = self._context
         while True:
             try:
                 return await self._stream(context)
             except BackendError as error:
                 if error.code != "prompt_too_long":
                     raise
-                n_tokens = {str(name): int(n) for name, n in error.data["segments"]}
-                smaller = shrink(context, n_tokens, int(error.data["n_excess"]))
+                n_tokens = {str(name): int(n) for name, n in error.data.get("segments", ())}
+                # At least one token of reply has to fit too.
+                n_excess = int(error.data.get("n_prompt", 0)) - int(error.data.get("n_ctx", 0)) + 1
+                smaller = shrink(context, n_tokens, n_excess)
                 if smaller is None:
                     raise
                 context = smaller
@@ -162,11 +179,12 @@ class Session:
         except (asyncio.CancelledError, BackendError):
             # What was cut off is reported with its text, never half-applied.
             self._note_dropped(parser.close(complete=False))
+            message = "The job ended before its edits were sent together."
+            self.job.rejected += (RejectedHunk(one.hunk, "refused", message) for one in self._waiting)
             raise
         await self._take_parsed(parser.close(complete=self.job.finish_reason == "stop"))
         await self._remove_comment()
-        if self.settings.review == "confirm":
-            await self._deliver([planned for planned in self.job.planned if planned.edits])
+        await self._deliver(self._waiting)
 
     def _request(self, context: Context, size: int) -> GenerateRequest:
         asked, settings = self.job.request, self.settings
@@ -217,9 +235,11 @@ class Session:
     async def _take_hunk(self, hunk: Hunk) -> None:
         asked = self.job.request
         if asked.comment and hunk.path == self._target_path:
+            # Only the whole comment: one of its lines alone, such as a closing `*/`, may be another's.
             asking = self._comment_lines()
-            new = tuple(line for line in hunk.new if line not in asking)
-            hunk = msgspec.structs.replace(hunk, new=new)
+            for start in find_runs(hunk.new, asking)[:1]:
+                new = (*hunk.new[:start], *hunk.new[start + len(asking) :])
+                hunk = msgspec.structs.replace(hunk, new=new)
         planned = plan(
             hunk,
             {source.path: source.snapshot for source in self.sources.values()},
@@ -233,11 +253,19 @@ class Session:
             self.job.rejected.append(planned)
             return
         self.job.planned.append(planned)
-        if planned.edits and self.settings.review == "stream":
+        if not planned.edits:
+            return
+        if self.settings.review == "stream" and self.sources[planned.snapshot.uri].document is not None:
             await self._deliver([planned])
+        else:
+            # A file that is not open sends no changes to rebase through, so its hunks go as one edit.
+            self._waiting.append(planned)
 
     async def _deliver(self, hunks: Sequence[PlannedHunk]) -> None:
         """Deliver hunks and book what became of them, also when the job is cancelled meanwhile."""
+        if not hunks:
+            return
+        hunks = [hunk for hunk in hunks if self._is_current(hunk)]
         if not hunks:
             return
         sending = asyncio.ensure_future(
@@ -254,11 +282,40 @@ class Session:
             self._book(await asyncio.shield(sending))
         except asyncio.CancelledError:
             # The edit is on its way already: know what became of it, so that it can be reverted.
-            await asyncio.wait([sending], timeout=_LAST_EDIT_S)
-            if sending.done():
-                self._book(sending.result())
-            sending.cancel()
+            try:
+                await asyncio.wait([sending], timeout=_LAST_EDIT_S)
+            finally:
+                if sending.done():
+                    self._book(sending.result())
+                else:
+                    sending.cancel()
+                    message = (
+                        "The job was cancelled before the editor answered; the edit may be there or not."
+                    )
+                    self.job.rejected += (RejectedHunk(hunk.hunk, "refused", message) for hunk in hunks)
             raise
+
+    def _is_current(self, planned: PlannedHunk) -> bool:
+        """Whether the hunk's file, when it is not open, still is what the model saw; rejects the hunk if not.
+
+        A file that was opened meanwhile is edited as a document from now on.
+        """
+        uri = planned.snapshot.uri
+        source = self.sources[uri]
+        if source.document is not None:
+            return True
+        document = self.documents.get(uri)
+        try:
+            text = document.text if document is not None else read_source(uri)
+        except UserError:
+            text = None
+        if text != source.snapshot.text:
+            message = "The file was changed while the block was generated; nothing was written."
+            self.job.rejected.append(RejectedHunk(planned.hunk, "stale", message))
+            return False
+        if document is not None:
+            self.sources[uri] = msgspec.structs.replace(source, document=document, revision=document.revision)
+        return True
 
     def _book(self, delivery: Delivery) -> None:
         job = self.job
@@ -277,7 +334,7 @@ class Session:
     async def _remove_comment(self) -> None:
         """Once its wish is done the comment goes, also where the model left it alone."""
         comment, source = self.job.request.comment, self.sources[self.job.request.uri]
-        if comment is None or not any(planned.edits for planned in self.job.planned):
+        if comment is None or not (self.job.n_applied or self._waiting):
             return
         lines = split_lines(source.snapshot.text)[comment.start : comment.end]
         start, end = lines[0].start, lines[-1].next
@@ -313,7 +370,7 @@ class Session:
             {"job": job.id, "uri": job.request.uri, "state": state, "message": message, "percent": percent},
         )
 
-    def _conclude(self, outcome: Outcome) -> None:
+    def conclude(self, outcome: Outcome) -> None:
         """Progress, diagnostics, notifications, log; the status comes last, so it can be waited for."""
         job = self.job
         job.total_ms = self._elapsed_ms()

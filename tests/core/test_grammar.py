@@ -191,10 +191,12 @@ def test_bounds() -> None:
         (Bounds(max_hunks=0), False, False),
         (Bounds(max_hunks=1), True, False),
         (Bounds(max_hunks=2), True, True),
+        (Bounds(may_be_empty=False), True, True),
+        (Bounds(max_hunks=1, may_be_empty=False), True, False),
     ]:
         grammar = edit_grammar({"a.py": "a\nb\n", "b.py": "c\n"}, bounds=bounds)
         assert (accepts(grammar, one), accepts(grammar, two)) == (first, both)
-        assert accepts(grammar, "")
+        assert accepts(grammar, "") == bounds.may_be_empty
 
 
 def test_windows() -> None:

@@ -164,29 +164,29 @@ async def test_typing_while_a_job_runs_loses_nothing(random_gguf: Path, tmp_path
     path = write(tmp_path, "files.py", SOURCE * 8)
     async with HeadlessEditor(tmp_path, options(random_gguf, temperature=1.0)) as editor:
         file = editor.open(path)
+        marks = map(chr, range(0xE000, 0xF8FF))  # one character each, so that no later one can split it
         typed: list[str] = []
 
         def type_on() -> None:
-            mark = chr(0xE000 + len(typed))  # one character, so that no later one can split it
-            typed.append(mark)
-            end = len(file.text) * (len(typed) % 7) // 7
-            editor.type(file, Edit(end, end, mark))
+            typed.append(next(marks))
+            place = len(file.text) * (len(typed) % 7) // 7
+            editor.type(file, Edit(place, place, typed[-1]))
 
+        n_typed = n_rejected = 0
         for seed in range(5):
-            job = (
-                await editor.command(
-                    "singlepass.edit",
-                    {"uri": file.uri, "range": lines(1, 80), "instruction": f"Change it, {seed}."},
-                )
-            )["job"]
-            editor.on_change = lambda: type_on() if len(typed) < 400 else None
+            typed.clear()  # the next job may well replace what it has seen
+            arguments = {"uri": file.uri, "range": lines(1, 80), "instruction": f"Change it, {seed}."}
+            job = (await editor.command("singlepass.edit", arguments))["job"]
+            editor.on_change = lambda: type_on() if len(typed) < 200 else None
             timings = await editor.finish(job)
             editor.on_change = lambda: None
             assert timings["outcome"] == "done", timings
             accounted = timings["n_applied"] + timings["n_unchanged"] + timings["n_rejected"]
             assert accounted == timings["n_hunks"]
             assert all(mark in file.text for mark in typed)
-        assert typed
+            n_typed += len(typed)
+            n_rejected += timings["n_rejected"]
+        assert n_typed > n_rejected
 
 
 async def test_cancel_stops_the_job_and_leaves_whole_hunks(random_gguf: Path, tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ class Bounds(msgspec.Struct, frozen=True):
     """Most characters of one new line."""
     max_hunks: int | None = None
     """Most blocks of one reply. The grammar is repeated this often, so keep files and number small."""
+    may_be_empty: bool = True
+    """Whether a reply without any block is allowed: nothing has to change."""
 
 
 UNBOUNDED = Bounds()
@@ -165,10 +167,10 @@ def edit_grammar(
     if bounds.max_hunks is None:
         # One level of rules that leads back to itself.
         writer.add_level("", "")
-        return writer.text(writer.group("", 0))
+        return writer.text(writer.start("", bounds.may_be_empty))
     for level in reversed(range(bounds.max_hunks)):
         writer.add_level(f"h{level}_", f"h{level + 1}_" if level + 1 < bounds.max_hunks else None)
-    return writer.text(writer.group("h0_", 0) if bounds.max_hunks > 0 else NOTHING)
+    return writer.text(writer.start("h0_", bounds.may_be_empty) if bounds.max_hunks > 0 else NOTHING)
 
 
 class _Source(NamedTuple):
@@ -236,12 +238,22 @@ class _Writer:
         """The rule for blocks of this file and later ones, or of none."""
         return f"{level}g{file_idx}" if file_idx < len(self.sources) else NOTHING
 
+    def start(self, level: str, may_be_empty: bool) -> str:
+        """What a reply consists of."""
+        if may_be_empty or not self.sources:
+            return self.group(level, 0)
+        return f"({' | '.join(self.first_block(level, idx) for idx in range(len(self.sources)))})"
+
+    def first_block(self, level: str, file_idx: int) -> str:
+        """A block of this file and what may follow it."""
+        return f"{self.header(file_idx)} {level}t{file_idx}_1"
+
     def add_level(self, level: str, following: str | None) -> None:
         """The rules for one block and, at the level `following`, for those after it; None: there are none."""
         for idx in reversed(range(len(self.sources))):
             self._add_file(level, following, idx)
-            first = f"{self.header(idx)} {level}t{idx}_1"
-            self.rules.append((f"{level}g{idx}", f"{first} | {self.group(level, idx + 1)}"))
+            alternatives = f"{self.first_block(level, idx)} | {self.group(level, idx + 1)}"
+            self.rules.append((f"{level}g{idx}", alternatives))
 
     def _add_file(self, level: str, following: str | None, idx: int) -> None:
         source = self.sources[idx]
