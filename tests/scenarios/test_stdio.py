@@ -16,7 +16,7 @@ from singlepass.core.edits import Edit
 
 pytestmark = pytest.mark.anyio
 
-SOURCE = '''import os
+SOURCE = """import os
 
 
 def read(path):
@@ -26,7 +26,7 @@ def read(path):
 
 def größe(path):  # 𝔘nicode, and a tab:\there
     return os.stat(path).st_size
-'''
+"""
 
 
 @pytest.fixture(params=CLIENTS)

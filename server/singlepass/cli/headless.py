@@ -162,6 +162,20 @@ class HeadlessEditor:
         self.client.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
         return file
 
+    def close(self, file: OpenFile) -> None:
+        """Close a document; its text is no longer this editor's business."""
+        file.is_open = False
+        del self.files[file.uri]
+        self.client.text_document_did_close(
+            lsp.DidCloseTextDocumentParams(lsp.TextDocumentIdentifier(file.uri))
+        )
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Change the settings, as an editor that pushes them does."""
+        self.client.workspace_did_change_configuration(
+            lsp.DidChangeConfigurationParams({"singlepass": dict(settings)})
+        )
+
     def type(self, file: OpenFile, edit: Edit) -> None:
         """Change a document as the user's keyboard would."""
         self._change(file, [edit])
