@@ -71,25 +71,30 @@ class CommentTask(msgspec.Struct, frozen=True):
     instruction: str
 
 
-# Comment openers of the languages people edit; a longer one must stand before its own prefix.
-_COMMENT = re.compile(r"\s*(?P<opener><!--|//[/!]?|/\*+|#+|--|;+|%+|\"|\*(?!/))[ \t]?(?P<body>.*)$")
+# Comment openers of the languages people edit. Vim's needs a blank, since a string starts alike.
+_COMMENT = re.compile(
+    r"\s*(?P<opener><!--|//[/!]?|/\*+(?!/)|#+|-{2,}|;+|%+|\"(?=[ \t][^\"]*$)|\*(?!/))[ \t]?(?P<body>.*)$"
+)
 _REQUEST = re.compile(r"\s*(?:AI|singlepass):\s*(?P<instruction>.*)$")
-_CLOSER = re.compile(r"\s*(\*/|-->)\s*$")
+_STAR = re.compile(r"\s*\*(?!/)[ \t]?")
 _NEAR_LINES = 3
+_LONGEST_REQUEST = 40
+"""Lines before the nearest ones that are searched for the start of a request."""
 
 
 def find_comment_task(lines: Sequence[str], first: int, last: int) -> CommentTask | None:
     """The request nearest to lines `first`..`last` (0-based, inclusive), at most three lines away.
 
-    A request continues over the comment lines directly below it, up to an empty comment or another request.
+    A request stands on lines of its own, since it is removed with them. It continues over the lines of the
+    same comment directly below it, up to an empty one or another request.
     """
-    starts = range(max(0, first - _NEAR_LINES), min(len(lines), last + _NEAR_LINES + 1))
+    starts = range(max(0, first - _NEAR_LINES - _LONGEST_REQUEST), min(len(lines), last + _NEAR_LINES + 1))
     tasks = (task for line in starts if (task := _task_at(lines, line)) is not None)
 
     def distance(task: CommentTask) -> int:
         return max(task.start - last, first - (task.end - 1), 0)
 
-    return min(tasks, key=distance, default=None)
+    return min((task for task in tasks if distance(task) <= _NEAR_LINES), key=distance, default=None)
 
 
 def _task_at(lines: Sequence[str], start: int) -> CommentTask | None:
@@ -97,25 +102,43 @@ def _task_at(lines: Sequence[str], start: int) -> CommentTask | None:
     request = comment and _REQUEST.match(comment["body"])
     if not comment or not request:
         return None
-    parts = [_CLOSER.sub("", request["instruction"])]
+    opener, instruction = comment["opener"], request["instruction"]
+    if opener == "<!--":
+        return _block_task(lines, start, instruction, "-->")
+    if opener.startswith("/*"):
+        return _block_task(lines, start, instruction, "*/")
+    if opener == "*" and "*/" in instruction:
+        return None  # its line also closes the comment that others opened
+    parts = [instruction]
     end = start + 1
-    closed = comment["opener"] in ("<!--", "/*", "/**") and _CLOSER.search(lines[start]) is not None
-    while not closed and end < len(lines):
-        more = _CLOSER.fullmatch(lines[end])
-        if more and comment["opener"].startswith(("<!--", "/*")):
-            end += 1
-            break
+    while end < len(lines):
         following = _COMMENT.match(lines[end])
-        if comment["opener"] == "<!--" and following is None:
-            body = lines[end]
-        elif following is None or _REQUEST.match(following["body"]):
+        if following is None or following["opener"] != opener or _REQUEST.match(following["body"]):
             break
-        else:
-            body = following["body"]
-        if not body.strip():
+        if not following["body"].strip() or (opener == "*" and "*/" in following["body"]):
             break
-        closed = comment["opener"].startswith(("<!--", "/*")) and _CLOSER.search(body) is not None
-        parts.append(_CLOSER.sub("", body))
+        parts.append(following["body"])
         end += 1
+    return _task(start, end, parts)
+
+
+def _block_task(lines: Sequence[str], start: int, instruction: str, closer: str) -> CommentTask | None:
+    """A request that opens a block comment. It ends with the comment, of which an empty line tells the rest
+    to be no part of the instruction. None where code follows the comment on its last line."""
+    parts: list[str] = []
+    is_over = False
+    for end in range(start, len(lines)):
+        body = instruction if end == start else _STAR.sub("", lines[end])
+        body, closed, code = body.partition(closer)
+        # A further request in the same comment cannot be taken away alone.
+        is_over = is_over or not body.strip() or (end > start and _REQUEST.match(body) is not None)
+        if not is_over:
+            parts.append(body)
+        if closed:
+            return None if code.strip() else _task(start, end + 1, parts)
+    return None
+
+
+def _task(start: int, end: int, parts: Sequence[str]) -> CommentTask | None:
     instruction = " ".join(part.strip() for part in parts if part.strip())
     return CommentTask(start, end, instruction) if instruction else None

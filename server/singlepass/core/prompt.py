@@ -73,7 +73,7 @@ def _task_text(context: Context, task: Task, marker_size: int) -> str:
     parts: list[str] = []
     selected = lines[task.first_line : task.end_line]
     if selected:
-        numbers = _line_numbers(task.first_line, task.end_line)
+        numbers = _line_numbers(task.first_line, task.first_line + len(selected))
         parts.append(f"Selected, {numbers} of {task.path}:\n" + "".join(f"{line}\n" for line in selected))
     elif task.first_line < len(lines):
         parts.append(f"The cursor is in {task.path} on this line:\n{lines[task.first_line]}\n")
