@@ -69,11 +69,10 @@ def load_settings(
     problems: list[Problem] = []
     for source, values in layers:
         for key, value in values.items():
-            problem = _check(key, _merge(merged.get(key), value))
-            if problem:
-                problems.append(Problem(source, problem))
-            else:
-                merged[key] = _merge(merged.get(key), value)
+            usable, wrong = _usable(key, value)
+            problems += (Problem(source, message) for message in wrong)
+            if usable is not None:
+                merged[key] = _merge(merged.get(key), usable)
     for source, values in repository:
         for key, value in values.items():
             if key not in REPOSITORY_KEYS:
@@ -84,20 +83,21 @@ def load_settings(
                         f"{' and '.join(sorted(REPOSITORY_KEYS))}. Put it into {user_file()}",
                     )
                 )
-            elif problem := _check(key, value):
-                problems.append(Problem(source, problem))
-            else:
-                merged[key] = [*merged.get(key, []), *value]
+                continue
+            usable, wrong = _usable(key, value)
+            problems += (Problem(source, message) for message in wrong)
+            merged[key] = [*merged.get(key, []), *(usable or ())]
     return msgspec.convert(merged, Settings), problems
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     """The values of a settings file; empty where there is none. Never raises for what is in it."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), []
+        # Some editors of Windows begin a file with a byte order mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig")), []
     except FileNotFoundError:
         return {}, []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return {}, [Problem(str(path), f"cannot be read, so none of it is used: {error}")]
 
 
@@ -116,14 +116,38 @@ def _merge(old: Any, new: Any) -> Any:
     return new
 
 
-def _check(key: str, value: Any) -> str | None:
-    names = Settings.__struct_fields__
+def _usable(key: str, value: Any) -> tuple[Any, list[str]]:
+    """What can be used of a setting, None for nothing, and what is wrong with the rest.
+
+    The fields of `target` and the items of a list stand for themselves: a wrong one leaves the others.
+    """
+    if value is None:  # how JSON clients say that something is not set
+        return None, []
+    if key == "target" and isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        wrong = {name: _check(Target, name, field, "target.") for name, field in fields.items()}
+        usable: Any = {name: field for name, field in fields.items() if wrong[name] is None}
+        return usable, [message for message in wrong.values() if message]
+    if key in REPOSITORY_KEYS and isinstance(value, list):
+        items = cast("list[Any]", value)
+        problems = [_check(Settings, key, [item]) for item in items]
+        usable = [item for item, problem in zip(items, problems, strict=True) if problem is None]
+        numbered = enumerate(problems, 1)
+        return usable, [f"number {number} of {problem}" for number, problem in numbered if problem]
+    problem = _check(Settings, key, value)
+    return (value, []) if problem is None else (None, [problem])
+
+
+def _check(type: type[msgspec.Struct], key: str, value: Any, prefix: str = "") -> str | None:
+    """What is wrong with one field, if anything."""
+    names = type.__struct_fields__
     if key not in names:
         close = difflib.get_close_matches(key, names, n=1)
-        return f"unknown setting `{key}`" + (f"; did you mean `{close[0]}`?" if close else "")
+        return f"unknown setting `{prefix}{key}`" + (f"; did you mean `{prefix}{close[0]}`?" if close else "")
     try:
-        msgspec.convert({key: value}, Settings)
+        msgspec.convert({key: value}, type)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
-        return f"`{where.rstrip('`') or key}`: {what[0].lower()}{what[1:]}"
+        # The items of a list are checked one at a time, so the index says nothing.
+        return f"`{prefix}{where.rstrip('`').replace('[0]', '') or key}`: {what[0].lower()}{what[1:]}"
     return None

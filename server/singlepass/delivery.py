@@ -214,9 +214,15 @@ def revert_edits(
         moved = [
             Edit(*span, edit.new) for span, edit in zip(spans, one.inverse, strict=True) if span is not None
         ]
-        if len(moved) < len(one.inverse):
+        if len(moved) < len(one.inverse) or not all(_fits(document, edit) for edit in moved):
             kept.append(one)
             continue
         edits = edits_to_lsp(document.index, moved, annotated=False)
         back.setdefault((document.uri, document.version), []).extend(edits)
     return back, kept
+
+
+def _fits(document: Document, back: Edit) -> bool:
+    """Whether lines that are put back where nothing is left of them do not land inside another line."""
+    whole_lines = back.start == back.end and back.new.endswith(("\n", "\r"))
+    return not whole_lines or document.index.position(back.start)[1] == 0

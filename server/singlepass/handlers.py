@@ -143,7 +143,7 @@ class Handlers:
         return [
             self._encode(offer)
             for offer in offers
-            if not only or any(offer.kind == kind or offer.kind.startswith(f"{kind}.") for kind in only)
+            if not only or any(kind in ("", offer.kind) or offer.kind.startswith(f"{kind}.") for kind in only)
         ]
 
     def _quick_fixes(self, params: lsp.CodeActionParams, base: Mapping[str, Any]) -> list["_Offer"]:
@@ -189,7 +189,7 @@ class Handlers:
     def cancel(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.cancel`: (job id), or nothing for all; returns {cancelled}."""
         id = arguments[0] if arguments else None
-        if id is not None and not isinstance(id, int):
+        if id is not None and (not isinstance(id, int) or isinstance(id, bool)):
             raise JsonRpcException(
                 f"{COMMAND_CANCEL} takes the number of a job, not {id!r}.", _REQUEST_FAILED
             )

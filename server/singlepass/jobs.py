@@ -54,6 +54,7 @@ class Jobs:
             task = asyncio.ensure_future(engine.aclose())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+            self._prewarmed = ()
         self.settings = settings
 
     @property
@@ -82,15 +83,17 @@ class Jobs:
 
     def start(self, request: JobRequest) -> int:
         """Start a job and return its id. Raises UserError for a request that cannot be served."""
-        _, inside = self.workspace.name(request.uri)
-        if not inside and not self.settings.allow_outside_workspace:
-            raise UserError(
-                f"{request.uri} is outside the workspace folders. Open its folder in the editor, or set "
-                f"`allow_outside_workspace = true` in {user_file()}."
-            )
+        for uri in (request.uri, *request.files):
+            _, inside = self.workspace.name(uri)
+            if not inside and not self.settings.allow_outside_workspace:
+                raise UserError(
+                    f"{uri} is outside the workspace folders. Open its folder in the editor, or set "
+                    f"`allow_outside_workspace = true` in {user_file()}."
+                )
         if not request.instruction.strip():
             raise UserError("The instruction is empty. Say what to change.")
         engine = self._client()
+        context, sources = gather(request.uri, request.files, self.documents, self.workspace, self.settings)
         for job, _, task in self._running.values():
             if job.request.uri == request.uri:
                 job.superseded = True
@@ -99,23 +102,29 @@ class Jobs:
         if (document := self.documents.get(request.uri)) is not None:
             self._clear(document)
         self._n_jobs += 1
-        job = self._last = Job(self._n_jobs, request)
+        job = Job(self._n_jobs, request)
         running = Session(
             job,
+            context,
+            sources,
             documents=self.documents,
-            workspace=self.workspace,
             settings=self.settings,
             engine=engine,
             editor=self.editor,
         )
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
-        task.add_done_callback(lambda task: self._finished(job, task))
+        task.add_done_callback(lambda task: self._finished(job, running, task))
         return job.id
 
-    def _finished(self, job: Job, task: "asyncio.Task[Outcome]") -> None:
+    def _finished(self, job: Job, running: Session, task: "asyncio.Task[Outcome]") -> None:
         self._running.pop(job.id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if job.applied:
+            self._last = job
+        if task.cancelled():
+            # Before its first step, as by a second command that came along with the first.
+            running.conclude("cancelled")
+        elif (error := task.exception()) is not None:
             # Only telling the outcome can have failed: most likely the editor is gone.
             log.error("the outcome of job %d could not be told", job.id, exc_info=error)
 
@@ -128,11 +137,11 @@ class Jobs:
 
     async def revert(self) -> str:
         """Take back the last job's edits where the text is still as it left it; says what it did."""
+        if any(job.id == self._n_jobs for job, _, _ in self._running.values()):
+            raise UserError("The last job is still running. Cancel it first.")
         job = self._last
         if job is None or not job.applied:
             raise UserError("There is no edit of singlepass to take back.")
-        if job.id in self._running:
-            raise UserError("The last job is still running. Cancel it first.")
         edits, kept = revert_edits(job.applied)
         n_back = len(job.applied) - len(kept)
         if edits:
@@ -161,8 +170,8 @@ class Jobs:
             context, _ = gather(uri, (), self.documents, self.workspace, self.settings)
             segments = render_context(context)
             if segments != self._prewarmed and not self._running:
-                self._prewarmed = segments
                 await self._client().prewarm(segments)
+                self._prewarmed = segments
         except (BackendError, UserError) as error:
             # The job that follows will say it to the user; a prewarm nobody asked for stays silent.
             log.info("no prewarm: %s", error)

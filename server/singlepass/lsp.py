@@ -4,9 +4,12 @@ Named from_lsp and to_lsp. A position is (line, character), the character in cod
 encoding (LSP 3.17, PositionEncodingKind); an offset counts characters of a Python string.
 """
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
+from urllib.parse import unquote
 
 from lsprotocol import types as lsp
 from pygls import uris
@@ -15,6 +18,9 @@ from singlepass.core.edits import Edit, apply
 from singlepass.core.lines import Encoding, LineIndex
 
 ANNOTATION = "singlepass"
+
+# Line breaks of any kind and what no tokenizer or terminal takes.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 TextEdit = lsp.TextEdit | lsp.AnnotatedTextEdit
 
@@ -45,17 +51,40 @@ def range_to_lsp(index: LineIndex, start: int, end: int) -> lsp.Range:
 def changes_from_lsp(
     text: str, changes: Iterable[lsp.TextDocumentContentChangeEvent], encoding: Encoding
 ) -> list[Edit]:
-    """The changes of a `didChange` as sequential edits: each refers to the text after the one before."""
+    """The changes of a `didChange` as sequential edits: each refers to the text after the one before.
+
+    A change that gives the whole text becomes an edit of what differs, since some editors send no other kind
+    and hunks have to be rebased through it.
+    """
     edits: list[Edit] = []
     for change in changes:
         if isinstance(change, lsp.TextDocumentContentChangePartial):
             start, end = span_from_lsp(LineIndex(text, encoding), change.range)
             edit = Edit(start, end, change.text)
         else:
-            edit = Edit(0, len(text), change.text)
+            edit = _difference(text, change.text)
         edits.append(edit)
         text = apply(text, [edit])
     return edits
+
+
+def _difference(old: str, new: str) -> Edit:
+    """One edit that makes the new text of the old one, without what they share at both ends."""
+    n_front = _n_shared(old, new)
+    n_back = _n_shared(old[n_front:][::-1], new[n_front:][::-1])
+    return Edit(n_front, len(old) - n_back, new[n_front : len(new) - n_back])
+
+
+def _n_shared(one: str, other: str) -> int:
+    """How many characters two texts share at their front; by halves, which compares in bulk."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def edits_to_lsp(index: LineIndex, edits: Sequence[Edit], annotated: bool) -> list[TextEdit]:
@@ -108,7 +137,8 @@ def path_from_uri(uri: str) -> Path | None:
     if not uri.startswith("file:"):
         return None
     path = uris.to_fs_path(uri)
-    return Path(path) if path else None
+    # Without `..`, which would lead out of a folder by a path that starts with it.
+    return Path(os.path.normpath(path)) if path else None
 
 
 def uri_from_path(path: Path) -> str:
@@ -119,15 +149,42 @@ def uri_from_path(path: Path) -> str:
 def prompt_path(uri: str, folders: Sequence[Path]) -> tuple[str, bool]:
     """How the prompt names a document, and whether it lies inside one of the workspace folders.
 
-    A path is relative to its folder and has `/` on every system. Buffers without a file count as inside.
+    A path is relative to its folder, has `/` on every system, and starts with the folder's name where there
+    are several. It is one line of printable text. Buffers without a file count as inside.
     """
     path = path_from_uri(uri)
     if path is None:
-        return PurePosixPath(uri.rpartition(":")[2]).name or "untitled", True
-    for folder in folders:
-        if path.is_relative_to(folder):
-            return path.relative_to(folder).as_posix(), True
-    return path.name, not folders
+        name = PurePosixPath(unquote(uri.rpartition(":")[2])).name
+        return _UNPRINTABLE.sub("\ufffd", name) or "untitled", True
+    folder = _folder_of(path, folders)
+    name = relative_path(uri, folders)
+    if folder is not None and len(folders) > 1:
+        name = f"{_folder_name(folder, folders)}/{name}"
+    return _UNPRINTABLE.sub("\ufffd", name), folder is not None or not folders
+
+
+def relative_path(uri: str, folders: Sequence[Path]) -> str:
+    """A document's path as ignore patterns see it: inside its workspace folder, or the bare name."""
+    path = path_from_uri(uri)
+    if path is None:
+        return PurePosixPath(unquote(uri.rpartition(":")[2])).name
+    folder = _folder_of(path, folders)
+    return path.name if folder is None else path.relative_to(folder).as_posix()
+
+
+def _folder_of(path: Path, folders: Sequence[Path]) -> Path | None:
+    """The innermost folder that holds the path."""
+    around = [folder for folder in folders if path.is_relative_to(folder)]
+    return max(around, key=lambda folder: len(folder.parts), default=None)
+
+
+def _folder_name(folder: Path, folders: Sequence[Path]) -> str:
+    """A folder's name, with as many of its parents as tell it from the other folders."""
+    others = [other.parts for other in folders if other != folder]
+    for n_parts in range(1, len(folder.parts)):
+        if all(other[-n_parts:] != folder.parts[-n_parts:] for other in others):
+            return "/".join(folder.parts[-n_parts:])
+    return folder.as_posix()
 
 
 class Capabilities:

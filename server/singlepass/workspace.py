@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from singlepass.documents import Document, Documents
-from singlepass.lsp import path_from_uri, prompt_path
+from singlepass.lsp import path_from_uri, prompt_path, relative_path
 
 MAX_NEIGHBOUR_CHARS = 200_000
 """A larger open file is not put beside the target unless it is asked for."""
@@ -51,13 +51,14 @@ class Workspace:
         self, target: str, documents: Documents, ignore: Sequence[str], limit: int
     ) -> Iterable[Document]:
         """Open documents that may stand beside the target (a URI), the most recently used first."""
-        if not limit:
+        if limit <= 0:
             return
         import pathspec  # here, since the editor waits for our imports
 
         hidden = pathspec.GitIgnoreSpec.from_lines([*SECRET_PATTERNS, *ignore])
         for document in documents.recent():
-            path, inside = self.name(document.uri)
+            _, inside = self.name(document.uri)
+            path = relative_path(document.uri, self.folders)
             if document.uri == target or not inside or hidden.match_file(path):
                 continue
             if len(document.text) > MAX_NEIGHBOUR_CHARS:
@@ -69,18 +70,23 @@ class Workspace:
 
 
 def read_source(uri: str) -> str:
-    """The text of a file that is not open. Raises UserError: no file, no permission, not UTF-8."""
+    """The text of a file that is not open, as an editor would open it: without a byte order mark.
+
+    Raises UserError: no file, no permission, not UTF-8.
+    """
     path = path_from_uri(uri)
     if path is None:
         raise UserError(f"{uri} is not open in the editor, and it is not a file that could be read.")
     try:
-        return decode_source(path.read_bytes(), path)
+        return decode_source(path.read_bytes(), path).removeprefix("\ufeff")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist (any more). Save or reopen it and try again.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; name a file.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:  # a NUL in the path
+        raise UserError(f"{path!r} cannot be read: {error}.") from None
 
 
 def decode_source(data: bytes, path: Path) -> str:
