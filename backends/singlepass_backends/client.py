@@ -92,6 +92,7 @@ class EngineClient:
         self._link: _Link | None = None
         self._connecting = asyncio.Lock()
         self._n_requests = 0
+        self._is_closed = False
 
     async def connect(self) -> ModelInfo:
         """Attach or start an engine, and wait until its model is loaded.
@@ -178,7 +179,8 @@ class EngineClient:
             await link.close()
 
     async def aclose(self) -> None:
-        """Close the connection, which cancels this client's requests. The engine lives on."""
+        """Close the connection for good, which cancels this client's requests. The engine lives on."""
+        self._is_closed = True
         link, self._link = self._link, None
         if link is not None:
             await link.close()
@@ -211,6 +213,8 @@ class EngineClient:
     async def _attached(self, *, spawn: bool) -> "_Link | None":
         """A greeted connection, its model perhaps still loading; None where none runs and none may start."""
         async with self._connecting:
+            if self._is_closed:
+                raise BackendError("engine_lost", "This connection to the engine was closed.")
             if self._link is not None and not self._link.is_closed:
                 return self._link
             self._link = None

@@ -5,16 +5,17 @@ from singlepass_backends.generation.chunks import ChunkSize
 @pytest.mark.parametrize(
     ("learned", "n_batch", "n_left", "expected"),
     [
-        ([], 512, 1000, 64),
+        ([], 512, 1000, 96),
         ([], 512, 20, 20),
-        ([], 512, 80, 80),  # a short rest joins the last chunk
-        ([], 512, 81, 64),
-        ([(64, 1.0)], 512, 1000, 32),
-        ([(64, 10.0)], 512, 1000, 32),
+        ([], 512, 112, 112),  # a short rest joins the last chunk
+        ([], 512, 113, 96),
+        ([(64, 1.0)], 512, 1000, 96),
+        ([(64, 10.0)], 512, 1000, 96),
+        ([(100, 0.5), (100, 0.25)], 512, 1000, 128),
         ([(64, 0.1)], 512, 1000, 320),
         ([(64, 0.001)], 512, 1000, 512),
         ([(64, 0.001)], 16, 1000, 16),
-        ([(8, 100.0)], 512, 1000, 64),  # a tiny chunk says nothing
+        ([(8, 100.0)], 512, 1000, 96),  # a tiny chunk says nothing
     ],
 )
 def test_next_chunk(learned: list[tuple[int, float]], n_batch: int, n_left: int, expected: int) -> None:

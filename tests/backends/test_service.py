@@ -170,6 +170,43 @@ def test_a_queued_request_can_be_cancelled(folder: Path) -> None:
     asyncio.run(main())
 
 
+def test_stopping_ends_what_runs_and_what_is_queued(folder: Path) -> None:
+    async def main() -> None:
+        gate = Gate(1)
+        async with serving(folder, fake(FakeDriver(on_forward=gate))) as (client, task):
+            requests = [asyncio.create_task(collect(client)) for _ in range(3)]
+            await gate.wait_reached()
+            while (status := await client.status()) is None or status.n_queued < 2:
+                pass
+            stopping = asyncio.create_task(client.stop())
+            gate.open.set()
+            assert await stopping
+            for request in requests:
+                assert finished(await request).finish_reason == "cancelled"
+            assert await task == 0
+
+    asyncio.run(main())
+
+
+def test_a_closed_client_does_not_come_back(folder: Path) -> None:
+    async def main() -> None:
+        gate = Gate(1)
+        async with serving(folder, fake(FakeDriver(reply=b"ok", on_forward=gate))) as (client, _):
+            other = EngineClient(client.target, runtime_dir=folder)
+            running = asyncio.create_task(collect(client))
+            await gate.wait_reached()
+            queued = asyncio.create_task(collect(other))
+            while (status := await client.status()) is None or status.n_queued == 0:
+                pass
+            await other.aclose()
+            with pytest.raises(BackendError, match="closed"):
+                await queued
+            gate.open.set()
+            await running
+
+    asyncio.run(main())
+
+
 def test_errors_of_a_request_reach_its_client_and_the_engine_lives_on(folder: Path) -> None:
     async def main() -> None:
         driver = FakeDriver(reply=b"ok", n_ctx=400)

@@ -105,6 +105,9 @@ class Service:
             self._is_stopping = True
             self._wake.notify_all()
         await self._loop.run_in_executor(None, self._thread.join, 10.0)
+        while job := self._scheduler.take():
+            self._scheduler.finish()
+            self._answer_unstarted(job)
         for connection in list(self._connections.values()):
             connection.transport.close()
         deadline = time.monotonic() + 1.0

@@ -5,8 +5,11 @@ wait short; large ones make prefill fast. So the chunk follows the measured rate
 between `MIN_CHUNK` and what the runtime takes at once.
 """
 
-MIN_CHUNK = 32
+MIN_CHUNK = 96
+"""Measured against chunks of 256 (0.5B shape, Q8_0, one core, processor time of 256 tokens, best of 6):
+chunks of 128 cost 1 percent more, of 96 2 percent, of 64 7 percent, of 32 47 percent."""
 CHUNK_S = 0.5
+_STEP = 32
 
 
 class ChunkSize:
@@ -19,16 +22,16 @@ class ChunkSize:
     def next(self, n_left: int) -> int:
         """Tokens of the next chunk, at most `n_left`. A short rest joins the last chunk where that fits."""
         n = self._n_batch
-        wanted = self._rate * CHUNK_S if self._rate else 2.0 * MIN_CHUNK
+        wanted = self._rate * CHUNK_S if self._rate else MIN_CHUNK
         if wanted < n:
-            n = min(n, max(MIN_CHUNK, int(wanted) // MIN_CHUNK * MIN_CHUNK))
-        if n < n_left <= min(n + MIN_CHUNK // 2, self._n_batch):
+            n = min(n, max(MIN_CHUNK, int(wanted) // _STEP * _STEP))
+        if n < n_left <= min(n + _STEP // 2, self._n_batch):
             return n_left
         return min(n, n_left)
 
     def learn(self, n_tokens: int, seconds: float) -> None:
         """A chunk of `n_tokens` took `seconds`. Tiny chunks say nothing about the rate."""
-        if n_tokens < MIN_CHUNK or seconds <= 0:
+        if n_tokens < _STEP or seconds <= 0:
             return
         rate = n_tokens / seconds
         self._rate = (self._rate + rate) / 2 if self._rate else rate
