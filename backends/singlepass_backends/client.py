@@ -141,7 +141,7 @@ class EngineClient:
             # The connection was lost. Before any event this is most likely an engine that had just
             # decided to exit; afterwards it is a crash that the user should hear of.
             if has_events or not may_retry:
-                raise self._lost(link)
+                raise await _lost(link)
 
     async def prewarm(self, segments: tuple[Segment, ...], *, spawn: bool = True) -> None:
         """Ask for `segments` to be prefilled when nothing else is to be done; does not wait for it.
@@ -202,13 +202,6 @@ class EngineClient:
             link.send(message)
         except ValueError as error:
             raise BackendError("unsupported", f"The request cannot be sent: {error}.") from None
-
-    def _lost(self, link: "_Link") -> BackendError:
-        return BackendError(
-            "engine_lost",
-            f"The engine stopped in the middle of a request. Its log is {link.paths.log}. Try again: "
-            "the next request starts it anew.",
-        )
 
     async def _attached(self, *, spawn: bool) -> "_Link | None":
         """A greeted connection, its model perhaps still loading; None where none runs and none may start."""
@@ -271,7 +264,7 @@ class EngineClient:
                 if (code := process.poll()) is not None:
                     if code == _EXIT_ALREADY_RUNNING:
                         return None
-                    raise _start_failed(paths, _ending(code))
+                    raise _start_failed(paths, ending(code))
                 await asyncio.sleep(_POLL_S)
             raise _start_failed(paths, f"did not listen within {_START_S:.0f} s")
         finally:
@@ -484,18 +477,27 @@ def _reap() -> None:
     _children[:] = [child for child in _children if child.poll() is None]
 
 
+async def _lost(link: _Link) -> BackendError:
+    return BackendError(
+        "engine_lost",
+        f"The engine {await _end_of(link.pid)} in the middle of a request. Its log is {link.paths.log}. Try "
+        "again: the next request starts it anew.",
+    )
+
+
 async def _end_of(pid: int) -> str:
     """How the process ended, where it was started here."""
     for child in _children:
         if child.pid == pid:
             for _ in range(50):
                 if (code := child.poll()) is not None:
-                    return _ending(code)
+                    return ending(code)
                 await asyncio.sleep(_POLL_S)
     return "died"
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """How a process ended, from its `returncode`, with a way out where there is one."""
     if code >= 0:
         return f"exited with code {code}"
     hint = " (an instruction this processor lacks; set `repack` to false)" if -code == signal.SIGILL else ""

@@ -22,7 +22,14 @@ from singlepass_backends.base import (
     Target,
     TextChunk,
 )
-from singlepass_backends.client import EngineClient, engine_paths, engine_status, list_engines, stop_engine
+from singlepass_backends.client import (
+    EngineClient,
+    ending,
+    engine_paths,
+    engine_status,
+    list_engines,
+    stop_engine,
+)
 
 RECORDING = {
     "name": "demo",
@@ -150,7 +157,7 @@ def test_a_killed_engine_is_told_and_replaced(
                 if isinstance(event, kind):
                     os.kill(status.pid, signal.SIGKILL)
 
-        with pytest.raises(BackendError, match="log is") as caught:
+        with pytest.raises(BackendError, match=r"killed by SIGKILL.*log is") as caught:
             await kill_midway()
         assert caught.value.code == "engine_lost"
         assert str(engine_paths(target, folder).log) in caught.value.message
@@ -231,6 +238,18 @@ def test_load_errors_reach_the_client(folder: Path, model: str, code: str) -> No
             assert caught.value.code == code
 
     with_client(Target(model=str(folder / model) if model else ""), folder, body)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1, "exited with code 1"),
+        (-signal.SIGABRT, "killed by SIGABRT"),
+        (-signal.SIGILL, "set `repack` to false"),
+    ],
+)
+def test_how_an_engine_ended_is_told(code: int, words: str) -> None:
+    assert words in ending(code)
 
 
 def test_an_engine_that_dies_while_loading_shows_its_log(folder: Path) -> None:

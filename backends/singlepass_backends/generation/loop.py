@@ -83,8 +83,12 @@ class InProcessBackend:
 
     def warm(self) -> None:
         """Do now what the first request would otherwise wait for: a first pass touches all weights, and the
-        constraint's token trie takes up to a second."""
-        self._driver.forward([0], 0, logits=True)
+        constraint's token trie takes up to a second.
+
+        The pass has two tokens, because prefill runs other kernels than decode; where the processor lacks an
+        instruction they need, the process dies now, while it loads, and not in the user's first request.
+        """
+        self._driver.forward([0, 0][: self._driver.n_batch], 0, logits=True)
         self._driver.trim(0)
         self._constraints.warm()
 
