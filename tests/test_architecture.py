@@ -1,0 +1,190 @@
+"""The habits of the house as tests: who may import what, formatting, lint, types, true documentation."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SERVER = ROOT / "server" / "singlepass"
+BACKENDS = ROOT / "backends" / "singlepass_backends"
+
+RUNTIMES = {"llama_cpp", "llguidance", "mlx", "mlx_lm", "numpy", "jinja2", "gguf", "tokenizers"}
+LSP_MODULES = {
+    "app.py",
+    "handlers.py",
+    "lsp.py",
+    "jobs.py",
+    "session.py",
+    "editor.py",
+    "outcome.py",
+    "cli/headless.py",
+    "cli/edit.py",
+}
+"""The only modules of the server that may know pygls and lsprotocol."""
+
+PURE = {"bisect", "collections", "collections.abc", "dataclasses", "difflib", "enum", "itertools", "json"}
+PURE |= {"functools", "heapq", "math", "operator", "re", "string", "typing", "unicodedata", "msgspec"}
+"""What the sans-IO modules may import: no I/O, clock, log or randomness."""
+
+
+def modules(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*.py")) if "samples" not in path.parts]
+
+
+def imports(path: Path, *, lazy: bool = True) -> Iterator[str]:
+    """Names of the modules that a file imports, those inside functions only with `lazy`.
+
+    Imports for the type checker alone do not run and do not count.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+
+    def walk(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                continue
+            if not lazy and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            yield child
+            yield from walk(child)
+
+    for node in walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            yield node.module
+
+
+def roots(names: Iterator[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+@pytest.mark.parametrize("path", modules(SERVER / "core"), ids=lambda path: path.name)
+def test_the_core_is_sans_io(path: Path) -> None:
+    allowed = PURE | {"singlepass_backends.base"}
+    for module in imports(path):
+        assert module in allowed or module.startswith("singlepass.core"), f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("path", [BACKENDS / "generation" / "prefix.py"], ids=lambda path: path.name)
+def test_policies_of_the_engine_are_sans_io(path: Path) -> None:
+    for module in imports(path):
+        assert module in PURE or module == "singlepass_backends.base", f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("path", modules(SERVER), ids=lambda path: name(path, SERVER))
+def test_the_server_never_loads_a_model_runtime(path: Path) -> None:
+    assert not roots(imports(path)) & RUNTIMES
+    seam = {module for module in imports(path) if module.startswith("singlepass_backends")}
+    allowed = {f"singlepass_backends.{module}" for module in ("base", "client", "wire")}
+    if name(path, SERVER) == "cli/demo.py":
+        allowed.add("singlepass_backends.random_model")  # until the project has weights of its own
+    assert seam <= allowed
+
+
+@pytest.mark.parametrize("path", modules(SERVER), ids=lambda path: name(path, SERVER))
+def test_only_the_edge_knows_lsp(path: Path) -> None:
+    if name(path, SERVER) not in LSP_MODULES:
+        assert not roots(imports(path)) & {"pygls", "lsprotocol"}
+
+
+@pytest.mark.parametrize("path", modules(BACKENDS), ids=lambda path: name(path, BACKENDS))
+def test_the_engine_does_not_know_the_server(path: Path) -> None:
+    assert "singlepass" not in roots(imports(path))
+
+
+@pytest.mark.parametrize("path", modules(BACKENDS / "drivers"), ids=lambda path: path.name)
+def test_drivers_know_the_seam_and_their_own_runtime_lazily(path: Path) -> None:
+    own = {module for module in imports(path) if module.startswith("singlepass_backends")}
+    allowed = {"singlepass_backends.base", "singlepass_backends.generation.driver"}
+    assert {module for module in own if not module.startswith("singlepass_backends.drivers")} <= allowed
+    assert not roots(imports(path, lazy=False)) & (RUNTIMES - {"numpy"})
+
+
+def test_only_choose_and_the_probe_name_drivers() -> None:
+    for path in modules(BACKENDS):
+        if path.parent.name != "drivers" and name(path, BACKENDS) not in ("choose.py", "engine/probe.py"):
+            assert not [m for m in imports(path) if m.startswith("singlepass_backends.drivers")], path
+
+
+def test_starting_the_server_imports_no_runtime_and_no_command_line() -> None:
+    code = "import singlepass.app, sys; print(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = RUNTIMES | {"typer", "rich", "anyio", "pathspec", "platformdirs", "psutil"}
+    assert not heavy & {module.partition(".")[0] for module in loaded.stdout.split()}
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_formatting() -> None:
+    run("ruff", "format", "--check", ".")
+
+
+def test_lint() -> None:
+    run("ruff", "check", ".")
+
+
+def test_types() -> None:
+    run("pyright", "--pythonpath", sys.executable)
+
+
+def test_public_functions_and_classes_say_what_they_are() -> None:
+    missing: list[str] = []
+    for path in [*modules(SERVER), *modules(BACKENDS)]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if ast.get_docstring(tree) is None:
+            missing.append(name(path, ROOT))
+        for node in tree.body:
+            named = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            if named and not node.name.startswith("_") and ast.get_docstring(node) is None:
+                missing.append(f"{name(path, ROOT)}: {node.name}")
+    assert not missing
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (python3 -m venv .*)$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[0].endswith("singlepass demo")
+    assert commands[1].endswith("pytest")
+    assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_readme_lists_every_setting() -> None:
+    from singlepass.config import Settings
+    from singlepass_backends.base import Target
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for setting in (*Settings.__struct_fields__, *Target.__struct_fields__):
+        assert f"`{setting}`" in readme, f"the README does not describe `{setting}`"
+
+
+def test_the_code_map_names_every_module() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for path in [*modules(SERVER), *modules(BACKENDS)]:
+        if path.name not in ("__init__.py", "__main__.py"):
+            assert path.name in page, f"ARCHITECTURE.md does not know {name(path, ROOT)}"
+
+
+def test_versions_agree() -> None:
+    import singlepass
+    import singlepass_backends
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert singlepass.__version__ == singlepass_backends.__version__ == project["version"]
