@@ -7,6 +7,8 @@ import msgspec
 
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True):
+    """Cores, and memory in bytes."""
+
     n_cores: int
     """Physical cores this process may use: more threads than that make llama.cpp slower."""
     ram_bytes: int

@@ -28,11 +28,15 @@ class WireError(Exception):
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
+    """The client's first message."""
+
     protocol: int
     version: str
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):
+    """Run a foreground request; answered by `Progress` or `Failed`."""
+
     id: int
     request: GenerateRequest
 
@@ -46,10 +50,14 @@ class Prewarm(msgspec.Struct, frozen=True, tag=True):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """Stop the request `id`, queued or running; it still ends with `Finished`."""
+
     id: int
 
 
 class StatusRequest(msgspec.Struct, frozen=True, tag=True):
+    """Answered by `StatusReply`."""
+
     id: int
 
 
@@ -64,6 +72,8 @@ ClientMessage = Hello | Generate | Prewarm | Cancel | StatusRequest | Stop
 
 
 class Welcome(msgspec.Struct, frozen=True, tag=True):
+    """The engine's answer to a `Hello` of its own version."""
+
     protocol: int
     version: str
     pid: int
@@ -115,6 +125,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class StatusReply(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """What the engine does."""
+
     id: int
     pid: int
     version: str

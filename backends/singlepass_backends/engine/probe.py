@@ -17,6 +17,8 @@ from singlepass_backends.hardware import hardware
 
 
 class ProbedModel(msgspec.Struct, kw_only=True):
+    """What a model file says of itself."""
+
     path: str
     size_bytes: int = 0
     architecture: str = ""
@@ -28,6 +30,8 @@ class ProbedModel(msgspec.Struct, kw_only=True):
 
 
 class Probe(msgspec.Struct, kw_only=True):
+    """What was found."""
+
     llama_cpp: str = ""
     """Version of llama-cpp-python; empty when it cannot be loaded."""
     gpu_offload: bool = False
