@@ -3,7 +3,6 @@
 import asyncio
 
 from rich.console import Console
-from rich.table import Table
 from singlepass_backends.client import engine_status, list_engines, stop_engine
 from singlepass_backends.wire import StatusReply
 
@@ -18,21 +17,17 @@ def print_status() -> int:
     if not statuses:
         console.print("No engine is running. The first request starts one.")
         return 0
-    table = Table("pid", "model", "device", "context", "cached", "state", "memory", "up", "exits after idle")
     for status in statuses:
         info = status.info
-        table.add_row(
-            str(status.pid),
-            info.name if info else "loading",
-            info.device if info else "",
-            f"{info.n_ctx:,}" if info else "",
-            f"{status.n_cached:,} tokens",
-            "busy" if status.busy else f"idle {status.idle_s:.0f} s",
+        parts = [
+            f"pid {status.pid}",
+            f"{info.name} on {info.device}" if info else "loading its model",
+            f"{status.n_cached:,} of {info.n_ctx:,} tokens cached" if info else "",
+            "busy" if status.busy else f"idle for {status.idle_s:.0f} s of {status.idle_exit_s:,.0f}",
             f"{status.rss_bytes / 2**20:,.0f} MiB",
-            f"{status.uptime_s:.0f} s",
-            f"{status.idle_exit_s:.0f} s",
-        )
-    console.print(table)
+            report.count(status.n_clients - 1, "client"),
+        ]
+        console.print(" · ".join(part for part in parts if part), soft_wrap=True)
     return 0
 
 
