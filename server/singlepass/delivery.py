@@ -4,7 +4,8 @@
 Three kinds of editor are reckoned with: one that applies the edit as sent; one that refuses because the user
 typed in between (the hunks are rebased again); and one that applies it late, to a version it was not planned
 for (vscode-languageserver-node #1756). The last is told from the first by what comes back: the document must
-have had, at some change, exactly the text that was predicted.
+have had, at some change, exactly the text that was predicted, and no change on the way there may have
+overwritten another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,7 @@ class _Place(msgspec.Struct):
 
     source: Source
     version: int | None
+    revision: int
     text: str
     index: LineIndex
     edits: list[Edit]
@@ -120,7 +122,10 @@ async def deliver(
             if result.applied or any(one.met_at is not None for _, one in expected.values()):
                 for document, one in expected.values():
                     await document.until(lambda one=one: one.met_at is not None, _ECHO_TIMEOUT_S)
-                met = {uri: one.met_at for uri, (_, one) in expected.items()}
+                met = {
+                    uri: None if _overwrites(document, places[uri].revision, one.met_at) else one.met_at
+                    for uri, (document, one) in expected.items()
+                }
                 return _applied(hunks, places, met, rejected)
         finally:
             for document, one in expected.values():
@@ -142,22 +147,45 @@ def _place(
     """Add the hunk's edits to the place of its file, or say why they have none any more."""
     document = source.document
     if document is None:
-        text, version = source.snapshot.text, None
+        text, version, revision = source.snapshot.text, None, 0
         edits: tuple[Edit, ...] | RejectedHunk = planned.edits
         index = LineIndex(text, encoding)
     elif not document.is_open:
         return RejectedHunk(planned.hunk, "stale", "The document was closed; nothing was written.")
     else:
-        text, version, index = document.text, document.version, document.index
+        text, version, revision = document.text, document.version, document.revision
+        index = document.index
         changes = document.changes_since(source.revision)
         if changes is None:
             return RejectedHunk(planned.hunk, "stale", "The document changed too often; nothing was written.")
         edits = rebase(planned, changes, text)
     if isinstance(edits, RejectedHunk):
         return edits
-    place = places.setdefault(source.snapshot.uri, _Place(source, version, text, index, []))
+    place = places.setdefault(source.snapshot.uri, _Place(source, version, revision, text, index, []))
     place.edits.extend(edits)
     return None
+
+
+def _overwrites(document: Document, revision: int, met_at: int | None) -> bool:
+    """Whether, on its way to the predicted text, the document lost what somebody had just written there.
+
+    An editor that applies late removes what was typed into the lines meanwhile, and may still end up with the
+    prediction. One that sends an edit in several changes never removes what it wrote.
+    """
+    changes = document.changes_since(revision) if met_at is not None else None
+    written: list[tuple[int, int]] = []
+    for change in (changes or ())[: (met_at or 0) - revision]:
+        if any(
+            start < change.end and change.start < end for start, end in written if change.start < change.end
+        ):
+            return True
+        shift = len(change.new) - (change.end - change.start)
+        written = [
+            (start + shift * (change.end <= start), end + shift * (change.start < end))
+            for start, end in written
+        ]
+        written.append((change.start, change.start + len(change.new)))
+    return False
 
 
 def _applied(
@@ -207,7 +235,8 @@ def revert_edits(
     """
     back: dict[tuple[str, int | None], list[TextEdit]] = {}
     kept: list[AppliedEdit] = []
-    for one in applied:
+    # The newest first: where two are put back at one place, the older one stood behind.
+    for one in reversed(applied):
         document = one.document
         changes = document.changes_since(one.revision) if document.is_open else None
         spans = [None if changes is None else rebase_span(e.start, e.end, changes) for e in one.inverse]
@@ -219,7 +248,7 @@ def revert_edits(
             continue
         edits = edits_to_lsp(document.index, moved, annotated=False)
         back.setdefault((document.uri, document.version), []).extend(edits)
-    return back, kept
+    return back, kept[::-1]
 
 
 def _fits(document: Document, back: Edit) -> bool:
