@@ -208,6 +208,8 @@ class Handlers:
         else:
             values = dict(zip(("uri", "range", "instruction"), arguments, strict=False))
         try:
+            if len(arguments) > 3:
+                raise ValueError(f"got {len(arguments)} arguments")
             asked = msgspec.convert(plain(values), EditArguments)
             first, end = _lines_of(range_from_json(asked.range))
         except ValueError as error:

@@ -376,6 +376,7 @@ class Session:
         job.total_ms = self._elapsed_ms()
         sentence = summary(job, outcome)
         self._progress.end(sentence)
+        self._progress = Progress(None, "")  # nothing may be reported after the end
         target = self.documents.get(job.request.uri)
         found = diagnostics(job, outcome, sentence, self.sources, target, timings=self.settings.timings)
         for document, listed in found.values():

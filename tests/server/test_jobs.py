@@ -1,0 +1,686 @@
+"""Jobs from command to outcome, with a scripted engine and an editor in memory."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server.fakes import TIMINGS, FakeEditor, FakeEngine, LateEditor, ReadOnlyEditor, Step, block, edit_of
+from singlepass import jobs as jobs_module
+from singlepass.config import Settings
+from singlepass.core.actions import CommentTask
+from singlepass.core.edits import Edit
+from singlepass.documents import Documents
+from singlepass.jobs import Jobs
+from singlepass.outcome import JobRequest
+from singlepass.workspace import UserError, Workspace
+from singlepass_backends.base import BackendError, Finished, ModelInfo, PrefillProgress, Target
+
+pytestmark = pytest.mark.anyio
+
+URI = "file:///w/a.py"
+OTHER = "file:///w/b.py"
+TEXT = "one\ntwo\nthree\n"
+SETTINGS = Settings(target=Target(model="m.gguf"))
+
+
+class World:
+    """An editor with `a.py` open, and jobs whose engine plays the scripts."""
+
+    def __init__(
+        self,
+        *scripts: list[Step],
+        settings: Settings = SETTINGS,
+        kind: type[FakeEditor] = FakeEditor,
+        **of: Any,
+    ) -> None:
+        self.documents = Documents()
+        self.workspace = Workspace()
+        self.workspace.folders = [Path("/w")]
+        self.editor = kind(self.documents)
+        self.editor.open(URI, of.pop("text", TEXT))
+        self.engine = FakeEngine(*scripts, **of)
+        self.engines: list[tuple[Target, FakeEngine]] = []
+        self.jobs = Jobs(self.documents, self.workspace, self.editor)  # type: ignore[arg-type]
+        self.jobs.configure(settings)
+
+    @property
+    def text(self) -> str:
+        return self.editor.texts[URI]
+
+    def start(self, instruction: str = "Do it.", uri: str = URI, **fields: Any) -> int:
+        return self.jobs.start(JobRequest(uri, "Do", instruction, 0, 1, **fields))
+
+    async def run(self, **fields: Any) -> dict[str, Any]:
+        return await self.editor.finish(self.start(**fields))
+
+
+@pytest.fixture(autouse=True)
+def current(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Engines by the fake of the newest world; nothing waits for what these editors tell at once."""
+    worlds: list[World] = []
+    init = World.__init__
+
+    def noted(self: World, *args: Any, **options: Any) -> None:
+        worlds.append(self)
+        init(self, *args, **options)
+
+    def client(target: Target, *, idle_exit_s: float) -> FakeEngine:
+        world = worlds[-1]
+        engine = world.engine if not world.engines else FakeEngine()
+        world.engines.append((target, engine))
+        return engine
+
+    monkeypatch.setattr(World, "__init__", noted)
+    monkeypatch.setattr("singlepass_backends.client.EngineClient", client)
+    monkeypatch.setattr("singlepass.delivery._ECHO_TIMEOUT_S", 0)
+    monkeypatch.setattr("singlepass.delivery._TYPED_TIMEOUT_S", 0)
+    monkeypatch.setattr(jobs_module, "_PREWARM_PAUSE_S", 0)
+    yield
+    assert all(engine.n_streams == 0 for world in worlds for _, engine in world.engines)
+
+
+ONE = block("a.py", ["one"], ["1"])
+THREE = block("a.py", ["three"], ["3"])
+
+
+@pytest.mark.parametrize("constrains", [True, False])
+async def test_a_whole_job(constrains: bool) -> None:
+    progress = PrefillProgress(n_prompt=10, n_cached=4, n_done=4, elapsed_ms=0, eta_ms=None)
+    # Cut anywhere: chunks carry no meaning.
+    chunks = [(ONE + THREE)[i : i + 7] for i in range(0, len(ONE + THREE), 7)]
+    world = World([progress, *chunks], constrains=constrains)
+    told = await world.run(diagnostics=("line 1: bad",))
+    assert world.text == "1\ntwo\n3\n"
+    assert (told["outcome"], told["finish_reason"], told["error"]) == ("done", "stop", None)
+    assert (told["n_hunks"], told["n_applied"], told["n_unchanged"], told["n_rejected"]) == (2, 2, 0, 0)
+    assert told["timings"]["n_cached"] == TIMINGS.n_cached
+    assert told["total_ms"] >= told["ttft_ms"] > 0
+    assert told["target"]["model"] == "fake model"
+
+    (request,) = world.engine.requests
+    assert [segment.name for segment in request.segments] == ["system", "a.py", "task"]
+    assert "line 1: bad" in request.segments[-1].text
+    assert (request.grammar is not None) == constrains
+    assert (request.max_tokens, request.sampling.temperature) == (4096, 0.0)
+
+    assert world.editor.states(1)[:2] == ["starting", "prefill"]
+    assert world.editor.states(1)[-2:] == ["decode", "done"]
+    # Progress, diagnostics, log, timings; the status last, so that it can be waited for.
+    kinds = [kind for kind, _ in world.editor.calls]
+    assert kinds[-4:] == ["publish", "log", "singlepass/timings", "singlepass/status"]
+    (uri, version, (diagnostic,)) = world.editor.told("publish")[-1]
+    assert (uri, version) == (URI, 3)
+    assert (diagnostic.code, diagnostic.source, diagnostic.range.start.line) == ("timings", "singlepass", 0)
+    assert diagnostic.data == told
+    assert diagnostic.message == told["message"]
+    (shown,) = world.editor.progresses
+    assert shown.ended == [told["message"]]
+    assert world.editor.told("say") == []
+
+
+async def test_the_timings_go_with_the_next_keystroke() -> None:
+    world = World([ONE])
+    await world.run()
+    document = world.documents.get(URI)
+    assert document is not None
+    world.jobs.document_changed(document)
+    assert world.editor.told("publish")[-1] == (URI, None, [])
+    n = len(world.editor.calls)
+    world.jobs.document_changed(document)
+    assert len(world.editor.calls) == n
+
+
+async def test_no_timings_where_they_are_not_wanted() -> None:
+    world = World([ONE], settings=Settings(target=SETTINGS.target, timings=False))
+    await world.run()
+    assert world.editor.told("publish") == []
+
+
+async def test_an_answer_without_a_change() -> None:
+    world = World(["\n"], [block("a.py", ["two"], ["two"])])
+    told = await world.run()
+    assert (told["outcome"], told["n_hunks"]) == ("done", 0)
+    assert "the model proposed no change" in told["message"]
+    told = await world.run()
+    assert (told["n_hunks"], told["n_applied"], told["n_unchanged"]) == (1, 0, 1)
+    assert world.text == TEXT
+    assert world.editor.applied == []
+
+
+def too_long(n_excess: int, **sizes: int) -> BackendError:
+    n_ctx = 100
+    listed = [[name.replace("_", "."), size] for name, size in sizes.items()]
+    data = {"n_prompt": n_ctx - 1 + n_excess, "n_ctx": n_ctx, "n_excess": n_excess, "segments": listed}
+    return BackendError("prompt_too_long", "The prompt is too long.", data)
+
+
+async def test_neighbours_are_left_out_until_the_prompt_fits() -> None:
+    world = World([too_long(5, b_py=10, c_py=10)], [too_long(5, c_py=5)], [ONE])
+    for name in "bc":
+        world.editor.open(f"file:///w/{name}.py", "x\n")
+    told = await world.run()
+    assert told["outcome"] == "done"
+    assert world.text == "1\ntwo\nthree\n"
+    # The most recently used is the last to go.
+    assert told["left_out"] == ["b.py", "c.py"]
+    assert "left out of the prompt: b.py, c.py" in told["message"]
+    names = [[segment.name for segment in request.segments][1:-1] for request in world.engine.requests]
+    assert names == [["b.py", "c.py", "a.py"], ["c.py", "a.py"], ["a.py"]]
+
+
+async def test_a_file_that_alone_is_too_long_is_an_error() -> None:
+    world = World([too_long(5, b_py=2, a_py=90)])
+    world.editor.open(OTHER, "x\n")
+    told = await world.run()
+    assert (told["outcome"], told["error"]["code"]) == ("failed", "prompt_too_long")
+    assert world.editor.said("error") == ["singlepass: The prompt is too long."]
+
+
+async def test_a_reply_that_was_cut_off_keeps_its_whole_hunks() -> None:
+    world = World([ONE, THREE[:-3], Finished("length", TIMINGS)])
+    told = await world.run()
+    assert world.text == "1\ntwo\nthree\n"
+    assert (told["outcome"], told["finish_reason"]) == ("done", "length")
+    assert "cut off by max_tokens" in told["message"]
+    (rejected,) = told["rejected"]
+    assert (rejected["reason"], rejected["old"]) == ("cut_off", ["three"])
+    assert rejected["new"][0] == "3"
+    (warning,) = world.editor.said("warning")
+    assert "a.py" in warning
+    _, _, published = world.editor.told("publish")[-1]
+    assert sorted(one.code for one in published) == ["cut_off", "timings"]
+    document = world.documents.get(URI)
+    assert document is not None
+    world.jobs.document_changed(document)
+    assert world.editor.told("publish")[-1][2] == published  # warnings stay while the user types
+
+
+async def test_what_does_not_fit_is_reported_with_its_text() -> None:
+    world = World([block("a.py", ["four"], ["4"]), block("zzz.py", ["one"], ["1"]), ONE])
+    told = await world.run()
+    assert world.text == "1\ntwo\nthree\n"
+    assert [(one["reason"], one["new"]) for one in told["rejected"]] == [
+        ("not_found", ["4"]),
+        ("unknown_file", ["1"]),
+    ]
+
+
+async def test_cancel_keeps_whole_hunks_only() -> None:
+    in_second = asyncio.Event()
+    world = World([ONE, THREE[:-12], in_second.set, asyncio.Event()])
+    job = world.start()
+    await in_second.wait()
+    assert world.jobs.cancel(99) == 0
+    assert world.jobs.cancel(job) == 1
+    told = await world.editor.finish(job)
+    assert world.text == "1\ntwo\nthree\n"
+    assert (told["outcome"], told["n_applied"]) == ("cancelled", 1)
+    assert [one["reason"] for one in told["rejected"]] == ["cut_off"]
+    assert world.editor.said("warning") == []
+    assert world.jobs.cancel() == 0
+    assert await world.jobs.revert() == "1 of 1 edits taken back"
+    assert world.text == TEXT
+
+
+async def test_the_editors_own_cancel_button() -> None:
+    world = World([ONE, asyncio.Event()])
+    job = world.start()
+    await world.editor.until(job, "decode")
+    world.editor.cancel[0]()
+    assert (await world.editor.finish(job))["outcome"] == "cancelled"
+
+
+async def test_a_cancel_while_an_edit_is_under_way_knows_what_became_of_it() -> None:
+    world = World([ONE, THREE])
+    world.editor.before_apply = lambda: world.jobs.cancel()
+    told = await world.run()
+    assert (told["outcome"], told["n_applied"]) == ("cancelled", 1)
+    assert world.text == "1\ntwo\nthree\n"
+    await world.jobs.revert()
+    assert world.text == TEXT
+
+
+async def test_an_edit_that_is_never_answered_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
+
+    class Silent(FakeEditor):
+        async def apply(self, *args: Any, **options: Any) -> Any:
+            world.jobs.cancel()
+            await asyncio.Event().wait()
+
+    world = World([ONE], kind=Silent)
+    told = await world.run()
+    (rejected,) = told["rejected"]
+    assert (told["outcome"], rejected["reason"], rejected["new"]) == ("cancelled", "refused", ["1"])
+
+
+async def test_the_newest_job_of_a_document_wins() -> None:
+    world = World([ONE, asyncio.Event()], [THREE])
+    first = world.start()
+    await world.editor.until(first, "decode")
+    second = world.start()
+    told = [await world.editor.finish(job) for job in (first, second)]
+    assert [one["outcome"] for one in told] == ["cancelled", "done"]
+    assert "a newer request took its place" in told[0]["message"]
+    assert world.text == "1\ntwo\n3\n"
+
+
+async def test_a_job_replaced_before_it_began_says_so_too() -> None:
+    world = World([ONE])
+    first, second = world.start(), world.start()
+    told = [await world.editor.finish(job) for job in (first, second)]
+    assert [one["outcome"] for one in told] == ["cancelled", "done"]
+
+
+async def test_jobs_of_different_documents_run_side_by_side() -> None:
+    gate = asyncio.Event()
+    world = World([gate, ONE], [block("b.py", ["x"], ["y"])])
+    world.editor.open(OTHER, "x\n")
+    first, second = world.start(), world.start(uri=OTHER)
+    assert (await world.editor.finish(second))["outcome"] == "done"
+    gate.set()
+    assert (await world.editor.finish(first))["outcome"] == "done"
+    assert (world.text, world.editor.texts[OTHER]) == ("1\ntwo\nthree\n", "y\n")
+
+
+async def test_typing_while_the_model_loads_moves_nothing_that_was_asked_for() -> None:
+    text = "def f():\n    # AI: shout\n    return 'a'\n"
+    world = World([block("a.py", ["    return 'a'"], ["    return 'A'"])], text=text)
+    world.engine.connecting = asyncio.Event()
+    job = world.start(comment=CommentTask(1, 2, "shout"))
+    world.editor.type(URI, Edit(0, 0, "import a\nimport b\n"))
+    await world.editor.until(job, "starting")
+    world.engine.connecting.set()
+    await world.editor.finish(job)
+    assert "import a" not in world.engine.requests[0].segments[-2].text
+    assert world.text == "import a\nimport b\ndef f():\n    return 'A'\n"
+
+
+COMMENTED = "/* AI: document\n   this */\nint f();\nint g();\n"
+ASKING = ["/* AI: document", "   this */"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        # The model left the comment alone, kept it, took it away, or wrote one that ends alike.
+        (
+            block("a.py", ["int f();"], ["/* f", "   this */", "int f();"]),
+            "/* f\n   this */\nint f();\nint g();\n",
+        ),
+        (block("a.py", [*ASKING, "int f();"], [*ASKING, "int F();"]), "int F();\nint g();\n"),
+        (block("a.py", [*ASKING, "int f();"], ["int F();"]), "int F();\nint g();\n"),
+        (block("a.py", ASKING, ["/* f", "   this */"]), "/* f\n   this */\nint f();\nint g();\n"),
+        # Its wish was not done, so it stays.
+        ("", COMMENTED),
+        (block("a.py", ["int h();"], ["int H();"]), COMMENTED),
+    ],
+)
+@pytest.mark.parametrize("review", ["stream", "confirm"])
+async def test_a_comment_goes_when_its_wish_is_done(reply: str, expected: str, review: Any) -> None:
+    settings = Settings(target=SETTINGS.target, review=review)
+    world = World([reply], text=COMMENTED, settings=settings)
+    await world.run(comment=CommentTask(0, 2, "document this"))
+    assert world.text == expected
+
+
+async def test_a_comment_stays_when_the_editor_refused_its_edit() -> None:
+    world = World([block("a.py", ["int f();"], ["int F();"])], text=COMMENTED, kind=ReadOnlyEditor)
+    told = await world.run(comment=CommentTask(0, 2, "document this"))
+    assert world.text == COMMENTED
+    assert [one["reason"] for one in told["rejected"]] == ["refused"]
+
+
+async def test_confirm_sends_one_edit_at_the_end() -> None:
+    world = World([ONE, THREE], settings=Settings(target=SETTINGS.target, review="confirm"))
+    told = await world.run()
+    assert world.text == "1\ntwo\n3\n"
+    assert told["n_applied"] == 2
+    assert [confirm for _, _, confirm in world.editor.applied] == [True]
+
+
+async def test_confirm_keeps_the_text_of_hunks_that_were_never_sent() -> None:
+    lost = BackendError("engine_lost", "The engine died.")
+    world = World([ONE, lost], settings=Settings(target=SETTINGS.target, review="confirm"))
+    told = await world.run()
+    assert world.text == TEXT
+    assert [(one["reason"], one["new"]) for one in told["rejected"]] == [("refused", ["1"])]
+
+
+async def test_a_late_edit_is_told_to_the_user() -> None:
+    world = World([ONE], kind=LateEditor)
+    world.editor.before_apply = lambda: world.editor.type(URI, Edit(0, 0, "typed\n"))
+    told = await world.run()
+    assert told["n_applied"] == 0
+    (warning,) = world.editor.said("warning")
+    assert "not what was planned" in warning
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ([BackendError("engine_lost", "The engine died.")], "engine_lost"),
+        ([ONE, THREE[:20], BackendError("engine_lost", "The engine died.")], "engine_lost"),
+        ([RuntimeError("oops")], "internal"),
+    ],
+)
+async def test_errors_are_told_and_what_was_applied_stays(script: list[Step], code: str) -> None:
+    world = World(script)
+    told = await world.run()
+    assert (told["outcome"], told["error"]["code"]) == ("failed", code)
+    assert world.text == ("1\ntwo\nthree\n" if ONE in script else TEXT)
+    assert len(world.editor.said("error")) == 1
+    assert world.editor.progresses[0].ended == [told["message"]]
+
+
+async def test_an_engine_that_does_not_start_is_told() -> None:
+    world = World()
+    world.engine.fails = BackendError("model_missing", "There is no file m.gguf.")
+    told = await world.run()
+    assert told["error"] == {"code": "model_missing", "message": "There is no file m.gguf."}
+    assert world.editor.said("error") == ["singlepass: There is no file m.gguf."]
+
+
+async def test_loading_is_told_to_the_job_that_waits() -> None:
+    world = World([ONE])
+    world.engine.connecting = asyncio.Event()
+    job = world.start()
+    await world.editor.until(job, "starting")
+    assert world.engine.on_loading is not None
+    world.engine.on_loading(0.42)
+    assert world.editor.told("singlepass/status")[-1]["percent"] == 42
+    world.engine.connecting.set()
+    await world.editor.finish(job)
+
+
+# Files.
+
+
+def in_folder(world: World, folder: Path) -> None:
+    world.workspace.folders = [folder]
+
+
+async def test_hunks_of_a_file_that_is_not_open_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "c.py"
+    path.write_bytes(b"\xef\xbb\xbfa\nb\nc\n")
+    uri = path.as_uri()
+    blocks = [block("c.py", ["a"], ["A", "A"]), block("c.py", ["c"], ["C"])]
+    world = World(blocks)
+    in_folder(world, tmp_path)
+    world.editor.open((tmp_path / "a.py").as_uri(), "x\n")
+    world.editor.put(uri, "a\nb\nc\n")  # an editor keeps a byte order mark out of the text
+    told = await world.run(uri=(tmp_path / "a.py").as_uri(), files=(uri,))
+    assert (told["n_applied"], told["rejected"]) == (2, [])
+    assert world.editor.texts[uri] == "A\nA\nb\nC\n"
+    assert len(world.editor.applied) == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "is_open", "expected"),
+    [
+        ("a\nb\n", True, "A\nb\n"),
+        ("other\na\n", True, None),
+        ("other\na\n", False, None),
+        (None, False, None),
+    ],
+)
+async def test_a_file_that_changes_while_it_is_not_open_is_left_alone(
+    tmp_path: Path, now: str | None, is_open: bool, expected: str | None
+) -> None:
+    path = tmp_path / "c.py"
+    path.write_text("a\nb\n")
+    uri, target = path.as_uri(), (tmp_path / "a.py").as_uri()
+
+    def change() -> None:
+        if is_open:
+            assert now is not None
+            world.editor.open(uri, now)
+        elif now is None:
+            path.unlink()
+        else:
+            path.write_text(now)
+
+    world = World([block("c.py", ["a"], ["A"]), change])
+    in_folder(world, tmp_path)
+    world.editor.open(target, "x\n")
+    world.editor.put(uri, "a\nb\n")
+    told = await world.run(uri=target, files=(uri,))
+    if expected is None:
+        assert [(one["reason"], one["new"]) for one in told["rejected"]] == [("stale", ["A"])]
+        assert world.editor.applied == []
+    else:
+        assert world.editor.texts[uri] == expected
+        assert await world.jobs.revert() == "1 of 1 edits taken back"
+        assert world.editor.texts[uri] == now
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [(None, "does not exist"), (b"\xff", "is not UTF-8 text: byte 0 is 0xff"), (b"a\0", "NUL")],
+)
+async def test_files_that_cannot_be_read_are_refused_at_once(
+    tmp_path: Path, data: bytes | None, part: str
+) -> None:
+    path = tmp_path / "c.py"
+    if data is not None:
+        path.write_bytes(data)
+    world = World()
+    in_folder(world, tmp_path)
+    for fields in ({"uri": path.as_uri()}, {"uri": "untitled:a", "files": (path.as_uri(),)}):
+        world.editor.open("untitled:a", "x\n")
+        with pytest.raises(UserError, match=part):
+            world.start(**fields)
+    assert world.editor.calls == []
+
+
+@pytest.mark.parametrize("uri", ["file:///w", "untitled:gone", "file:///w/a%00b"])
+async def test_what_is_no_file_is_refused(uri: str, tmp_path: Path) -> None:
+    world = World()
+    in_folder(world, tmp_path)
+    world.jobs.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
+    with pytest.raises(UserError):
+        world.start(uri=uri if uri != "file:///w" else tmp_path.as_uri())
+
+
+async def test_files_of_the_same_name_are_told_apart() -> None:
+    world = World([block("a.py (2)", ["one"], ["1"])])
+    world.editor.open("untitled:a.py", TEXT)
+    await world.run()
+    assert (world.text, world.editor.texts["untitled:a.py"]) == (TEXT, "1\ntwo\nthree\n")
+    assert [segment.name for segment in world.engine.requests[0].segments][1:3] == ["a.py (2)", "a.py"]
+
+
+async def test_secrets_and_ignored_files_are_no_neighbours() -> None:
+    settings = Settings(target=SETTINGS.target, ignore=("/b.py", "gen/"), max_neighbours=2)
+    world = World([ONE], settings=settings)
+    world.workspace.folders = [Path("/w"), Path("/v")]
+    for name in ("c", "d", "e", ".env", "b.py", "x/b.py", "gen/c.py", "id_rsa"):
+        world.editor.open(f"file:///v/{name}", "x\n")
+    world.editor.open("file:///outside/z.py", "x\n")
+    world.editor.open("file:///v/big.py", "x" * 200_001)
+    await world.run()
+    assert [one.name for one in world.engine.requests[0].segments][1:-1] == ["v/e", "v/x/b.py", "w/a.py"]
+
+
+async def test_lone_surrogates_never_reach_the_engine() -> None:
+    world = World([ONE], text="one\n\ud800\n", constrains=True)
+    await world.run()
+    (request,) = world.engine.requests
+    "".join(segment.text + segment.name for segment in request.segments).encode()
+    assert request.grammar is not None
+    request.grammar.encode()
+    assert world.text == "1\n\ud800\n"
+
+
+# What is refused at once.
+
+
+async def test_requests_that_cannot_be_served() -> None:
+    world = World()
+    for fields, part in (
+        ({"uri": "file:///elsewhere/a.py"}, "outside the workspace folders"),
+        ({"files": ("file:///w/../etc/passwd",)}, "outside the workspace folders"),
+        ({"instruction": " \n"}, "The instruction is empty"),
+    ):
+        with pytest.raises(UserError, match=part):
+            world.start(**fields)
+    world.jobs.configure(Settings())
+    with pytest.raises(UserError, match="No model is configured"):
+        world.start()
+    assert world.engines == []
+
+
+# Revert.
+
+
+async def test_revert_takes_back_what_was_not_changed_since() -> None:
+    world = World([ONE, THREE])
+    await world.run()
+    world.editor.type(URI, edit_of(world.text, "3", "3!"))
+    assert await world.jobs.revert() == "1 of 2 edits taken back; the others were changed since and stay"
+    assert world.text == "one\ntwo\n3!\n"
+    world.editor.type(URI, edit_of(world.text, "two", "2"))
+    assert await world.jobs.revert() == "0 of 1 edits taken back; the others were changed since and stay"
+    assert world.text == "one\n2\n3!\n"
+
+
+async def test_revert_without_an_edit() -> None:
+    world = World(["\n"], [asyncio.Event()])
+    with pytest.raises(UserError, match="no edit of singlepass"):
+        await world.jobs.revert()
+    await world.run()
+    with pytest.raises(UserError, match="no edit of singlepass"):
+        await world.jobs.revert()
+    job = world.start()
+    with pytest.raises(UserError, match="still running"):
+        await world.jobs.revert()
+    world.jobs.cancel()
+    await world.editor.finish(job)
+
+
+async def test_revert_means_the_last_job_that_changed_anything() -> None:
+    world = World([ONE], ["\n"])
+    await world.run()
+    await world.run()
+    assert await world.jobs.revert() == "1 of 1 edits taken back"
+    assert world.text == TEXT
+    with pytest.raises(UserError, match="no edit of singlepass"):
+        await world.jobs.revert()
+
+
+async def test_a_refused_revert_can_be_tried_again() -> None:
+    world = World([ONE])
+    await world.run()
+    world.editor.before_apply = lambda: world.editor.type(URI, Edit(0, 0, "x\n"))
+    with pytest.raises(UserError, match="refused to take the edits back: the document changed"):
+        await world.jobs.revert()
+    world.editor.before_apply = lambda: None
+    await world.jobs.revert()
+    assert world.text == "x\n" + TEXT
+
+
+# Prewarm and the engine.
+
+
+async def prewarmed(world: World) -> None:
+    """Wait for the prewarm that was asked for last."""
+    task = world.jobs._prewarm
+    assert task is not None
+    await asyncio.wait([task])
+
+
+async def test_prewarm_waits_for_a_pause_and_is_not_repeated() -> None:
+    world = World([ONE])
+    for _ in range(3):
+        world.jobs.prewarm(URI)
+    await prewarmed(world)
+    assert [[one.name for one in segments] for segments in world.engine.prewarmed] == [["system", "a.py"]]
+    world.jobs.prewarm(URI)
+    await prewarmed(world)
+    assert len(world.engine.prewarmed) == 1
+    world.editor.type(URI, Edit(0, 0, "x\n"))
+    world.jobs.prewarm(URI)
+    await prewarmed(world)
+    assert len(world.engine.prewarmed) == 2
+    await world.run()
+    assert world.engine.requests[0].segments[:2] == world.engine.prewarmed[1]
+
+
+async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
+    world = World()
+    world.engine.fails = BackendError("engine_lost", "gone")
+    world.jobs.prewarm(URI)
+    await prewarmed(world)
+    world.engine.fails = None
+    world.jobs.prewarm(URI)
+    await prewarmed(world)
+    assert len(world.engine.prewarmed) == 1
+    assert world.editor.calls == []
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(target=SETTINGS.target, prewarm=False)], ids=["no model", "off"]
+)
+async def test_no_prewarm_where_there_is_nothing_to_warm(settings: Settings) -> None:
+    world = World(settings=settings)
+    world.jobs.prewarm(URI)
+    assert world.jobs._prewarm is None
+
+
+async def test_no_prewarm_beside_a_job() -> None:
+    world = World([asyncio.Event()])
+    job = world.start()
+    world.jobs.prewarm(URI)
+    await prewarmed(world)
+    assert world.engine.prewarmed == []
+    world.jobs.cancel()
+    await world.editor.finish(job)
+
+
+async def test_another_target_gets_another_engine() -> None:
+    world = World([ONE])
+    await world.run()
+    world.jobs.prewarm(URI)
+    await prewarmed(world)
+    world.jobs.configure(Settings(target=SETTINGS.target, max_tokens=5))
+    assert world.engine.n_closed == 0
+    world.jobs.configure(Settings(target=Target(model="other.gguf")))
+    world.jobs.prewarm(URI)
+    await prewarmed(world)
+    assert [target.model for target, _ in world.engines] == ["m.gguf", "other.gguf"]
+    assert world.engine.n_closed == 1
+    assert len(world.engines[1][1].prewarmed) == 1
+    await world.jobs.shutdown()
+    assert [engine.n_closed for _, engine in world.engines] == [1, 1]
+
+
+async def test_shutdown_ends_everything() -> None:
+    world = World([ONE, asyncio.Event()])
+    job = world.start()
+    await world.editor.until(job, "decode")
+    world.jobs.prewarm(URI)
+    await world.jobs.shutdown()
+    assert (await world.editor.finish(job))["outcome"] == "cancelled"
+    assert world.engine.n_closed == 1
+
+
+async def test_random_weights_are_said_to_be_random() -> None:
+    world = World([ONE])
+    world.engine.model = ModelInfo(backend="fake", name="random", random_weights=True)
+    told = await world.run()
+    assert "random weights" in told["message"]
+    grammar = world.engine.requests[0].grammar
+    assert grammar is not None
+    assert "~0..4" in grammar or "{0,4}" in grammar
+
+
+async def test_a_closed_document_takes_its_diagnostics_along() -> None:
+    world = World([ONE])
+    await world.run()
+    document = world.documents.get(URI)
+    assert document is not None
+    world.documents.close(URI)
+    world.jobs.document_closed(document)
+    assert world.editor.told("publish")[-1] == (URI, None, [])
