@@ -61,6 +61,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """An llguidance Lark grammar. Opaque to the engine; None leaves decoding unconstrained."""
     max_tokens: int = 4096
     sampling: Sampling = Sampling()
+    min_reply: int = 1
+    """Tokens of context to leave for the reply; a prompt that leaves fewer is too long."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

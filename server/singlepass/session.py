@@ -48,6 +48,11 @@ log = logging.getLogger(__name__)
 RANDOM_BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
 """Random weights never choose to stop, so the grammar stops them."""
 
+WINDOW_LINES = 2_500
+"""How far from the selection a hunk may be, in lines. A grammar holds about 6,000 lines over all files."""
+MIN_REPLY_TOKENS = 512
+"""A prompt that leaves less room for its reply counts as too long."""
+
 _REPORT_EVERY_S = 0.1
 """How often decoding is told; each token would flood the editor."""
 _LAST_EDIT_S = 2.0
@@ -161,9 +166,7 @@ class Session:
                 if error.code != "prompt_too_long":
                     raise
                 n_tokens = {str(name): int(n) for name, n in error.data.get("segments", ())}
-                # At least one token of reply has to fit too.
-                n_excess = int(error.data.get("n_prompt", 0)) - int(error.data.get("n_ctx", 0)) + 1
-                smaller = shrink(context, n_tokens, n_excess)
+                smaller = shrink(context, n_tokens, int(error.data.get("n_excess", 1)))
                 if smaller is None:
                     raise
                 context = smaller
@@ -173,7 +176,9 @@ class Session:
         size = marker_size(context.editable.values())
         parser = DiffParser(size, context.editable)
         try:
-            async with aclosing(self.engine.generate(self._request(context, size))) as events:
+            # Prompt and grammar of a long file take 0.1 s of computing; the editor is answered meanwhile.
+            request = await asyncio.to_thread(self._request, context, size)
+            async with aclosing(self.engine.generate(request)) as events:
                 async for event in events:
                     await self._take(event, parser)
         except (asyncio.CancelledError, BackendError):
@@ -189,11 +194,15 @@ class Session:
     def _request(self, context: Context, size: int) -> GenerateRequest:
         asked, settings = self.job.request, self.settings
         task = Task(asked.instruction, self._target_path, asked.first_line, asked.end_line, asked.diagnostics)
-        constrains = self.job.info is not None and self.job.info.constrains
+        info = self.job.info
+        assert info is not None
+        # Longer files than a grammar can hold are searched around the selection.
+        around = {self._target_path: (asked.first_line - WINDOW_LINES, asked.end_line + WINDOW_LINES)}
         return GenerateRequest(
             segments=_encodable(render_prompt(context, task, size)),
-            grammar=edit_grammar(context.editable, size, self._bounds()) if constrains else None,
+            grammar=edit_grammar(context.editable, size, self._bounds(), around) if info.constrains else None,
             max_tokens=settings.max_tokens,
+            min_reply=min(settings.max_tokens, MIN_REPLY_TOKENS, info.n_ctx // 4),
             sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
         )
 

@@ -58,10 +58,14 @@ def test_too_long_says_by_how_much_and_what_to_drop() -> None:
         BackendError, match=r"1 too many for the context of .* largest part is task"
     ) as caught:
         check_fits(prompt, n)
+    check_fits(prompt, n + 5, 5)
+    with pytest.raises(BackendError, match=r"With 5 for the reply that is 2 too many"):
+        check_fits(prompt, n + 3, 5)
     assert caught.value.code == "prompt_too_long"
     assert caught.value.data == {
         "n_prompt": n,
         "n_ctx": n,
+        "n_excess": 1,
         "segments": [["rules", 5], ["a.py", 6], ["task", 7]],
     }
 

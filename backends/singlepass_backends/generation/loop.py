@@ -100,7 +100,7 @@ class InProcessBackend:
         meter = _Meter(arrived=now if arrived is None else arrived, started=now)
         constraint = self._constraints.open(request.grammar) if request.grammar is not None else None
         prompt = self._prompts.build(request.segments)
-        check_fits(prompt, self._driver.n_ctx)
+        check_fits(prompt, self._driver.n_ctx, request.min_reply)
         logits = yield from self._prefill(prompt.tokens, interrupt, meter, needs_logits=True)
         reason: FinishReason = "cancelled"
         if logits is not None:

@@ -81,15 +81,25 @@ def fitting(prompt: Prompt, n_ctx: int) -> list[int]:
     return prompt.tokens[:n_fit]
 
 
-def check_fits(prompt: Prompt, n_ctx: int) -> None:
-    """Raises BackendError `prompt_too_long` unless `n_ctx` holds the prompt and one token of reply."""
+def check_fits(prompt: Prompt, n_ctx: int, min_reply: int = 1) -> None:
+    """Raises BackendError `prompt_too_long` unless `n_ctx` holds the prompt and `min_reply` tokens of reply.
+
+    Its data has `n_prompt`, `n_ctx`, `n_excess` (tokens to save) and `segments` (name and tokens of each).
+    """
     n_prompt = len(prompt.tokens)
-    if n_prompt < n_ctx:
+    n_excess = n_prompt + max(min_reply, 1) - n_ctx
+    if n_excess <= 0:
         return
     name, size = max(prompt.sizes, key=lambda named: named[1], default=("the template", n_prompt))
     raise BackendError(
         "prompt_too_long",
-        f"The prompt has {n_prompt:,} tokens, {n_prompt - n_ctx + 1:,} too many for the context of {n_ctx:,}."
-        f" Its largest part is {name} with {size:,}: leave it out, select less, or raise `n_ctx`.",
-        {"n_prompt": n_prompt, "n_ctx": n_ctx, "segments": [[name, size] for name, size in prompt.sizes]},
+        f"The prompt has {n_prompt:,} tokens. With {min_reply:,} for the reply that is {n_excess:,} too many "
+        f"for the context of {n_ctx:,}. Its largest part is {name} with {size:,}: leave it out, select less, "
+        "or raise `n_ctx`.",
+        {
+            "n_prompt": n_prompt,
+            "n_ctx": n_ctx,
+            "n_excess": n_excess,
+            "segments": [[name, size] for name, size in prompt.sizes],
+        },
     )
