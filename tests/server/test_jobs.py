@@ -152,7 +152,12 @@ async def test_an_answer_without_a_change() -> None:
 def too_long(n_excess: int, **sizes: int) -> BackendError:
     n_ctx = 100
     listed = [[name.replace("_", "."), size] for name, size in sizes.items()]
-    data = {"n_prompt": n_ctx - 1 + n_excess, "n_ctx": n_ctx, "n_excess": n_excess, "segments": listed}
+    data = {
+        "n_prompt": n_ctx - 1 + n_excess,
+        "n_ctx": n_ctx,
+        "n_excess": n_excess,
+        "segments": listed,
+    }
     return BackendError("prompt_too_long", "The prompt is too long.", data)
 
 
