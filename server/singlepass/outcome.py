@@ -43,6 +43,8 @@ class Job(msgspec.Struct):
     info: ModelInfo | None = None
     progress: PrefillProgress | None = None
     timings: Timings | None = None
+    connect_ms: float = 0.0
+    """To attach to the engine, or to start it and load the model."""
     ttft_ms: float | None = None
     """From the command to the first text."""
     total_ms: float = 0.0
@@ -68,7 +70,7 @@ class Job(msgspec.Struct):
 def summary(job: Job, outcome: Outcome) -> str:
     """The outcome in one sentence."""
     if outcome == "done" and job.timings:
-        parts = [report.timings_sentence(job.timings, job.total_ms, job.ttft_ms), _hunks(job)]
+        parts = [report.timings_sentence(job.timings, job.total_ms, job.ttft_ms, job.connect_ms), _hunks(job)]
         if job.finish_reason in ("length", "context"):
             limit = "max_tokens" if job.finish_reason == "length" else "the model's context"
             parts.append(f"the reply was cut off by {limit}")
@@ -117,6 +119,7 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
         "outcome": outcome,
         "message": sentence,
         "total_ms": round(job.total_ms, 1),
+        "connect_ms": round(job.connect_ms, 1),
         "ttft_ms": None if job.ttft_ms is None else round(job.ttft_ms, 1),
         "finish_reason": job.finish_reason or None,
         "n_hunks": job.n_hunks,

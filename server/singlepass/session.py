@@ -157,7 +157,9 @@ class Session:
     async def _generate(self) -> None:
         """Run the request, with fewer neighbours when the prompt is too long for the model."""
         job = self.job
+        before_ms = self._elapsed_ms()
         job.info = await self.engine.connect()
+        job.connect_ms = self._elapsed_ms() - before_ms
         context = self._context
         while True:
             try:

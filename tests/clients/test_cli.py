@@ -62,6 +62,23 @@ def test_line_ends_and_the_byte_order_mark_stay(repository: Path, random_gguf: P
     assert b"\n" not in written.replace(b"\r\n", b"")
 
 
+def test_odd_line_separators_and_control_characters(repository: Path, random_gguf: Path) -> None:
+    """The diff is one for git, whatever Python takes for a line; a terminal shows pictures of controls."""
+    path = repository / "odd.py"
+    original = "".join(f"value_{n} = '\u2028\f\x1b[31m\x85{n}'\n" for n in range(6)).encode()
+    path.write_bytes(original)
+    done = edit(path, random_gguf, "--diff")
+    shown = edit(path, random_gguf, "--apply")
+    written = path.read_bytes()
+    assert written != original
+    path.write_bytes(original)
+    subprocess.run(["git", "apply", "-"], input=done.stdout, cwd=repository, check=True)
+    assert path.read_bytes() == written
+    assert b"\x1b" in done.stdout
+    assert b"\x1b" not in shown.stdout
+    assert "␛[31m".encode() in shown.stdout
+
+
 def test_json(repository: Path, random_gguf: Path) -> None:
     done = edit(repository / "values.py", random_gguf, "--json", "--range", "2:5")
     assert done.returncode == 0, done.stderr

@@ -6,9 +6,11 @@ import shutil
 import tempfile
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+from singlepass_backends.base import BackendError
 
 from singlepass.cli.edit import EXIT_USAGE, Output, edit_files, report
 from singlepass.cli.headless import ServerGone
@@ -18,6 +20,7 @@ from singlepass.workspace import UserError
 _FILE = "tally/words.py"
 _LINES = "10:24"
 _INSTRUCTION = "Simplify count_words and add type annotations."
+_RANDOM_SETTINGS: dict[str, Any] = {"temperature": 1.0, "seed": 3, "idle_exit_minutes": 0.5}
 
 
 def run_demo(model: Path | None) -> int:
@@ -26,26 +29,28 @@ def run_demo(model: Path | None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="singlepass-demo-")).resolve()
     with resources.as_file(resources.files("singlepass") / "samples" / "tally") as sample:
         shutil.copytree(sample, folder, dirs_exist_ok=True)
+    random_model = folder / "random.gguf" if model is None and not _is_configured() else None
+    options: dict[str, Any] = {"target": {"model": str(model.expanduser().resolve())}} if model else {}
     try:
-        if model is None and not _is_configured():
-            model = folder / "random.gguf"
-            _write_model(model, folder, console)
+        if random_model is not None:
+            _write_model(random_model, folder, console)
+            options = {"target": {"model": str(random_model)}, **_RANDOM_SETTINGS}
         console.print(f"sample repository: {folder}\n{_FILE}, lines {_LINES}: {_INSTRUCTION}", soft_wrap=True)
-        result = asyncio.run(edit_files(folder / _FILE, _INSTRUCTION, _LINES, [], model, console, folder))
-    except (UserError, ServerGone, OSError) as error:
+        result = asyncio.run(edit_files(folder / _FILE, _INSTRUCTION, _LINES, [], options, console, folder))
+    except (UserError, BackendError, ServerGone, OSError) as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_USAGE
     code = report(result, console, folder, False, Output.LIVE)
-    if model is not None and model.parent == folder:
+    if random_model is not None:
         console.print(
             "\nThis was a model of random weights, written just now: its edits are valid, every hunk "
             "applies, and they mean nothing.\nTry a real one: singlepass demo --model /path/to/model.gguf",
             soft_wrap=True,
         )
         with contextlib.suppress(OSError):
-            model.unlink()
+            random_model.unlink()
     return code
 
 
@@ -56,7 +61,7 @@ def _is_configured() -> bool:
 
 
 def _write_model(path: Path, folder: Path, console: Console) -> None:
-    """The small random GGUF. Raises UserError when the packages that write it are missing."""
+    """The small random GGUF. Raises BackendError when the packages that write it are missing."""
     from singlepass_backends.random_model import write_random_model
 
     corpus = [file.read_text(encoding="utf-8") for file in sorted(folder.rglob("*.py"))]

@@ -1,6 +1,7 @@
 """Draws a running job: a bar, then the diff of every file as it grows, then what it cost."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,26 @@ from rich.text import Text
 
 from singlepass.cli.headless import OpenFile
 
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+# What a model wrote must not steer the terminal: control characters are shown as their pictures.
+_VISIBLE = {
+    **{code: 0x2400 + code for code in range(0x20) if code != 0x09},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def unified_diff(file: OpenFile, folder: Path) -> list[str]:
     """The lines of a unified diff from the file's first text to its text now; empty without a change.
 
-    Lines end as in the text; a missing final newline is marked as `diff` does.
+    Lines are those of git and `patch`, which end with a newline and nothing else; a missing final newline is
+    marked as they do.
     """
     name = file.path.relative_to(folder).as_posix() if file.path.is_relative_to(folder) else str(file.path)
     lines = difflib.unified_diff(
-        file.original.splitlines(keepends=True),
-        file.text.splitlines(keepends=True),
+        _LINE.findall(file.original),
+        _LINE.findall(file.text),
         f"a/{name}",
         f"b/{name}",
     )
@@ -35,7 +44,7 @@ def styled_diff(lines: Iterable[str]) -> Text:
     """A unified diff in colours."""
     text = Text()
     for line in lines:
-        bare = line.rstrip("\r\n")
+        bare = line.rstrip("\r\n").translate(_VISIBLE)
         style = "bold" if line.startswith(("+++", "---")) else _STYLES.get(line[:1], "")
         text.append(bare + "\n", style)
     text.rstrip()

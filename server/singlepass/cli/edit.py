@@ -4,7 +4,7 @@ import asyncio
 import enum
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,9 @@ def run_edit(
     """Run the command; returns the exit code."""
     console = Console(stderr=output is not Output.LIVE, highlight=False)
     folder = common_folder([file, *also])
-    model = model and model.expanduser().resolve()
+    options = {"target": {"model": str(model.expanduser().resolve())}} if model else {}
     try:
-        result = asyncio.run(edit_files(file, instruction, lines, also, model, console, folder))
+        result = asyncio.run(edit_files(file, instruction, lines, also, options, console, folder))
     except (UserError, ServerGone, OSError) as error:
         return _fail(console, _say(error))
     except KeyboardInterrupt:
@@ -94,14 +94,11 @@ async def edit_files(
     instruction: str,
     lines: str,
     also: Sequence[Path],
-    model: Path | None,
+    options: Mapping[str, Any],
     console: Console,
     folder: Path,
 ) -> Result:
-    """Let a server edit `file`, and draw it. Raises UserError, ServerGone, OSError."""
-    options: dict[str, Any] = {}
-    if model is not None:
-        options["target"] = {"model": str(model)}
+    """Let a server with these settings edit `file`, and draw it. Raises UserError, ServerGone, OSError."""
     editor = HeadlessEditor(folder, options)
     with Drawing(console, folder) as drawing:
         async with editor:

@@ -22,16 +22,21 @@ def tokens_per_second(n_tokens: int, ms: float) -> float:
     return n_tokens / ms * 1000 if ms > 0 else 0.0
 
 
-def timings_sentence(timings: Timings, total_ms: float, ttft_ms: float | None) -> str:
+def timings_sentence(
+    timings: Timings, total_ms: float, ttft_ms: float | None, connect_ms: float = 0.0
+) -> str:
     """One line that says where the time went.
 
-    `total_ms` and `ttft_ms` count from the command; the rest is the backend's own. Tokens that the grammar
+    `total_ms` and `ttft_ms` count from the command, `connect_ms` is what it took to attach to the engine, or
+    to start it and load the model; the rest is the backend's own. Tokens that the grammar
     forced or a draft gave are named, since they were not waited for one by one.
     """
     parts = [
         f"{seconds(total_ms)}: prefill {timings.n_prefilled:,} new + "
         f"{count(timings.n_cached, 'cached token')} in {seconds(timings.prefill_ms)}"
     ]
+    if connect_ms >= 100:
+        parts.append(f"engine ready after {seconds(connect_ms)}")
     if timings.queue_ms >= 100:
         parts.append(f"waited {seconds(timings.queue_ms)}")
     if ttft_ms is not None:
