@@ -1,5 +1,6 @@
 """Builds the pygls server and registers the handlers. This is what `singlepass serve` starts."""
 
+import gc
 import logging
 import sys
 from functools import partial
@@ -51,4 +52,10 @@ def serve() -> None:
     )
     # At INFO pygls logs whole messages, which hold the user's source.
     logging.getLogger("pygls").setLevel(logging.WARNING)
-    build_server().start_io()
+    server = build_server()
+    # Requests are answered while a thread builds a grammar: hand the interpreter over often.
+    sys.setswitchinterval(0.0005)
+    # What is there now stays. Looking through it again and again, the garbage collector stopped the server
+    # for 20 ms every 40 code actions.
+    gc.freeze()
+    server.start_io()

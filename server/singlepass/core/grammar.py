@@ -92,6 +92,8 @@ def marker_size(texts: Iterable[str]) -> int:
     """
     longest = SMALLEST_MARKER - 1
     for text in texts:
+        if not any(mark * SMALLEST_MARKER in text for mark in "<=>|"):
+            continue
         for line in visible_lines(text):
             if run := _MARKER_RUN.match(line):
                 longest = max(longest, len(run.group()))

@@ -61,8 +61,10 @@ def visible_lines(text: str) -> list[str]:
 
     They have no line end. A lone surrogate, which no tokenizer can encode, is shown as U+FFFD.
     """
-    shown = text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
-    return [shown[line.start : line.end] for line in split_lines(shown)]
+    shown = text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text).removeprefix(BYTE_ORDER_MARK)
+    # Every code action asks for this; `str.split` takes a thirtieth of the time.
+    lines = _EOL.split(shown) if "\r" in shown else shown.split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def line_ending(text: str) -> str:
