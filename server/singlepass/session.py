@@ -175,7 +175,7 @@ class Session:
                 job.left_out = smaller.left_out
 
     async def _stream(self, context: Context) -> None:
-        size = marker_size(context.editable.values())
+        size = marker_size([*context.editable, *context.editable.values()])
         parser = DiffParser(size, context.editable)
         try:
             # Prompt and grammar of a long file take 0.1 s of computing; the editor is answered meanwhile.
