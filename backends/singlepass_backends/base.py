@@ -8,9 +8,10 @@ or an exception, which is a `BackendError` when it is anybody's fault but ours. 
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
+from msgspec import Meta
 
 Role = Literal["system", "user"]
 FinishReason = Literal["stop", "length", "context", "cancelled"]
@@ -153,14 +154,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     backend: Literal["llama_cpp", "scripted"] = "llama_cpp"
     model: str = ""
     """Path of a GGUF file (llama_cpp) or of a recording (scripted)."""
-    n_ctx: int = 0
+    n_ctx: Annotated[int, Meta(ge=0)] = 0
     """Context in tokens; 0 takes what the model was trained with, up to 32,768."""
-    n_gpu_layers: int = -1
+    n_gpu_layers: Annotated[int, Meta(ge=-1)] = -1
     """Layers on the GPU; -1 is all of them where there is one."""
     flash_attention: bool = True
-    n_batch: int = 512
+    n_batch: Annotated[int, Meta(ge=1)] = 512
     """Most tokens of one prefill chunk."""
-    n_threads: int = 0
+    n_threads: Annotated[int, Meta(ge=0)] = 0
     """0 takes the physical cores."""
     kv_cache_type: Literal["f16", "q8_0", "q4_0"] = "f16"
     repack: bool = True

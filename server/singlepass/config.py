@@ -12,9 +12,10 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
+from msgspec import Meta
 from singlepass_backends.base import Target
 
 from singlepass.core.actions import Action
@@ -33,18 +34,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     actions: tuple[Action, ...] = ()
     ignore: tuple[str, ...] = ()
     """Patterns, as in .gitignore, of files that never enter a prompt."""
-    max_tokens: int = 4096
+    max_tokens: Annotated[int, Meta(ge=1)] = 4096
     """Most tokens of one reply."""
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    max_neighbours: int = 6
+    temperature: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    seed: Annotated[int, Meta(ge=0)] = 0
+    max_neighbours: Annotated[int, Meta(ge=0)] = 6
     """Most open files beside the target in a prompt."""
     prewarm: bool = True
     """Read the context ahead when the editor asks for code actions."""
     timings: bool = True
     """Publish an Information diagnostic with the timings of the last job."""
-    idle_exit_minutes: float = 30.0
+    idle_exit_minutes: Annotated[float, Meta(gt=0)] = 30.0
     """The engine exits after this time without a request."""
     allow_outside_workspace: bool = False
     """Allow edits of files outside the workspace folders."""

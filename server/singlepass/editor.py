@@ -53,6 +53,8 @@ class Editor:
         """Send one workspace edit and wait for the answer. Never raises for what the editor answers."""
         if not self.capabilities.apply_edit:
             return ApplyResult(False, "this editor does not support workspace/applyEdit")
+        if confirm and not self.capabilities.annotations and not await self._confirmed(label, description):
+            return ApplyResult(False, "it was not confirmed")
         edit = workspace_edit_to_lsp(
             edits,
             label,
@@ -70,6 +72,18 @@ class Editor:
         except JsonRpcException as error:
             return ApplyResult(False, f"the editor answered with an error: {error.message}")
         return ApplyResult(bool(result.applied), result.failure_reason or "")
+
+    async def _confirmed(self, label: str, description: str) -> bool:
+        """Ask in words, where the editor cannot ask at the edit itself."""
+        yes = lsp.MessageActionItem("Apply")
+        params = lsp.ShowMessageRequestParams(
+            lsp.MessageType.Info, f"{label}: {description}.", [yes, lsp.MessageActionItem("Discard")]
+        )
+        try:
+            answer = await self._server.window_show_message_request_async(params)
+        except JsonRpcException:
+            return False
+        return answer is not None and answer.title == yes.title
 
     def say(self, level: Literal["error", "warning", "info"], message: str) -> None:
         """Show a message to the user, and log it."""

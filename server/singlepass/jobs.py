@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from singlepass_backends.base import BackendError, ModelInfo, Segment
+from singlepass_backends.base import BackendError, Segment
 
 from singlepass.config import Settings, user_file
 from singlepass.core.prompt import render_context
@@ -51,16 +51,17 @@ class Jobs:
         """Take new settings; another target is attached by the next job."""
         if settings.target != self.settings.target and self._engine is not None:
             engine, self._engine = self._engine, None
-            task = asyncio.ensure_future(engine.aclose())
+            task = asyncio.ensure_future(self._close(engine))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             self._prewarmed = ()
         self.settings = settings
 
-    @property
-    def info(self) -> ModelInfo | None:
-        """What is loaded, if the engine was attached."""
-        return self._engine.info if self._engine else None
+    async def _close(self, engine: "EngineClient") -> None:
+        """Detach from an engine once the jobs that use it have ended."""
+        if self._running:
+            await asyncio.wait([task for _, _, task in self._running.values()])
+        await engine.aclose()
 
     def _client(self) -> "EngineClient":
         """The engine's client. Raises UserError when no model is configured."""
@@ -159,6 +160,8 @@ class Jobs:
     def prewarm(self, uri: str) -> None:
         """Read ahead what an action on this document would need, after a short pause."""
         if not self.settings.prewarm or not self.settings.target.model:
+            return
+        if self.workspace.is_hidden(uri, self.settings.ignore):
             return
         if self._prewarm is not None:
             self._prewarm.cancel()

@@ -3,11 +3,16 @@
 The server reads files only; it never writes one. What must not enter a prompt is decided here.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from singlepass.documents import Document, Documents
 from singlepass.lsp import path_from_uri, prompt_path, relative_path
+
+if TYPE_CHECKING:
+    import pathspec
 
 MAX_NEIGHBOUR_CHARS = 200_000
 """A larger open file is not put beside the target unless it is asked for."""
@@ -47,19 +52,19 @@ class Workspace:
         """The document's path in the prompt, and whether it lies inside the workspace."""
         return prompt_path(uri, self.folders)
 
+    def is_hidden(self, uri: str, ignore: Sequence[str]) -> bool:
+        """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`."""
+        return _spec(tuple(ignore)).match_file(relative_path(uri, self.folders))
+
     def neighbours(
         self, target: str, documents: Documents, ignore: Sequence[str], limit: int
     ) -> Iterable[Document]:
         """Open documents that may stand beside the target (a URI), the most recently used first."""
         if limit <= 0:
             return
-        import pathspec  # here, since the editor waits for our imports
-
-        hidden = pathspec.GitIgnoreSpec.from_lines([*SECRET_PATTERNS, *ignore])
         for document in documents.recent():
             _, inside = self.name(document.uri)
-            path = relative_path(document.uri, self.folders)
-            if document.uri == target or not inside or hidden.match_file(path):
+            if document.uri == target or not inside or self.is_hidden(document.uri, ignore):
                 continue
             if len(document.text) > MAX_NEIGHBOUR_CHARS:
                 continue
@@ -67,6 +72,13 @@ class Workspace:
             limit -= 1
             if not limit:
                 return
+
+
+@functools.cache
+def _spec(ignore: tuple[str, ...]) -> "pathspec.GitIgnoreSpec":
+    import pathspec  # here, since the editor waits for our imports
+
+    return pathspec.GitIgnoreSpec.from_lines([*SECRET_PATTERNS, *ignore])
 
 
 def read_source(uri: str) -> str:

@@ -144,6 +144,28 @@ async def test_with_confirm_one_edit_comes_at_the_end(random_gguf: Path, tmp_pat
         assert [one.needs_confirmation for one in params.edit.change_annotations.values()] == [True]
 
 
+@pytest.mark.parametrize("says_yes", [True, False])
+async def test_an_editor_without_annotations_asks_in_words(
+    says_yes: bool, random_gguf: Path, tmp_path: Path
+) -> None:
+    path = write(tmp_path, "files.py", SOURCE)
+
+    class Asked(HeadlessEditor):
+        def answer(self, params: lsp.ShowMessageRequestParams) -> lsp.MessageActionItem | None:
+            first = super().answer(params)
+            return first if says_yes else None
+
+    async with Asked(tmp_path, options(random_gguf, review="confirm"), CLIENTS["plain"]()) as editor:
+        file = editor.open(path)
+        timings = await edit(editor, file, lines(1, 10))
+        (question,) = [text for level, text in editor.messages if level == "question"]
+        assert question.startswith("singlepass: Do it.: ")
+        assert (file.text != SOURCE) == says_yes
+        assert (timings["n_applied"] > 0) == says_yes
+        if not says_yes:
+            assert all("not confirmed" in one["message"] for one in timings["rejected"])
+
+
 async def test_a_file_that_is_not_open_can_be_edited_on_request(random_gguf: Path, tmp_path: Path) -> None:
     target = write(tmp_path, "pkg/one.py", "one = 1\n")
     other = write(tmp_path, "pkg/two.py", "two = 2\r\nthree = 3\r\n")

@@ -245,6 +245,7 @@ class HeadlessEditor:
             (lsp.WINDOW_WORK_DONE_PROGRESS_CREATE, _ignore),
             (lsp.PROGRESS, _ignore),
             (lsp.WINDOW_SHOW_MESSAGE, self._show_message),
+            (lsp.WINDOW_SHOW_MESSAGE_REQUEST, self.answer),
             (lsp.WINDOW_LOG_MESSAGE, _ignore),
             (lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS, self._publish),
             ("singlepass/status", self._status),
@@ -285,6 +286,11 @@ class HeadlessEditor:
     def _show_message(self, params: lsp.ShowMessageParams) -> None:
         self.messages.append((params.type.name.lower(), params.message))
         self._notify()
+
+    def answer(self, params: lsp.ShowMessageRequestParams) -> lsp.MessageActionItem | None:
+        """Answer a question with its first choice."""
+        self.messages.append(("question", params.message))
+        return params.actions[0] if params.actions else None
 
     def _publish(self, params: lsp.PublishDiagnosticsParams) -> None:
         self.diagnostics[params.uri] = params.diagnostics
