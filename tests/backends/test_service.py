@@ -179,6 +179,8 @@ def test_stopping_ends_what_runs_and_what_is_queued(folder: Path) -> None:
             while (status := await client.status()) is None or status.n_queued < 2:
                 pass
             stopping = asyncio.create_task(client.stop())
+            # The pass that runs must not end before the engine has heard of it.
+            await asyncio.sleep(0.2)
             gate.open.set()
             assert await stopping
             for request in requests:
