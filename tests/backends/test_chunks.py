@@ -1,5 +1,5 @@
 import pytest
-from singlepass_backends.generation.chunks import ChunkSize
+from singlepass_backends.generation.chunks import CHUNK_S, PREWARM_CHUNK_S, ChunkSize
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,11 @@ def test_next_chunk(learned: list[tuple[int, float]], n_batch: int, n_left: int,
     chunks = ChunkSize(n_batch)
     for n_tokens, seconds in learned:
         chunks.learn(n_tokens, seconds)
-    assert chunks.next(n_left) == expected
+    assert chunks.next(n_left, 0.5) == expected
+
+
+def test_a_request_takes_larger_chunks_than_a_prewarm() -> None:
+    chunks = ChunkSize(512)
+    chunks.learn(100, 0.5)
+    assert (chunks.next(1000, PREWARM_CHUNK_S), chunks.next(1000, CHUNK_S)) == (96, 288)
+    assert chunks.next(1000) == 288

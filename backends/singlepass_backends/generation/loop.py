@@ -24,7 +24,7 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.generation.chunks import ChunkSize
+from singlepass_backends.generation.chunks import CHUNK_S, PREWARM_CHUNK_S, ChunkSize
 from singlepass_backends.generation.constraint import Constraint, Constraints
 from singlepass_backends.generation.driver import Driver, Logits
 from singlepass_backends.generation.prefix import reuse
@@ -131,9 +131,10 @@ class InProcessBackend:
             meter.n_cached = self._trim(plan.n_keep)
         n_done = meter.n_cached
         logits: Logits | None = None
+        chunk_s = CHUNK_S if needs_logits else PREWARM_CHUNK_S
         yield PrefillProgress(len(prompt), meter.n_cached, n_done, 0.0, None)
         while n_done < len(prompt) and not interrupt():
-            chunk = prompt[n_done : n_done + self._chunks.next(len(prompt) - n_done)]
+            chunk = prompt[n_done : n_done + self._chunks.next(len(prompt) - n_done, chunk_s)]
             is_last = n_done + len(chunk) == len(prompt)
             logits = self._forward(chunk, logits=needs_logits and is_last)
             n_done += len(chunk)
