@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +27,7 @@ from singlepass_backends.engine import service as service_module
 from singlepass_backends.engine.service import EXIT_LOAD_FAILED, Service
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.runtime_dir import engine_paths
-from singlepass_backends.wire import Generate, Hello, encode
+from singlepass_backends.wire import PROTOCOL, Generate, Hello, encode
 
 SYSTEM = Segment("rules", "Edit files. " * 10, "system")
 REQUEST = GenerateRequest((SYSTEM, Segment("task", "Fix.")), max_tokens=4)
@@ -170,7 +171,9 @@ def test_a_queued_request_can_be_cancelled(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_stopping_ends_what_runs_and_what_is_queued(folder: Path) -> None:
+def test_stopping_ends_what_runs_and_what_is_queued(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
     async def main() -> None:
         gate = Gate(1)
         async with serving(folder, fake(FakeDriver(on_forward=gate))) as (client, task):
@@ -180,7 +183,8 @@ def test_stopping_ends_what_runs_and_what_is_queued(folder: Path) -> None:
                 pass
             stopping = asyncio.create_task(client.stop())
             # The pass that runs must not end before the engine has heard of it.
-            await asyncio.sleep(0.2)
+            while "stopped by a client" not in caplog.text:
+                await asyncio.sleep(0)
             gate.open.set()
             assert await stopping
             for request in requests:
@@ -274,7 +278,7 @@ def test_a_client_that_stops_reading_is_dropped_and_blocks_nobody(
                 deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
                 deaf.connect(str(engine_paths(client.target, folder).socket))
                 endless = GenerateRequest((Segment("task", "x"),), max_tokens=50_000)
-                deaf.sendall(encode(Hello(1, __version__)) + encode(Generate(1, endless)))
+                deaf.sendall(encode(Hello(PROTOCOL, __version__)) + encode(Generate(1, endless)))
                 assert finished(await collect(client)).finish_reason == "length"
                 while (status := await client.status()) is None or status.n_clients > 1:
                     pass
