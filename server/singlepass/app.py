@@ -58,4 +58,5 @@ def serve() -> None:
     # What is there now stays. Looking through it again and again, the garbage collector stopped the server
     # for 20 ms every 40 code actions.
     gc.freeze()
+    gc.enable()
     server.start_io()
