@@ -102,7 +102,7 @@ async def measure_model(target: Target, n_tokens: int, repetitions: int) -> dict
     client = EngineClient(target, idle_exit_s=600)
     await client.connect()
     text = await _of_length(client, source, 1024)
-    segments = (Segment("file", text),)
+    segments = (Segment("number", "0000\n"), Segment("file", text))
     requests = {
         "free": GenerateRequest(segments, None, n_tokens),
         "constrained": GenerateRequest(segments, ANY_TEXT, n_tokens),
@@ -110,17 +110,18 @@ async def measure_model(target: Target, n_tokens: int, repetitions: int) -> dict
     }
     bare = Bare(target, requests)
     for request in requests.values():
-        await timed(client, request)
-    ours: dict[str, list[float]] = {name: [] for name in ("prefill", *requests)}
-    theirs: dict[str, list[float]] = {name: [] for name in ("prefill", *requests)}
-    engine_ms: dict[str, list[float]] = {name: [] for name in ("prefill", *requests)}
+        n_bare = (await timed(client, request))["n_prompt"]
+    names = (*requests, "prefill")
+    ours: dict[str, list[float]] = {name: [] for name in names}
+    theirs: dict[str, list[float]] = {name: [] for name in names}
+    engine_ms: dict[str, list[float]] = {name: [] for name in names}
     detail: dict[str, dict[str, Any]] = {}
 
     async def run_ours(name: str) -> None:
         if name == "prefill":
-            # Another prompt makes the engine forget this one.
-            await timed(client, GenerateRequest((Segment("other", "#"),), None, 1))
-            found = await timed(client, msgspec.structs.replace(requests["free"], max_tokens=1))
+            # A prompt that begins with another number is not in the cache.
+            other = Segment("number", f"{len(ours[name]) + 1:04}\n")
+            found = await timed(client, GenerateRequest((other, *segments[1:]), None, 1))
             ours[name].append(found["n_prefilled"] / found["prefill_s"])
             engine_ms[name].append(found["prefill_ms"])
         else:
@@ -135,13 +136,13 @@ async def measure_model(target: Target, n_tokens: int, repetitions: int) -> dict
 
     def run_theirs(name: str) -> None:
         if name == "prefill":
-            theirs[name].append(detail[name]["n_prompt"] / bare.seconds("prefill", "free"))
+            theirs[name].append(n_bare / bare.seconds("prefill", "free"))
         else:
             theirs[name].append(detail[name]["n_decoded"] / bare.seconds("decode", name))
 
     try:
         for repetition in range(repetitions):
-            for name in ours:
+            for name in names:
                 if repetition == 0 or repetition % 2:
                     await run_ours(name)
                     run_theirs(name)
@@ -171,7 +172,7 @@ async def measure_model(target: Target, n_tokens: int, repetitions: int) -> dict
                 "engine_ms": statistics.median(engine_ms[name]),
                 **detail[name],
             }
-            for name in ours
+            for name in names
         },
     }
 
@@ -372,7 +373,7 @@ async def measure_code_actions(target: Target, n: int, rate: float) -> dict[str,
             seconds[phase] += await editor.ask(long, math.ceil(n / n_blocks), rate)
             if phase != "idle":
                 await editor.rest()
-            await asyncio.sleep(0.3)
+                await asyncio.sleep(2.0)  # the engine finishes a chunk before it rests
     await client.stop()
     engine = EngineClient(target)
     await engine.stop()
@@ -488,7 +489,7 @@ def table(result: dict[str, Any]) -> str:
     head = [describe(result["machine"]), f"Shape {result['shape']}", f"`{result['command']}`"]
     if model:
         head[1] = (
-            f"Model: shape {result['shape']}, {model['model']['n_params'] / 1e6:.0f}M parameters, "
+            f"Model: shape {result['shape']}, {model['model']['n_params'] / 1e6:,.1f}M parameters, "
             f"{model['model']['n_vocab']:,} tokens, {result['target']['n_threads']} threads, "
             f"prompt of {model['prefill']['n_prompt']:,} tokens"
         )
