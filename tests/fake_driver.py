@@ -1,10 +1,13 @@
 """A model without a model: byte tokens, and logits that depend on every token in its cache.
 
 It checks what the loop believes about the cache, and keeps a record of each forward pass. As the next token
-is a function of all tokens before it, a wrong cache gives another reply.
+is a function of all tokens before it, a wrong cache gives another reply. Like a real cache it holds several
+sequences that share cells, has a limited number of them, and, where it cannot trim, a state that is lost
+unless a checkpoint of it was taken.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +15,13 @@ from singlepass_backends.base import ModelInfo
 
 END, START, N_VOCAB = 256, 257, 258
 CONTROL = {b"<|im_end|>": END, b"<|im_start|>": START}
+
+
+class Cell:
+    """A place for one token, in one or more sequences. Compared by identity."""
+
+    def __init__(self, token: int) -> None:
+        self.token = token
 
 
 class FakeDriver:
@@ -22,6 +32,7 @@ class FakeDriver:
         n_ctx: int = 4096,
         n_batch: int = 16,
         can_trim: bool = True,
+        n_sequences: int = 9,
         on_forward: Callable[[], None] = lambda: None,
     ) -> None:
         """`reply` is what the model wants to say after any prompt; None gives pseudo-random bytes."""
@@ -33,12 +44,26 @@ class FakeDriver:
         self.chat_template: str | None = None
         self.special_texts: dict[str, str] = {}
         self.reply = reply
-        self.cells: list[int] = []
+        self.n_sequences = n_sequences
+        self.state_key = "fake"
+        self.sequences: list[list[Cell]] = [[] for _ in range(n_sequences)]
+        self.state_of: list[int] = [0] * n_sequences
+        """For each sequence, after how many tokens its recurrent state is."""
+        self.refuses_load = False
         self.passes: list[tuple[int, bool]] = []
         """Tokens of each forward pass, and whether logits were asked for."""
         self.error: Exception | None = None
         self.is_closed = False
         self._on_forward = on_forward
+
+    @property
+    def cells(self) -> list[int]:
+        """The tokens of the working sequence."""
+        return [cell.token for cell in self.sequences[0]]
+
+    @property
+    def n_used(self) -> int:
+        return len({id(cell) for sequence in self.sequences for cell in sequence})
 
     def tokenize(self, text: bytes, *, special: bool) -> list[int]:
         tokens: list[int] = []
@@ -53,10 +78,13 @@ class FakeDriver:
 
     def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> np.ndarray | None:
         assert 0 < len(tokens) <= self.n_batch
-        assert position == len(self.cells)
-        assert position + len(tokens) <= self.n_ctx
+        working = self.sequences[0]
+        assert position == len(working) == self.state_of[0]
+        assert self.n_used + len(tokens) <= self.n_ctx
+        assert not self.sequences[-1], "the scratch sequence is left empty"
         self._on_forward()
-        self.cells += tokens
+        working += map(Cell, tokens)
+        self.state_of[0] = len(working)
         self.passes.append((len(tokens), logits))
         if self.error is not None:
             raise self.error
@@ -67,22 +95,66 @@ class FakeDriver:
         return values
 
     def _next(self) -> int:
+        cells = self.cells
         if self.reply is not None:
             assistant = list(b"assistant\n")
             start = next(
                 at
-                for at in range(len(self.cells), 0, -1)
-                if self.cells[at - len(assistant) - 1 : at] == [START, *assistant]
+                for at in range(len(cells), 0, -1)
+                if cells[at - len(assistant) - 1 : at] == [START, *assistant]
             )
-            said = len(self.cells) - start
+            said = len(cells) - start
             return self.reply[said] if said < len(self.reply) else END
-        digest = hashlib.sha256(np.array(self.cells, dtype=np.int32).tobytes()).digest()
+        digest = hashlib.sha256(np.array(cells, dtype=np.int32).tobytes()).digest()
         return 97 + digest[0] % 26
 
-    def trim(self, n_keep: int) -> bool:
-        if n_keep and n_keep < len(self.cells) and not self.info.can_trim:
+    def clear(self) -> None:
+        for sequence in range(self.n_sequences):
+            assert self.trim(0, sequence)
+
+    def trim(self, n_keep: int, sequence: int = 0) -> bool:
+        cells = self.sequences[sequence]
+        assert n_keep <= len(cells)
+        if 0 < n_keep < self.state_of[sequence] and not self.info.can_trim:
             return False
-        del self.cells[n_keep:]
+        del cells[n_keep:]
+        self.state_of[sequence] = n_keep
+        return True
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        assert source != target
+        assert not self.sequences[target]
+        assert 0 < n <= len(self.sequences[source])
+        if not self.info.can_trim:
+            n = len(self.sequences[source])
+        self.sequences[target] = self.sequences[source][:n]
+        self.state_of[target] = n
+
+    def checkpoint(self) -> bytes:
+        return json.dumps(self.cells).encode()
+
+    def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
+        cells = self.sequences[sequence]
+        assert json.loads(checkpoint) == [cell.token for cell in cells[:n_keep]]
+        del cells[n_keep:]
+        self.state_of[sequence] = n_keep
+        return True
+
+    def save(self, sequence: int) -> bytes:
+        cells = self.sequences[sequence]
+        assert self.state_of[sequence] == len(cells) > 0
+        return json.dumps([cell.token for cell in cells]).encode()
+
+    def load(self, state: bytes, n_tokens: int) -> bool:
+        assert not self.sequences[0]
+        if self.refuses_load:
+            self.clear()
+            return False
+        tokens = json.loads(state)
+        assert len(tokens) == n_tokens
+        assert self.n_used + n_tokens <= self.n_ctx
+        self.sequences[0] = list(map(Cell, tokens))
+        self.state_of[0] = n_tokens
         return True
 
     def close(self) -> None:

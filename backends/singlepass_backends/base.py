@@ -44,6 +44,9 @@ class Segment(msgspec.Struct, frozen=True):
     text: str
     role: Role = "user"
     """`system` segments come first; the chat template is rendered around both."""
+    shared: bool = False
+    """Part of what all prompts of a repository begin with: cached longest, and saved to disk. Only leading
+    segments count."""
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -93,6 +96,32 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the fields above that the backend did not report and that were measured from outside."""
 
 
+class SegmentUse(msgspec.Struct, frozen=True):
+    """How much of a segment was cached. The chat template's own tokens count with their neighbours, so the
+    sums are `n_prompt` and `n_cached`."""
+
+    name: str
+    n_tokens: int
+    n_cached: int
+
+
+MissReason = Literal["new", "changed", "evicted", "moved", "restart"]
+
+
+class Miss(msgspec.Struct, frozen=True):
+    """The first segment before the task that was not cached, and why.
+
+    *new*: never seen. *changed*: a segment of this name was cached with other tokens. *evicted*: it was
+    cached like this, and had to go. *moved*: its tokens were cached, after others. *restart*: an engine
+    before this one had it cached.
+    """
+
+    segment: str
+    n_tokens: int
+    """Tokens before the task that were read, from this segment on."""
+    reason: MissReason
+
+
 class PrefillProgress(msgspec.Struct, frozen=True, tag=True):
     """Sent when prefill starts (`n_done == n_cached`) and after each chunk."""
 
@@ -120,6 +149,10 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 
     finish_reason: FinishReason
     timings: Timings
+    segments: tuple[SegmentUse, ...] = ()
+    """What was cached when the request began; empty where the backend does not know."""
+    miss: Miss | None = None
+    """None where all but the task was cached."""
 
 
 Event = PrefillProgress | TextChunk | Finished
@@ -213,6 +246,14 @@ class Backend(Protocol):
         cached. Ends with `Finished`; segments that do not fit are left out from the end."""
         ...
 
+    def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
+        """How much of each segment is cached now. Computes nothing; may be called between two events."""
+        ...
+
+    def rest(self) -> None:
+        """There is nothing to do for now: the time to save what is worth saving."""
+        ...
+
     def close(self) -> None:
-        """Free the model."""
+        """Free the model, after saving what is worth saving."""
         ...

@@ -43,10 +43,12 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
 
     from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
     from singlepass_backends.generation.loop import InProcessBackend
+    from singlepass_backends.generation.store import Store, cache_dir
     from singlepass_backends.hardware import physical_cores
 
     if target.n_threads == 0:
         target = msgspec.structs.replace(target, n_threads=_n_threads(target, physical_cores()))
-    backend = InProcessBackend(LlamaCppDriver(target, on_progress))
+    driver = LlamaCppDriver(target, on_progress)
+    backend = InProcessBackend(driver, Store(cache_dir() / "prefixes", driver.state_key))
     backend.warm()
     return backend

@@ -27,6 +27,7 @@ from singlepass_backends.base import (
     GenerateRequest,
     ModelInfo,
     Segment,
+    SegmentUse,
     Target,
 )
 from singlepass_backends.choose import check_target
@@ -40,6 +41,8 @@ from singlepass_backends.wire import (
     Failed,
     Generate,
     Hello,
+    Inspect,
+    Inspected,
     Loaded,
     LoadFailed,
     Loading,
@@ -143,15 +146,55 @@ class EngineClient:
             if has_events or not may_retry:
                 raise await _lost(link)
 
-    async def prewarm(self, segments: tuple[Segment, ...], *, spawn: bool = True) -> None:
+    async def prewarm(
+        self,
+        segments: tuple[Segment, ...],
+        *,
+        spawn: bool = True,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
         """Ask for `segments` to be prefilled when nothing else is to be done; does not wait for it.
 
-        Without `spawn`, does nothing where no engine runs. Raises BackendError like `connect`, but returns
-        while the model loads.
+        Without `spawn`, does nothing where no engine runs. `on_event` is told of `PrefillProgress`, and at
+        the end of `Finished`, unless the prewarm fails or the connection is lost. Raises BackendError like
+        `connect`, but returns while the model loads.
         """
         link = await self._attached(spawn=spawn)
-        if link is not None:
-            self._send(link, Prewarm(self._next_id(), tuple(segments)))
+        if link is None:
+            return
+        id = self._next_id()
+        if on_event is not None:
+            link.listen(id, on_event)
+        try:
+            self._send(link, Prewarm(id, tuple(segments)))
+        except BackendError:
+            link.forget(id)
+            raise
+
+    async def inspect(
+        self, segments: tuple[Segment, ...], *, spawn: bool = False
+    ) -> tuple[SegmentUse, ...] | None:
+        """How many tokens each segment of a request has, and how many are cached. Computes nothing.
+
+        None where no engine runs, or its model still loads, unless `spawn`. Raises BackendError: those of
+        `connect`, `unsupported` for segments that cannot be tokenized, `engine_lost`.
+        """
+        link = await self._attached(spawn=spawn)
+        if link is None or (not spawn and not link.settled.is_set()):
+            return None
+        await self._loaded(link)
+        id = self._next_id()
+        replies = link.open(id)
+        try:
+            self._send(link, Inspect(id, tuple(segments)))
+            reply = await replies.get()
+        finally:
+            link.forget(id)
+        if isinstance(reply, Failed):
+            raise _error(reply.code, reply.message, reply.data)
+        if not isinstance(reply, Inspected):
+            raise await _lost(link)
+        return reply.segments
 
     async def status(self, *, spawn: bool = False) -> StatusReply | None:
         """What the engine does; None where none runs, or one of another version."""
@@ -322,6 +365,7 @@ class _Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder: Decoder[EngineMessage] = Decoder(EngineMessage)
         self._replies: dict[int, asyncio.Queue[EngineMessage | None]] = {}
+        self._listeners: dict[int, Callable[[Event], None]] = {}
 
     @property
     def is_closed(self) -> bool:
@@ -337,6 +381,7 @@ class _Link(asyncio.Protocol):
             event.set()
         for replies in self._replies.values():
             replies.put_nowait(None)
+        self._listeners.clear()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -364,9 +409,14 @@ class _Link(asyncio.Protocol):
             case LoadFailed():
                 self.failure = message
                 self.settled.set()
-            case Progress(id) | Failed(id) | StatusReply(id=id) | Stopping(id):
+            case Progress(id) | Failed(id) | Inspected(id) | StatusReply(id=id) | Stopping(id):
                 if replies := self._replies.get(id):
                     replies.put_nowait(message)
+                elif listener := self._listeners.get(id):
+                    if not isinstance(message, Progress) or isinstance(message.event, Finished):
+                        del self._listeners[id]
+                    if isinstance(message, Progress):
+                        listener(message.event)
 
     def open(self, id: int) -> "asyncio.Queue[EngineMessage | None]":
         """Where replies to `id` arrive; None says that the connection is closed."""
@@ -376,8 +426,13 @@ class _Link(asyncio.Protocol):
         self._replies[id] = replies
         return replies
 
+    def listen(self, id: int, listener: Callable[[Event], None]) -> None:
+        """Tell `listener` of the events of the request `id`, until it ends."""
+        self._listeners[id] = listener
+
     def forget(self, id: int) -> None:
         self._replies.pop(id, None)
+        self._listeners.pop(id, None)
 
     def send(self, message: ClientMessage) -> None:
         """Raises ValueError for what cannot be encoded; a closed connection is noticed by reading."""

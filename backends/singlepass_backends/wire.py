@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from singlepass_backends.base import Event, GenerateRequest, ModelInfo, Segment
+from singlepass_backends.base import Event, GenerateRequest, ModelInfo, Segment, SegmentUse
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever a message changes its meaning; client and engine must agree on it."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -42,8 +42,8 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prewarm(msgspec.Struct, frozen=True, tag=True):
-    """Prefill these segments when nothing else is to be done. A newer prewarm of the same connection
-    replaces it."""
+    """Prefill these segments when nothing else is to be done; answered like `Generate`, without text. A newer
+    prewarm of the same connection replaces it."""
 
     id: int
     segments: tuple[Segment, ...]
@@ -53,6 +53,13 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
     """Stop the request `id`, queued or running; it still ends with `Finished`."""
 
     id: int
+
+
+class Inspect(msgspec.Struct, frozen=True, tag=True):
+    """How much of these segments is cached? Answered by `Inspected` or `Failed`, after a chunk at most."""
+
+    id: int
+    segments: tuple[Segment, ...]
 
 
 class StatusRequest(msgspec.Struct, frozen=True, tag=True):
@@ -68,7 +75,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     when_idle: bool = False
 
 
-ClientMessage = Hello | Generate | Prewarm | Cancel | StatusRequest | Stop
+ClientMessage = Hello | Generate | Prewarm | Inspect | Cancel | StatusRequest | Stop
 
 
 class Welcome(msgspec.Struct, frozen=True, tag=True):
@@ -124,6 +131,13 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """The error's `data`, as msgpack."""
 
 
+class Inspected(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Inspect`."""
+
+    id: int
+    segments: tuple[SegmentUse, ...]
+
+
 class StatusReply(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """What the engine does."""
 
@@ -150,7 +164,9 @@ class Stopping(msgspec.Struct, frozen=True, tag=True):
     accepted: bool
 
 
-EngineMessage = Welcome | Refused | Loading | Loaded | LoadFailed | Progress | Failed | StatusReply | Stopping
+EngineMessage = (
+    Welcome | Refused | Loading | Loaded | LoadFailed | Progress | Failed | Inspected | StatusReply | Stopping
+)
 
 _encoder = msgspec.msgpack.Encoder()
 

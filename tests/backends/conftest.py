@@ -17,6 +17,14 @@ def corpus() -> list[str]:
     return [path.read_text() for path in sorted((ROOT / "backends").rglob("*.py"))]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Saved prefixes of one test only."""
+    path = tmp_path / "cache"
+    monkeypatch.setenv("SINGLEPASS_CACHE_DIR", str(path))
+    return path
+
+
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "random.gguf"

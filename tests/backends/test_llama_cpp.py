@@ -82,6 +82,8 @@ def test_a_hybrid_model_reuses_what_was_prewarmed(hybrid_model: Path) -> None:
     backend = load(hybrid_model)
     assert not backend.info.can_trim
     cold, _ = run(backend)
+    backend.close()
+    backend = load(hybrid_model)
     list(backend.prewarm((SYSTEM, FILE), never))
     n_warm = backend.n_cached
     warm, finished = run(backend)

@@ -227,13 +227,18 @@ def test_a_prewarm_that_is_done_forgets_nothing() -> None:
     assert backend.n_cached == n_cached
 
 
-def test_a_model_that_cannot_trim_is_prewarmed_anew_after_each_reply() -> None:
-    backend = InProcessBackend(FakeDriver(can_trim=False))
-    run(backend)
+def test_a_model_that_cannot_trim_goes_back_to_its_checkpoints() -> None:
+    driver = FakeDriver(can_trim=False)
+    backend = InProcessBackend(driver)
+    text, first, _ = run(backend)
+    n_passes = len(driver.passes)
     list(backend.prewarm((SYSTEM, FILE), never))
-    n_warm = backend.n_cached
-    _, finished, _ = run(backend)
-    assert finished.timings.n_cached == n_warm
+    assert len(driver.passes) == n_passes
+    again, second, _ = run(backend)
+    assert again == text
+    assert second.timings.n_prefilled == 1
+    _, other, _ = run(backend, GenerateRequest((SYSTEM, FILE, Segment("task", "Explain."))))
+    assert other.timings.n_cached == first.timings.n_prompt - len("Fix.") - len("#\n#assistant\n")
 
 
 def test_a_failing_forward_pass_leaves_a_usable_backend() -> None:

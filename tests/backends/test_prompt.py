@@ -21,7 +21,7 @@ def test_the_prompt_of_segments() -> None:
         "<|im_start|>assistant\n"
     )
     assert prompt.sizes == [("rules", 5), ("a.py", 6), ("task", 7)]
-    assert text(prompt.tokens[: prompt.ends[1]]).endswith("x = 1\n")
+    assert text(prompt.tokens[: prompt.marks[1].end]).endswith("x = 1\n")
     assert text(builder.build((TASK,)).tokens).startswith("<|im_start|>user\nFix it.<|im_end|>")
 
 
@@ -72,9 +72,11 @@ def test_too_long_says_by_how_much_and_what_to_drop() -> None:
 
 def test_a_prewarm_that_does_not_fit_is_cut_at_a_segment() -> None:
     prompt = PromptBuilder(FakeDriver()).build((SYSTEM, FILE, TASK), complete=False)
-    assert fitting(prompt, 1000) == prompt.tokens
-    assert fitting(prompt, prompt.ends[2]) == prompt.tokens[: prompt.ends[1]]
-    assert fitting(prompt, 3) == []
+    assert fitting(prompt, 1000) == prompt
+    cut = fitting(prompt, prompt.marks[2].end)
+    assert cut.tokens == prompt.tokens[: prompt.marks[1].end]
+    assert [mark.name for mark in cut.marks] == [name for name, _ in cut.sizes] == ["rules", "a.py"]
+    assert fitting(prompt, 3).tokens == []
 
 
 def test_lone_surrogates_are_refused_by_name() -> None:

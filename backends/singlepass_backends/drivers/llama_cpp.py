@@ -1,4 +1,4 @@
-"""llama.cpp through the low-level functions of llama-cpp-python: tokenize, forward, trim, nothing else.
+"""llama.cpp through the low-level functions of llama-cpp-python; what `generation.driver` asks, nothing else.
 
 The high-level `Llama` class is not used: it re-detokenizes per token, disables flash attention and drops
 invalid bytes. ctypes callbacks are kept referenced for as long as llama.cpp may call them, or the process
@@ -6,6 +6,7 @@ crashes. API: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 """
 
 import ctypes
+import hashlib
 import importlib
 import logging
 import re
@@ -22,6 +23,10 @@ from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, ModelInfo,
 from singlepass_backends.drivers.gguf_header import read_header
 
 N_CTX_DEFAULT_MOST = 32_768
+_N_SEQUENCES = 9
+_N_SEQUENCES_RECURRENT = 5  # each has a state of its own, tens of MB in large models
+_SAMPLE_BYTES = 4096
+_N_SAMPLES = 64
 
 _log = logging.getLogger(__name__)
 _log_lines: deque[str] = deque(maxlen=200)
@@ -141,8 +146,17 @@ class LlamaCppDriver:
         n_train = int(lib.llama_model_n_ctx_train(self._model))
         params = lib.llama_context_default_params()
         params.n_ctx = target.n_ctx or min(n_train or N_CTX_DEFAULT_MOST, N_CTX_DEFAULT_MOST)
-        params.n_batch = params.n_ubatch = max(1, min(target.n_batch, params.n_ctx))
-        params.n_seq_max = 1
+        self._is_recurrent = bool(
+            lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        )
+        # A sliding-window cache may reuse the cells of a sequence that is only kept, so nothing is kept there
+        # but the working sequence, and a copy for as long as it is saved.
+        is_sliding = lib.llama_model_n_swa(self._model) > 0
+        self.n_sequences = 2 if is_sliding else _N_SEQUENCES_RECURRENT if self._is_recurrent else _N_SEQUENCES
+        params.n_seq_max = self.n_sequences
+        n_batch = max(1, min(target.n_batch, params.n_ctx))
+        params.n_batch = params.n_ubatch = max(n_batch, self.n_sequences)  # llama.cpp aborts below that
+        params.kv_unified = True  # sequences share cells
         if target.n_threads:
             params.n_threads = params.n_threads_batch = target.n_threads
         params.flash_attn_type = (
@@ -153,13 +167,11 @@ class LlamaCppDriver:
         params.type_k = params.type_v = getattr(lib, _KV_TYPES[target.kv_cache_type])
         params.swa_full = True  # a sliding-window cache trims only when it is kept in full
         params.no_perf = True
-        _log_lines.clear()
-        self._context = lib.llama_init_from_model(self._model, params)
-        if not self._context:
-            raise failure(path, list(_log_lines))
-        self._memory = lib.llama_get_memory(self._context)
+        self._params = params
+        self._path = path
+        self._open_context()
         self.n_ctx = int(lib.llama_n_ctx(self._context))
-        self.n_batch = int(lib.llama_n_batch(self._context))
+        self.n_batch = n_batch
         # The batch's arrays are filled through numpy; positions, sequence 0 and `logits` are set per call.
         self._batch = lib.llama_batch_init(self.n_batch, 0, 1)
         as_array = np.ctypeslib.as_array
@@ -171,6 +183,13 @@ class LlamaCppDriver:
         for index in range(self.n_batch):
             self._batch.n_seq_id[index] = 1
             self._batch.seq_id[index][0] = 0
+
+    def _open_context(self) -> None:
+        _log_lines.clear()
+        self._context = self._lib.llama_init_from_model(self._model, self._params)
+        if not self._context:
+            raise failure(self._path, list(_log_lines))
+        self._memory = self._lib.llama_get_memory(self._context)
 
     def _describe(self, path: Path, target: Target, size_bytes: int, load_ms: float) -> None:
         lib, model = self._lib, self._model
@@ -193,7 +212,13 @@ class LlamaCppDriver:
         }
         template = lib.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
-        can_trim = not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
+        self.state_key = " ".join(
+            (
+                _fingerprint(path),
+                str(importlib.import_module("llama_cpp").__version__),
+                f"n_ctx={self.n_ctx} kv={target.kv_cache_type} flash={target.flash_attention}",
+            )
+        )
         name = self._metadata("general.name")
         self.info = ModelInfo(
             backend="llama_cpp",
@@ -205,7 +230,7 @@ class LlamaCppDriver:
             n_ctx=self.n_ctx,
             n_ctx_train=int(lib.llama_model_n_ctx_train(model)),
             n_vocab=self.n_vocab,
-            can_trim=can_trim,
+            can_trim=not self._is_recurrent,
             device=self._device(target),
             load_ms=load_ms,
             random_weights=name == RANDOM_MODEL_NAME,
@@ -272,12 +297,52 @@ class LlamaCppDriver:
         pointer = self._lib.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
 
-    def trim(self, n_keep: int) -> bool:
+    def clear(self) -> None:
         """See `Driver`."""
-        if n_keep == 0:
-            self._lib.llama_memory_clear(self._memory, True)
+        self._lib.llama_memory_clear(self._memory, True)
+
+    def trim(self, n_keep: int, sequence: int = 0) -> bool:
+        """See `Driver`."""
+        return bool(self._lib.llama_memory_seq_rm(self._memory, sequence, n_keep, -1))
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        """See `Driver`."""
+        self._lib.llama_memory_seq_cp(self._memory, source, target, 0, -1 if self._is_recurrent else n)
+
+    def checkpoint(self) -> bytes:
+        """See `Driver`."""
+        return self._state(0, self._lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
+
+    def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
+        """See `Driver`."""
+        partial = self._lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+        return self._set_state(checkpoint, sequence, partial) and self.trim(n_keep, sequence)
+
+    def save(self, sequence: int) -> bytes:
+        """See `Driver`."""
+        return self._state(sequence, self._lib.LLAMA_STATE_SEQ_FLAGS_NONE)
+
+    def load(self, state: bytes, n_tokens: int) -> bool:
+        """See `Driver`."""
+        is_loaded = self._set_state(state, 0, self._lib.LLAMA_STATE_SEQ_FLAGS_NONE)
+        if is_loaded and self._lib.llama_memory_seq_pos_max(self._memory, 0) == n_tokens - 1:
             return True
-        return bool(self._lib.llama_memory_seq_rm(self._memory, 0, n_keep, -1))
+        # A failed load can poison the context.
+        self._lib.llama_free(self._context)
+        self._context = None
+        self._open_context()
+        return False
+
+    def _state(self, sequence: int, flags: int) -> bytes:
+        size = self._lib.llama_state_seq_get_size_ext(self._context, sequence, flags)
+        buffer = (ctypes.c_uint8 * size)()
+        n = self._lib.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, flags)
+        return bytes(memoryview(buffer)[:n])
+
+    def _set_state(self, state: bytes, sequence: int, flags: int) -> bool:
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        n = self._lib.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, flags)
+        return n == len(state)
 
     def close(self) -> None:
         """Free the model. Safe to call twice."""
@@ -288,3 +353,18 @@ class LlamaCppDriver:
         if self._model:
             self._lib.llama_model_free(self._model)
         self._batch = self._context = self._model = None
+
+
+def _fingerprint(path: Path) -> str:
+    """Of the model file's content: its size, its first MiB (the header) and samples from all over it. Reads a
+    little, so that a file of many gigabytes takes milliseconds."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        digest.update(str(size).encode())
+        file.seek(0)
+        digest.update(file.read(1 << 20))
+        for index in range(_N_SAMPLES):
+            file.seek(size * index // _N_SAMPLES)
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -35,6 +36,8 @@ from singlepass_backends.wire import (
     Failed,
     Generate,
     Hello,
+    Inspect,
+    Inspected,
     Loaded,
     LoadFailed,
     Loading,
@@ -53,6 +56,10 @@ from singlepass_backends.wire import (
 EXIT_LOAD_FAILED = 3
 MAX_UNREAD_BYTES = 8 * 1024 * 1024
 """A client that leaves more than this unread is dropped."""
+REST_AFTER_S = 5.0
+"""Seconds without a request after which the backend may save what it has."""
+_JOIN_S = 60.0
+"""Longest wait for the model thread: a chunk, and saving the prefix."""
 _LOAD_FAILED_LINGER_S = 5.0
 """How long the news of a failed load waits for a first client to hear it."""
 
@@ -81,6 +88,7 @@ class Service:
         self._wake = threading.Condition()
         self._scheduler = Scheduler()
         self._is_stopping = False
+        self._inspections: deque[tuple[int, Inspect]] = deque()  # by connection
         self._backend: Backend | None = None
         self._thread = threading.Thread(target=self._model_thread, name="model", daemon=True)
 
@@ -101,10 +109,7 @@ class Service:
         await self._stopped.wait()
         idle.cancel()
         on_stopping()
-        with self._wake:
-            self._is_stopping = True
-            self._wake.notify_all()
-        await self._loop.run_in_executor(None, self._thread.join, 10.0)
+        await self._loop.run_in_executor(None, self._thread.join, _JOIN_S)
         while job := self._scheduler.take():
             self._scheduler.finish()
             self._answer_unstarted(job)
@@ -117,6 +122,9 @@ class Service:
 
     def stop(self) -> None:
         """End `run` soon: what runs is interrupted at its next chunk or token."""
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify_all()
         self._stopped.set()
 
     async def _watch_idle(self) -> None:
@@ -157,6 +165,10 @@ class Service:
                 self._submit(Job(connection.number, id, request, time.perf_counter()))
             case Prewarm(id, segments):
                 self._submit(Job(connection.number, id, segments, time.perf_counter()))
+            case Inspect():
+                with self._wake:
+                    self._inspections.append((connection.number, message))
+                    self._wake.notify_all()
             case Cancel(id):
                 with self._wake:
                     job = self._scheduler.cancel(connection.number, id)
@@ -271,7 +283,7 @@ class Service:
         with self._wake:
             self._backend = backend
         self._post(self._on_loaded, backend.info)
-        while (job := self._next_job()) is not None:
+        while (job := self._next_job(backend)) is not None:
             self._run_job(backend, job)
             with self._wake:
                 self._scheduler.finish()
@@ -279,14 +291,43 @@ class Service:
             self._backend = None
         backend.close()
 
-    def _next_job(self) -> Job | None:
-        with self._wake:
-            while True:
+    def _next_job(self, backend: Backend) -> Job | None:
+        """The next job, once there is one; None when stopping. Answers inspections, lets `backend` rest."""
+        is_rested = False
+        while True:
+            with self._wake:
                 if self._is_stopping:
                     return None
-                if job := self._scheduler.take():
-                    return job
-                self._wake.wait()
+                if not self._inspections:
+                    if job := self._scheduler.take():
+                        return job
+                    is_woken = self._wake.wait(None if is_rested else REST_AFTER_S)
+                else:
+                    is_woken = True
+            if is_woken:
+                self._inspect(backend)
+            else:
+                is_rested = True
+                self._rest(backend)
+
+    def _rest(self, backend: Backend) -> None:
+        try:
+            backend.rest()
+        except Exception as error:
+            _log.error("saving failed: %s", _where(error))
+
+    def _inspect(self, backend: Backend) -> None:
+        """Answer the inspections that wait. Runs between two events of a job, too."""
+        while self._inspections:
+            connection, message = self._inspections.popleft()
+            try:
+                reply = Inspected(message.id, backend.inspect(message.segments))
+            except BackendError as error:
+                reply = Failed(message.id, error.code, error.message)
+            except Exception as error:
+                _log.error("an inspection failed: %s", _where(error))
+                reply = Failed(message.id, "internal", f"The engine failed: {type(error).__name__}.")
+            self._post(self._deliver, connection, encode(reply))
 
     def _interrupt(self) -> bool:
         return self._is_stopping or self._scheduler.must_stop()
@@ -299,6 +340,8 @@ class Service:
                 events = backend.prewarm(job.work, self._interrupt)
             for event in events:
                 self._post(self._deliver, job.connection, encode(Progress(job.id, event)))
+                if self._inspections:
+                    self._inspect(backend)
         except BackendError as error:
             data = msgspec.msgpack.encode(error.data) if error.data else b""
             self._fail(job, Failed(job.id, error.code, error.message, data))

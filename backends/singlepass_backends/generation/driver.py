@@ -1,4 +1,4 @@
-"""What a runtime must offer for the shared loop to run a model: tokenize, forward, trim; nothing else."""
+"""What a runtime must offer for the shared loop to run a model; nothing else is asked of it."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,14 +12,20 @@ Logits = NDArray[np.float32]
 
 
 class Driver(Protocol):
-    """One model with one KV cache, which holds one sequence. Called from one thread only.
+    """One model with one KV cache. Called from one thread only.
+
+    The cache holds `n_sequences` sequences in `n_ctx` cells; a copy shares the cells of its original.
+    Sequence 0 is the one that `forward` continues, the last one is scratch for saving. Models whose
+    `info.can_trim` is False copy sequences as a whole, and go back to an earlier position only with a
+    checkpoint.
 
     Drivers need not import this: any object of this shape is one.
     """
 
     info: ModelInfo
     n_ctx: int
-    """Tokens the KV cache holds."""
+    """Tokens the KV cache holds, over all sequences."""
+    n_sequences: int
     n_batch: int
     """Most tokens of one `forward`."""
     n_vocab: int
@@ -34,6 +40,10 @@ class Driver(Protocol):
     special_texts: dict[str, str]
     """`bos_token` and `eos_token` as text, for the template."""
 
+    state_key: str
+    """What saved states depend on: the model file's content, wherever it lies, and the parameters that shape
+    or change its state."""
+
     def tokenize(self, text: bytes, *, special: bool) -> list[int]:
         """Tokens of UTF-8 `text`. `special` parses control tokens; without it `<|im_end|>` stays text."""
         ...
@@ -43,15 +53,42 @@ class Driver(Protocol):
         ...
 
     def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> Logits | None:
-        """Put `tokens` into the cache at `position` (its current length) in one forward pass.
+        """Put `tokens` into sequence 0 at `position` (its current length) in one forward pass.
 
         Returns the last token's logits, or None unless `logits`. The array is valid until the next call.
         """
         ...
 
-    def trim(self, n_keep: int) -> bool:
-        """Forget all but the first `n_keep` tokens. False, with nothing changed, where the model cannot;
-        `trim(0)` always works."""
+    def clear(self) -> None:
+        """Forget all sequences."""
+        ...
+
+    def trim(self, n_keep: int, sequence: int = 0) -> bool:
+        """Forget all but the first `n_keep` tokens of `sequence`. False, with nothing changed, where the
+        model cannot; `trim(0)` always works."""
+        ...
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        """Make the empty sequence `target` the first `n` tokens of `source`: all, where the model cannot
+        trim."""
+        ...
+
+    def checkpoint(self) -> bytes:
+        """The state of sequence 0 at its end, without what `trim` could restore."""
+        ...
+
+    def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
+        """Go back to a checkpoint that was taken after `n_keep` tokens, which `sequence` begins with. False
+        where that fails; the sequence is then of no use."""
+        ...
+
+    def save(self, sequence: int) -> bytes:
+        """The whole state of `sequence`."""
+        ...
+
+    def load(self, state: bytes, n_tokens: int) -> bool:
+        """Make the empty sequence 0 what was saved, of `n_tokens`. False where that fails; the whole cache is
+        then empty."""
         ...
 
     def close(self) -> None:

@@ -1,15 +1,17 @@
 """The one loop every in-process model shares: prefill in chunks, then decode.
 
-Theory of operation. `InProcessBackend` knows which tokens the KV cache holds. A request keeps the longest
-useful prefix of them (`prefix`), prefills the rest chunk by chunk (`chunks`), and decodes: sample one token
-from the last logits under the constraint, take the tokens the grammar then forces, and put them all into the
-cache in one forward pass. Between passes it asks `interrupt`. Whatever happens, the record of the cache stays
-true, so an interrupted prefill is not lost: the next request finds what was done.
+Theory of operation. `PrefixCache` records what the KV cache holds and plans what to do with it; the loop here
+carries its steps out on the driver. A request starts from the longest usable beginning in the cache, or on
+disk (`store`), prefills the rest chunk by chunk (`chunks`), and decodes: sample one token from the last
+logits under the constraint, take the tokens the grammar then forces, and put them all into the cache in one
+forward pass. Between passes it asks `interrupt`. Whatever happens, the record of the cache stays true, so an
+interrupted prefill is not lost: the next request finds what was done.
 """
 
 import codecs
+import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from singlepass_backends.base import (
@@ -18,18 +20,37 @@ from singlepass_backends.base import (
     FinishReason,
     GenerateRequest,
     Interrupt,
+    Miss,
     ModelInfo,
     PrefillProgress,
     Segment,
+    SegmentUse,
     TextChunk,
     Timings,
 )
 from singlepass_backends.generation.chunks import CHUNK_S, PREWARM_CHUNK_S, ChunkSize
 from singlepass_backends.generation.constraint import Constraint, Constraints
 from singlepass_backends.generation.driver import Driver, Logits
-from singlepass_backends.generation.prefix import reuse
-from singlepass_backends.generation.prompt import PromptBuilder, check_fits, fitting
+from singlepass_backends.generation.history import History, uses
+from singlepass_backends.generation.prefix import (
+    CheckpointKind,
+    Held,
+    Keep,
+    PrefixCache,
+    Start,
+    Step,
+    Trim,
+    Wanted,
+)
+from singlepass_backends.generation.prompt import Prompt, PromptBuilder, check_fits, fitting
 from singlepass_backends.generation.sampling import Sampler
+from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store
+
+MIN_SAVED = 256
+"""Tokens below which a prefix is read again rather than saved or loaded."""
+_MAX_SAVED_AT_EXIT = 4
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -46,6 +67,11 @@ class _Meter:
     n_forward: int = 0
     prefilled: float = 0.0
     first_text: float = 0.0
+    segments: tuple[SegmentUse, ...] = ()
+    miss: Miss | None = None
+
+    def finished(self, reason: FinishReason) -> Finished:
+        return Finished(reason, self.timings(), self.segments, self.miss)
 
     def timings(self) -> Timings:
         now = time.perf_counter()
@@ -68,18 +94,28 @@ class _Meter:
 class InProcessBackend:
     """Runs requests on a `Driver`; implements `base.Backend`. Call it from one thread only."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, store: Store | None = None) -> None:
+        """`store` is where the repository's segments are saved; None saves nothing."""
         self.info: ModelInfo = driver.info
         self._driver = driver
+        self._store = store
         self._prompts = PromptBuilder(driver)
         self._constraints = Constraints(driver)
         self._chunks = ChunkSize(driver.n_batch)
-        self._cached: list[int] = []
+        self._scratch = driver.n_sequences - 1
+        self._cache = PrefixCache(
+            driver.n_ctx, n_sequences=max(1, self._scratch), can_trim=driver.info.can_trim
+        )
+        self._states: dict[int, bytes] = {}  # of the cache's checkpoints
+        self._history = History()
+        if store:
+            self._history.recall(store.known)
+        driver.clear()
 
     @property
     def n_cached(self) -> int:
-        """Tokens held in the KV cache."""
-        return len(self._cached)
+        """Tokens held in the KV cache; those that sequences share count once."""
+        return self._cache.n_used
 
     def warm(self) -> None:
         """Do now what the first request would otherwise wait for: a first pass touches all weights, and the
@@ -89,7 +125,7 @@ class InProcessBackend:
         instruction they need, the process dies now, while it loads, and not in the user's first request.
         """
         self._driver.forward([0, 0][: self._driver.n_batch], 0, logits=True)
-        self._driver.trim(0)
+        self._driver.clear()
         self._constraints.warm()
 
     def generate(
@@ -101,49 +137,204 @@ class InProcessBackend:
         constraint = self._constraints.open(request.grammar) if request.grammar is not None else None
         prompt = self._prompts.build(request.segments)
         check_fits(prompt, self._driver.n_ctx, request.min_reply)
-        logits = yield from self._prefill(prompt.tokens, interrupt, meter, needs_logits=True)
+        logits = yield from self._prefill(prompt, interrupt, meter, is_request=True)
         reason: FinishReason = "cancelled"
         if logits is not None:
             reason = yield from self._decode(request, constraint, logits, interrupt, meter)
-        yield Finished(reason, meter.timings())
+        yield meter.finished(reason)
 
     def prewarm(self, segments: tuple[Segment, ...], interrupt: Interrupt) -> Iterator[Event]:
         """See `base.Backend.prewarm`."""
         now = time.perf_counter()
         meter = _Meter(arrived=now, started=now)
-        tokens = fitting(self._prompts.build(segments, complete=False), self._driver.n_ctx)
-        yield from self._prefill(tokens, interrupt, meter, needs_logits=False)
+        prompt = fitting(self._prompts.build(segments, complete=False), self._driver.n_ctx)
+        yield from self._prefill(prompt, interrupt, meter, is_request=False)
         is_done = meter.n_cached + meter.n_prefilled == meter.n_prompt
-        yield Finished("stop" if is_done else "cancelled", meter.timings())
+        yield meter.finished("stop" if is_done else "cancelled")
+
+    def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
+        """See `base.Backend.inspect`."""
+        prompt = self._prompts.build(segments)
+        wanted = _wanted(prompt, is_request=True)
+        return uses(prompt.marks, len(prompt.tokens), self._cache.n_reusable(wanted))
+
+    def rest(self) -> None:
+        """See `base.Backend.rest`: saves the shared prefix that was used last, in a thread of its own."""
+        self._save(1)
 
     def close(self) -> None:
-        """Free the model."""
-        self._cached.clear()
-        self._driver.close()
+        """Save what is worth saving and free the model."""
+        try:
+            self._save(_MAX_SAVED_AT_EXIT)
+            if self._store:
+                self._store.wait()
+        finally:
+            self._cache.clear()
+            self._states.clear()
+            self._driver.close()
 
     def _prefill(
-        self, prompt: list[int], interrupt: Interrupt, meter: _Meter, *, needs_logits: bool
+        self, prompt: Prompt, interrupt: Interrupt, meter: _Meter, *, is_request: bool
     ) -> Generator[Event, None, Logits | None]:
         """Bring the cache to `prompt`. Returns the last logits, or None when interrupted (or not needed)."""
-        plan = reuse(self._cached, prompt, can_trim=self.info.can_trim, needs_logits=needs_logits)
-        meter.n_prompt, meter.n_cached = len(prompt), plan.n_keep
-        if plan.trims and plan.n_keep < len(prompt):
-            meter.n_cached = self._trim(plan.n_keep)
-        n_done = meter.n_cached
+        tokens, marks = prompt.tokens, prompt.marks
+        wanted = _wanted(prompt, is_request=is_request)
+        self._load(wanted)
+        n_done = self._start(wanted)
+        meter.n_prompt, meter.n_cached = len(tokens), n_done
+        meter.segments = uses(marks, len(tokens), n_done)
+        meter.miss = self._history.miss(tokens, marks, n_done, has_task=is_request)
+        stops = dict(self._cache.stops(wanted)) if n_done < len(tokens) else {}
         logits: Logits | None = None
-        chunk_s = CHUNK_S if needs_logits else PREWARM_CHUNK_S
-        yield PrefillProgress(len(prompt), meter.n_cached, n_done, 0.0, None)
-        while n_done < len(prompt) and not interrupt():
-            chunk = prompt[n_done : n_done + self._chunks.next(len(prompt) - n_done, chunk_s)]
-            is_last = n_done + len(chunk) == len(prompt)
-            logits = self._forward(chunk, logits=needs_logits and is_last)
-            n_done += len(chunk)
-            meter.n_prefilled = n_done - meter.n_cached
-            elapsed = time.perf_counter() - meter.started
-            eta = elapsed / meter.n_prefilled * (len(prompt) - n_done)
-            yield PrefillProgress(len(prompt), meter.n_cached, n_done, elapsed * 1e3, eta * 1e3)
+        chunk_s = CHUNK_S if is_request else PREWARM_CHUNK_S
+        try:
+            yield PrefillProgress(len(tokens), meter.n_cached, n_done, 0.0, None)
+            while n_done < len(tokens) and not interrupt():
+                n_next = min((at for at in stops if at > n_done), default=len(tokens))
+                chunk = tokens[n_done : n_done + self._chunks.next(n_next - n_done, chunk_s)]
+                is_last = n_done + len(chunk) == len(tokens)
+                logits = self._forward(chunk, logits=is_request and is_last)
+                n_done += len(chunk)
+                meter.n_prefilled = n_done - meter.n_cached
+                if n_done in stops:
+                    self._take_checkpoint(stops[n_done])
+                elapsed = time.perf_counter() - meter.started
+                eta = elapsed / meter.n_prefilled * (len(tokens) - n_done)
+                yield PrefillProgress(len(tokens), meter.n_cached, n_done, elapsed * 1e3, eta * 1e3)
+        finally:
+            self._history.remember(tokens, marks, n_done)
         meter.prefilled = time.perf_counter()
-        return logits if n_done == len(prompt) else None
+        return logits if n_done == len(tokens) else None
+
+    def _start(self, wanted: Wanted) -> int:
+        """Bring sequence 0 to the longest usable beginning of `wanted`; returns how long that is."""
+        n_reusable = self._cache.n_reusable(wanted)
+        if n_reusable == len(wanted.tokens) and not wanted.needs_logits:
+            self._cache.touch(wanted)
+            return n_reusable
+        self._carry_out(self._cache.plan(wanted))
+        self._cache.begin(wanted)
+        return len(self._cache.working.tokens)
+
+    def _carry_out(self, steps: Iterable[Step]) -> None:
+        """Do the steps; where the driver refuses one, the cache is emptied and they end."""
+        for step in steps:
+            if not self._do(step):
+                _log.warning("the cache refused %s: it is emptied", type(step).__name__)
+                self._clear()
+                return
+            self._cache.apply(step)
+        self._forget_states()
+
+    def _do(self, step: Step) -> bool:
+        driver = self._driver
+        match step:
+            case Keep(target, n):
+                driver.copy(0, target, n)
+                return True
+            case Start(source, n, checkpoint):
+                if source == 0:
+                    return self._shorten(0, n, checkpoint.id if checkpoint else None)
+                driver.trim(0)
+                driver.copy(source, 0, n)
+                return checkpoint is None or driver.restore(self._states[checkpoint.id], n)
+            case Trim(sequence, n, checkpoint):
+                return self._shorten(sequence, n, checkpoint.id if checkpoint else None)
+
+    def _shorten(self, sequence: int, n: int, checkpoint: int | None) -> bool:
+        if checkpoint is None:
+            return self._driver.trim(n, sequence)
+        return self._driver.restore(self._states[checkpoint], n, sequence)
+
+    def _take_checkpoint(self, kind: CheckpointKind) -> None:
+        state = self._driver.checkpoint()
+        taken = self._cache.add_checkpoint(len(state), kind)
+        self._states[taken.id] = state
+        self._forget_states()
+
+    def _forget_states(self) -> None:
+        live = self._cache.live_checkpoints
+        for id in [id for id in self._states if id not in live]:
+            del self._states[id]
+
+    def _clear(self) -> None:
+        self._driver.clear()
+        self._cache.clear()
+        self._states.clear()
+
+    # The shared prefix on disk.
+
+    def _load(self, wanted: Wanted) -> None:
+        """Bring a saved prefix into sequence 0 where that saves reading."""
+        if self._store is None or self._scratch < 1:
+            return
+        best = self._store.best(wanted.tokens, can_trim=self.info.can_trim)
+        if best is None or best[1] < self._cache.n_reusable(wanted) + MIN_SAVED:
+            return
+        start = time.perf_counter()
+        prefix = self._store.load(best[0])
+        if prefix is None or len(prefix.tokens) >= self._driver.n_ctx:
+            return
+        loaded = Wanted(prefix.tokens, wanted.marks, wanted.n_stable)
+        # Leave nothing of what is there in sequence 0: the state comes as a whole.
+        steps = [step for step in self._cache.plan(loaded) if not isinstance(step, Start)]
+        self._carry_out([*steps, Start(0, 0)])
+        self._carry_out(self._cache.room(len(prefix.tokens)))
+        if not self._driver.load(prefix.state, len(prefix.tokens)):
+            self._store.reject(best[0], "the runtime refused it")
+            self._clear()
+            return
+        cache = self._cache
+        for where, state in prefix.checkpoints:
+            cache.append(prefix.tokens[len(cache.working.tokens) : where.position])
+            self._states[cache.add_checkpoint(where.n_bytes, where.kind).id] = state
+        cache.append(prefix.tokens[len(cache.working.tokens) :])
+        cache.begin(loaded)
+        self._forget_states()
+        elapsed = (time.perf_counter() - start) * 1e3
+        _log.info("loaded a prefix of %d tokens in %.0f ms", len(prefix.tokens), elapsed)
+
+    def _save(self, n_most: int) -> None:
+        """Save up to `n_most` of the shared prefixes, the one used last before others."""
+        store = self._store
+        if store is None or self._scratch < 1:
+            return
+        by_use = sorted(enumerate(self._cache.sequences), key=lambda item: -item[1].last_used)
+        for sequence, held in by_use[:n_most]:
+            tokens = held.tokens[: held.n_shared]
+            if len(tokens) < MIN_SAVED or store.has(tokens):
+                continue
+            checkpoints = self._checkpoints_within(held)
+            if not self._copy_to_scratch(sequence, held, checkpoints):
+                continue
+            state = self._driver.save(self._scratch)
+            self._driver.trim(0, self._scratch)
+            store.save(Prefix(tokens, state, checkpoints, tuple(self._history.known())))
+
+    def _checkpoints_within(self, held: Held) -> tuple[tuple[SavedCheckpoint, bytes], ...]:
+        """The checkpoints at the ends of the shared segments."""
+        return tuple(
+            (SavedCheckpoint(one.position, one.n_bytes, one.kind), self._states[one.id])
+            for one in held.checkpoints
+            if one.position <= held.n_shared and one.kind in ("segment", "shared")
+        )
+
+    def _copy_to_scratch(
+        self, sequence: int, held: Held, checkpoints: tuple[tuple[SavedCheckpoint, bytes], ...]
+    ) -> bool:
+        """Make the scratch sequence the shared segments of `held`. False where they cannot be separated."""
+        driver, n = self._driver, held.n_shared
+        if self.info.can_trim or n == len(held.tokens):
+            driver.copy(sequence, self._scratch, n)
+            return True
+        state = next((state for where, state in checkpoints if where.position == n), None)
+        if state is None:
+            return False
+        driver.copy(sequence, self._scratch, n)
+        if driver.restore(state, n, self._scratch):
+            return True
+        driver.trim(0, self._scratch)
+        return False
 
     def _decode(
         self,
@@ -162,7 +353,7 @@ class InProcessBackend:
             if interrupt():
                 reason = "cancelled"
                 break
-            n_most = min(request.max_tokens - meter.n_decoded, driver.n_ctx - len(self._cached))
+            n_most = min(request.max_tokens - meter.n_decoded, driver.n_ctx - len(self._cache.working.tokens))
             # Only at the very start can the grammar force tokens before any is sampled.
             batch = constraint.take_forced(n_most) if constraint and not meter.n_decoded else []
             meter.n_forced += len(batch)
@@ -183,7 +374,7 @@ class InProcessBackend:
                 reason = "stop"
             elif meter.n_decoded >= request.max_tokens:
                 reason = "length"
-            elif len(self._cached) + len(batch) >= driver.n_ctx:
+            elif len(self._cache.working.tokens) + len(batch) >= driver.n_ctx:
                 reason = "context"
             else:
                 after = self._advance(batch, interrupt, meter)
@@ -215,22 +406,21 @@ class InProcessBackend:
         return logits
 
     def _forward(self, tokens: Sequence[int], *, logits: bool) -> Logits | None:
+        self._carry_out(self._cache.room(len(tokens)))
         start = time.perf_counter()
         try:
-            result = self._driver.forward(tokens, len(self._cached), logits=logits)
+            result = self._driver.forward(tokens, len(self._cache.working.tokens), logits=logits)
         except BaseException:
             # How far it got is unknown: begin anew next time.
-            self._cached.clear()
-            self._driver.trim(0)
+            self._clear()
             raise
-        self._cached += tokens
+        self._cache.append(tokens)
         self._chunks.learn(len(tokens), time.perf_counter() - start)
         return result
 
-    def _trim(self, n_keep: int) -> int:
-        """Forget all but `n_keep` tokens, or all where the model refuses. Returns how many are left."""
-        if not self._driver.trim(n_keep):
-            n_keep = 0
-            self._driver.trim(0)
-        del self._cached[n_keep:]
-        return n_keep
+
+def _wanted(prompt: Prompt, *, is_request: bool) -> Wanted:
+    marks = prompt.marks
+    before_task = marks[:-1] if is_request else marks
+    n_stable = before_task[-1].end if before_task else 0
+    return Wanted(prompt.tokens, tuple(marks), n_stable, needs_logits=is_request)

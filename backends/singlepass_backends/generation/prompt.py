@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from singlepass_backends.base import BackendError, Segment
 from singlepass_backends.generation.driver import Driver
+from singlepass_backends.generation.prefix import Mark
 from singlepass_backends.generation.template import split_template
 
 
@@ -17,7 +18,7 @@ class Prompt:
     """`tokens`, and where in them each segment ends."""
 
     tokens: list[int]
-    ends: list[int]
+    marks: list[Mark]
     sizes: list[tuple[str, int]]
     """Name and number of tokens of each segment, in order."""
 
@@ -49,21 +50,21 @@ class PromptBuilder:
         user = [segment for segment in segments if segment.role == "user"]
         known: dict[str, list[int]] = {}
         tokens = list(self._before if system else self._before_user)
-        ends: list[int] = []
+        marks: list[Mark] = []
         sizes: list[tuple[str, int]] = []
         for index, segment in enumerate(system + user):
             if system and index == len(system):
                 tokens += self._middle
             pieces = known[segment.text] = self._known.get(segment.text) or self._encode(segment)
             tokens += pieces
-            ends.append(len(tokens))
+            marks.append(Mark(segment.name, len(tokens), segment.shared))
             sizes.append((segment.name, len(pieces)))
         self._known = {**self._known, **known} if len(self._known) < 64 else known
         if complete:
             if system and not user:
                 tokens += self._middle
             tokens += self._after
-        return Prompt(tokens, ends, sizes)
+        return Prompt(tokens, marks, sizes)
 
     def _encode(self, segment: Segment) -> list[int]:
         try:
@@ -75,10 +76,11 @@ class PromptBuilder:
         return self._tokenize(data, special=False) if data else []
 
 
-def fitting(prompt: Prompt, n_ctx: int) -> list[int]:
-    """The tokens of the leading segments that leave room in `n_ctx` for at least one token more."""
-    n_fit = max((end for end in prompt.ends if end < n_ctx), default=0)
-    return prompt.tokens[:n_fit]
+def fitting(prompt: Prompt, n_ctx: int) -> Prompt:
+    """The leading segments that leave room in `n_ctx` for at least one token more."""
+    marks = [mark for mark in prompt.marks if mark.end < n_ctx]
+    n_fit = marks[-1].end if marks else 0
+    return Prompt(prompt.tokens[:n_fit], marks, prompt.sizes[: len(marks)])
 
 
 def check_fits(prompt: Prompt, n_ctx: int, min_reply: int = 1) -> None:

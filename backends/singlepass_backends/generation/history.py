@@ -1,0 +1,115 @@
+"""Why a segment was not cached (sans-IO).
+
+The history remembers, for each segment name, with which tokens and after which others it stood in the cache
+lately. When a request finds a segment missing, that tells what happened to it.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from singlepass_backends.base import Miss, SegmentUse
+from singlepass_backends.generation.prefix import Mark
+
+_KEPT_NAMES = 2000
+_KEPT_VERSIONS = 4
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A segment that was cached once; what a saved prefix tells the next engine."""
+
+    name: str
+    own: bytes
+    """Hash of its tokens."""
+    before: bytes
+    """Hash of all tokens before it."""
+
+
+@dataclass(frozen=True)
+class _Version:
+    own: bytes
+    before: bytes
+    is_ours: bool
+    """Cached by this engine and not by one before it."""
+
+
+def uses(marks: Sequence[Mark], n_prompt: int, n_cached: int) -> tuple[SegmentUse, ...]:
+    """How much of each segment is cached. The template's own tokens count with the segment after them, at the
+    end with the last, so that the sums are those of the prompt."""
+    found: list[SegmentUse] = []
+    start = 0
+    for index, mark in enumerate(marks):
+        end = n_prompt if index == len(marks) - 1 else mark.end
+        found.append(SegmentUse(mark.name, end - start, max(0, min(n_cached, end) - start)))
+        start = end
+    return tuple(found)
+
+
+class History:
+    """What was cached."""
+
+    def __init__(self) -> None:
+        self._versions: OrderedDict[str, list[_Version]] = OrderedDict()
+
+    def remember(self, tokens: Sequence[int], marks: Sequence[Mark], n_done: int) -> None:
+        """The first `n_done` of `tokens` are cached."""
+        for known in _known(tokens, [mark for mark in marks if mark.end <= n_done]):
+            self._add(known.name, _Version(known.own, known.before, True))
+
+    def recall(self, known: Iterable[Known]) -> None:
+        """An earlier engine had these cached."""
+        for one in known:
+            if one.name not in self._versions:
+                self._add(one.name, _Version(one.own, one.before, False))
+
+    def known(self) -> list[Known]:
+        """The latest version of each segment, for the engine after this one."""
+        return [Known(name, list_[-1].own, list_[-1].before) for name, list_ in self._versions.items()]
+
+    def miss(
+        self, tokens: Sequence[int], marks: Sequence[Mark], n_cached: int, *, has_task: bool
+    ) -> Miss | None:
+        """The first segment that is not wholly cached, and why; None where that is only the task."""
+        stable = marks[:-1] if has_task else marks
+        index = next((index for index, mark in enumerate(stable) if mark.end > n_cached), None)
+        if index is None:
+            return None
+        mark = stable[index]
+        n_again = stable[-1].end - n_cached
+        found = _known(tokens, stable)[index]
+        versions = self._versions.get(mark.name, [])
+        ours = [version for version in versions if version.is_ours]
+        if not versions:
+            return Miss(mark.name, n_again, "new")
+        if not ours:
+            same = versions[-1].own == found.own
+            return Miss(mark.name, n_again, "restart" if same else "changed")
+        if any((version.own, version.before) == (found.own, found.before) for version in ours):
+            return Miss(mark.name, n_again, "evicted")
+        return Miss(mark.name, n_again, "moved" if ours[-1].own == found.own else "changed")
+
+    def _add(self, name: str, version: _Version) -> None:
+        versions = self._versions.setdefault(name, [])
+        self._versions.move_to_end(name)
+        if version in versions:
+            versions.remove(version)
+        versions.append(version)
+        del versions[:-_KEPT_VERSIONS]
+        if len(self._versions) > _KEPT_NAMES:
+            self._versions.popitem(last=False)
+
+
+def _known(tokens: Sequence[int], marks: Sequence[Mark]) -> list[Known]:
+    found: list[Known] = []
+    whole = hashlib.blake2b(digest_size=16)
+    start = 0
+    for mark in marks:
+        data = b"".join(token.to_bytes(4, "little") for token in tokens[start : mark.end])
+        own = hashlib.blake2b(data, digest_size=16).digest()
+        found.append(Known(mark.name, own, whole.copy().digest()))
+        whole.update(data)
+        start = mark.end
+    return found
