@@ -183,7 +183,7 @@ def test_stopping_ends_what_runs_and_what_is_queued(folder: Path, caplog: pytest
                 pass
             stopping = asyncio.create_task(client.stop())
             # The pass that runs must not end before the engine has heard of it.
-            while "stopped by a client" not in caplog.text:  # noqa: ASYNC110 - a line of a log is no event
+            while "stopped by a client" not in caplog.text:  # noqa: ASYNC110  # noqa: ASYNC110 - a line of a log is no event
                 await asyncio.sleep(0)
             gate.open.set()
             assert await stopping

@@ -314,7 +314,7 @@ class PrefixCache:
             inside = range(start + self._every, mark.end - self._every // 4, self._every)
             found.update(dict.fromkeys(inside, "inside"))
             start = mark.end
-        found.update((mark.end, "segment") for mark in wanted.marks)
+        found.update((mark.end, "segment") for mark in wanted.marks if mark.end <= wanted.n_stable)
         if wanted.needs_logits:
             found[len(wanted.tokens) - 1] = "last"
         if (end := shared_end(wanted.marks)) in found:
@@ -388,6 +388,15 @@ class PrefixCache:
                     return Trim(key, place.position, place)
                 # Without a checkpoint it goes as a whole; what it shares with others stays with them.
                 if n_shared == 0 or self._is_elsewhere(key, n_shared, runs):
+                    return Trim(key, 0)
+            # Cells that two kept sequences share belong to neither: one of them goes.
+            for key in kept:
+                length = _length(runs[key])
+                n_shared = min(self.sequences[key].n_shared, length) if spares_shared else 0
+                is_within = any(
+                    _n_same_cells(runs[key], runs[other]) == length for other in kept if other != key
+                )
+                if length > n_shared and is_within:
                     return Trim(key, 0)
         return None
 
