@@ -200,5 +200,5 @@ class Decoder(Generic[Message]):
             del self._buffer[: 4 + size]
             try:
                 yield self._decode(payload)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, ValueError) as error:  # the latter for text that is not UTF-8
                 raise WireError(f"not a message of this protocol: {error}") from None

@@ -1,22 +1,25 @@
 """The generation loop over a fake driver: what is evaluated is counted exactly."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fake_driver import FakeDriver
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from singlepass_backends.base import (
     BackendError,
     Event,
     Finished,
     GenerateRequest,
+    Miss,
     PrefillProgress,
     Sampling,
     Segment,
     TextChunk,
 )
 from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.generation.store import Store
 
 SYSTEM = Segment("rules", "Edit files.", "system")
 FILE = Segment("a.py", "value = 1\nother = 2\n")
@@ -239,6 +242,120 @@ def test_a_model_that_cannot_trim_goes_back_to_its_checkpoints() -> None:
     assert second.timings.n_prefilled == 1
     _, other, _ = run(backend, GenerateRequest((SYSTEM, FILE, Segment("task", "Explain."))))
     assert other.timings.n_cached == first.timings.n_prompt - len("Fix.") - len("#\n#assistant\n")
+
+
+def files(name: str, text: str, task: str = "Fix.") -> GenerateRequest:
+    return GenerateRequest((MAP, Segment(name, text), Segment("task", task)), max_tokens=8)
+
+
+MAP = Segment("map", "def f(x): ...\n" * 10, "system", shared=True)
+
+
+@pytest.mark.parametrize("can_trim", [True, False])
+def test_going_back_and_forth_between_files_reads_them_once(can_trim: bool) -> None:
+    backend = InProcessBackend(FakeDriver(can_trim=can_trim))
+    texts = {name: run(backend, files(name, f"{name} = 1\n" * 20))[0] for name in ("a", "b", "c")}
+    for name in ("a", "c", "b", "a"):
+        list(backend.prewarm(files(name, f"{name} = 1\n" * 20).segments[:2], never))
+        text, finished, _ = run(backend, files(name, f"{name} = 1\n" * 20))
+        assert text == texts[name]
+        assert finished.timings.n_prefilled <= len("Fix.") + len("#\n#assistant\n")
+        assert finished.miss is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.sampled_from(["x", "yy"]), st.booleans())
+    ),
+    st.booleans(),
+    st.sampled_from([450, 600, 4096]),
+)
+def test_whatever_came_before_the_reply_is_that_of_a_cold_start(
+    asked: list[tuple[str, int, str, bool]], can_trim: bool, n_ctx: int
+) -> None:
+    driver = FakeDriver(can_trim=can_trim, n_ctx=n_ctx, n_sequences=4)
+    backend = InProcessBackend(driver)
+    for name, version, task, is_prewarm in asked:
+        request = files(name, f"{name} = 1\n" * 20 + f"{version}\n" * 9, task)
+        if is_prewarm:
+            list(backend.prewarm(request.segments[:2], never))
+            continue
+        text, finished, _ = run(backend, request)
+        assert text == run(InProcessBackend(FakeDriver()), request)[0]
+        assert backend.n_cached == driver.n_used <= n_ctx
+        timings = finished.timings
+        assert sum(use.n_tokens for use in finished.segments) == timings.n_prompt
+        assert sum(use.n_cached for use in finished.segments) == timings.n_cached
+
+
+def test_inspecting_computes_nothing() -> None:
+    driver = FakeDriver()
+    backend = InProcessBackend(driver)
+    request = files("a", "a = 1\n")
+    assert [use.n_cached for use in backend.inspect(request.segments)] == [0, 0, 0]
+    list(backend.prewarm(request.segments[:2], never))
+    n_passes = len(driver.passes)
+    found = backend.inspect(request.segments)
+    assert [(use.name, use.n_tokens == use.n_cached) for use in found] == [
+        ("map", True),
+        ("a", True),
+        ("task", False),
+    ]
+    assert len(driver.passes) == n_passes
+    _, finished, _ = run(backend, request)
+    assert finished.segments == found
+
+
+def test_a_saved_edit_is_named_with_what_it_costs() -> None:
+    backend = InProcessBackend(FakeDriver())
+    run(backend, files("a", "a = 1\nb = 2\n"))
+    _, finished, _ = run(backend, files("a", "a = 1\nb = 3\n"))
+    assert finished.miss == Miss("a", len("3\n"), "changed")
+    _, finished, _ = run(backend, files("a", "a = 1\nb = 3\n", "Explain."))
+    assert finished.miss is None
+
+
+def test_a_driver_that_refuses_a_step_costs_a_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeDriver(can_trim=False)
+    backend = InProcessBackend(driver)
+    text = run(backend)[0]
+
+    def refuse(_checkpoint: bytes, _n_keep: int, _sequence: int = 0) -> bool:
+        return False
+
+    monkeypatch.setattr(driver, "restore", refuse)
+    again, finished, _ = run(backend)
+    assert again == text
+    assert finished.timings.n_cached == 0
+
+
+def test_the_shared_prefix_is_saved_when_resting_and_loaded_by_the_next(tmp_path: Path) -> None:
+    shared = Segment("map", "def f(x): ...\n" * 30, "system", shared=True)
+    request = GenerateRequest((shared, FILE, TASK), max_tokens=8)
+    for can_trim in (True, False):
+        folder = tmp_path / str(can_trim)
+        backend = InProcessBackend(FakeDriver(can_trim=can_trim), Store(folder, "fake"))
+        text = run(backend, request)[0]
+        assert not list(folder.iterdir())
+        backend.rest()
+        backend.rest()  # nothing new to save
+        assert run(backend, request)[1].timings.n_prefilled == 1
+        backend.close()
+        assert len(list(folder.iterdir())) == 1
+        driver = FakeDriver(can_trim=can_trim)
+        backend = InProcessBackend(driver, Store(folder, "fake"))
+        run(backend, REQUEST)  # something else is there already
+        again, finished, _ = run(backend, request)
+        assert again == text
+        assert finished.segments[0].n_cached == finished.segments[0].n_tokens
+        backend.close()
+        driver = FakeDriver(can_trim=can_trim)
+        driver.refuses_load = True
+        backend = InProcessBackend(driver, Store(folder, "fake"))
+        again, finished, _ = run(backend, request)
+        assert (again, finished.timings.n_cached) == (text, 0)
+        assert not list(folder.iterdir())
 
 
 def test_a_failing_forward_pass_leaves_a_usable_backend() -> None:

@@ -4,10 +4,12 @@ import pytest
 from singlepass_backends.base import (
     Finished,
     GenerateRequest,
+    Miss,
     ModelInfo,
     PrefillProgress,
     Sampling,
     Segment,
+    SegmentUse,
     TextChunk,
     Timings,
 )
@@ -20,6 +22,8 @@ from singlepass_backends.wire import (
     Failed,
     Generate,
     Hello,
+    Inspect,
+    Inspected,
     Loaded,
     LoadFailed,
     Loading,
@@ -43,6 +47,7 @@ FROM_CLIENT: list[ClientMessage] = [
     Generate(1, GenerateRequest(SEGMENTS, "start: /a/", 10, Sampling(0.5, 0.9, 7))),
     Generate(2, GenerateRequest(())),
     Prewarm(3, SEGMENTS),
+    Inspect(6, (Segment("map", "x", shared=True),)),
     Cancel(1),
     StatusRequest(4),
     Stop(5, True),
@@ -56,6 +61,8 @@ FROM_ENGINE: list[EngineMessage] = [
     Progress(1, PrefillProgress(10, 4, 4, 0.0, None)),
     Progress(1, TextChunk("🙂", 1, 2.0)),
     Progress(1, Finished("stop", TIMINGS)),
+    Progress(1, Finished("stop", TIMINGS, (SegmentUse("é.py", 5, 3),), Miss("é.py", 2, "changed"))),
+    Inspected(6, (SegmentUse("map", 4, 4),)),
     Failed(1, "internal", "no", b"\x80"),
     StatusReply(
         id=4,
@@ -97,6 +104,7 @@ def test_every_split_gives_the_same_messages(union: object, messages: list) -> N
         struct.pack(">I", 3) + b"\xff\xff\xff",
         encode(Loading(0.5)),  # a message of the other direction
         struct.pack(">I", 0),
+        encode(Hello(1, "0.1.0")).replace(b"0.1.0", b"\xff.1.0"),
     ],
 )
 def test_bytes_that_are_not_the_protocol_are_refused(data: bytes) -> None:

@@ -257,7 +257,7 @@ def _header(data: bytes, key: str) -> _Header:
     at = _START + _SIZE.size
     try:
         header = msgspec.msgpack.decode(data[at : at + _header_size(data)], type=_Header)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:  # the latter for text that is not UTF-8
         raise _Unusable(f"its header is broken: {error}") from None
     if header.key != key:
         raise _Unusable("it is of another model")
