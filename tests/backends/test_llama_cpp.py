@@ -29,8 +29,8 @@ def never() -> bool:
     return False
 
 
-def load(model: Path, n_batch: int = 64, **settings: object) -> InProcessBackend:
-    target = Target(model=str(model), n_ctx=1024, n_batch=n_batch, n_threads=1, **settings)
+def load(model: Path, n_batch: int = 64, n_ctx: int = 1024, **settings: object) -> InProcessBackend:
+    target = Target(model=str(model), n_ctx=n_ctx, n_batch=n_batch, n_threads=1, **settings)
     return InProcessBackend(LlamaCppDriver(target, lambda _: True))
 
 
@@ -90,6 +90,66 @@ def test_a_hybrid_model_reuses_what_was_prewarmed(hybrid_model: Path) -> None:
     backend.close()
     assert finished.timings.n_cached == n_warm > 0
     assert warm == cold
+
+
+LONG = Segment("long.py", "".join(f"def function_{n}(value):\n    return value + {n}\n" for n in range(120)))
+
+
+@pytest.mark.parametrize("kind", ["attention", "hybrid"])
+def test_replies_after_any_reuse_equal_those_of_a_cold_start(
+    kind: str, random_model: Path, hybrid_model: Path
+) -> None:
+    model = random_model if kind == "attention" else hybrid_model
+    edited = Segment("long.py", LONG.text.replace("value + 90", "value - 90"))
+    other = Segment("b.py", "x = 1\n" * 200)
+    repeat, explain = Segment("task", "Rename it."), Segment("task", "Explain it.")
+    asked = [(LONG, repeat), (LONG, repeat), (LONG, explain), (other, repeat), (LONG, repeat)]
+    asked += [(edited, repeat), (other, explain), (edited, explain), (LONG, explain)]
+    backend = load(model, n_batch=256, n_ctx=4096)
+    n_read: list[int] = []
+    for file, task in asked:
+        request = GenerateRequest((SYSTEM, file, task), max_tokens=16)
+        warm, finished = run(backend, request)
+        n_read.append(finished.timings.n_prefilled)
+        cold_backend = load(model, n_batch=256, n_ctx=4096)
+        cold, cold_finished = run(cold_backend, request)
+        cold_backend.close()
+        assert warm == cold
+        assert cold_finished.timings.n_cached == 0
+    n_task, n_every = 40, 512
+    n_long = n_read[0]
+    assert n_long > 2000
+    assert n_read[1] == 1  # at least 99 % of an exact repeat is cached
+    assert n_read[2] < n_task
+    assert n_read[4] < n_task
+    assert n_read[5] < n_long // 3 + n_every
+    assert n_read[6] < n_task
+    assert n_read[7] < n_task
+    backend.close()
+
+
+def test_a_restored_checkpoint_gives_the_very_logits(hybrid_model: Path) -> None:
+    target = Target(model=str(hybrid_model), n_ctx=1024, n_batch=64, n_threads=1)
+    driver = LlamaCppDriver(target, lambda _: True)
+    tokens = driver.tokenize(LONG.text.encode()[:2000], special=False)[:200]
+    assert driver.forward(tokens[:64], 0, logits=False) is None
+    state = driver.checkpoint()
+    driver.forward(tokens[64:128], 64, logits=False)
+    cold = np.array(driver.forward(tokens[128:160], 128, logits=True))
+    driver.copy(0, 1, 160)
+    assert not driver.trim(64)
+    assert driver.restore(state, 64)
+    driver.forward(tokens[64:128], 64, logits=False)
+    assert np.array_equal(cold, driver.forward(tokens[128:160], 128, logits=True))
+    driver.trim(0)
+    driver.copy(1, 0, 160)  # the copy was untouched by all that
+    driver.forward(tokens[160:190], 160, logits=False)
+    last = np.array(driver.forward(tokens[190:191], 190, logits=True))
+    driver.clear()
+    for start, end in ((0, 64), (64, 128), (128, 160), (160, 190)):
+        driver.forward(tokens[start:end], start, logits=False)
+    assert np.array_equal(last, driver.forward(tokens[190:191], 190, logits=True))
+    driver.close()
 
 
 def test_a_grammar_is_obeyed(backend: InProcessBackend) -> None:
