@@ -4,12 +4,13 @@ import pytest
 from singlepass.core.report import (
     count,
     decode_message,
+    miss_sentence,
     prefill_message,
     seconds,
     timings_sentence,
     tokens_per_second,
 )
-from singlepass_backends.base import Timings
+from singlepass_backends.base import Miss, MissReason, Timings
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,18 @@ def test_prefill_message(n_prompt: int, n_cached: int, n_done: int, eta: float |
 def test_decode_message() -> None:
     assert decode_message(50, 2000, 1) == "50 tokens · 25 tok/s · 1 hunk"
     assert decode_message(1, 0, 0) == "1 token · 0 tok/s · 0 hunks"
+
+
+@pytest.mark.parametrize(
+    ("reason", "saved", "expected"),
+    [
+        ("new", None, "`a.py` is new to the prompt: 1,204 tokens read"),
+        ("changed", None, "`a.py` changed: 1,204 tokens read again"),
+        ("changed", 12.0, "`a.py` was saved 12.0 s ago: 1,204 tokens read again"),
+        ("evicted", None, "the cache had no room left for `a.py`: 1,204 tokens read again"),
+        ("moved", 3.0, "what stands before `a.py` changed: 1,204 tokens read again"),
+        ("restart", None, "the engine was started anew: 1,204 tokens read again, from `a.py` on"),
+    ],
+)
+def test_why_tokens_were_read_again(reason: MissReason, saved: float | None, expected: str) -> None:
+    assert miss_sentence(Miss("a.py", 1204, reason), saved) == expected

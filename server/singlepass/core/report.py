@@ -1,6 +1,6 @@
 """Sentences about what a request cost and what became of its hunks. The only place that words them."""
 
-from singlepass_backends.base import Timings
+from singlepass_backends.base import Miss, Timings
 
 
 def seconds(ms: float) -> str:
@@ -66,3 +66,25 @@ def decode_message(n_decoded: int, elapsed_ms: float, n_hunks: int) -> str:
     """The progress message while text is generated."""
     rate = tokens_per_second(n_decoded, elapsed_ms)
     return f"{count(n_decoded, 'token')} · {rate:.0f} tok/s · {count(n_hunks, 'hunk')}"
+
+
+def miss_sentence(miss: Miss, saved_s_ago: float | None = None) -> str:
+    """Why tokens were read that an earlier request had already read, or why they were new.
+
+    `saved_s_ago` is the time since the file of that segment was last saved, where it was.
+    """
+    again = f"{count(miss.n_tokens, 'token')} read again"
+    name = f"`{miss.segment}`"
+    match miss.reason:
+        case "new":
+            return f"{name} is new to the prompt: {count(miss.n_tokens, 'token')} read"
+        case "changed" if saved_s_ago is not None:
+            return f"{name} was saved {seconds(saved_s_ago * 1000)} ago: {again}"
+        case "changed":
+            return f"{name} changed: {again}"
+        case "evicted":
+            return f"the cache had no room left for {name}: {again}"
+        case "moved":
+            return f"what stands before {name} changed: {again}"
+        case "restart":
+            return f"the engine was started anew: {again}, from {name} on"
