@@ -102,6 +102,46 @@ def test_text_from_a_random_model_in_an_engine(random_model: Path, folder: Path)
     with_client(Target(model=str(random_model), n_ctx=1024, n_threads=1), folder, body)
 
 
+@pytest.mark.parametrize("how", ["stopped", "idle", "killed"])
+def test_nothing_shared_is_read_again_by_the_next_engine(
+    random_model: Path, folder: Path, own_cache: Path, how: str
+) -> None:
+    rules = Segment("rules", "Edit.", "system", shared=True)
+    map_ = Segment("map", "".join(f"def function_{n}(value): ...\n" for n in range(80)), shared=True)
+    asked = GenerateRequest((rules, map_, Segment("a.py", "x = 1\n" * 50), Segment("task", "Fix.")))
+    asked = msgspec.structs.replace(asked, max_tokens=8)
+
+    async def ask(client: EngineClient) -> Finished:
+        finished = [event async for event in client.generate(asked)][-1]
+        assert isinstance(finished, Finished)
+        return finished
+
+    async def body(client: EngineClient) -> None:
+        cold = await ask(client)
+        assert cold.timings.n_cached == 0
+        status = await client.status()
+        assert status is not None
+        if how == "stopped":
+            assert await client.stop()
+        elif how == "idle":
+            while await client.status() is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        else:
+            os.kill(status.pid, signal.SIGKILL)  # nothing was saved yet
+        warm = await ask(client)
+        read = [use.n_tokens - use.n_cached for use in warm.segments[:2]]
+        if how == "killed":
+            assert read == [use.n_tokens for use in warm.segments[:2]]
+        else:
+            assert read == [0, 0]
+            assert warm.miss is not None
+            assert (warm.miss.segment, warm.miss.reason) == ("a.py", "restart")
+            assert [path.stat().st_mode & 0o777 for path in (own_cache / "prefixes").iterdir()] == [0o600]
+
+    options = {"idle_exit_s": 0.3} if how == "idle" else {}
+    with_client(Target(model=str(random_model), n_ctx=4096, n_threads=1), folder, body, **options)
+
+
 def test_a_second_client_attaches(target: Target, folder: Path) -> None:
     async def body(client: EngineClient) -> None:
         other = EngineClient(target, runtime_dir=folder)

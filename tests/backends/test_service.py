@@ -109,6 +109,93 @@ def test_foreground_waits_for_at_most_one_chunk_of_prewarm(folder: Path) -> None
     asyncio.run(main())
 
 
+def test_an_inspection_is_answered_within_a_chunk_and_stops_nothing(folder: Path) -> None:
+    async def main() -> None:
+        gate = Gate(3, 4)
+        driver = FakeDriver(reply=b"ok", n_batch=16, on_forward=gate)
+        async with serving(folder, fake(driver)) as (client, _):
+            await client.connect()
+            big = (SYSTEM, Segment("big", "x" * 100))
+            prewarmed: list[Event] = []
+            await client.prewarm(big, on_event=prewarmed.append)
+            await gate.wait_reached()
+            asked = asyncio.create_task(client.inspect(big))
+            await asyncio.sleep(0)
+            assert await client.status()  # answered after the inspection was read
+            gate.open.set()
+            await gate.wait_reached()  # the next chunk: the one before it is counted
+            uses = await asked
+            assert uses is not None
+            assert [use.name for use in uses] == ["rules", "big"]
+            assert sum(use.n_cached for use in uses) == 3 * 16
+            gate.open.set()
+            while not prewarmed or not isinstance(prewarmed[-1], Finished):
+                assert await client.status()
+            done = [event.n_done for event in prewarmed[:-1] if isinstance(event, PrefillProgress)]
+            assert done == sorted(done)
+            assert done[0] == 0
+            assert finished(prewarmed).finish_reason == "stop"
+            assert done[-1] == finished(prewarmed).timings.n_prompt
+            uses = await client.inspect(big)
+            assert uses is not None
+            assert uses[0].n_cached == uses[0].n_tokens
+
+    asyncio.run(main())
+
+
+def test_an_inspection_starts_no_engine_and_its_errors_are_told(folder: Path) -> None:
+    async def main() -> None:
+        async with serving(folder, fake(FakeDriver())) as (client, task):
+            await client.connect()
+            with pytest.raises(BackendError, match="cannot be sent"):
+                await client.inspect((Segment("bad", "\udc00"),))
+            assert await client.stop()
+            await task
+            assert await client.inspect(REQUEST.segments) is None
+
+    asyncio.run(main())
+
+
+def test_a_prewarm_that_is_replaced_says_so(folder: Path) -> None:
+    async def main() -> None:
+        gate = Gate(1)
+        driver = FakeDriver(reply=b"ok", n_batch=16, on_forward=gate)
+        async with serving(folder, fake(driver)) as (client, _):
+            working = asyncio.create_task(collect(client))
+            await gate.wait_reached()
+            events: list[Event] = []
+            await client.prewarm((SYSTEM,), on_event=events.append)
+            await client.prewarm((SYSTEM, Segment("b", "x")))
+            while not events:
+                assert await client.status()
+            assert finished(events).finish_reason == "cancelled"
+            gate.open.set()
+            await working
+
+    asyncio.run(main())
+
+
+def test_the_backend_rests_once_after_each_activity(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(service_module, "REST_AFTER_S", 0.02)
+        rested = threading.Semaphore(0)
+
+        class Resting(InProcessBackend):
+            def rest(self) -> None:
+                rested.release()
+                raise OSError("the disk is gone")
+
+        backend = Resting(FakeDriver(reply=b"ok"))
+        async with serving(folder, lambda _target, _on_progress: backend) as (client, _):
+            for _ in range(3):
+                await collect(client)
+                assert await asyncio.to_thread(rested.acquire, timeout=20)
+                await asyncio.sleep(0.1)
+                assert not rested.acquire(blocking=False)
+
+    asyncio.run(main())
+
+
 def test_closing_the_iterator_cancels(folder: Path) -> None:
     async def main() -> None:
         gate = Gate(2)
