@@ -44,6 +44,9 @@ class Document:
         self._index: LineIndex | None = None
         self._expectations: list[Expectation] = []
         self._changed = asyncio.Event()
+        self._saved = self.snapshot(), 0
+        self.saved_at: float | None = None
+        """When it was last saved, on the monotonic clock; None since it was opened."""
 
     @property
     def index(self) -> LineIndex:
@@ -55,6 +58,22 @@ class Document:
     def snapshot(self) -> Snapshot:
         """The document as it is now."""
         return Snapshot(self.uri, self.version, self.text)
+
+    def save(self, at: float) -> None:
+        """`didSave`, at a time of the monotonic clock."""
+        self._saved = self.snapshot(), self.revision
+        self.saved_at = at
+
+    def saved(self) -> tuple[Snapshot, int]:
+        """The document as last saved, and the revision it then had; as it is now where that is too long ago.
+
+        What stands beside the target in a prompt is given like this, so that typing in one document does not
+        make the prompts of all others new. A hunk for it is rebased over what was typed since.
+        """
+        snapshot, revision = self._saved
+        if self.changes_since(revision) is None:
+            return self.snapshot(), self.revision
+        return snapshot, revision
 
     def update(self, version: int, edits: Iterable[Edit]) -> None:
         """One `didChange`: sequential edits. Raises ValueError when one leaves the text."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lsprotocol import types as lsp
 from pygls.workspace import PositionCodec, TextDocument
 from singlepass import documents as documents_module
-from singlepass.core.edits import Edit, apply
+from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.lines import Encoding
 from singlepass.documents import Document, Documents
 from singlepass.lsp import changes_from_lsp
@@ -205,3 +205,22 @@ def test_a_document_opened_again_replaces_the_old_one() -> None:
     assert not old.is_open
     assert new.is_open
     assert documents.get(URI) is new
+
+
+def test_as_last_saved() -> None:
+    document = Document("file:///a.py", "python", 1, "one\n", "utf-16")
+    assert document.saved() == (Snapshot("file:///a.py", 1, "one\n"), 0)
+    document.update(2, [Edit(0, 0, "typed "), Edit(0, 0, "# ")])
+    assert document.saved() == (Snapshot("file:///a.py", 1, "one\n"), 0)
+    assert document.saved_at is None
+    document.save(12.5)
+    assert document.saved() == (Snapshot("file:///a.py", 2, "# typed one\n"), 2)
+    assert document.saved_at == 12.5
+
+
+def test_saved_too_long_ago_is_as_it_is_now() -> None:
+    document = Document("file:///a.py", "python", 1, "", "utf-16")
+    for version in range(2, 20_005):
+        document.update(version, [Edit(0, 0, "x")])
+    snapshot, revision = document.saved()
+    assert (snapshot.text, revision) == (document.text, document.revision)
