@@ -43,7 +43,7 @@ def record(
     recorded: dict[str, tuple[list[int], list[list[int]]]] = {}
     for name, request in requests.items():
         recorder = Recorder(driver)
-        driver.trim(0)
+        driver.clear()
         for _ in InProcessBackend(recorder).generate(request, lambda: False):
             pass
         first = next(idx for idx, (_, logits) in enumerate(recorder.passes) if logits)

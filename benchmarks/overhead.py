@@ -375,8 +375,6 @@ async def measure_code_actions(target: Target, n: int, rate: float) -> dict[str,
                 await editor.rest()
                 await asyncio.sleep(2.0)  # the engine finishes a chunk before it rests
     await client.stop()
-    engine = EngineClient(target)
-    await engine.stop()
     if editor.problems:
         raise RuntimeError(editor.problems[0])
     idle = _percentiles(seconds["idle"])
@@ -434,7 +432,10 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
     if "startup" in parts:
         result["startup"] = await measure_startup(arguments.starts)
     if "code_action" in parts:
-        result["code_action"] = await measure_code_actions(target, arguments.requests, 100.0)
+        try:
+            result["code_action"] = await measure_code_actions(target, arguments.requests, 100.0)
+        finally:
+            await EngineClient(target).stop()
     result["load_after"] = load()
     result["goals"] = goals(result)
     return result
