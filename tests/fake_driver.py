@@ -135,7 +135,7 @@ class FakeDriver:
 
     def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
         cells = self.sequences[sequence]
-        assert json.loads(checkpoint) == [cell.token for cell in cells[:n_keep]]
+        assert json.loads(bytes(checkpoint)) == [cell.token for cell in cells[:n_keep]]
         del cells[n_keep:]
         self.state_of[sequence] = n_keep
         return True
@@ -150,7 +150,7 @@ class FakeDriver:
         if self.refuses_load:
             self.clear()
             return False
-        tokens = json.loads(state)
+        tokens = json.loads(bytes(state))
         assert len(tokens) == n_tokens
         assert self.n_used + n_tokens <= self.n_ctx
         self.sequences[0] = list(map(Cell, tokens))

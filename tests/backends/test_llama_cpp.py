@@ -136,19 +136,20 @@ def test_a_restored_checkpoint_gives_the_very_logits(hybrid_model: Path) -> None
     state = driver.checkpoint()
     driver.forward(tokens[64:128], 64, logits=False)
     cold = np.array(driver.forward(tokens[128:160], 128, logits=True))
-    driver.copy(0, 1, 160)
     assert not driver.trim(64)
     assert driver.restore(state, 64)
     driver.forward(tokens[64:128], 64, logits=False)
     assert np.array_equal(cold, driver.forward(tokens[128:160], 128, logits=True))
+    # Beside a copy the same tokens come into other cells, and sums in another order are rounded differently.
+    driver.copy(0, 1, 160)
+    assert driver.restore(state, 64)
+    driver.forward(tokens[64:128], 64, logits=False)
+    beside = driver.forward(tokens[128:160], 128, logits=True)
+    assert np.allclose(cold, beside, atol=1e-5)
+    last = np.array(driver.forward(tokens[160:190], 160, logits=True))
     driver.trim(0)
     driver.copy(1, 0, 160)  # the copy was untouched by all that
-    driver.forward(tokens[160:190], 160, logits=False)
-    last = np.array(driver.forward(tokens[190:191], 190, logits=True))
-    driver.clear()
-    for start, end in ((0, 64), (64, 128), (128, 160), (160, 190)):
-        driver.forward(tokens[start:end], start, logits=False)
-    assert np.array_equal(last, driver.forward(tokens[190:191], 190, logits=True))
+    assert np.allclose(last, driver.forward(tokens[160:190], 160, logits=True), atol=1e-5)
     driver.close()
 
 

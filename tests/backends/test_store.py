@@ -39,8 +39,9 @@ def test_what_was_saved_is_loaded_by_the_next_store(tmp_path: Path) -> None:
     assert store.best(PREFIX.tokens[:50], can_trim=True) == (path, 50)
     assert store.best(PREFIX.tokens[:50], can_trim=False) is None
     assert store.best([9, 9], can_trim=True) is None
-    assert store.has(PREFIX.tokens[:200])
-    assert not store.has([*PREFIX.tokens, 7])
+    assert store.n_saved(PREFIX.tokens[:200]) == 200
+    assert store.n_saved([*PREFIX.tokens, 7]) == 300
+    assert store.n_saved([9]) == 0
     assert store.load(path) == PREFIX
     assert Store(folder, "another model").best(PREFIX.tokens, can_trim=True) is None
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, ModelInfo, Target
 from singlepass_backends.drivers.gguf_header import read_header
+from singlepass_backends.generation.driver import State
 
 N_CTX_DEFAULT_MOST = 32_768
 _N_SEQUENCES = 9
@@ -309,20 +310,20 @@ class LlamaCppDriver:
         """See `Driver`."""
         self._lib.llama_memory_seq_cp(self._memory, source, target, 0, -1 if self._is_recurrent else n)
 
-    def checkpoint(self) -> bytes:
+    def checkpoint(self) -> State:
         """See `Driver`."""
         return self._state(0, self._lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY)
 
-    def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
+    def restore(self, checkpoint: State, n_keep: int, sequence: int = 0) -> bool:
         """See `Driver`."""
         partial = self._lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
         return self._set_state(checkpoint, sequence, partial) and self.trim(n_keep, sequence)
 
-    def save(self, sequence: int) -> bytes:
+    def save(self, sequence: int) -> State:
         """See `Driver`."""
         return self._state(sequence, self._lib.LLAMA_STATE_SEQ_FLAGS_NONE)
 
-    def load(self, state: bytes, n_tokens: int) -> bool:
+    def load(self, state: State, n_tokens: int) -> bool:
         """See `Driver`."""
         is_loaded = self._set_state(state, 0, self._lib.LLAMA_STATE_SEQ_FLAGS_NONE)
         if is_loaded and self._lib.llama_memory_seq_pos_max(self._memory, 0) == n_tokens - 1:
@@ -333,16 +334,18 @@ class LlamaCppDriver:
         self._open_context()
         return False
 
-    def _state(self, sequence: int, flags: int) -> bytes:
+    def _state(self, sequence: int, flags: int) -> State:
         size = self._lib.llama_state_seq_get_size_ext(self._context, sequence, flags)
-        buffer = (ctypes.c_uint8 * size)()
-        n = self._lib.llama_state_seq_get_data_ext(self._context, buffer, size, sequence, flags)
-        return bytes(memoryview(buffer)[:n])
+        state = np.empty(size, dtype=np.uint8)
+        n = self._lib.llama_state_seq_get_data_ext(self._context, _pointer(state), size, sequence, flags)
+        return state.data[:n]
 
-    def _set_state(self, state: bytes, sequence: int, flags: int) -> bool:
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        n = self._lib.llama_state_seq_set_data_ext(self._context, buffer, len(state), sequence, flags)
-        return n == len(state)
+    def _set_state(self, state: State, sequence: int, flags: int) -> bool:
+        size = len(state)
+        if size == 0:
+            return False
+        data = _pointer(np.frombuffer(state, dtype=np.uint8))
+        return self._lib.llama_state_seq_set_data_ext(self._context, data, size, sequence, flags) == size
 
     def close(self) -> None:
         """Free the model. Safe to call twice."""
@@ -353,6 +356,10 @@ class LlamaCppDriver:
         if self._model:
             self._lib.llama_model_free(self._model)
         self._batch = self._context = self._model = None
+
+
+def _pointer(data: NDArray[np.uint8]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _fingerprint(path: Path) -> str:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from singlepass_backends.base import ModelInfo
 
 Logits = NDArray[np.float32]
+State = bytes | memoryview
+"""Up to gigabytes, so copied as little as possible."""
 
 
 class Driver(Protocol):
@@ -73,20 +75,20 @@ class Driver(Protocol):
         trim."""
         ...
 
-    def checkpoint(self) -> bytes:
+    def checkpoint(self) -> State:
         """The state of sequence 0 at its end, without what `trim` could restore."""
         ...
 
-    def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
+    def restore(self, checkpoint: State, n_keep: int, sequence: int = 0) -> bool:
         """Go back to a checkpoint that was taken after `n_keep` tokens, which `sequence` begins with. False
         where that fails; the sequence is then of no use."""
         ...
 
-    def save(self, sequence: int) -> bytes:
+    def save(self, sequence: int) -> State:
         """The whole state of `sequence`."""
         ...
 
-    def load(self, state: bytes, n_tokens: int) -> bool:
+    def load(self, state: State, n_tokens: int) -> bool:
         """Make the empty sequence 0 what was saved, of `n_tokens`. False where that fails; the whole cache is
         then empty."""
         ...

@@ -5,6 +5,7 @@ lately. When a request finds a segment missing, that tells what happened to it.
 """
 
 import hashlib
+import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def _known(tokens: Sequence[int], marks: Sequence[Mark]) -> list[Known]:
     whole = hashlib.blake2b(digest_size=16)
     start = 0
     for mark in marks:
-        data = b"".join(token.to_bytes(4, "little") for token in tokens[start : mark.end])
+        data = struct.pack(f"<{max(0, mark.end - start)}i", *tokens[start : mark.end])
         own = hashlib.blake2b(data, digest_size=16).digest()
         found.append(Known(mark.name, own, whole.copy().digest()))
         whole.update(data)

@@ -30,7 +30,7 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.generation.chunks import CHUNK_S, PREWARM_CHUNK_S, ChunkSize
 from singlepass_backends.generation.constraint import Constraint, Constraints
-from singlepass_backends.generation.driver import Driver, Logits
+from singlepass_backends.generation.driver import Driver, Logits, State
 from singlepass_backends.generation.history import History, uses
 from singlepass_backends.generation.prefix import (
     CheckpointKind,
@@ -41,6 +41,7 @@ from singlepass_backends.generation.prefix import (
     Step,
     Trim,
     Wanted,
+    shared_end,
 )
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, check_fits, fitting
 from singlepass_backends.generation.sampling import Sampler
@@ -49,6 +50,7 @@ from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store
 MIN_SAVED = 256
 """Tokens below which a prefix is read again rather than saved or loaded."""
 _MAX_SAVED_AT_EXIT = 4
+_MOSTLY = 0.8
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ class InProcessBackend:
         self._cache = PrefixCache(
             driver.n_ctx, n_sequences=max(1, self._scratch), can_trim=driver.info.can_trim
         )
-        self._states: dict[int, bytes] = {}  # of the cache's checkpoints
+        self._states: dict[int, State] = {}  # of the cache's checkpoints
         self._history = History()
         if store:
             self._history.recall(store.known)
@@ -159,8 +161,9 @@ class InProcessBackend:
         return uses(prompt.marks, len(prompt.tokens), self._cache.n_reusable(wanted))
 
     def rest(self) -> None:
-        """See `base.Backend.rest`: saves the shared prefix that was used last, in a thread of its own."""
-        self._save(1)
+        """See `base.Backend.rest`: saves the shared prefix that was used last, unless most of it is saved
+        already: then it waits until `close`, to spare the disk."""
+        self._save(1, _MOSTLY)
 
     def close(self) -> None:
         """Save what is worth saving and free the model."""
@@ -168,6 +171,8 @@ class InProcessBackend:
             self._save(_MAX_SAVED_AT_EXIT)
             if self._store:
                 self._store.wait()
+        except Exception:
+            _log.exception("saving failed")
         finally:
             self._cache.clear()
             self._states.clear()
@@ -294,15 +299,18 @@ class InProcessBackend:
         elapsed = (time.perf_counter() - start) * 1e3
         _log.info("loaded a prefix of %d tokens in %.0f ms", len(prefix.tokens), elapsed)
 
-    def _save(self, n_most: int) -> None:
-        """Save up to `n_most` of the shared prefixes, the one used last before others."""
+    def _save(self, n_most: int, mostly: float = 1.0) -> None:
+        """Save up to `n_most` of the shared prefixes, the one used last before others, and none of which the
+        part `mostly` is saved."""
         store = self._store
         if store is None or self._scratch < 1:
             return
         by_use = sorted(enumerate(self._cache.sequences), key=lambda item: -item[1].last_used)
         for sequence, held in by_use[:n_most]:
-            tokens = held.tokens[: held.n_shared]
-            if len(tokens) < MIN_SAVED or store.has(tokens):
+            tokens = held.tokens[: shared_end(held.marks)]
+            if len(tokens) < MIN_SAVED or held.n_shared < shared_end(held.marks):
+                continue
+            if store.n_saved(tokens) >= mostly * len(tokens):
                 continue
             checkpoints = self._checkpoints_within(held)
             if not self._copy_to_scratch(sequence, held, checkpoints):
@@ -311,7 +319,7 @@ class InProcessBackend:
             self._driver.trim(0, self._scratch)
             store.save(Prefix(tokens, state, checkpoints, tuple(self._history.known())))
 
-    def _checkpoints_within(self, held: Held) -> tuple[tuple[SavedCheckpoint, bytes], ...]:
+    def _checkpoints_within(self, held: Held) -> tuple[tuple[SavedCheckpoint, State], ...]:
         """The checkpoints at the ends of the shared segments."""
         return tuple(
             (SavedCheckpoint(one.position, one.n_bytes, one.kind), self._states[one.id])
@@ -320,7 +328,7 @@ class InProcessBackend:
         )
 
     def _copy_to_scratch(
-        self, sequence: int, held: Held, checkpoints: tuple[tuple[SavedCheckpoint, bytes], ...]
+        self, sequence: int, held: Held, checkpoints: tuple[tuple[SavedCheckpoint, State], ...]
     ) -> bool:
         """Make the scratch sequence the shared segments of `held`. False where they cannot be separated."""
         driver, n = self._driver, held.n_shared

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from singlepass_backends.generation.driver import State
 from singlepass_backends.generation.history import Known
 from singlepass_backends.generation.prefix import CheckpointKind, common_prefix
 
@@ -60,8 +61,8 @@ class Prefix:
     """A saved prefix."""
 
     tokens: list[int]
-    state: bytes
-    checkpoints: tuple[tuple[SavedCheckpoint, bytes], ...] = ()
+    state: State
+    checkpoints: tuple[tuple[SavedCheckpoint, State], ...] = ()
     known: tuple[Known, ...] = ()
 
 
@@ -114,12 +115,13 @@ class Store:
             path = max(whole, key=found.__getitem__, default=None)
         return (path, found[path]) if path else None
 
-    def has(self, tokens: Sequence[int]) -> bool:
-        """Whether `tokens` are saved, alone or as the beginning of more."""
-        return any(common_prefix(saved, tokens) == len(tokens) for saved in self._tokens.values())
+    def n_saved(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` are saved, alone or as the beginning of more."""
+        return max((common_prefix(saved, tokens) for saved in self._tokens.values()), default=0)
 
     def load(self, path: Path) -> Prefix | None:
         """What was saved in `path`, or None where it is not exactly that any more; it is removed then."""
+        self.wait()
         try:
             prefix = parse(path.read_bytes(), self._key)
             with contextlib.suppress(OSError):
@@ -212,7 +214,7 @@ class Store:
         self.known = [*header.known]
 
 
-def assemble(prefix: Prefix, key: str) -> list[bytes]:
+def assemble(prefix: Prefix, key: str) -> list[State]:
     """The bytes of a file, in parts."""
     header = msgspec.msgpack.encode(
         _Header(
@@ -223,7 +225,12 @@ def assemble(prefix: Prefix, key: str) -> list[bytes]:
             known=prefix.known,
         )
     )
-    body = [_SIZE.pack(len(header)), header, prefix.state, *(data for _, data in prefix.checkpoints)]
+    body: list[State] = [
+        _SIZE.pack(len(header)),
+        header,
+        prefix.state,
+        *(data for _, data in prefix.checkpoints),
+    ]
     return [_MAGIC, _digest(body), *body]
 
 
@@ -236,9 +243,9 @@ def parse(data: bytes, key: str) -> Prefix:
         raise _Unusable("its checksum does not match")
     header = _header(data, key)
     at = _START + _SIZE.size + _header_size(data)
-    state = bytes(view[at : at + header.n_state])
+    state = view[at : at + header.n_state]
     at += header.n_state
-    checkpoints: list[tuple[SavedCheckpoint, bytes]] = []
+    checkpoints: list[tuple[SavedCheckpoint, State]] = []
     for where in header.checkpoints:
         checkpoints.append((where, bytes(view[at : at + where.n_bytes])))
         at += where.n_bytes
@@ -264,7 +271,7 @@ def _header(data: bytes, key: str) -> _Header:
     return header
 
 
-def _digest(parts: Iterable[bytes | memoryview]) -> bytes:
+def _digest(parts: Iterable[State]) -> bytes:
     digest = hashlib.blake2b(digest_size=32)
     for part in parts:
         digest.update(part)
