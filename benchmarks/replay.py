@@ -1,0 +1,517 @@
+"""How much is read after the click: editing replayed over the history of git repositories. Exact counts.
+
+    python benchmarks/replay.py REPO [REPO …] [--actions N] [--vocab GGUF] [--pause N] [--more] [--json]
+    python benchmarks/replay.py REPO --confirm N
+
+Commits are told as what somebody did in an editor (`editing`): files are opened, hunks typed in small batches
+with a pause after each, code actions asked for where a hunk is, and an edit run with the commit's subject as
+its instruction and the true lines as its reply. The documents, the context and the prompts are the server's
+own; the loop and the policy of the cache are the engine's own. Below them is a driver that counts instead of
+computing (`counting`), so no clock is involved and the same arguments give the same figures. The same actions
+are replayed side by side by
+
+    a  an agent loop without a cache: every prompt is read as a whole
+    b  a prefix cache; the instruction and the place stand before the files, as agent tools put them
+    c  a prefix cache; our order
+    d  everything: our order, several sequences, and what may be asked is read ahead at pauses
+
+For every action the tokens in the cache are held against the prompt tokenized anew. `--confirm` runs actions
+on a model of random weights through llama.cpp as well, and compares the counts, and the text with that of a
+cold run.
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+import numpy as np
+from counting import CountingDriver, Tokenizer
+from editing import Ask, Change, Close, Disk, Git, Open, Pause, Session, sessions
+from singlepass.config import Settings
+from singlepass.core.context import Context, shrink
+from singlepass.core.edits import Edit
+from singlepass.core.prompt import Task, render_context, render_prompt
+from singlepass.documents import Documents
+from singlepass.session import MIN_REPLY_TOKENS, gather
+from singlepass.workspace import Workspace
+from singlepass_backends.base import BackendError, Finished, GenerateRequest, PrefillProgress, Segment
+from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.generation.prompt import Prompt, PromptBuilder, fitting
+from singlepass_backends.random_model import Shape, write_random_model
+
+N_CTX = 32_768
+"""What the engine opens by default."""
+N_REPLY = 400
+"""Most tokens of a reply."""
+N_VOCAB = 16_384
+"""Of the tokenizer that is trained where none is given."""
+
+
+TASK = ("task", "selection")
+"""Names of the segments that are new with every request."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """One way to run the same actions."""
+
+    key: str
+    name: str
+    caches: bool = True
+    instruction_first: bool = False
+    n_sequences: int = 1
+    prewarms: bool = False
+    selection_ahead: bool = False
+    """Read the selection ahead too when code actions are asked for."""
+
+
+AGENT = Policy("a", "no cache", caches=False, instruction_first=True)
+INSTRUCTION_FIRST = Policy("b", "prefix cache, instruction first", instruction_first=True)
+STABLE_FIRST = Policy("c", "prefix cache, our order")
+EVERYTHING = Policy("d", "everything", n_sequences=8, prewarms=True)
+POLICIES = (AGENT, INSTRUCTION_FIRST, STABLE_FIRST, EVERYTHING)
+MORE = (
+    Policy("d1", "d with one sequence", prewarms=True),
+    Policy("d+", "d and the selection ahead", n_sequences=8, prewarms=True, selection_ahead=True),
+)
+
+
+class Options(msgspec.Struct, kw_only=True):
+    """What a replay depends on."""
+
+    policies: tuple[Policy, ...] = POLICIES
+    n_actions: int = 500
+    n_ctx: int = N_CTX
+    n_pause: int = 1 << 30
+    """Most tokens read ahead in one pause."""
+    n_vocab: int = N_VOCAB
+    seed: int = 0
+
+
+class Action(msgspec.Struct, frozen=True):
+    """What one click cost under one policy."""
+
+    n_prompt: int
+    n_after: int
+    """Tokens read after the click."""
+    reasons: dict[str, int]
+    """The same by why they were read."""
+    selected: bool
+    n_left_out: int
+    """Neighbours that had no place in the model's context."""
+
+    @property
+    def share(self) -> float:
+        return self.n_after / self.n_prompt
+
+
+class Counts(msgspec.Struct):
+    """What all clicks cost under one policy."""
+
+    policy: Policy
+    actions: list[Action] = msgspec.field(default_factory=list[Action])
+    n_prewarmed: int = 0
+    n_used: int = 0
+    """Tokens read ahead that a later click found in the cache."""
+    n_wasted: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """The figures."""
+        shares = [action.share for action in self.actions]
+        after = [action.n_after for action in self.actions]
+        reasons: Counter[str] = Counter()
+        for action in self.actions:
+            reasons.update(action.reasons)
+        return {
+            "policy": self.policy.key,
+            "name": self.policy.name,
+            "actions": len(self.actions),
+            "prompt": {
+                "median": median(action.n_prompt for action in self.actions),
+                "total": sum(action.n_prompt for action in self.actions),
+            },
+            "after_click": {"median": median(after), "p95": percentile(after, 95), "total": sum(after)},
+            "share": {"median": median(shares), "p95": percentile(shares, 95), "worst": max(shares)},
+            "prewarmed": {"total": self.n_prewarmed, "used": self.n_used, "wasted": self.n_wasted},
+            "reasons": {
+                reason: {
+                    "tokens": n,
+                    "actions": sum(reason in action.reasons for action in self.actions),
+                }
+                for reason, n in reasons.most_common()
+            },
+        }
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least so many percent of the values do not exceed."""
+    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
+
+
+class Desk:
+    """The server's side: documents, and the context of work on one of them."""
+
+    def __init__(self, root: Path, files: dict[str, str]) -> None:
+        self.root = root
+        self.documents = Documents()
+        self.workspace = Workspace()
+        self.workspace.folders = [root]
+        self.settings = Settings()
+        self.write(dict(files))
+
+    def write(self, files: dict[str, str | None]) -> None:
+        """Files on disk; None removes one."""
+        for path, text in files.items():
+            place = self.root / path
+            if text is None:
+                place.unlink(missing_ok=True)
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(text, encoding="utf-8", newline="")
+
+    def take(self, moment: Open | Close | Change | Disk) -> None:
+        """What the editor tells, as the handlers take it."""
+        match moment:
+            case Open(path, text):
+                self.documents.open(self.uri(path), "", 1, text)
+            case Close(path):
+                self.documents.close(self.uri(path))
+            case Change(path, start, end, new, typed):
+                document = self.documents.get(self.uri(path))
+                assert document is not None
+                document.update(document.version + 1, [Edit(start, end, new)])
+                if typed:
+                    self.documents.touch(document.uri)
+            case Disk(files):
+                self.write(files)
+
+    def uri(self, path: str) -> str:
+        """The document's name in the protocol."""
+        return (self.root / path).as_uri()
+
+    def context(self, path: str) -> Context:
+        """What an action on a document would have the model read."""
+        return gather(self.uri(path), (), self.documents, self.workspace, self.settings)[0]
+
+
+class Lane:
+    """One policy on an engine of its own."""
+
+    def __init__(self, policy: Policy, tokenizer: Tokenizer, options: Options) -> None:
+        self.counts = Counts(policy)
+        self._policy = policy
+        self._tokenizer = tokenizer
+        self._n_pause = options.n_pause
+        self._read_ahead: tuple[Segment, ...] = ()
+        self.driver = CountingDriver(tokenizer, n_ctx=options.n_ctx, n_sequences=policy.n_sequences + 1)
+        self.backend = InProcessBackend(self.driver)
+
+    def pause(self, context: Context) -> None:
+        """The moment in which the server prewarms."""
+        if self._policy.prewarms:
+            self._prewarm(render_context(context))
+
+    def offer(self, context: Context, task: Task) -> None:
+        """Code actions are asked for."""
+        if self._policy.selection_ahead:
+            self._prewarm(self._segments(context, task)[:-1])
+        else:
+            self.pause(context)
+
+    def _prewarm(self, segments: tuple[Segment, ...]) -> None:
+        if segments == self._read_ahead:
+            return
+        driver, n_before = self.driver, self.driver.n_read
+        with driver.prewarming():
+            events = list(self.backend.prewarm(segments, lambda: driver.n_read - n_before >= self._n_pause))
+        finished = events[-1]
+        assert isinstance(finished, Finished)
+        timings = finished.timings
+        n_there = timings.n_cached + timings.n_prefilled
+        assert driver.n_read - n_before == timings.n_prefilled
+        prompt = fitting(cold_prompt(self._tokenizer, segments, complete=False, anew=False), driver.n_ctx)
+        wanted = np.array(prompt.tokens[:n_there], np.int32)
+        kept = (driver.tokens(sequence)[:n_there] for sequence in range(driver.n_sequences))
+        assert any(np.array_equal(tokens, wanted) for tokens in kept), "what was read ahead is there"
+        if finished.finish_reason == "stop":
+            self._read_ahead = segments
+
+    def act(self, context: Context, task: Task, reply: str) -> Action:
+        """The click."""
+        n_left_out = 0
+        while True:
+            try:
+                return self._act(context, task, reply, n_left_out)
+            except BackendError as error:
+                if error.code != "prompt_too_long":
+                    raise
+                n_tokens = dict(error.data["segments"])
+                smaller = shrink(context, n_tokens, error.data["n_excess"])
+                if smaller is None:
+                    raise
+                context, n_left_out = smaller, len(smaller.left_out)
+
+    def _act(self, context: Context, task: Task, reply: str, n_left_out: int) -> Action:
+        driver = self.driver
+        segments = self._segments(context, task)
+        prompt = cold_prompt(self._tokenizer, segments)
+        said = self._tokenizer.tokenize(reply.encode(), False)[:N_REPLY]
+        driver.steer(len(prompt.tokens), said)
+        if not self._policy.caches:
+            self.backend = InProcessBackend(driver)  # which empties the cache
+        n_before = driver.n_read
+        finished: Finished | None = None
+        request = GenerateRequest(segments, max_tokens=N_REPLY, min_reply=MIN_REPLY_TOKENS)
+        for event in self.backend.generate(request, lambda: False):
+            if isinstance(event, PrefillProgress) and event.n_done == event.n_cached:
+                driver.use(event.n_cached)
+            elif isinstance(event, Finished):
+                finished = event
+        assert finished is not None
+        timings = finished.timings
+        # The cached token sequence equals the cold one, always.
+        there = driver.tokens(0).tolist()
+        assert there[: timings.n_prompt] == prompt.tokens
+        assert there[timings.n_prompt :] == list(said[: len(there) - timings.n_prompt])
+        assert len(there) - timings.n_prompt in (timings.n_decoded, timings.n_decoded - 1)
+        assert timings.n_prompt == timings.n_cached + timings.n_prefilled == len(prompt.tokens)
+        assert driver.n_read - n_before == timings.n_prefilled + len(there) - timings.n_prompt
+        selected = task.end_line > task.first_line
+        action = Action(
+            timings.n_prompt, timings.n_prefilled, reasons(finished, context), selected, n_left_out
+        )
+        self.counts.actions.append(action)
+        return action
+
+    def _segments(self, context: Context, task: Task) -> tuple[Segment, ...]:
+        *before, last = render_prompt(context, task)
+        if self._policy.instruction_first:
+            system, *files = before
+            return (system, last, *files)
+        if self._policy.selection_ahead:
+            place, mark, instruction = last.text.rpartition("Task: ")
+            return (*before, Segment("selection", place), Segment("task", mark + instruction))
+        return (*before, last)
+
+    def close(self) -> None:
+        """What was read ahead and is not used by now is wasted."""
+        driver, counts = self.driver, self.counts
+        counts.n_prewarmed, counts.n_used = driver.n_prewarmed, driver.n_used
+        counts.n_wasted = driver.n_wasted + driver.n_unused
+        assert counts.n_used + counts.n_wasted == counts.n_prewarmed
+        self.backend.close()
+
+
+class _Anew:
+    """The part of a driver that a prompt is built with."""
+
+    def __init__(self, tokenizer: Tokenizer, anew: bool) -> None:
+        self.bos_tokens, self.chat_template = tokenizer.bos_tokens, tokenizer.chat_template
+        self.special_texts: dict[str, str] = {}
+        self._tokenize = tokenizer.tokenize if anew else tokenizer.remembered
+
+    def tokenize(self, text: bytes, *, special: bool) -> list[int]:
+        return list(self._tokenize(text, special))
+
+
+def cold_prompt(
+    tokenizer: Tokenizer, segments: Sequence[Segment], *, complete: bool = True, anew: bool = True
+) -> Prompt:
+    """The prompt's tokens as an engine that has just started finds them."""
+    driver: Any = _Anew(tokenizer, anew)
+    return PromptBuilder(driver).build(segments, complete=complete)
+
+
+def reasons(finished: Finished, context: Context) -> dict[str, int]:
+    """The tokens that were read, by why: for the task, or for the first segment that was not cached, with all
+    that follows it."""
+    n_task = sum(use.n_tokens - use.n_cached for use in finished.segments if use.name in TASK)
+    n_rest = finished.timings.n_prefilled - n_task
+    found = {"task": n_task}
+    if n_rest:
+        miss = finished.miss
+        found[f"{_kind(miss.segment, context)} {miss.reason}" if miss else "target changed"] = n_rest
+    return found
+
+
+def _kind(segment: str, context: Context) -> str:
+    if segment == "system" or segment in TASK:
+        return segment
+    if segment == context.target.path:
+        return "target"
+    return "neighbour" if any(file.path == segment for file in context.neighbours) else "map"
+
+
+def replay(
+    found: Session, lanes: Sequence[Lane], n_most: int, progress: Callable[[], None] = lambda: None
+) -> int:
+    """Replay one session, at most so many actions of it; returns how many."""
+    n_done = 0
+    with tempfile.TemporaryDirectory(prefix="sp-replay-") as folder:
+        desk = Desk(Path(folder).resolve(), found.files)
+        for moment in found.moments:
+            match moment:
+                case Pause(path):
+                    context = desk.context(path)
+                    for lane in lanes:
+                        lane.pause(context)
+                case Ask():
+                    if n_done == n_most:
+                        break
+                    ask(desk, moment, lanes)
+                    n_done += 1
+                    progress()
+                case _:
+                    desk.take(moment)
+    return n_done
+
+
+def ask(desk: Desk, moment: Ask, lanes: Sequence[Lane]) -> None:
+    """Code actions are asked for, and one is run."""
+    context = desk.context(moment.path)
+    task = Task(moment.instruction, context.target.path, moment.first_line, moment.end_line)
+    for lane in lanes:
+        lane.offer(context, task)
+    desk.documents.touch(desk.uri(moment.path))
+    for lane in lanes:
+        lane.act(context, task, moment.reply)
+
+
+def train(path: Path, repository: Git, n_vocab: int) -> None:
+    """Write a small random model whose tokenizer is trained on a repository's files."""
+    corpus = repository.source_files("HEAD")
+    shape = Shape(n_ctx_train=N_CTX)
+    write_random_model(path, corpus=(corpus[name] for name in sorted(corpus)), n_vocab=n_vocab, shape=shape)
+
+
+class Repository(msgspec.Struct):
+    """What was replayed of one repository."""
+
+    name: str
+    head: str
+    n_sessions: int = 0
+    n_commits: int = 0
+    n_actions: int = 0
+
+
+def run(
+    paths: Sequence[Path],
+    options: Options,
+    vocab: Path | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[list[Counts], list[Repository]]:
+    """Replay the repositories, an equal share of the actions from each."""
+    totals = [Counts(policy) for policy in options.policies]
+    repositories: list[Repository] = []
+    n_left = options.n_actions
+    for number, path in enumerate(paths):
+        git = Git(path)
+        about = Repository(path.resolve().name, git.run("rev-parse", "HEAD").decode().strip()[:12])
+        n_most = math.ceil(n_left / (len(paths) - number))
+        with tempfile.TemporaryDirectory(prefix="sp-replay-") as folder:
+            if vocab is None:
+                train(Path(folder) / "vocab.gguf", git, options.n_vocab)
+            tokenizer = Tokenizer(vocab or Path(folder) / "vocab.gguf")
+            for found in sessions(git, options.seed):
+                # Every session begins with an empty cache, as with an engine that has just started.
+                lanes = [Lane(policy, tokenizer, options) for policy in options.policies]
+                about.n_actions += replay(found, lanes, n_most - about.n_actions, progress)
+                about.n_sessions += 1
+                about.n_commits += len(found.commits)
+                for total, lane in zip(totals, lanes, strict=True):
+                    lane.close()
+                    _add(total, lane.counts)
+                if about.n_actions == n_most:
+                    break
+            tokenizer.close()
+        n_left -= about.n_actions
+        repositories.append(about)
+    return totals, repositories
+
+
+def _add(total: Counts, counts: Counts) -> None:
+    total.actions += counts.actions
+    total.n_prewarmed += counts.n_prewarmed
+    total.n_used += counts.n_used
+    total.n_wasted += counts.n_wasted
+
+
+def table(summaries: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The figures as a Markdown table."""
+    yield "| | prompt, median | read after the click, median | 95th percentile | share, median | 95th |"
+    yield "|---|---|---|---|---|---|"
+    for one in summaries:
+        after, share = one["after_click"], one["share"]
+        yield (
+            f"| {one['policy']}: {one['name']} | {one['prompt']['median']:,.0f} | {after['median']:,.0f} "
+            f"| {after['p95']:,.0f} | {share['median']:.1%} | {share['p95']:.1%} |"
+        )
+    yield ""
+    yield "| | prompts, total | read after the click | read ahead | of it used | wasted |"
+    yield "|---|---|---|---|---|---|"
+    for one in summaries:
+        ahead = one["prewarmed"]
+        yield (
+            f"| {one['policy']} | {one['prompt']['total']:,} | {one['after_click']['total']:,} "
+            f"| {ahead['total']:,} | {ahead['used']:,} | {ahead['wasted']:,} |"
+        )
+    yield ""
+    yield "| | why it was read after the click: tokens (actions) |"
+    yield "|---|---|"
+    for one in summaries:
+        why = (f"{name} {found['tokens']:,} ({found['actions']})" for name, found in one["reasons"].items())
+        yield f"| {one['policy']} | {', '.join(why)} |"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("repositories", type=Path, nargs="+", metavar="REPO")
+    parser.add_argument("--actions", type=int, default=500)
+    parser.add_argument("--vocab", type=Path, help="a GGUF file with the tokenizer; else one is trained")
+    parser.add_argument("--ctx", type=int, default=N_CTX, help="tokens of the model's context")
+    parser.add_argument("--pause", type=int, default=1 << 30, help="most tokens read ahead in one pause")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", action="store_true", help="more policies")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    options = Options(
+        policies=POLICIES + (MORE if given.more else ()),
+        n_actions=given.actions,
+        n_ctx=given.ctx,
+        n_pause=given.pause,
+        seed=given.seed,
+    )
+    n_done = 0
+
+    def progress() -> None:
+        nonlocal n_done
+        n_done += 1
+        if sys.stderr.isatty() or n_done % 50 == 0:
+            print(f"{n_done} actions", end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr)
+
+    totals, repositories = run(given.repositories, options, given.vocab, progress)
+    summaries = [total.summary() for total in totals]
+    if given.json:
+        print(
+            json.dumps({"repositories": msgspec.to_builtins(repositories), "policies": summaries}, indent=1)
+        )
+        return
+    for about in repositories:
+        print(
+            f"{about.name} at {about.head}: {about.n_actions} actions on {about.n_commits} commits "
+            f"in {about.n_sessions} sessions"
+        )
+    print()
+    print("\n".join(table(summaries)))
+
+
+if __name__ == "__main__":
+    main()
