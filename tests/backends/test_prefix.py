@@ -220,6 +220,14 @@ def test_an_old_version_of_a_document_is_not_kept(can_trim: bool) -> None:
     assert sum(bool(held.tokens) for held in world.cache.sequences) == 2
 
 
+def test_as_many_documents_stay_as_there_are_sequences() -> None:
+    world = World(n_sequences=4)
+    for name in "abcd" * 2:
+        world.run(ask(name, name * 50))
+    kept = [held.tokens[30] for held in world.cache.sequences if held.tokens]
+    assert len(kept) == len(set(kept)) == 4  # none of them twice
+
+
 def test_another_repository_with_segments_of_the_same_names_is_kept() -> None:
     world = World()
     one, two = (prompt(("map", text * 30, True), ("a", "a" * 30, False), ("t", "x", False)) for text in "12")

@@ -24,7 +24,7 @@ from singlepass_backends.drivers.gguf_header import read_header
 from singlepass_backends.generation.driver import State
 
 N_CTX_DEFAULT_MOST = 32_768
-_N_SEQUENCES = 9
+_N_SEQUENCES = 17
 _N_SEQUENCES_RECURRENT = 5  # each has a state of its own, tens of MB in large models
 _SAMPLE_BYTES = 4096
 _N_SAMPLES = 64

@@ -20,10 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-N_SEQUENCES = 8
-"""Sequences for a model that can trim; each costs a few bytes for a cell."""
-N_SEQUENCES_RECURRENT = 4
-"""Every sequence of a recurrent model has a state of its own: tens of MB in the large ones."""
 MIN_KEPT = 64
 """A sequence is kept only where it holds at least so many tokens that no other holds."""
 CHECKPOINT_EVERY = 512
@@ -285,8 +281,12 @@ class PrefixCache:
                 steps.append(Keep(target, n_kept))
         if source != 0 or n < len(self.working.tokens) or checkpoint:
             steps.append(Start(source, n, checkpoint))
-        if source != 0 and n < len(sequences[source].tokens) and self._is_obsolete(sequences[source], wanted):
-            steps.append(Trim(source, 0))
+        if source != 0:
+            # All that was kept it for is now in the working sequence, or it is an old version of that.
+            held = sequences[source]
+            n_worth = min(held.n_stable, len(held.tokens))
+            if n >= n_worth or self._is_obsolete(held, wanted):
+                steps.append(Trim(source, 0))
         return steps
 
     def room(self, n: int) -> list[Step]:
