@@ -93,7 +93,8 @@ async def deliver(
     for _ in range(_TRIES):
         placed: list[PlannedHunk] = []
         places: dict[str, _Place] = {}
-        for hunk in hunks:
+        # In the order of the text: two hunks that border on each other may both insert at the border.
+        for hunk in sorted(hunks, key=lambda hunk: (hunk.start, hunk.end)):
             problem = _place(hunk, sources[hunk.snapshot.uri], encoding, places)
             if problem is None:
                 placed.append(hunk)

@@ -104,7 +104,8 @@ def without_marks(text: str) -> str:
 
 
 def all_edits(hunks: Iterable[PlannedHunk]) -> list[Edit]:
-    return [edit for hunk in hunks for edit in hunk.edits]
+    """In the order of the text, which decides where two hunks insert at one place."""
+    return [edit for hunk in sorted(hunks, key=lambda hunk: (hunk.start, hunk.end)) for edit in hunk.edits]
 
 
 def check_editor(editor: FakeEditor, typist: Typist) -> None:
@@ -129,6 +130,22 @@ async def one_by_one(
         typist()
         sent.append((hunk, await send(editor, {URI: origin}, [hunk])))
     return sent, apply(text, all_edits(hunk for hunk, told in sent if told.n_applied))
+
+
+def test_hunks_sent_together_insert_in_the_order_of_the_text() -> None:
+    """Wherever the model wrote them: a later hunk may insert at the end of its lines, where an earlier one
+    inserts at the start of its own."""
+
+    async def scenario() -> None:
+        editor = FakeEditor()
+        editor.open(URI, "one\ntwo\n")
+        origin = source(editor)
+        below = planned(origin, ["two"], ["new", "two"], 0)
+        above = planned(origin, ["one"], ["one", "more"], 1)
+        await send(editor, {URI: origin}, [below, above])
+        assert editor.texts[URI] == "one\nmore\nnew\ntwo\n"
+
+    run(scenario())
 
 
 @given(hunked(), st.data())
