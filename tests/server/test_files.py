@@ -1,0 +1,151 @@
+"""Which files are source: as git would choose, and then some."""
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from singlepass.files import is_generated, list_files, parse_pattern, walk
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_git(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+
+
+def make(root: Path, files: dict[str, str] | list[str]) -> None:
+    for path, text in (files if isinstance(files, dict) else dict.fromkeys(files, "")).items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+
+def git_files(root: Path) -> list[str]:
+    command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
+    done = subprocess.run(command, cwd=root, capture_output=True, check=True)
+    return sorted(path for path in done.stdout.decode().split("\0") if path)
+
+
+def init(root: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+
+
+PATTERNS = [
+    "*", "!*/", "!*.py", "*.py", "a", "/a", "a/", "!a", "!a/", "a/b", "/a/b", "a/*", "!a/b", "**/b", "a/**",
+    "a/**/b", "**", "/**/", "*/b", "b*", "?", "[ab]", "[!a]", "[a-c].py", "[^b]", "[]a]", "[a-", "\\a",
+    "\\!a", "\\#a", "#a", "a ", "a\\ ", "  a", "!", "/", "//", "a//b", "***", "a**b", "b/**/", "[[:alpha:]]",
+    "[b-a]", "!/a/b/", "*b*", "a\\", "[\\]]", "!b.py", "/*", "!/b", "a\t", "a\r", "[a/b]", "**/a/**", "é",
+    "?.py",
+]  # fmt: skip
+NAMES = ["a", "b", "c", "a.py", "b.py", "ab", "!a", "#a", "é", "a ", "]"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_the_same_files_as_git(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    draw = random.Random(seed)
+    root = tmp_path_factory.mktemp("repository")
+    init(root)
+    folders = [""]
+    for _ in range(8):
+        folder = draw.choice(folders) + draw.choice(NAMES) + "/"
+        if folder.count("/") <= 3 and not (root / folder.rstrip("/")).is_file():
+            folders.append(folder)
+            (root / folder).mkdir(exist_ok=True)
+            for name in draw.sample(NAMES, 3):
+                if not (root / folder / name).is_dir():
+                    (root / folder / name).write_text("")
+    for folder in dict.fromkeys(["", *draw.sample(folders, 2)] if len(folders) > 1 else [""]):
+        if (root / folder).is_dir():
+            lines = draw.sample(PATTERNS, draw.randint(1, 5))
+            (root / folder / ".gitignore").write_text("\n".join(lines) + draw.choice(["", "\n"]))
+    (root / ".git/info/exclude").write_text("\n".join(draw.sample(PATTERNS, draw.randint(0, 2))))
+    rules = {str(path.relative_to(root)): path.read_text() for path in root.rglob(".gitignore")}
+    assert sorted(walk(root)) == git_files(root), rules
+
+
+@pytest.mark.parametrize("line", ["", " ", "#a", "\\", "a\\", "[a", "[a-", "[[:no:]]"])
+def test_lines_that_are_no_pattern(line: str) -> None:
+    assert parse_pattern(line) is None
+
+
+def test_a_folder_inside_a_repository_obeys_the_rules_above_it(tmp_path: Path) -> None:
+    init(tmp_path)
+    make(tmp_path, {".gitignore": "in/x\n*.log\n", "in/x": "", "in/y": "", "in/z.log": "", "in/k.log": ""})
+    make(tmp_path, {"in/.gitignore": "!k.log\n", ".git/info/exclude": "/in/y\n"})
+    assert sorted(walk(tmp_path / "in")) == git_files(tmp_path / "in") == [".gitignore", "k.log"]
+
+
+def test_the_users_own_ignore_file(tmp_path: Path) -> None:
+    init(tmp_path)
+    home = Path(os.environ["XDG_CONFIG_HOME"]) / "git"
+    make(home, {"ignore": "*.swp\n"})
+    make(tmp_path, ["a.swp", "b"])
+    assert sorted(walk(tmp_path)) == git_files(tmp_path) == ["b"]
+
+
+def test_other_repositories_inside_are_theirs(tmp_path: Path) -> None:
+    make(tmp_path, ["outer/a.py", "outer/inner/b.py", "alone.py"])
+    init(tmp_path / "outer")
+    init(tmp_path / "outer/inner")
+    assert sorted(walk(tmp_path / "outer")) == ["a.py"]
+    # A folder of repositories is walked as a whole.
+    assert sorted(walk(tmp_path)) == ["alone.py", "outer/a.py", "outer/inner/b.py"]
+
+
+def test_links_lead_nowhere_outside(tmp_path: Path) -> None:
+    make(tmp_path, {"out/secret.py": "x", "in/a.py": "", "in/sub/b.py": ""})
+    root = tmp_path / "in"
+    (root / "out.py").symlink_to(tmp_path / "out/secret.py")
+    (root / "folder").symlink_to(tmp_path / "out")
+    (root / "loop").symlink_to(root)
+    (root / "itself").symlink_to(root / "itself")
+    (root / "inside.py").symlink_to(root / "sub/b.py")
+    assert [path for path, _ in list_files(root)] == ["a.py", "inside.py", "sub/b.py"]
+
+
+def test_our_own_rules(tmp_path: Path) -> None:
+    make(tmp_path, [
+        "a.py", "node_modules/x.js", ".venv/lib/b.py", "src/app.min.js", "src/app.js", "x_pb2.py",
+        "api.pb.go", "package-lock.json", "Cargo.lock", "__pycache__/a.pyc", ".env", "conf/.env.local",
+        "conf/.env.example", "keys/server.pem", "id_rsa", "secrets.toml", "gen/out.py", "gen/keep/out.py",
+        "vendor/v.go", "build/tool.py", "out/CMakeCache.txt", "env/x.py", "env/pyvenv.cfg",
+        "credentials/a.py",
+    ])  # fmt: skip
+    found = [path for path, _ in list_files(tmp_path, ("/gen/*", "!/gen/keep"))]
+    assert found == [
+        "a.py", "build/tool.py", "conf/.env.example", "gen/keep/out.py", "out/CMakeCache.txt", "src/app.js",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
+    assert list(list_files(tmp_path / "gone")) == []
+    make(tmp_path, ["file"])
+    assert list(list_files(tmp_path / "file")) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"// Code generated by protoc-gen-go. DO NOT EDIT.\npackage a\n", True),
+        (b"# -*- coding: utf-8 -*-\n# Generated by the protocol buffer compiler.  DO NOT EDIT!\n", True),
+        (b"/* eslint-disable */\n/**\n * @generated\n */\n", True),
+        (b"// <auto-generated />\n", True),
+        (b"// This file is auto-generated from schema.rb\n", True),
+        (b"x = 'Code generated by hand. DO NOT EDIT.'\n", False),
+        (b"def f():\n    '''Whether a file was generated.'''\n", False),
+        (b"# Do not edit the list below without a test.\n", False),
+        (b"a\n" * 40 + b"// Code generated. DO NOT EDIT.\n", False),
+        (b"x" * 6_000, True),
+        (b"x = 1\n" * 6_000, False),
+        (b"", False),
+    ],
+)
+def test_generated_files_say_so(data: bytes, expected: bool) -> None:
+    assert is_generated(data) is expected
