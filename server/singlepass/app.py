@@ -32,6 +32,8 @@ def build_server() -> LanguageServer:
         (lsp.TEXT_DOCUMENT_DID_OPEN, handlers.did_open),
         (lsp.TEXT_DOCUMENT_DID_CHANGE, handlers.did_change),
         (lsp.TEXT_DOCUMENT_DID_CLOSE, handlers.did_close),
+        (lsp.TEXT_DOCUMENT_DID_SAVE, handlers.did_save),
+        (lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, handlers.did_change_watched_files),
         (lsp.TEXT_DOCUMENT_CODE_ACTION, handlers.code_action, lsp.CodeActionOptions(_KINDS)),
     ):
         # pygls marks what it registers with attributes; a bound method takes none, a partial does.

@@ -40,7 +40,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     seed: Annotated[int, Meta(ge=0)] = 0
     max_neighbours: Annotated[int, Meta(ge=0)] = 6
-    """Most open files beside the target in a prompt."""
+    """Most files beside the target in a prompt: open ones, then those it imports or that import it."""
+    context_map_tokens: int = 1500
+    """About how many tokens the repository map may take; 0 for none."""
     prewarm: bool = True
     """Read the context ahead when the editor asks for code actions."""
     timings: bool = True

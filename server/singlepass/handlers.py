@@ -85,6 +85,8 @@ class Handlers:
         )
         logging.getLogger("singlepass").setLevel(settings.log_level.upper())
         self.jobs.configure(settings)
+        for document in self.documents.recent():
+            self.jobs.document_opened(document)  # those that came before the settings
         self._tell_problems([*problems, *wrong])
 
     def _tell_problems(self, problems: Sequence[Problem]) -> None:
@@ -99,12 +101,14 @@ class Handlers:
         added = [path for folder in params.event.added if (path := path_from_uri(folder.uri))]
         kept: list[Path] = [folder for folder in self.workspace.folders if folder not in gone]
         self.workspace.folders = [*kept, *(path for path in added if path not in kept)]
+        self.jobs.repository.folders_changed()
 
     # Documents.
 
     def did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:
         item = params.text_document
-        self.documents.open(item.uri, str(item.language_id), item.version, item.text)
+        document = self.documents.open(item.uri, str(item.language_id), item.version, item.text)
+        self.jobs.document_opened(document)
 
     def did_change(self, params: lsp.DidChangeTextDocumentParams) -> None:
         document = self.documents.get(params.text_document.uri)
@@ -121,6 +125,12 @@ class Handlers:
         if document is not None:
             self.documents.close(document.uri)
             self.jobs.document_closed(document)
+
+    def did_save(self, params: lsp.DidSaveTextDocumentParams) -> None:
+        self.jobs.repository.changed(params.text_document.uri)
+
+    def did_change_watched_files(self, params: lsp.DidChangeWatchedFilesParams) -> None:
+        self.jobs.repository.changed(*(change.uri for change in params.changes))
 
     # Actions.
 

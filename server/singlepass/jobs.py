@@ -7,16 +7,19 @@ different documents.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from singlepass_backends.base import BackendError, Segment
 
 from singlepass.config import Settings, user_file
+from singlepass.core.context import Context
 from singlepass.core.prompt import render_context
-from singlepass.delivery import revert_edits
+from singlepass.delivery import Source, revert_edits
 from singlepass.documents import Document, Documents
 from singlepass.editor import Editor
 from singlepass.outcome import Job, JobRequest, Outcome
+from singlepass.repository import Repository
 from singlepass.session import Session, gather
 from singlepass.workspace import UserError, Workspace
 
@@ -44,6 +47,7 @@ class Jobs:
         self._n_jobs = 0
         self._prewarm: asyncio.Task[None] | None = None
         self._prewarmed: tuple[Segment, ...] = ()
+        self.repository = Repository(workspace, lambda: bool(self._running))
 
     # The engine.
 
@@ -56,6 +60,7 @@ class Jobs:
             task.add_done_callback(self._closing.discard)
             self._prewarmed = ()
         self.settings = settings
+        self.repository.configure(settings)
 
     async def _close(self, engine: "EngineClient") -> None:
         """Detach from an engine once the jobs that use it have ended."""
@@ -80,6 +85,11 @@ class Jobs:
         for _, running, _ in self._running.values():
             running.tell_loading(fraction)
 
+    def _gather(self, uri: str, files: Sequence[str]) -> tuple[Context, dict[str, Source]]:
+        info = self._engine.info if self._engine is not None else None
+        n_ctx = info.n_ctx if info is not None else 0
+        return gather(uri, files, self.documents, self.workspace, self.settings, self.repository, n_ctx)
+
     # Jobs.
 
     def start(self, request: JobRequest) -> int:
@@ -94,7 +104,7 @@ class Jobs:
         if not request.instruction.strip():
             raise UserError("The instruction is empty. Say what to change.")
         engine = self._client()
-        context, sources = gather(request.uri, request.files, self.documents, self.workspace, self.settings)
+        context, sources = self._gather(request.uri, request.files)
         for job, _, task in self._running.values():
             if job.request.uri == request.uri:
                 job.superseded = True
@@ -170,7 +180,7 @@ class Jobs:
     async def _prewarm_soon(self, uri: str) -> None:
         await asyncio.sleep(_PREWARM_PAUSE_S)
         try:
-            context, _ = gather(uri, (), self.documents, self.workspace, self.settings)
+            context, _ = self._gather(uri, ())
             segments = render_context(context)
             if segments != self._prewarmed and not self._running:
                 await self._client().prewarm(segments)
@@ -179,8 +189,13 @@ class Jobs:
             # The job that follows will say it to the user; a prewarm nobody asked for stays silent.
             log.info("no prewarm: %s", error)
 
+    def document_opened(self, document: Document) -> None:
+        """Find out which files stand near it."""
+        self.repository.opened(document.uri)
+
     def document_changed(self, document: Document) -> None:
         """The user typed: diagnostics that only tell the time have served."""
+        self.repository.typed()
         if document.transient and not any(
             job.request.uri == document.uri for job, _, _ in self._running.values()
         ):
@@ -204,6 +219,7 @@ class Jobs:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=2)
+        await self.repository.aclose()
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await engine.aclose()

@@ -29,7 +29,7 @@ from singlepass_backends.base import (
 
 from singlepass.config import Settings
 from singlepass.core import report
-from singlepass.core.context import Context, SourceFile, build_context, shrink
+from singlepass.core.context import MAP, Context, SourceFile, build_context, shrink
 from singlepass.core.diff_parser import DiffParser, Hunk, HunkDropped, HunkFinished, ParserEvent
 from singlepass.core.edits import Edit, Snapshot
 from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
@@ -41,7 +41,8 @@ from singlepass.delivery import Delivery, Source, deliver
 from singlepass.documents import Documents
 from singlepass.editor import Editor, Progress
 from singlepass.outcome import Job, Outcome, diagnostics, payload, rejected_sentence, summary
-from singlepass.workspace import UserError, Workspace, read_source
+from singlepass.repository import CHARS_PER_TOKEN, Repository
+from singlepass.workspace import UserError, Workspace, read_near, read_source
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,11 @@ RANDOM_BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty
 
 WINDOW_LINES = 2_500
 """How far from the selection a hunk may be, in lines. A grammar holds about 6,000 lines over all files."""
+ASSUMED_CONTEXT = 32_768
+"""In tokens, until an engine has said what it has."""
+MAP_SHARE = 1 / 8
+NEAR_SHARE = 1 / 8
+"""How much of the context the map and the files beside the open ones may take."""
 MIN_REPLY_TOKENS = 512
 """A prompt that leaves less room for its reply counts as too long."""
 
@@ -68,14 +74,21 @@ class Engine(Protocol):
 
 
 def gather(
-    uri: str, files: Sequence[str], documents: Documents, workspace: Workspace, settings: Settings
+    uri: str,
+    files: Sequence[str],
+    documents: Documents,
+    workspace: Workspace,
+    settings: Settings,
+    repository: Repository | None = None,
+    n_ctx: int = 0,
 ) -> tuple[Context, dict[str, Source]]:
-    """The context for work on one document, and the snapshots it was made of, by URI.
+    """The context for work on one document, and the snapshots it may change, by URI.
 
-    Raises UserError for a file that is not open and cannot be read.
+    `n_ctx` is the model's context in tokens where that is known. Raises UserError for a file that is not open
+    and cannot be read.
     """
     sources: dict[str, Source] = {}
-    paths: set[str] = set()
+    paths = {MAP}
 
     def add(uri: str) -> SourceFile:
         path = _unlike(paths, workspace.name(uri)[0])
@@ -91,7 +104,20 @@ def gather(
     neighbours = [add(file) for file in dict.fromkeys(files) if file != uri]
     near = workspace.neighbours(uri, documents, settings.ignore, settings.max_neighbours)
     neighbours += [add(other.uri) for other in near if other.uri not in sources]
-    return build_context(target, neighbours), sources
+    if repository is None:
+        return build_context(target, neighbours), sources
+    n_ctx = n_ctx or settings.target.n_ctx or ASSUMED_CONTEXT
+    limit = settings.max_neighbours - len(neighbours)
+    for path in repository.near(uri):
+        if limit > 0 and path.as_uri() not in sources and (text := read_near(path)):
+            name = _unlike(paths, workspace.name(path.as_uri())[0])
+            paths.add(name)
+            neighbours.append(SourceFile(name, text, editable=False))
+            limit -= 1
+    # A small model's context is for the file and the task.
+    map = repository.map if len(repository.map) <= MAP_SHARE * n_ctx * CHARS_PER_TOKEN else ""
+    budget = int(NEAR_SHARE * n_ctx * CHARS_PER_TOKEN)
+    return build_context(target, neighbours, map, budget), sources
 
 
 def _unlike(paths: Container[str], path: str) -> str:

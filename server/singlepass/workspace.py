@@ -56,6 +56,10 @@ class Workspace:
         """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`."""
         return _spec(tuple(ignore)).match_file(relative_path(uri, self.folders))
 
+    def prefixes(self) -> list[tuple[Path, str]]:
+        """The folders, each with what its files' paths begin with in the prompt."""
+        return [(path, self.name((path / "x").as_uri())[0].removesuffix("x")) for path in self.folders]
+
     def neighbours(
         self, target: str, documents: Documents, ignore: Sequence[str], limit: int
     ) -> Iterable[Document]:
@@ -99,6 +103,16 @@ def read_source(uri: str) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:  # a NUL in the path
         raise UserError(f"{path!r} cannot be read: {error}.") from None
+
+
+def read_near(path: Path) -> str:
+    """The text of a file that may stand beside the target; empty where it cannot."""
+    try:
+        if path.stat().st_size > MAX_NEIGHBOUR_CHARS:
+            return ""
+        return decode_source(path.read_bytes(), path).removeprefix("\ufeff")
+    except (OSError, ValueError, UserError):
+        return ""
 
 
 def decode_source(data: bytes, path: Path) -> str:

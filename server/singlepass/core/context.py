@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+MAP = "repository map"
+"""The map's name among the segments. Paths that are alike are numbered."""
+
 
 class SourceFile(msgspec.Struct, frozen=True):
     """A file as it stands in the prompt."""
@@ -15,6 +18,8 @@ class SourceFile(msgspec.Struct, frozen=True):
     path: str
     """Relative to the workspace, with `/`; the name the model and the hunks use."""
     text: str
+    editable: bool = True
+    """False for what the model may only read: files that are neither open nor asked for."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -22,32 +27,48 @@ class Context(msgspec.Struct, frozen=True):
 
     target: SourceFile
     neighbours: tuple[SourceFile, ...] = ()
-    """Open or requested files, the least related first."""
+    """Open, requested and near files, the least related first."""
     left_out: tuple[str, ...] = ()
-    """Paths dropped because the prompt was too long, the least related first."""
+    """What was dropped because the prompt was too long, the least related first: paths, or `MAP`."""
+    map: str = ""
+    """The repository map, as text; empty without one."""
 
     @property
     def editable(self) -> dict[str, str]:
         """Texts by path of the files a hunk may change, the target first."""
-        return {file.path: file.text for file in (self.target, *reversed(self.neighbours))}
+        files = (self.target, *reversed(self.neighbours))
+        return {file.path: file.text for file in files if file.editable}
 
 
-def build_context(target: SourceFile, neighbours: Sequence[SourceFile]) -> Context:
-    """A context of the target and its neighbours, given most related first."""
+def build_context(
+    target: SourceFile, neighbours: Sequence[SourceFile], map: str = "", budget: int | None = None
+) -> Context:
+    """A context of the target, its neighbours, given most related first, and the map.
+
+    Files that are only read have to fit into `budget` characters; those that do not are left out.
+    """
     seen = {target.path}
     kept: list[SourceFile] = []
+    left_out: list[str] = []
     for file in neighbours:
-        if file.path not in seen:
-            seen.add(file.path)
-            kept.append(file)
-    return Context(target, tuple(reversed(kept)))
+        if file.path in seen:
+            continue
+        seen.add(file.path)
+        if not file.editable and budget is not None:
+            if len(file.text) > budget:
+                left_out.append(file.path)
+                continue
+            budget -= len(file.text)
+        kept.append(file)
+    return Context(target, tuple(reversed(kept)), tuple(reversed(left_out)), map)
 
 
 def shrink(context: Context, n_tokens: dict[str, int], n_excess: int) -> Context | None:
-    """The context without its least related neighbours, until `n_excess` tokens are saved.
+    """The context without its least related neighbours, then without the map, until `n_excess` tokens are
+    saved.
 
-    `n_tokens` gives the size of each segment by its name, which is the file's path. None when even
-    without neighbours it stays too long.
+    `n_tokens` gives the size of each segment by its name, which is the file's path or `MAP`. None when even
+    the target alone stays too long.
     """
     neighbours = list(context.neighbours)
     left_out = list(context.left_out)
@@ -55,6 +76,11 @@ def shrink(context: Context, n_tokens: dict[str, int], n_excess: int) -> Context
         dropped = neighbours.pop(0)
         left_out.append(dropped.path)
         n_excess -= n_tokens.get(dropped.path, 0)
-    if n_excess > 0 or len(neighbours) == len(context.neighbours):
+    map = context.map
+    if n_excess > 0 and map:
+        map = ""
+        left_out.append(MAP)
+        n_excess -= n_tokens.get(MAP, 0)
+    if n_excess > 0 or len(left_out) == len(context.left_out):
         return None
-    return Context(context.target, tuple(neighbours), tuple(left_out))
+    return Context(context.target, tuple(neighbours), tuple(left_out), map)

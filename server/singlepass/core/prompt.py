@@ -1,9 +1,10 @@
 """The prompt as ordered segments, most stable first, so that a change re-reads only what follows it.
 
     0 system      the job and the edit format; changes with the version
-    1 neighbours  one segment a file; changes when such a file changes
-    2 target      the document the user works in
-    3 task        selection, diagnostics, instruction; changes with every request
+    1 map         the most important definitions of the repository; rebuilt when idle and drifted
+    2 neighbours  one segment a file; changes when such a file changes
+    3 target      the document the user works in
+    4 task        selection, diagnostics, instruction; changes with every request
 
 Nothing volatile (time, cursor, counters) stands before the task. Where a file's own lines look like markers
 the task says that this request's markers are longer, so even then the earlier segments stay as they are.
@@ -12,7 +13,7 @@ the task says that this request's markers are longer, so even then the earlier s
 import msgspec
 from singlepass_backends.base import Segment
 
-from singlepass.core.context import Context, SourceFile
+from singlepass.core.context import MAP, Context, SourceFile
 from singlepass.core.lines import visible_lines
 
 _SYSTEM = """\
@@ -32,6 +33,7 @@ the new lines
 - To insert, quote the line before or after and repeat it among the new lines. To delete, leave the new \
 lines out. In an empty file quote nothing.
 - Change what the task asks for and nothing else. Keep the style, the names and the comments of the file.
+- Do not edit files marked read only.
 - If nothing has to change, answer with nothing.
 """
 
@@ -52,9 +54,10 @@ class Task(msgspec.Struct, frozen=True):
 def render_context(context: Context) -> tuple[Segment, ...]:
     """The segments that do not depend on the task; what prewarm reads ahead."""
     return (
-        Segment("system", _SYSTEM, "system"),
-        *(_file_segment(file) for file in context.neighbours),
-        _file_segment(context.target),
+        Segment("system", _SYSTEM, "system", shared=True),
+        *([Segment(MAP, _map_text(context.map), shared=True)] if context.map else ()),
+        *(_file_segment(file, shared=True) for file in context.neighbours),
+        _file_segment(context.target, shared=False),
     )
 
 
@@ -63,9 +66,14 @@ def render_prompt(context: Context, task: Task, marker_size: int = 7) -> tuple[S
     return (*render_context(context), Segment("task", _task_text(context, task, marker_size)))
 
 
-def _file_segment(file: SourceFile) -> Segment:
+def _file_segment(file: SourceFile, *, shared: bool) -> Segment:
     body = "".join(f"{line}\n" for line in visible_lines(file.text))
-    return Segment(file.path, f'<file path="{file.path}">\n{body}</file>\n\n')
+    access = "" if file.editable else ' access="read only"'
+    return Segment(file.path, f'<file path="{file.path}"{access}>\n{body}</file>\n\n', shared=shared)
+
+
+def _map_text(map: str) -> str:
+    return f"<repository_map>\nThe definitions used most in this repository:\n\n{map}</repository_map>\n\n"
 
 
 def _task_text(context: Context, task: Task, marker_size: int) -> str:

@@ -1,0 +1,314 @@
+"""The server's side of the indexer: the map in use, and which files stand near the open ones.
+
+Nothing here waits. A request takes what is known at its moment: without a map yet it goes without one. What
+the indexer tells later comes into use when the editor is idle, because a new map, or other neighbours, make
+the model read again what it had read ahead. The map in use is kept on disk, so that the next start has it
+at once, and with it the prefix that the engine saved.
+
+If the indexer dies it is started again a few times, and then done without.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from singlepass.config import Settings
+from singlepass.core.repository_map import IDLE_S, next_step
+from singlepass.index_wire import (
+    AskMap,
+    AskNear,
+    Changed,
+    Folder,
+    MapBuilt,
+    Near,
+    Reply,
+    Request,
+    Scan,
+    Scanned,
+)
+from singlepass.lsp import path_from_uri
+from singlepass.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+CHARS_PER_TOKEN = 4
+"""Of source code, until an engine has counted better."""
+MAX_REMEMBERED = 200
+"""So many documents keep their neighbours."""
+
+_MAX_STARTS = 3
+_MAX_LINE = 16 * 1024 * 1024
+_END_S = 1.0
+
+
+class Repository:
+    """What is known of the workspace's files beside the open ones."""
+
+    def __init__(self, workspace: Workspace, busy: Callable[[], bool] = lambda: False) -> None:
+        self.workspace = workspace
+        self.on_update: Callable[[], None] = lambda: None
+        """Called when another map or other neighbours came into use."""
+        self.map = ""
+        """The map in use; empty without one."""
+        self.n_files: int | None = None
+        """How many source files the last scan found."""
+        self._busy = busy
+        self._settings = Settings()
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._n_starts = 0
+        self._unsent: list[Request] = []
+        self._stale = False
+        self._asked = False
+        self._ready: MapBuilt | None = None
+        self._built, self._cost_s = -1e9, 0.0
+        self._near: dict[str, tuple[str, ...]] = {}
+        self._newer: dict[str, tuple[str, ...]] = {}
+        """Neighbours that differ from those in use."""
+        self._partial: set[str] = set()
+        self._active = time.monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What a request takes.
+
+    def near(self, uri: str) -> Sequence[Path]:
+        """The files near a document, the nearest first, as far as they are known now."""
+        path = path_from_uri(uri)
+        return tuple(map(Path, self._near.get(str(path), ())))
+
+    # What happens.
+
+    def configure(self, settings: Settings) -> None:
+        """Take new settings. Other ignore patterns or another size of the map scan anew."""
+        old, self._settings = self._settings, settings
+        changed = (old.ignore, old.context_map_tokens) != (settings.ignore, settings.context_map_tokens)
+        if changed and self._task is not None:
+            self._scan()
+
+    def opened(self, uri: str) -> None:
+        """A document was opened or needs its neighbours: the indexer starts with the first."""
+        path = path_from_uri(uri)
+        if path is None or not self._wanted() or not self.workspace.name(uri)[1]:
+            return
+        self._start()
+        if str(path) not in self._near:
+            self._send(AskNear(str(path), self._settings.max_neighbours))
+
+    def typed(self) -> None:
+        """The user is at work."""
+        self._active = time.monotonic()
+
+    def changed(self, *uris: str) -> None:
+        """Files were saved, created or deleted."""
+        paths = [str(path) for uri in uris if (path := path_from_uri(uri)) is not None]
+        if not paths or self._task is None:
+            return
+        self._send(Changed(tuple(paths)))
+        for path in paths:
+            if path in self._near:
+                self._send(AskNear(path, self._settings.max_neighbours))
+        self._stale = True
+        self._look_later()
+
+    def folders_changed(self) -> None:
+        """Other workspace folders: everything is named anew."""
+        if self._task is not None:
+            self._scan()
+
+    async def aclose(self) -> None:
+        """End the indexer."""
+        self._n_starts = _MAX_STARTS
+        if self._timer is not None:
+            self._timer.cancel()
+        task, self._task = self._task, None
+        process = self._process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()  # which ends it
+        if task is not None:
+            await asyncio.wait([task], timeout=_END_S)
+            if process is not None and process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            if not task.done():
+                await asyncio.wait([task], timeout=_END_S)
+            task.cancel()
+
+    # The idle moments.
+
+    def look(self) -> None:
+        """Do what there is to do about the map and the neighbours, if this is the moment."""
+        self._timer = None
+        ready = self._ready is not None or bool(self._newer)
+        stale = self._stale and not self._asked
+        now = time.monotonic()
+        idle_s = now - self._active
+        match next_step(
+            stale=stale,
+            ready=ready,
+            busy=self._busy(),
+            idle_s=idle_s,
+            built_s_ago=now - self._built,
+            cost_s=self._cost_s,
+        ):
+            case "wait":
+                self._look_later(max(0.5, IDLE_S - idle_s))
+            case "ask":
+                self._ask()
+            case "adopt":
+                self._adopt()
+                if self._stale:
+                    self._look_later()
+            case "nothing":
+                pass
+
+    def _look_later(self, seconds: float = IDLE_S) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.look)
+
+    def _ask(self) -> None:
+        self._stale, self._asked = False, True
+        for path in [*self._near]:
+            self._send(AskNear(path, self._settings.max_neighbours))
+        self._send(AskMap(self._budget(), self.map, str(self._kept())))
+
+    def _adopt(self) -> None:
+        if self._ready is not None and self._ready.text is not None:
+            self.map = self._ready.text
+        self._ready = None
+        self._near.update(self._newer)
+        self._newer.clear()
+        self.on_update()
+
+    # The process.
+
+    def _wanted(self) -> bool:
+        settings = self._settings
+        return bool(
+            settings.target.model
+            and self.workspace.folders
+            and (settings.context_map_tokens or settings.max_neighbours)
+        )
+
+    def _budget(self) -> int:
+        return CHARS_PER_TOKEN * self._settings.context_map_tokens
+
+    def _start(self) -> None:
+        if self._task is None and self._n_starts < _MAX_STARTS:
+            self._load()
+            self._scan()
+            self._task = asyncio.ensure_future(self._run())
+
+    def _scan(self) -> None:
+        folders = tuple(Folder(str(path), prefix) for path, prefix in self.workspace.prefixes())
+        self._near.clear()
+        self._newer.clear()
+        self._send(Scan(folders, self._settings.ignore))
+
+    def _send(self, request: Request) -> None:
+        process = self._process
+        if process is None or process.stdin is None or process.returncode is not None:
+            if len(self._unsent) < 10_000:
+                self._unsent.append(request)
+        else:
+            process.stdin.write(msgspec.json.encode(request) + b"\n")
+
+    async def _run(self) -> None:
+        """Keep an indexer running, and take what it says."""
+        while self._n_starts < _MAX_STARTS:
+            self._n_starts += 1
+            try:
+                # -P: a folder named singlepass in the repository must not be what runs.
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *("-P", "-m", "singlepass.indexer"),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    limit=_MAX_LINE,
+                )
+            except OSError as error:
+                log.warning("no repository map: the indexer cannot be started: %s", error)
+                return
+            unsent, self._unsent = self._unsent, []
+            for request in unsent:
+                self._send(request)
+            await self._listen(self._process)
+            code = await self._process.wait()
+            self._process = None
+            self._asked = False
+            if self._task is None:  # closed
+                return
+            if self._n_starts < _MAX_STARTS:
+                log.warning("the indexer ended (%s); it is started again", code)
+                self._unsent = []
+                remembered = [*self._near]
+                self._scan()
+                for path in remembered:
+                    self._send(AskNear(path, self._settings.max_neighbours))
+        log.warning("the indexer ended too often; prompts go without a new map")
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        decoder = msgspec.json.Decoder(Reply)
+        try:
+            async for line in process.stdout:
+                self._take(decoder.decode(line))
+        except (ValueError, OSError) as error:
+            log.warning("the indexer said something strange: %s", error)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+    def _take(self, reply: Reply) -> None:
+        match reply:
+            case Scanned():
+                self.n_files = reply.n_files
+                log.info("%d source files, %d outlined in %.0f ms", *msgspec.structs.astuple(reply))
+                self._stale = True
+            case MapBuilt():
+                self._asked = False
+                self._built, self._cost_s = time.monotonic(), reply.ms / 1000
+                if reply.text is not None:
+                    self._ready = reply
+            case Near():
+                self._take_near(reply)
+        if self._stale or self._ready is not None or self._newer:
+            self._look_later()
+
+    def _take_near(self, reply: Near) -> None:
+        old = self._near.get(reply.path)
+        if old is None or not old:
+            while len(self._near) >= MAX_REMEMBERED:
+                del self._near[next(iter(self._near))]
+            self._near[reply.path] = reply.near
+            if reply.near:
+                self.on_update()
+        elif old != reply.near:
+            self._newer[reply.path] = reply.near
+
+    # The map of the last time.
+
+    def _kept(self) -> Path:
+        """Where the map of these folders is kept."""
+        names = "\0".join(f"{path}\0{prefix}" for path, prefix in self.workspace.prefixes())
+        key = hashlib.sha256(f"{names}\0{self._budget()}".encode("utf-8", "surrogateescape")).hexdigest()
+        if given := os.environ.get("SINGLEPASS_CACHE_DIR"):
+            return Path(given) / "maps" / key[:32]
+        import platformdirs  # here, since the editor waits for our imports
+
+        return platformdirs.user_cache_path("singlepass") / "maps" / key[:32]
+
+    def _load(self) -> None:
+        if not self._budget():
+            return
+        with contextlib.suppress(OSError, ValueError):
+            data = self._kept().read_bytes()
+            # Another map's length or other bytes than text: as if there were none.
+            if len(data) <= 4 * self._budget():
+                self.map = data.decode("utf-8")

@@ -1,0 +1,217 @@
+"""The indexer's process and the server's side of it: real processes on small folders."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from singlepass import repository as module
+from singlepass.config import Settings
+from singlepass.index_wire import Folder
+from singlepass.indexer import Index
+from singlepass.repository import Repository
+from singlepass.workspace import Workspace
+from singlepass_backends.base import Target
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = Settings(target=Target(model="m.gguf"))
+FILES = {
+    "app/store.py": (
+        'from app.model import Row\n\nclass Store:\n    """Rows."""\n    def put_row(self, row: Row): ...\n'
+    ),
+    "app/model.py": 'class Row:\n    """One row."""\n',
+    "app/cli.py": "from app.store import Store\nStore().put_row(1)\n",
+    "app/gone.py": "x = 1\n",
+    ".env": "class Secret: pass\n",
+    "ignored/a.py": "class Row: pass\n",
+    ".gitignore": "ignored/\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SINGLEPASS_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "IDLE_S", 0.05)
+    monkeypatch.setattr("singlepass.core.repository_map.IDLE_S", 0.05)
+    root = tmp_path / "work"
+    for path, text in FILES.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root
+
+
+@asynccontextmanager
+async def repository(folder: Path, settings: Settings = SETTINGS) -> AsyncIterator[Repository]:
+    workspace = Workspace()
+    workspace.folders = [folder]
+    found = Repository(workspace)
+    found.configure(settings)
+    try:
+        yield found
+    finally:
+        await found.aclose()
+        assert found._process is None or found._process.returncode is not None
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def uri(folder: Path, path: str) -> str:
+    return (folder / path).as_uri()
+
+
+def near(found: Repository, folder: Path, path: str) -> list[str]:
+    return [one.relative_to(folder).as_posix() for one in found.near(uri(folder, path))]
+
+
+async def test_the_map_and_the_neighbours_come_by_themselves(folder: Path) -> None:
+    async with repository(folder) as found:
+        assert (found.map, near(found, folder, "app/store.py")) == ("", [])
+        found.opened(uri(folder, "app/store.py"))
+        assert found.map == ""
+        await until(lambda: near(found, folder, "app/store.py") == ["app/model.py", "app/cli.py"])
+        await until(lambda: found.map)
+        assert found.n_files == 4
+        assert "class Store  # Rows.\n" in found.map
+        assert "Secret" not in found.map
+        assert "ignored" not in found.map
+        first = found.map
+    # The next start has the map at once, and keeps it as long as it is right.
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/cli.py"))
+        assert found.map == first
+        await until(lambda: found.n_files)
+        await asyncio.sleep(0.3)
+        assert found.map == first
+
+
+async def test_saved_new_and_deleted_files_are_noticed(folder: Path) -> None:
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/cli.py"))
+        await until(lambda: found.map)
+        assert near(found, folder, "app/cli.py") == ["app/store.py"]
+        (folder / "app/extra.py").write_text("class Brand_new: pass\n")
+        (folder / "app/cli.py").write_text("from app.extra import Brand_new\nBrand_new()\n")
+        (folder / "app/gone.py").unlink()
+        (folder / "app/model.py").write_text("class Other_row: pass\n")
+        names = ("app/extra.py", "app/cli.py", "app/gone.py", "app/model.py")
+        found.changed(*(uri(folder, name) for name in names))
+        await until(lambda: near(found, folder, "app/cli.py") == ["app/extra.py"])
+        await until(lambda: "Brand_new" in found.map)
+        assert "class Row" not in found.map
+
+
+async def test_nothing_new_comes_into_use_while_the_user_types(folder: Path) -> None:
+    workspace = Workspace()
+    workspace.folders = [folder]
+    busy = True
+    found = Repository(workspace, lambda: busy)
+    found.configure(SETTINGS)
+    found.opened(uri(folder, "app/cli.py"))
+    await until(lambda: found.n_files)
+    await asyncio.sleep(0.3)
+    assert found.map == ""
+    busy = False
+    await until(lambda: found.map)
+    await found.aclose()
+
+
+async def test_an_indexer_that_dies_is_started_again_and_then_left(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/store.py"))
+        for n_starts in (1, 2, 3):
+            await until(lambda n=n_starts: found._n_starts == n and found._process)
+            process = found._process
+            assert process is not None
+            await until(lambda: found.n_files)
+            found.n_files = None
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        await until(lambda: found._task is not None and found._task.done())
+        found.changed(uri(folder, "app/store.py"))
+        found.opened(uri(folder, "app/model.py"))
+        assert found.near(uri(folder, "app/model.py")) == ()
+    assert "too often" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(target=SETTINGS.target, context_map_tokens=0, max_neighbours=0)]
+)
+async def test_no_indexer_where_nothing_needs_it(folder: Path, settings: Settings) -> None:
+    async with repository(folder, settings) as found:
+        found.opened(uri(folder, "app/store.py"))
+        found.opened("untitled:x")
+        found.changed(uri(folder, "app/store.py"))
+        assert found._task is None
+
+
+async def test_other_settings_scan_anew(folder: Path) -> None:
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/store.py"))
+        await until(lambda: found.n_files == 4)
+        found.configure(Settings(target=SETTINGS.target, ignore=("gone.py",)))
+        await until(lambda: found.n_files == 3)
+
+
+def test_the_process_ends_with_its_input(folder: Path) -> None:
+    command = [sys.executable, "-P", "-m", "singlepass.indexer"]
+    asked = {"type": "Scan", "folders": [{"path": str(folder)}]}
+    done = subprocess.run(
+        command,
+        input=json.dumps(asked) + "\nnonsense\n",
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def scan(index: Index, folders: tuple[Folder, ...], ignore: tuple[str, ...] = ()) -> int:
+    for _ in index.scan(folders, ignore):
+        pass
+    return index.n_outlined
+
+
+async def test_only_what_changed_is_outlined_again(folder: Path) -> None:
+    index, folders = Index(), (Folder(str(folder)),)
+    assert scan(index, folders) == 4
+    assert scan(index, folders) == 0
+    (folder / "app/model.py").write_text("class Changed_row: pass\n")
+    os.utime(folder / "app/gone.py", ns=(1, 1))
+    (folder / "app/cli.py").unlink()
+    assert scan(index, folders) == 2
+    assert sorted(index.outlines) == ["app/gone.py", "app/model.py", "app/store.py"]
+    fresh = Index()
+    scan(fresh, folders)
+    assert index.outlines == fresh.outlines
+    assert index.graph.imports == fresh.graph.imports
+
+
+async def test_folders_inside_each_other_list_each_file_once(folder: Path) -> None:
+    index = Index()
+    scan(index, (Folder(str(folder), "work/"), Folder(str(folder / "app"), "app/")))
+    assert sorted(index.files) == ["app/cli.py", "app/gone.py", "app/model.py", "app/store.py"]
+
+
+async def test_generated_and_unreadable_files_have_no_outline(folder: Path) -> None:
+    (folder / "app/model.py").write_text("# Code generated by x. DO NOT EDIT.\nclass Row: pass\n")
+    (folder / "app/gone.py").chmod(0)
+    index = Index()
+    scan(index, (Folder(str(folder)),))
+    assert "app/model.py" not in index.outlines
+    assert index.near(str(folder / "app/store.py"), 9) == (str(folder / "app/cli.py"),)
+    assert index.near(str(folder / "nowhere.py"), 9) == ()
