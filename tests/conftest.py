@@ -25,6 +25,8 @@ def own_folders() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="sp-"))
     os.environ["SINGLEPASS_CONFIG_DIR"] = str(folder / "config")
     os.environ["SINGLEPASS_RUNTIME_DIR"] = str(folder / "run")
+    os.environ["SINGLEPASS_CACHE_DIR"] = str(folder / "cache")
+    os.environ["SINGLEPASS_STATE_DIR"] = str(folder / "state")
 
     async def stop_all() -> None:
         for paths in list_engines():

@@ -29,7 +29,8 @@ LSP_MODULES = {
 """The only modules of the server that may know pygls and lsprotocol."""
 
 PURE = {"bisect", "collections", "collections.abc", "dataclasses", "difflib", "enum", "itertools", "json"}
-PURE |= {"functools", "heapq", "math", "operator", "re", "string", "typing", "unicodedata", "msgspec"}
+PURE |= {"functools", "heapq", "math", "operator", "re", "statistics", "string", "typing", "unicodedata"}
+PURE |= {"msgspec"}
 """What the sans-IO modules may import: no I/O, clock, log or randomness."""
 
 

@@ -9,7 +9,7 @@ from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
 from singlepass import __version__
-from singlepass.handlers import COMMAND_CANCEL, COMMAND_EDIT, COMMAND_REVERT, Handlers
+from singlepass.handlers import COMMAND_CANCEL, COMMAND_CONTEXT, COMMAND_EDIT, COMMAND_REVERT, Handlers
 
 _KINDS = [
     lsp.CodeActionKind.QuickFix,
@@ -42,6 +42,7 @@ def build_server() -> LanguageServer:
         (COMMAND_EDIT, handlers.edit),
         (COMMAND_CANCEL, handlers.cancel),
         (COMMAND_REVERT, handlers.revert),
+        (COMMAND_CONTEXT, handlers.context),
     ):
         server.command(command)(partial(handler))
     return server

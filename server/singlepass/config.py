@@ -43,8 +43,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Most files beside the target in a prompt: open ones, then those it imports or that import it."""
     context_map_tokens: int = 1500
     """About how many tokens the repository map may take; 0 for none."""
-    prewarm: bool = True
-    """Read the context ahead when the editor asks for code actions."""
+    prewarm: bool | Literal["plugged"] = True
+    """Read the context ahead of the click; `plugged` does so on mains power only."""
+    estimates: bool = True
+    """Say in the title of an action about how long it will take."""
     timings: bool = True
     """Publish an Information diagnostic with the timings of the last job."""
     idle_exit_minutes: Annotated[float, Meta(gt=0)] = 30.0

@@ -1,6 +1,7 @@
 """LSP handlers: decode, call, encode; a few lines each. Nothing here waits for a model."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +10,7 @@ import msgspec
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
+from singlepass_backends.base import BackendError
 
 from singlepass.config import REPOSITORY_FILE, Problem, load_settings, read_toml, user_file
 from singlepass.core.actions import actions_for, find_comment_task, fix_instruction
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 COMMAND_EDIT = "singlepass.edit"
 COMMAND_CANCEL = "singlepass.cancel"
 COMMAND_REVERT = "singlepass.revert"
+COMMAND_CONTEXT = "singlepass.context"
 
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
 _TITLE_CHARS = 70
@@ -127,6 +130,9 @@ class Handlers:
             self.jobs.document_closed(document)
 
     def did_save(self, params: lsp.DidSaveTextDocumentParams) -> None:
+        document = self.documents.get(params.text_document.uri)
+        if document is not None:
+            document.save(time.monotonic())
         self.jobs.repository.changed(params.text_document.uri)
 
     def did_change_watched_files(self, params: lsp.DidChangeWatchedFilesParams) -> None:
@@ -150,8 +156,9 @@ class Handlers:
             ),
         ]
         only = [str(getattr(kind, "value", kind)) for kind in params.context.only or ()]
+        estimate = self.jobs.estimate(document.uri)
         return [
-            self._encode(offer)
+            self._encode(offer, estimate)
             for offer in offers
             if not only or any(kind in ("", offer.kind) or offer.kind.startswith(f"{kind}.") for kind in only)
         ]
@@ -173,14 +180,15 @@ class Handlers:
             if diagnostic.source != "singlepass"
         ]
 
-    def _encode(self, offer: "_Offer") -> lsp.CodeAction | lsp.Command:
+    def _encode(self, offer: "_Offer", estimate: str) -> lsp.CodeAction | lsp.Command:
         arguments = {**offer.arguments, "title": offer.title}
-        command = lsp.Command(offer.title, COMMAND_EDIT, arguments=[arguments])
+        title = offer.title + estimate
+        command = lsp.Command(title, COMMAND_EDIT, arguments=[arguments])
         capabilities = self.editor.capabilities
         if not capabilities.action_literals:
             return command
         return lsp.CodeAction(
-            offer.title,
+            title,
             kind=offer.kind,
             diagnostics=[offer.diagnostic] if offer.diagnostic else None,
             command=command,
@@ -210,6 +218,15 @@ class Handlers:
         try:
             return {"message": await self.jobs.revert()}
         except UserError as error:
+            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+
+    async def context(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.context`: (uri); the segments of its prompt, {n_ctx, segments, left_out}."""
+        if len(arguments) != 1 or not isinstance(arguments[0], str):
+            raise JsonRpcException(f"{COMMAND_CONTEXT} takes the URI of a document.", _REQUEST_FAILED)
+        try:
+            return await self.jobs.context(arguments[0])
+        except (UserError, BackendError) as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 
     def _decode(self, arguments: Sequence[Any]) -> JobRequest:

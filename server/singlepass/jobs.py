@@ -10,26 +10,27 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from singlepass_backends.base import BackendError, Segment
+import msgspec
+from singlepass_backends.base import ModelInfo, Segment
 
 from singlepass.config import Settings, user_file
 from singlepass.core.context import Context
+from singlepass.core.estimate import Sample, estimate_ms, title_suffix
 from singlepass.core.prompt import render_context
 from singlepass.delivery import Source, revert_edits
 from singlepass.documents import Document, Documents
 from singlepass.editor import Editor
+from singlepass.history import History
 from singlepass.outcome import Job, JobRequest, Outcome
 from singlepass.repository import Repository
 from singlepass.session import Session, gather
+from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Warming
 from singlepass.workspace import UserError, Workspace
 
 if TYPE_CHECKING:
     from singlepass_backends.client import EngineClient
 
 log = logging.getLogger(__name__)
-
-_PREWARM_PAUSE_S = 0.3
-"""Editors ask for actions at every move of the cursor; only a pause is worth a prewarm."""
 
 
 class Jobs:
@@ -45,8 +46,8 @@ class Jobs:
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
         self._n_jobs = 0
-        self._prewarm: asyncio.Task[None] | None = None
-        self._prewarmed: tuple[Segment, ...] = ()
+        self.history = History()
+        self.warming = Warming(editor, self._render, self._client, lambda: bool(self._running))
         self.repository = Repository(workspace, lambda: bool(self._running))
 
     # The engine.
@@ -58,8 +59,9 @@ class Jobs:
             task = asyncio.ensure_future(self._close(engine))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-            self._prewarmed = ()
+            self.warming.forget()
         self.settings = settings
+        self.warming.settings = settings
         self.repository.configure(settings)
 
     async def _close(self, engine: "EngineClient") -> None:
@@ -132,6 +134,17 @@ class Jobs:
         self._running.pop(job.id, None)
         if job.applied:
             self._last = job
+        if job.timings is not None and job.info is not None and not task.cancelled():
+            spent = job.timings
+            self.history.add(
+                Sample(
+                    target_name(job.info),
+                    spent.n_prefilled,
+                    spent.prefill_ms,
+                    spent.n_decoded,
+                    spent.decode_ms,
+                )
+            )
         if task.cancelled():
             # Before its first step, as by a second command that came along with the first.
             running.conclude("cancelled")
@@ -167,35 +180,48 @@ class Jobs:
 
     # Around them.
 
-    def prewarm(self, uri: str) -> None:
+    def prewarm(self, uri: str, pause_s: float = ASKED_PAUSE_S) -> None:
         """Read ahead what an action on this document would need, after a short pause."""
-        if not self.settings.prewarm or not self.settings.target.model:
-            return
-        if self.workspace.is_hidden(uri, self.settings.ignore):
-            return
-        if self._prewarm is not None:
-            self._prewarm.cancel()
-        self._prewarm = asyncio.ensure_future(self._prewarm_soon(uri))
+        if not self.workspace.is_hidden(uri, self.settings.ignore):
+            self.warming.soon(uri, pause_s)
 
-    async def _prewarm_soon(self, uri: str) -> None:
-        await asyncio.sleep(_PREWARM_PAUSE_S)
-        try:
-            context, _ = self._gather(uri, ())
-            segments = render_context(context)
-            if segments != self._prewarmed and not self._running:
-                await self._client().prewarm(segments)
-                self._prewarmed = segments
-        except (BackendError, UserError) as error:
-            # The job that follows will say it to the user; a prewarm nobody asked for stays silent.
-            log.info("no prewarm: %s", error)
+    def _render(self, uri: str) -> tuple[Segment, ...]:
+        context, _ = self._gather(uri, ())
+        return render_context(context)
+
+    def estimate(self, uri: str) -> str:
+        """What an action on this document would probably take, as a title's suffix; empty where unknown."""
+        info = self._engine.info if self._engine is not None else None
+        n_uncached = self.warming.n_uncached(uri)
+        known = self.history.rates(target_name(info)) if info and self.settings.estimates else None
+        if known is None or n_uncached is None:
+            return ""
+        return title_suffix(estimate_ms(known, n_uncached))
+
+    async def context(self, uri: str) -> dict[str, Any]:
+        """What an action on this document would have in its prompt: segments with tokens, cached or not.
+
+        Raises UserError: no model, a file that cannot be read; BackendError of the engine.
+        """
+        context, _ = self._gather(uri, ())
+        engine = self._client()
+        info = await engine.connect()
+        found = await engine.inspect(render_context(context), spawn=True) or ()
+        return {
+            "n_ctx": info.n_ctx,
+            "segments": [msgspec.to_builtins(segment) for segment in found],
+            "left_out": list(context.left_out),
+        }
 
     def document_opened(self, document: Document) -> None:
-        """Find out which files stand near it."""
+        """Find out which files stand near it, and read ahead."""
         self.repository.opened(document.uri)
+        self.prewarm(document.uri, OPENED_PAUSE_S)
 
     def document_changed(self, document: Document) -> None:
         """The user typed: diagnostics that only tell the time have served."""
         self.repository.typed()
+        self.prewarm(document.uri, TYPED_PAUSE_S)
         if document.transient and not any(
             job.request.uri == document.uri for job, _, _ in self._running.values()
         ):
@@ -213,8 +239,7 @@ class Jobs:
     async def shutdown(self) -> None:
         """Cancel everything and detach from the engine, which lives on."""
         tasks: list[asyncio.Task[Any]] = [task for _, _, task in self._running.values()]
-        if self._prewarm is not None:
-            tasks.append(self._prewarm)
+        tasks += self.warming.stop()
         for task in tasks:
             task.cancel()
         if tasks:
@@ -225,6 +250,11 @@ class Jobs:
             await engine.aclose()
         if self._closing:
             await asyncio.wait(self._closing, timeout=2)
+
+
+def target_name(info: ModelInfo) -> str:
+    """What rates are kept by: another model, or the same on another device, is another speed."""
+    return f"{info.name} on {info.device}"
 
 
 def no_model_message() -> str:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 from lsprotocol import types as lsp
-from singlepass_backends.base import BackendError, ModelInfo, PrefillProgress, Timings
+from singlepass_backends.base import BackendError, ModelInfo, PrefillProgress, SegmentUse, Timings
 
 from singlepass.core import report
 from singlepass.core.actions import CommentTask
@@ -49,6 +49,10 @@ class Job(msgspec.Struct):
     """From the command to the first text."""
     total_ms: float = 0.0
     """From the command to the end."""
+    segments: tuple[SegmentUse, ...] = ()
+    """What of the prompt was cached."""
+    miss: str = ""
+    """Why a part of the context had to be read after the click; empty where none had."""
     n_decoded: int = 0
     decode_ms: float = 0.0
     finish_reason: str = ""
@@ -74,6 +78,8 @@ def summary(job: Job, outcome: Outcome) -> str:
         if job.finish_reason in ("length", "context"):
             limit = "max_tokens" if job.finish_reason == "length" else "the model's context"
             parts.append(f"the reply was cut off by {limit}")
+        if job.miss:
+            parts.append(job.miss)
         if job.left_out:
             parts.append(f"left out of the prompt: {', '.join(job.left_out)}")
         if job.info and job.info.random_weights:
@@ -128,6 +134,8 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
         "n_rejected": len(job.rejected),
         "rejected": [_rejected(one) for one in job.rejected],
         "left_out": list(job.left_out),
+        "segments": [msgspec.to_builtins(segment) for segment in job.segments],
+        "miss": job.miss or None,
         "timings": msgspec.to_builtins(job.timings) if job.timings else None,
         "target": info
         and {"backend": info.backend, "model": info.name, "n_ctx": info.n_ctx, "device": info.device},

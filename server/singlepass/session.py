@@ -59,6 +59,8 @@ NEAR_SHARE = 1 / 8
 MIN_REPLY_TOKENS = 512
 """A prompt that leaves less room for its reply counts as too long."""
 
+_WORTH_EXPLAINING = 32
+"""Tokens of context read after the click that are worth a word why."""
 _REPORT_EVERY_S = 0.1
 """How often decoding is told; each token would flood the editor."""
 _LAST_EDIT_S = 2.0
@@ -90,12 +92,14 @@ def gather(
     sources: dict[str, Source] = {}
     paths = {MAP}
 
-    def add(uri: str) -> SourceFile:
+    def add(uri: str, *, as_saved: bool = False) -> SourceFile:
         path = _unlike(paths, workspace.name(uri)[0])
         paths.add(path)
         document = documents.get(uri)
         if document is not None:
-            sources[uri] = Source(path, document.snapshot(), document, document.revision)
+            now = document.snapshot(), document.revision
+            snapshot, revision = document.saved() if as_saved else now
+            sources[uri] = Source(path, snapshot, document, revision)
         else:
             sources[uri] = Source(path, Snapshot(uri, None, read_source(uri)), None, 0)
         return SourceFile(path, sources[uri].snapshot.text)
@@ -103,7 +107,7 @@ def gather(
     target = add(uri)
     neighbours = [add(file) for file in dict.fromkeys(files) if file != uri]
     near = workspace.neighbours(uri, documents, settings.ignore, settings.max_neighbours)
-    neighbours += [add(other.uri) for other in near if other.uri not in sources]
+    neighbours += [add(other.uri, as_saved=True) for other in near if other.uri not in sources]
     if repository is None:
         return build_context(target, neighbours), sources
     n_ctx = n_ctx or settings.target.n_ctx or ASSUMED_CONTEXT
@@ -256,6 +260,9 @@ class Session:
             case Finished():
                 job.timings = event.timings
                 job.finish_reason = event.finish_reason
+                job.segments = event.segments
+                if event.miss is not None and event.miss.n_tokens >= _WORTH_EXPLAINING:
+                    job.miss = report.miss_sentence(event.miss, self._saved_s_ago(event.miss.segment))
 
     async def _take_parsed(self, events: Sequence[ParserEvent]) -> None:
         self._note_dropped(events)
@@ -382,6 +389,11 @@ class Session:
             await self._take_planned(PlannedHunk(hunk, source.snapshot, start, end, (Edit(start, end, ""),)))
 
     # Telling.
+
+    def _saved_s_ago(self, path: str) -> float | None:
+        named = (one.document for one in self.sources.values() if one.path == path and one.document)
+        saved_at = next((document.saved_at for document in named), None)
+        return None if saved_at is None else time.monotonic() - saved_at
 
     def _elapsed_ms(self) -> float:
         return (time.monotonic() - self._started) * 1000

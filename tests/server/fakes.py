@@ -18,6 +18,7 @@ from singlepass_backends.base import (
     ModelInfo,
     PrefillProgress,
     Segment,
+    SegmentUse,
     TextChunk,
     Timings,
 )
@@ -191,6 +192,8 @@ class FakeEngine:
         self.scripts = list(scripts)
         self.requests: list[GenerateRequest] = []
         self.prewarmed: list[tuple[Segment, ...]] = []
+        self.on_prewarm: Callable[[Event], None] | None = None
+        """Takes the events of the latest prewarm."""
         self.fails: Exception | None = None
         """What `connect` and `prewarm` raise."""
         self.n_closed = 0
@@ -232,10 +235,20 @@ class FakeEngine:
         finally:
             self.n_streams -= 1
 
-    async def prewarm(self, segments: tuple[Segment, ...]) -> None:
+    async def prewarm(
+        self,
+        segments: tuple[Segment, ...],
+        *,
+        spawn: bool = True,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
         if self.fails is not None:
             raise self.fails
         self.prewarmed.append(segments)
+        self.on_prewarm = on_event
+
+    async def inspect(self, segments: tuple[Segment, ...], *, spawn: bool = False) -> tuple[SegmentUse, ...]:
+        return tuple(SegmentUse(one.name, len(one.text), 0) for one in segments)
 
     async def aclose(self) -> None:
         self.n_closed += 1

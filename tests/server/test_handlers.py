@@ -53,8 +53,13 @@ class World:
         self.prewarmed: list[str] = []
         self.handlers.jobs.start = self.start  # type: ignore[method-assign]
         self.handlers.jobs.cancel = self.cancel  # type: ignore[method-assign]
-        self.handlers.jobs.prewarm = self.prewarmed.append  # type: ignore[method-assign]
+        self.handlers.jobs.prewarm = self._prewarm  # type: ignore[method-assign]
         self.open(URI, "python", TEXT)
+
+    def _prewarm(self, uri: str, pause_s: float | None = None) -> None:
+        """Notes what requests for actions ask for; opening and typing give a pause of their own."""
+        if pause_s is None:
+            self.prewarmed.append(uri)
 
     def start(self, request: JobRequest) -> int:
         self.requests.append(request)

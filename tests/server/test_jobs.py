@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from server.fakes import TIMINGS, FakeEditor, FakeEngine, LateEditor, ReadOnlyEditor, Step, block, edit_of
-from singlepass import jobs as jobs_module
 from singlepass.config import Settings
 from singlepass.core.actions import CommentTask
 from singlepass.core.edits import Edit
@@ -15,7 +15,16 @@ from singlepass.documents import Documents
 from singlepass.jobs import Jobs
 from singlepass.outcome import JobRequest
 from singlepass.workspace import UserError, Workspace
-from singlepass_backends.base import BackendError, Finished, ModelInfo, PrefillProgress, Target
+from singlepass_backends.base import (
+    BackendError,
+    Finished,
+    Miss,
+    ModelInfo,
+    PrefillProgress,
+    SegmentUse,
+    Target,
+    Timings,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -76,7 +85,6 @@ def current(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("singlepass_backends.client.EngineClient", client)
     monkeypatch.setattr("singlepass.delivery._ECHO_TIMEOUT_S", 0)
     monkeypatch.setattr("singlepass.delivery._TYPED_TIMEOUT_S", 0)
-    monkeypatch.setattr(jobs_module, "_PREWARM_PAUSE_S", 0)
     yield
     assert all(engine.n_streams == 0 for world in worlds for _, engine in world.engines)
 
@@ -591,7 +599,7 @@ async def test_a_refused_revert_can_be_tried_again() -> None:
 
 async def prewarmed(world: World) -> None:
     """Wait for the prewarm that was asked for last."""
-    task = world.jobs._prewarm
+    task = world.jobs.warming.task
     assert task is not None
     await asyncio.wait([task])
 
@@ -599,14 +607,14 @@ async def prewarmed(world: World) -> None:
 async def test_prewarm_waits_for_a_pause_and_is_not_repeated() -> None:
     world = World([ONE])
     for _ in range(3):
-        world.jobs.prewarm(URI)
+        world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     assert [[one.name for one in segments] for segments in world.engine.prewarmed] == [["system", "a.py"]]
-    world.jobs.prewarm(URI)
+    world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 1
     world.editor.type(URI, Edit(0, 0, "x\n"))
-    world.jobs.prewarm(URI)
+    world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 2
     await world.run()
@@ -616,10 +624,10 @@ async def test_prewarm_waits_for_a_pause_and_is_not_repeated() -> None:
 async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
     world = World()
     world.engine.fails = BackendError("engine_lost", "gone")
-    world.jobs.prewarm(URI)
+    world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     world.engine.fails = None
-    world.jobs.prewarm(URI)
+    world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 1
     assert world.editor.calls == []
@@ -630,29 +638,110 @@ async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
 )
 async def test_no_prewarm_where_there_is_nothing_to_warm(settings: Settings) -> None:
     world = World(settings=settings)
-    world.jobs.prewarm(URI)
-    assert world.jobs._prewarm is None
+    world.jobs.prewarm(URI, 0)
+    assert world.jobs.warming.task is None
 
 
 async def test_no_prewarm_beside_a_job() -> None:
     world = World([asyncio.Event()])
     job = world.start()
-    world.jobs.prewarm(URI)
+    world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     assert world.engine.prewarmed == []
     world.jobs.cancel()
     await world.editor.finish(job)
 
 
+async def test_the_status_tells_how_warm_a_document_is() -> None:
+    world = World([ONE])
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    told = world.engine.on_prewarm
+    assert told is not None
+    told(PrefillProgress(200, 20, 20, 0.0, None))
+    told(PrefillProgress(200, 20, 126, 50.0, 30.0))
+    assert world.jobs.warming.n_uncached(URI) == 74
+    assert world.jobs.warming.n_uncached("file:///other.py") is None
+    told(Finished("stop", TIMINGS))
+    statuses = [told for method, told in world.editor.calls if method == "singlepass/status"]
+    states = [(one["state"], one["message"], one["job"], one["uri"]) for one in statuses]
+    assert states == [
+        ("warming", "warming 10%", None, URI),
+        ("warming", "warming 63%", None, URI),
+        ("warm", "warm", None, URI),
+    ]
+    # One that was interrupted is tried again, one that was finished is not.
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    assert len(world.engine.prewarmed) == 1
+    told(Finished("cancelled", TIMINGS))
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    assert len(world.engine.prewarmed) == 2
+
+
+async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
+    slow = Timings(
+        n_prompt=1000, n_cached=0, n_prefilled=1000, n_decoded=50, prefill_ms=10_000, decode_ms=5000
+    )
+    world = World([Finished("stop", slow)])
+    assert world.jobs.estimate(URI) == ""
+    await world.run()
+    assert world.jobs.estimate(URI) == ""
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    assert world.engine.on_prewarm is not None
+    world.engine.on_prewarm(PrefillProgress(2000, 0, 2000, 0.0, None))
+    assert world.jobs.estimate(URI) == " · ~6 s"  # 120 tokens of task at 100 tok/s, 50 of reply at 10
+    world.jobs.configure(msgspec.structs.replace(world.jobs.settings, estimates=False))
+    assert world.jobs.estimate(URI) == ""
+
+
+async def test_the_context_of_a_document() -> None:
+    world = World()
+    told = await world.jobs.context(URI)
+    assert [(one["name"], one["n_cached"]) for one in told["segments"]] == [("system", 0), ("a.py", 0)]
+    assert told["left_out"] == []
+
+
+@pytest.mark.parametrize(("n_tokens", "is_told"), [(1204, True), (31, False)])
+async def test_what_was_read_again_is_explained(n_tokens: int, is_told: bool) -> None:
+    finished = Finished("stop", TIMINGS, (SegmentUse("a.py", 9, 0),), Miss("a.py", n_tokens, "changed"))
+    world = World([finished])
+    told = await world.run()
+    assert (told["miss"] == f"`a.py` changed: {n_tokens:,} tokens read again") == is_told
+    assert (" tokens read again" in told["message"]) == is_told
+    assert told["segments"] == [{"name": "a.py", "n_tokens": 9, "n_cached": 0}]
+
+
+async def test_neighbours_stand_as_last_saved() -> None:
+    """Typing in one document leaves the prompts of the others as they are."""
+    world = World([ONE], [ONE])
+    world.editor.open(OTHER, "saved\n")
+    world.editor.type(OTHER, Edit(0, 0, "typed "))
+    await world.run()
+    texts = [[one.text for one in world.engine.requests[0].segments if one.name == "b.py"]]
+    document = world.documents.get(OTHER)
+    assert document is not None
+    document.save(1.0)
+    await world.run()
+    texts += [[one.text for one in world.engine.requests[1].segments if one.name == "b.py"]]
+    assert "typed" not in texts[0][0]
+    assert "typed saved" in texts[1][0]
+
+
 async def test_another_target_gets_another_engine() -> None:
     world = World([ONE])
     await world.run()
-    world.jobs.prewarm(URI)
+    world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     world.jobs.configure(Settings(target=SETTINGS.target, max_tokens=5))
     assert world.engine.n_closed == 0
     world.jobs.configure(Settings(target=Target(model="other.gguf")))
-    world.jobs.prewarm(URI)
+    world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     assert [target.model for target, _ in world.engines] == ["m.gguf", "other.gguf"]
     assert world.engine.n_closed == 1
@@ -665,7 +754,7 @@ async def test_shutdown_ends_everything() -> None:
     world = World([ONE, asyncio.Event()])
     job = world.start()
     await world.editor.until(job, "decode")
-    world.jobs.prewarm(URI)
+    world.jobs.prewarm(URI, 0)
     await world.jobs.shutdown()
     assert (await world.editor.finish(job))["outcome"] == "cancelled"
     assert world.engine.n_closed == 1

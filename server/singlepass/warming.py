@@ -1,0 +1,128 @@
+"""Reading ahead: the context of the document the user is in, before an action is asked for.
+
+A prewarm is exactly the beginning of the prompt that an action would have. It is asked for when a document is
+opened, after a pause in typing, and when the editor asks for actions; the newest replaces the others, and the
+engine lets any job pass. The status notification carries how far it is.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from singlepass_backends.base import BackendError, Event, Finished, PrefillProgress, Segment
+
+from singlepass.config import Settings
+from singlepass.editor import Editor
+from singlepass.workspace import UserError
+
+log = logging.getLogger(__name__)
+
+ASKED_PAUSE_S = 0.3
+"""After a request for actions. Editors send one at every move of the cursor."""
+OPENED_PAUSE_S = 0.3
+TYPED_PAUSE_S = 0.8
+"""After a keystroke: long enough that few prewarms are thrown away, short enough to be done at the click."""
+
+
+class Reader(Protocol):
+    """The part of the engine's client that reads ahead."""
+
+    async def prewarm(
+        self,
+        segments: tuple[Segment, ...],
+        *,
+        spawn: bool = True,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None: ...
+
+
+class Warming:
+    """At most one prewarm, waiting or under way."""
+
+    def __init__(
+        self,
+        editor: Editor,
+        render: Callable[[str], tuple[Segment, ...]],
+        reader: Callable[[], Reader],
+        is_busy: Callable[[], bool],
+    ) -> None:
+        """`render` gives the segments for a document (a URI) as they are now, `reader` the engine's client;
+        both may raise UserError. Nothing is read ahead while `is_busy`."""
+        self.settings = Settings()
+        self.task: asyncio.Task[None] | None = None
+        self._editor = editor
+        self._render = render
+        self._reader = reader
+        self._is_busy = is_busy
+        self._segments: tuple[Segment, ...] = ()
+        self._uri = ""
+        self._n_uncached: int | None = None
+
+    def soon(self, uri: str, pause_s: float = ASKED_PAUSE_S) -> None:
+        """Read ahead for a document after a pause, unless another is asked for before."""
+        if not self._is_allowed():
+            return
+        if self.task is not None:
+            self.task.cancel()
+        self.task = asyncio.ensure_future(self._after(uri, pause_s))
+
+    def n_uncached(self, uri: str) -> int | None:
+        """Tokens of the document's context still to be read; None where that is not known."""
+        return self._n_uncached if uri == self._uri else None
+
+    def forget(self) -> None:
+        """Another engine knows nothing of what was read."""
+        self._segments, self._uri, self._n_uncached = (), "", None
+
+    def stop(self) -> list[asyncio.Task[None]]:
+        """Cancel what waits; returns the tasks to wait for."""
+        if self.task is None:
+            return []
+        self.task.cancel()
+        return [self.task]
+
+    def _is_allowed(self) -> bool:
+        if not self.settings.prewarm or not self.settings.target.model:
+            return False
+        return self.settings.prewarm != "plugged" or _is_plugged()
+
+    async def _after(self, uri: str, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        try:
+            segments = self._render(uri)
+            if segments == self._segments or self._is_busy():
+                return
+            self._uri, self._n_uncached = uri, None
+            await self._reader().prewarm(segments, on_event=lambda event: self._take(uri, event))
+            self._segments = segments
+        except (BackendError, UserError) as error:
+            # The job that follows will say it to the user; a prewarm nobody asked for stays silent.
+            log.info("no prewarm: %s", error)
+
+    def _take(self, uri: str, event: Event) -> None:
+        match event:
+            case PrefillProgress():
+                if uri == self._uri:
+                    self._n_uncached = event.n_prompt - event.n_done
+                percent = 100 * event.n_done // max(1, event.n_prompt)
+                self._tell(uri, "warming", f"warming {percent}%", percent)
+            case Finished("stop"):
+                self._tell(uri, "warm", "warm", 100)
+            case Finished():
+                self._segments = ()  # interrupted: worth another try
+            case _:
+                pass
+
+    def _tell(self, uri: str, state: str, message: str, percent: int) -> None:
+        if not self._is_busy():
+            status = {"job": None, "uri": uri, "state": state, "message": message, "percent": percent}
+            self._editor.notify("singlepass/status", status)
+
+
+def _is_plugged() -> bool:
+    """Whether the machine runs on mains power, or has no battery."""
+    import psutil  # here, since the editor waits for our imports
+
+    battery = psutil.sensors_battery()
+    return battery is None or battery.power_plugged is not False
