@@ -72,13 +72,18 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Save:
+    path: str
+
+
+@dataclass(frozen=True)
 class Disk:
-    """Files are written or, with None, removed."""
+    """Files are written or, with None, removed, by git or by saving them; then the user rests."""
 
     files: dict[str, str | None]
 
 
-Moment = Open | Close | Change | Pause | Ask | Disk
+Moment = Open | Close | Change | Pause | Ask | Save | Disk
 
 
 @dataclass(frozen=True)
@@ -254,9 +259,13 @@ class _Teller:
                 self.moments.append(Open(path, text))
                 self.moments.append(Pause(path))
         shift = dict.fromkeys(commit.hunks, 0)
+        before: str | None = None
         for number, (path, hunk) in enumerate(self._visits(commit)):
             self.open[path] = self.open.pop(path)
             start = hunk.start + shift[path]
+            if before is not None and before != path and self.chance.random() < 0.5:
+                self.moments.append(Save(before))
+            before = path
             self.moments.append(Pause(path))  # the user goes there
             if number % 2:
                 self._ask(path, start, hunk, commit.subject)
@@ -265,6 +274,7 @@ class _Teller:
             shift[path] += len(hunk.new) - len(hunk.old)
         for path in commit.hunks:
             assert self.open[path] == self.git.text(commit.id, path), f"{commit.id} {path}"
+        self.moments += (Save(path) for path in commit.hunks)
         self.moments.append(Disk({path: self.open[path] for path in commit.hunks}))
 
     def _visits(self, commit: Commit) -> list[tuple[str, Hunk]]:
@@ -340,6 +350,7 @@ class _Teller:
                 start = _common(now, text)
                 end = len(now) - _common(now[start:][::-1], text[start:][::-1])
                 self._change(path, start, end, text[start : end + len(text) - len(now)], typed=False)
+                self.moments.append(Save(path))
         self.moments.append(Disk(changed))
 
     def _change(self, path: str, start: int, end: int, new: str, *, typed: bool = True) -> None:

@@ -34,25 +34,46 @@ from typing import Any
 import msgspec
 import numpy as np
 from counting import CountingDriver, Tokenizer
-from editing import Ask, Change, Close, Disk, Git, Open, Pause, Session, sessions
+from editing import Ask, Change, Close, Disk, Git, Open, Pause, Save, Session, sessions
+from numpy.typing import NDArray
 from singlepass.config import Settings
 from singlepass.core.context import Context, shrink
 from singlepass.core.edits import Edit
 from singlepass.core.prompt import Task, render_context, render_prompt
+from singlepass.core.repository_map import drifted
 from singlepass.documents import Documents
+from singlepass.index_wire import Folder
+from singlepass.indexer import Index
+from singlepass.lsp import path_from_uri
+from singlepass.repository import CHARS_PER_TOKEN
 from singlepass.session import MIN_REPLY_TOKENS, gather
 from singlepass.workspace import Workspace
-from singlepass_backends.base import BackendError, Finished, GenerateRequest, PrefillProgress, Segment
+from singlepass_backends.base import (
+    BackendError,
+    Event,
+    Finished,
+    GenerateRequest,
+    PrefillProgress,
+    Segment,
+    Target,
+)
+from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, fitting
 from singlepass_backends.random_model import Shape, write_random_model
 
 N_CTX = 32_768
 """What the engine opens by default."""
+N_SEQUENCES = 16
+"""Documents that the llama.cpp driver keeps for a model that can trim; `--confirm` checks that it does."""
+TASK_TOKENS = 1024
+"""Left for the task by the policy that leaves out what does not fit before it reads ahead."""
 N_REPLY = 400
 """Most tokens of a reply."""
 N_VOCAB = 16_384
 """Of the tokenizer that is trained where none is given."""
+CONFIRM_VOCAB = 4096
+"""Of the real model."""
 
 
 TASK = ("task", "selection")
@@ -70,17 +91,27 @@ class Policy(msgspec.Struct, frozen=True):
     prewarms: bool = False
     selection_ahead: bool = False
     """Read the selection ahead too when code actions are asked for."""
+    fits_first: bool = False
+    """Leave out what has no place in the model's context before reading ahead, not only at the click."""
+    keeps_order: bool = False
+    """Files beside the target stand in the order in which they were first seen."""
 
 
 AGENT = Policy("a", "no cache", caches=False, instruction_first=True)
 INSTRUCTION_FIRST = Policy("b", "prefix cache, instruction first", instruction_first=True)
 STABLE_FIRST = Policy("c", "prefix cache, our order")
-EVERYTHING = Policy("d", "everything", n_sequences=8, prewarms=True)
+EVERYTHING = Policy("d", "everything", n_sequences=N_SEQUENCES, prewarms=True)
 POLICIES = (AGENT, INSTRUCTION_FIRST, STABLE_FIRST, EVERYTHING)
 MORE = (
     Policy("d1", "d with one sequence", prewarms=True),
-    Policy("d+", "d and the selection ahead", n_sequences=8, prewarms=True, selection_ahead=True),
+    Policy("d2", "d, only what fits is read ahead", n_sequences=N_SEQUENCES, prewarms=True, fits_first=True),
+    Policy("d3", "d, neighbours keep their order", n_sequences=N_SEQUENCES, prewarms=True, keeps_order=True),
+    Policy("d4", "d and the selection ahead", n_sequences=N_SEQUENCES, prewarms=True, selection_ahead=True),
 )
+
+
+MAX_NOISE = 0.001
+"""Of a logit, between batches of different sizes; the logits of the random model spread over about 1."""
 
 
 class Options(msgspec.Struct, kw_only=True):
@@ -92,6 +123,7 @@ class Options(msgspec.Struct, kw_only=True):
     n_pause: int = 1 << 30
     """Most tokens read ahead in one pause."""
     n_vocab: int = N_VOCAB
+    n_confirm_reply: int = 16
     seed: int = 0
 
 
@@ -121,6 +153,8 @@ class Counts(msgspec.Struct):
     n_used: int = 0
     """Tokens read ahead that a later click found in the cache."""
     n_wasted: int = 0
+    why_ahead: Counter[str] = msgspec.field(default_factory=Counter)
+    """Tokens read ahead by the first segment that was not cached, and why not."""
 
     def summary(self) -> dict[str, Any]:
         """The figures."""
@@ -139,7 +173,21 @@ class Counts(msgspec.Struct):
             },
             "after_click": {"median": median(after), "p95": percentile(after, 95), "total": sum(after)},
             "share": {"median": median(shares), "p95": percentile(shares, 95), "worst": max(shares)},
-            "prewarmed": {"total": self.n_prewarmed, "used": self.n_used, "wasted": self.n_wasted},
+            "prewarmed": {
+                "total": self.n_prewarmed,
+                "used": self.n_used,
+                "wasted": self.n_wasted,
+                "reasons": dict(self.why_ahead.most_common()),
+            },
+            "left_out": sum(action.n_left_out > 0 for action in self.actions),
+            "more_than_the_task": sum(set(action.reasons) != {"task"} for action in self.actions),
+            "more_and_left_out": sum(
+                set(action.reasons) != {"task"} and action.n_left_out > 0 for action in self.actions
+            ),
+            "selected": {
+                "actions": sum(action.selected for action in self.actions),
+                "median": median([action.n_after for action in self.actions if action.selected] or [0]),
+            },
             "reasons": {
                 reason: {
                     "tokens": n,
@@ -155,16 +203,47 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
+class Surroundings:
+    """What the server knows of a repository beside the open files (`singlepass.repository`), from an indexer
+    without a process: what changed is in use after the next rest of the user."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self._settings = settings
+        self._index = Index()
+        for _ in self._index.scan((Folder(str(root), ""),), settings.ignore):
+            pass
+        self._near: dict[str, list[Path]] = {}
+        self.map = ""
+        self.look_again(())
+
+    def look_again(self, changed: tuple[str, ...]) -> None:
+        """Files were saved, created or removed, and the user rests."""
+        index, budget = self._index, CHARS_PER_TOKEN * self._settings.context_map_tokens
+        index.change(changed)
+        text = drifted(self.map, index.outlines, budget, index.graph.imports)
+        self.map = self.map if text is None else text
+        self._near.clear()
+
+    def near(self, uri: str) -> list[Path]:
+        """The files near a document, the nearest first."""
+        path = path_from_uri(uri)
+        if uri not in self._near:
+            self._near[uri] = [*map(Path, self._index.near(str(path), self._settings.max_neighbours))]
+        return self._near[uri]
+
+
 class Desk:
     """The server's side: documents, and the context of work on one of them."""
 
-    def __init__(self, root: Path, files: dict[str, str]) -> None:
+    def __init__(self, root: Path, files: dict[str, str], n_ctx: int) -> None:
         self.root = root
+        self.n_ctx = n_ctx
         self.documents = Documents()
         self.workspace = Workspace()
         self.workspace.folders = [root]
         self.settings = Settings()
         self.write(dict(files))
+        self.surroundings = Surroundings(root, self.settings)
 
     def write(self, files: dict[str, str | None]) -> None:
         """Files on disk; None removes one."""
@@ -176,7 +255,7 @@ class Desk:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_text(text, encoding="utf-8", newline="")
 
-    def take(self, moment: Open | Close | Change | Disk) -> None:
+    def take(self, moment: Open | Close | Change | Save | Disk) -> None:
         """What the editor tells, as the handlers take it."""
         match moment:
             case Open(path, text):
@@ -189,8 +268,13 @@ class Desk:
                 document.update(document.version + 1, [Edit(start, end, new)])
                 if typed:
                     self.documents.touch(document.uri)
+            case Save(path):
+                document = self.documents.get(self.uri(path))
+                assert document is not None
+                document.save(0.0)
             case Disk(files):
                 self.write(files)
+                self.surroundings.look_again(tuple(str(self.root / path) for path in files))
 
     def uri(self, path: str) -> str:
         """The document's name in the protocol."""
@@ -198,11 +282,13 @@ class Desk:
 
     def context(self, path: str) -> Context:
         """What an action on a document would have the model read."""
-        return gather(self.uri(path), (), self.documents, self.workspace, self.settings)[0]
+        known: Any = self.surroundings
+        uri = self.uri(path)
+        return gather(uri, (), self.documents, self.workspace, self.settings, known, self.n_ctx)[0]
 
 
 class Lane:
-    """One policy on an engine of its own."""
+    """One policy on an engine of its own, with a counting driver."""
 
     def __init__(self, policy: Policy, tokenizer: Tokenizer, options: Options) -> None:
         self.counts = Counts(policy)
@@ -210,22 +296,38 @@ class Lane:
         self._tokenizer = tokenizer
         self._n_pause = options.n_pause
         self._read_ahead: tuple[Segment, ...] = ()
-        self.driver = CountingDriver(tokenizer, n_ctx=options.n_ctx, n_sequences=policy.n_sequences + 1)
+        self._order: dict[str, int] = {}
+        n_batch = min(512, options.n_pause)
+        n_sequences = policy.n_sequences + 1
+        self.driver = CountingDriver(tokenizer, n_ctx=options.n_ctx, n_sequences=n_sequences, n_batch=n_batch)
         self.backend = InProcessBackend(self.driver)
 
     def pause(self, context: Context) -> None:
         """The moment in which the server prewarms."""
         if self._policy.prewarms:
-            self._prewarm(render_context(context))
+            context = self._arranged(context)
+            self._prewarm(render_context(context), context)
 
     def offer(self, context: Context, task: Task) -> None:
         """Code actions are asked for."""
         if self._policy.selection_ahead:
-            self._prewarm(self._segments(context, task)[:-1])
+            self._prewarm(self._segments(context, task)[:-1], context)
         else:
             self.pause(context)
 
-    def _prewarm(self, segments: tuple[Segment, ...]) -> None:
+    def _arranged(self, context: Context) -> Context:
+        if self._policy.fits_first:
+            prompt = cold_prompt(self._tokenizer, render_context(context), complete=False, anew=False)
+            n_excess = len(prompt.tokens) + MIN_REPLY_TOKENS + TASK_TOKENS - self.driver.n_ctx
+            return (n_excess > 0 and shrink(context, dict(prompt.sizes), n_excess)) or context
+        if not self._policy.keeps_order:
+            return context
+        for file in (*context.neighbours, context.target):
+            self._order.setdefault(file.path, len(self._order))
+        neighbours = sorted(context.neighbours, key=lambda file: self._order[file.path])
+        return msgspec.structs.replace(context, neighbours=tuple(neighbours))
+
+    def _prewarm(self, segments: tuple[Segment, ...], context: Context) -> None:
         if segments == self._read_ahead:
             return
         driver, n_before = self.driver, self.driver.n_read
@@ -235,6 +337,7 @@ class Lane:
         assert isinstance(finished, Finished)
         timings = finished.timings
         n_there = timings.n_cached + timings.n_prefilled
+        self.counts.why_ahead.update(reasons(finished, context))
         assert driver.n_read - n_before == timings.n_prefilled
         prompt = fitting(cold_prompt(self._tokenizer, segments, complete=False, anew=False), driver.n_ctx)
         wanted = np.array(prompt.tokens[:n_there], np.int32)
@@ -246,6 +349,7 @@ class Lane:
     def act(self, context: Context, task: Task, reply: str) -> Action:
         """The click."""
         n_left_out = 0
+        context = self._arranged(context)
         while True:
             try:
                 return self._act(context, task, reply, n_left_out)
@@ -262,14 +366,13 @@ class Lane:
         driver = self.driver
         segments = self._segments(context, task)
         prompt = cold_prompt(self._tokenizer, segments)
-        said = self._tokenizer.tokenize(reply.encode(), False)[:N_REPLY]
+        said = self._says(segments, reply)
         driver.steer(len(prompt.tokens), said)
         if not self._policy.caches:
             self.backend = InProcessBackend(driver)  # which empties the cache
         n_before = driver.n_read
         finished: Finished | None = None
-        request = GenerateRequest(segments, max_tokens=N_REPLY, min_reply=MIN_REPLY_TOKENS)
-        for event in self.backend.generate(request, lambda: False):
+        for event in self.backend.generate(self._request(segments), lambda: False):
             if isinstance(event, PrefillProgress) and event.n_done == event.n_cached:
                 driver.use(event.n_cached)
             elif isinstance(event, Finished):
@@ -290,6 +393,12 @@ class Lane:
         self.counts.actions.append(action)
         return action
 
+    def _says(self, segments: tuple[Segment, ...], reply: str) -> Sequence[int]:
+        return self._tokenizer.tokenize(reply.encode(), False)[:N_REPLY]
+
+    def _request(self, segments: tuple[Segment, ...]) -> GenerateRequest:
+        return GenerateRequest(segments, max_tokens=N_REPLY, min_reply=MIN_REPLY_TOKENS)
+
     def _segments(self, context: Context, task: Task) -> tuple[Segment, ...]:
         *before, last = render_prompt(context, task)
         if self._policy.instruction_first:
@@ -307,6 +416,107 @@ class Lane:
         counts.n_wasted = driver.n_wasted + driver.n_unused
         assert counts.n_used + counts.n_wasted == counts.n_prewarmed
         self.backend.close()
+
+
+class Recorder(LlamaCppDriver):
+    """Keeps the logits it gave."""
+
+    given: list[NDArray[np.float32]]
+
+    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> NDArray[np.float32] | None:
+        """See `Driver`."""
+        found = super().forward(tokens, position, logits=logits)
+        if found is not None:
+            self.given.append(found.copy())
+        return found
+
+
+class Confirmed(msgspec.Struct):
+    """What a real model said to the counts."""
+
+    actions: int = 0
+    prewarms: int = 0
+    different_counts: int = 0
+    """Requests and prewarms of which another number of tokens was cached or prefilled. Must be 0."""
+    same_text: int = 0
+    near_ties: int = 0
+    """Replies that part from a cold run's where the two tokens' logits lie within the noise."""
+    different_text: int = 0
+    """Replies that part from it elsewhere. Must be 0."""
+    same_logits: int = 0
+    """Steps whose logits are those of the cold run to the bit, of `steps` compared."""
+    steps: int = 0
+    noise: float = 0.0
+    """The largest difference between logits of the two."""
+
+
+class ConfirmingLane(Lane):
+    """A lane beside which a real model does the same; it says what the real model said."""
+
+    def __init__(self, policy: Policy, tokenizer: Tokenizer, options: Options, model: Path) -> None:
+        super().__init__(policy, tokenizer, options)
+        self.found = Confirmed()
+        # Flash attention on a CPU takes other kernels for small batches than for large ones, and its logits
+        # move by up to 0.3 with them, with no cache at all; without it they do not move.
+        target = Target(model=str(model), n_ctx=options.n_ctx, n_threads=1, flash_attention=False)
+        self._warm, self._cold = (Recorder(target, lambda _: True) for _ in range(2))
+        assert self._warm.n_sequences == self.driver.n_sequences
+        self._real = InProcessBackend(self._warm)
+        self._n_reply = options.n_confirm_reply
+        self._timings: Event | None = None
+
+    def _prewarm(self, segments: tuple[Segment, ...], context: Context) -> None:
+        if segments == self._read_ahead:
+            return
+        *_, real = self._real.prewarm(segments, lambda: False)
+        n_before = self.driver.n_read
+        super()._prewarm(segments, context)
+        assert isinstance(real, Finished)
+        self.found.prewarms += 1
+        self.found.different_counts += self.driver.n_read - n_before != real.timings.n_prefilled
+
+    def _says(self, segments: tuple[Segment, ...], reply: str) -> Sequence[int]:
+        request = self._request(segments)
+        self._warm.given, self._cold.given = [], []
+        *_, self._timings = self._real.generate(request, lambda: False)
+        for _ in InProcessBackend(self._cold).generate(request, lambda: False):
+            pass
+        self._compare(self._warm.given, self._cold.given)
+        return [int(logits.argmax()) for logits in self._warm.given]
+
+    def _request(self, segments: tuple[Segment, ...]) -> GenerateRequest:
+        return GenerateRequest(segments, max_tokens=self._n_reply, min_reply=MIN_REPLY_TOKENS)
+
+    def _act(self, context: Context, task: Task, reply: str, n_left_out: int) -> Action:
+        action = super()._act(context, task, reply, n_left_out)
+        real = self._timings
+        assert isinstance(real, Finished)
+        self.found.actions += 1
+        counts = (real.timings.n_prompt, real.timings.n_prefilled)
+        self.found.different_counts += counts != (action.n_prompt, action.n_after)
+        return action
+
+    def _compare(self, warm: Sequence[NDArray[np.float32]], cold: Sequence[NDArray[np.float32]]) -> None:
+        found = self.found
+        for ours, theirs in zip(warm, cold, strict=False):
+            noise = float(np.abs(ours - theirs).max())
+            found.steps += 1
+            found.same_logits += noise == 0.0
+            found.noise = max(found.noise, noise)
+            chosen, expected = int(ours.argmax()), int(theirs.argmax())
+            if chosen != expected:
+                # The order of two logits may turn only if they are no further apart than both moved.
+                is_tie = theirs[expected] - theirs[chosen] <= 2 * noise <= 2 * MAX_NOISE
+                found.near_ties += is_tie
+                found.different_text += not is_tie
+                return
+        found.same_text += 1
+
+    def close(self) -> None:
+        """See `Lane.close`."""
+        super().close()
+        self._real.close()
+        self._cold.close()
 
 
 class _Anew:
@@ -334,7 +544,7 @@ def reasons(finished: Finished, context: Context) -> dict[str, int]:
     that follows it."""
     n_task = sum(use.n_tokens - use.n_cached for use in finished.segments if use.name in TASK)
     n_rest = finished.timings.n_prefilled - n_task
-    found = {"task": n_task}
+    found = {"task": n_task} if n_task else {}
     if n_rest:
         miss = finished.miss
         found[f"{_kind(miss.segment, context)} {miss.reason}" if miss else "target changed"] = n_rest
@@ -350,12 +560,16 @@ def _kind(segment: str, context: Context) -> str:
 
 
 def replay(
-    found: Session, lanes: Sequence[Lane], n_most: int, progress: Callable[[], None] = lambda: None
+    found: Session,
+    lanes: Sequence[Lane],
+    n_ctx: int,
+    n_most: int,
+    progress: Callable[[], None] = lambda: None,
 ) -> int:
     """Replay one session, at most so many actions of it; returns how many."""
     n_done = 0
     with tempfile.TemporaryDirectory(prefix="sp-replay-") as folder:
-        desk = Desk(Path(folder).resolve(), found.files)
+        desk = Desk(Path(folder).resolve(), found.files, n_ctx)
         for moment in found.moments:
             match moment:
                 case Pause(path):
@@ -422,7 +636,7 @@ def run(
             for found in sessions(git, options.seed):
                 # Every session begins with an empty cache, as with an engine that has just started.
                 lanes = [Lane(policy, tokenizer, options) for policy in options.policies]
-                about.n_actions += replay(found, lanes, n_most - about.n_actions, progress)
+                about.n_actions += replay(found, lanes, options.n_ctx, n_most - about.n_actions, progress)
                 about.n_sessions += 1
                 about.n_commits += len(found.commits)
                 for total, lane in zip(totals, lanes, strict=True):
@@ -436,11 +650,24 @@ def run(
     return totals, repositories
 
 
+def confirm(path: Path, options: Options, progress: Callable[[], None] = lambda: None) -> Confirmed:
+    """Replay one session on a real model of random weights too."""
+    git = Git(path)
+    with tempfile.TemporaryDirectory(prefix="sp-replay-") as folder:
+        model = Path(folder) / "random.gguf"
+        train(model, git, options.n_vocab)
+        lane = ConfirmingLane(EVERYTHING, Tokenizer(model), options, model)
+        replay(next(sessions(git, options.seed)), [lane], options.n_ctx, options.n_actions, progress)
+        lane.close()
+    return lane.found
+
+
 def _add(total: Counts, counts: Counts) -> None:
     total.actions += counts.actions
     total.n_prewarmed += counts.n_prewarmed
     total.n_used += counts.n_used
     total.n_wasted += counts.n_wasted
+    total.why_ahead.update(counts.why_ahead)
 
 
 def table(summaries: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -468,6 +695,12 @@ def table(summaries: Sequence[dict[str, Any]]) -> Iterator[str]:
     for one in summaries:
         why = (f"{name} {found['tokens']:,} ({found['actions']})" for name, found in one["reasons"].items())
         yield f"| {one['policy']} | {', '.join(why)} |"
+    yield ""
+    yield "| | why it was read ahead: tokens |"
+    yield "|---|---|"
+    for one in summaries:
+        if found := one["prewarmed"]["reasons"]:
+            yield f"| {one['policy']} | {', '.join(f'{name} {n:,}' for name, n in found.items())} |"
 
 
 def main() -> None:
@@ -480,6 +713,7 @@ def main() -> None:
     parser.add_argument("--pause", type=int, default=1 << 30, help="most tokens read ahead in one pause")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--more", action="store_true", help="more policies")
+    parser.add_argument("--confirm", type=int, metavar="N", help="N actions on a real model too")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     options = Options(
@@ -497,6 +731,12 @@ def main() -> None:
         if sys.stderr.isatty() or n_done % 50 == 0:
             print(f"{n_done} actions", end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr)
 
+    if given.confirm:
+        options.n_actions, options.n_vocab = given.confirm, CONFIRM_VOCAB
+        for path in given.repositories:
+            found = confirm(path, options, progress)
+            print(path.resolve().name, json.dumps(msgspec.to_builtins(found)))
+        return
     totals, repositories = run(given.repositories, options, given.vocab, progress)
     summaries = [total.summary() for total in totals]
     if given.json:
