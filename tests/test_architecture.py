@@ -25,6 +25,7 @@ LSP_MODULES = {
     "outcome.py",
     "cli/headless.py",
     "cli/edit.py",
+    "cli/context.py",
 }
 """The only modules of the server that may know pygls and lsprotocol."""
 

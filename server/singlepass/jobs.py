@@ -206,7 +206,9 @@ class Jobs:
         context, _ = self._gather(uri, ())
         engine = self._client()
         info = await engine.connect()
-        found = await engine.inspect(render_context(context), spawn=True) or ()
+        # With an empty task, because the tokens that end the template count with the last segment.
+        segments = (*render_context(context), Segment("task", ""))
+        found = (await engine.inspect(segments, spawn=True) or ())[:-1]
         return {
             "n_ctx": info.n_ctx,
             "segments": [msgspec.to_builtins(segment) for segment in found],

@@ -185,6 +185,20 @@ def test_demo_needs_nothing() -> None:
     assert "they mean nothing" in printed
 
 
+def test_context_lists_the_segments_and_what_is_cached(repository: Path, random_gguf: Path) -> None:
+    path = repository / "values.py"
+    first = text(singlepass("context", path, "--model", random_gguf).stdout)
+    assert "system" in first
+    assert "values.py" in first
+    assert "of 4,096 tokens of context" in first
+    assert edit(path, random_gguf, "--diff").returncode == 0
+    after = singlepass("context", path, "--model", random_gguf)
+    assert after.returncode == 0
+    cached = [line.split()[-1] for line in after.stdout.decode().splitlines() if "values.py" in line]
+    assert cached == ["yes"]
+    assert singlepass("context", repository / "none.py", "--model", random_gguf).returncode == 2
+
+
 def test_doctor(random_gguf: Path) -> None:
     done = singlepass("doctor")
     assert done.returncode == 1

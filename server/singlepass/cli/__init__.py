@@ -60,6 +60,14 @@ def demo(model: _Model = None) -> None:
 
 
 @app.command()
+def context(file: Annotated[Path, typer.Argument(help="The file to edit.")], model: _Model = None) -> None:
+    """Say what an edit of a file would have in its prompt, and what of it is cached."""
+    from singlepass.cli.context import print_context
+
+    raise typer.Exit(print_context(file, model))
+
+
+@app.command()
 def doctor(model: _Model = None) -> None:
     """Say what was found on this machine, what is missing, and what to do about it."""
     from singlepass.cli.doctor import run_doctor

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from singlepass_backends.base import BackendError
 
-from singlepass.cli.edit import EXIT_USAGE, Output, edit_files, report
+from singlepass.cli.edit import EXIT_USAGE, Output, edit_files, model_options, report
 from singlepass.cli.headless import ServerGone
 from singlepass.config import load_settings, read_toml, user_file
 from singlepass.workspace import UserError
@@ -30,7 +30,7 @@ def run_demo(model: Path | None) -> int:
     with resources.as_file(resources.files("singlepass") / "samples" / "tally") as sample:
         shutil.copytree(sample, folder, dirs_exist_ok=True)
     random_model = folder / "random.gguf" if model is None and not _is_configured() else None
-    options: dict[str, Any] = {"target": {"model": str(model.expanduser().resolve())}} if model else {}
+    options = model_options(model)
     try:
         if random_model is not None:
             _write_model(random_model, folder, console)

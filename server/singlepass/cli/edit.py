@@ -55,7 +55,7 @@ def run_edit(
     """Run the command; returns the exit code."""
     console = Console(stderr=output is not Output.LIVE, highlight=False)
     folder = common_folder([file, *also])
-    options = {"target": {"model": str(model.expanduser().resolve())}} if model else {}
+    options = model_options(model)
     try:
         result = asyncio.run(edit_files(file, instruction, lines, also, options, console, folder))
     except (UserError, ServerGone, OSError) as error:
@@ -126,6 +126,11 @@ async def edit_files(
             if timings["error"]:
                 told = [text for text in told if timings["error"]["message"] not in text]
             return Result(timings, list(editor.files.values()), told)
+
+
+def model_options(model: Path | None) -> dict[str, Any]:
+    """The settings that make a server use this model instead of the configured one."""
+    return {"target": {"model": str(model.expanduser().resolve())}} if model else {}
 
 
 def parse_lines(lines: str, file: OpenFile) -> dict[str, Any]:

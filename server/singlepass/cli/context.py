@@ -1,0 +1,50 @@
+"""`singlepass context`: what an edit of a file would have in its prompt, and what is cached of it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from pygls.exceptions import JsonRpcException
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from singlepass.cli.edit import EXIT_USAGE, common_folder, model_options
+from singlepass.cli.headless import HeadlessEditor, ServerGone
+from singlepass.workspace import UserError
+
+
+def print_context(file: Path, model: Path | None) -> int:
+    """Print the segments; returns the exit code."""
+    console = Console(highlight=False)
+    try:
+        found = asyncio.run(_ask(file, model))
+    except (UserError, ServerGone, OSError) as error:
+        console.print(Text(str(error), style="red"), soft_wrap=True)
+        return EXIT_USAGE
+    table = Table("segment", "tokens", "cached", box=None, padding=(0, 2))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    segments: list[dict[str, Any]] = found["segments"]
+    for segment in segments:
+        n_tokens, n_cached = segment["n_tokens"], segment["n_cached"]
+        share = "yes" if n_cached == n_tokens else f"{100 * n_cached // max(1, n_tokens)}%"
+        table.add_row(segment["name"], f"{n_tokens:,}", share)
+    n_tokens = sum(segment["n_tokens"] for segment in segments)
+    n_cached = sum(segment["n_cached"] for segment in segments)
+    console.print(table)
+    console.print(
+        f"{n_tokens:,} of {found['n_ctx']:,} tokens of context, {n_cached:,} cached; the task comes last"
+    )
+    if found["left_out"]:
+        console.print(f"left out: {', '.join(found['left_out'])}", soft_wrap=True)
+    return 0
+
+
+async def _ask(file: Path, model: Path | None) -> dict[str, Any]:
+    async with HeadlessEditor(common_folder([file]), {**model_options(model), "prewarm": False}) as editor:
+        target = editor.open(file)
+        try:
+            return await editor.command("singlepass.context", target.uri)
+        except JsonRpcException as error:
+            raise UserError(error.message) from None
