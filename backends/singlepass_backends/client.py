@@ -510,7 +510,8 @@ def _try_lock(lock: int) -> bool:
 
 def _start(target: Target, paths: EnginePaths, idle_exit_s: float) -> "subprocess.Popen[bytes]":
     """Start an engine that outlives this process."""
-    command = [sys.executable, "-m", "singlepass_backends.engine"]
+    # -P: a folder of this package's name in the editor's working folder must not be what runs.
+    command = [sys.executable, "-P", "-m", "singlepass_backends.engine"]
     command += ["--socket", str(paths.socket), "--target", msgspec.json.encode(target).decode()]
     command += ["--idle-exit", str(idle_exit_s)]
     if paths.log.exists() and paths.log.stat().st_size > _MAX_LOG_BYTES:

@@ -79,6 +79,23 @@ def test_odd_line_separators_and_control_characters(repository: Path, random_ggu
     assert "␛[31m".encode() in shown.stdout
 
 
+def test_a_repository_cannot_pass_for_singlepass(repository: Path, random_gguf: Path) -> None:
+    """Packages of our names in the working folder are not what runs, in none of our processes."""
+    for name in ("singlepass", "singlepass_backends", "llama_cpp", "msgspec"):
+        package = repository / name
+        package.mkdir()
+        code = f"open({str(repository / 'ran')!r}, 'a').write({name!r})\nraise SystemExit(9)\n"
+        (package / "__init__.py").write_text(code, encoding="utf-8")
+    program = Path(sys.executable).parent / "singlepass"
+    command = [str(program), "edit", "values.py", "-i", "Do it.", "--model", str(random_gguf), "--diff"]
+    environment = {**os.environ, "SINGLEPASS_RUNTIME_DIR": str(repository / "r")}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, check=False)
+    stop = [str(program), "engine", "stop"]
+    subprocess.run(stop, cwd=repository, env=environment, capture_output=True, check=True)
+    assert done.returncode == 0, done.stderr
+    assert not (repository / "ran").exists()
+
+
 def test_json(repository: Path, random_gguf: Path) -> None:
     done = edit(repository / "values.py", random_gguf, "--json", "--range", "2:5")
     assert done.returncode == 0, done.stderr

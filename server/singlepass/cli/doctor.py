@@ -75,7 +75,7 @@ def run_doctor(model: Path | None) -> int:
 
 def _probe(model: str) -> tuple[dict[str, Any], str]:
     """What a process of its own finds; a runtime that crashes takes only that process along."""
-    command = [sys.executable, "-m", "singlepass_backends.engine", "--probe", model]
+    command = [sys.executable, "-P", "-m", "singlepass_backends.engine", "--probe", model]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:

@@ -100,7 +100,7 @@ class HeadlessEditor:
 
     async def __aenter__(self) -> "HeadlessEditor":
         client: Any = self.client  # pygls leaves these arguments untyped
-        await client.start_io(sys.executable, "-m", "singlepass", "serve")
+        await client.start_io(sys.executable, "-P", "-m", "singlepass", "serve")
         self._stderr = asyncio.ensure_future(self._read_stderr())
         folders = [lsp.WorkspaceFolder(self.folder.as_uri(), self.folder.name)] if self.folder else None
         self.initialized = await asyncio.wait_for(
