@@ -34,6 +34,8 @@ class Document:
         self.text = text
         self.revision = 0
         self.is_open = True
+        self.opened = 0
+        """Its number among the documents opened."""
         self.published = False
         """Whether diagnostics of ours stand in the document."""
         self.transient = False
@@ -131,11 +133,14 @@ class Documents:
     def __init__(self) -> None:
         self.encoding: Encoding = "utf-16"
         self._by_uri: dict[str, Document] = {}
+        self._n_opened = 0
 
     def open(self, uri: str, language: str, version: int, text: str) -> Document:
         """`didOpen`. A document that was open already is replaced."""
         self.close(uri)
         document = Document(uri, language, version, text, self.encoding)
+        self._n_opened += 1
+        document.opened = self._n_opened
         self._by_uri[uri] = document
         return document
 

@@ -102,7 +102,8 @@ def gather(
             sources[uri] = Source(path, snapshot, document, revision)
         else:
             sources[uri] = Source(path, Snapshot(uri, None, read_source(uri)), None, 0)
-        return SourceFile(path, sources[uri].snapshot.text)
+        opened = document.opened if document is not None else None
+        return SourceFile(path, sources[uri].snapshot.text, opened=opened)
 
     target = add(uri)
     neighbours = [add(file) for file in dict.fromkeys(files) if file != uri]

@@ -12,13 +12,14 @@ def files(paths: list[str]) -> list[SourceFile]:
 
 
 @given(st.lists(names, max_size=8))
-def test_each_path_once_the_most_related_next_to_the_target(paths: list[str]) -> None:
+def test_each_path_once_where_it_does_not_move(paths: list[str]) -> None:
     context = build_context(SourceFile("a", "target"), files(paths))
     unique = list(dict.fromkeys(path for path in paths if path != "a"))
-    assert [file.path for file in context.neighbours] == unique[::-1]
+    assert [file.path for file in context.neighbours] == sorted(unique)
+    assert list(context.least_related) == unique[::-1]
     for file in context.neighbours:
         assert file.text == f"text {paths.index(file.path)}"
-    assert list(context.editable) == ["a", *unique]
+    assert list(context.editable) == ["a", *sorted(unique)]
     assert context.editable["a"] == "target"
     assert context.left_out == ()
 
@@ -33,14 +34,15 @@ def test_shrink_drops_the_least_related_first_and_no_more_than_it_must(
     smaller = shrink(context, n_tokens, n_excess)
 
     # Slow: try every number of neighbours, the largest first.
-    worst_first = [file.path for file in context.neighbours]
+    worst_first = list(context.least_related)
     enough = [n for n in range(1, len(paths) + 1) if sum(n_tokens[p] for p in worst_first[:n]) >= n_excess]
     if not enough:
         assert smaller is None
         return
     assert smaller is not None
     assert smaller.left_out == tuple(worst_first[: enough[0]])
-    assert smaller.neighbours == context.neighbours[enough[0] :]
+    kept = worst_first[enough[0] :]
+    assert smaller.neighbours == tuple(file for file in context.neighbours if file.path in kept)
     assert smaller.target == context.target
 
 
@@ -59,3 +61,14 @@ def test_sizes_that_are_not_known_save_nothing() -> None:
     context = build_context(SourceFile("t", ""), files(["a", "b"]))
     assert shrink(context, {"a": 9}, 9) == Context(context.target, (), ("b", "a"))
     assert shrink(context, {}, 1) is None
+
+
+def test_open_files_stand_in_the_order_in_which_they_were_opened() -> None:
+    """Whichever is the target, and whichever was used last; a new one comes after those that are cached."""
+
+    def order(*recent: tuple[str, int | None]) -> list[str]:
+        given = [SourceFile(path, "", opened=opened) for path, opened in recent]
+        return [file.path for file in build_context(SourceFile("t", ""), given).neighbours]
+
+    assert order(("b", 1), ("a", 2)) == order(("a", 2), ("b", 1)) == ["b", "a"]
+    assert order(("new", 3), ("near.py", None), ("a", 2), ("b", 1)) == ["b", "a", "new", "near.py"]
