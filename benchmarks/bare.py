@@ -4,7 +4,7 @@
 through the loop of singlepass and records the tokens of every forward pass. Then it opens the model by itself
 and makes the same passes with `llama_decode` and nothing around them: prefill in chunks of `n_batch`, logits
 only where they are needed, greedy argmax with numpy. Each further line, `prefill NAME` or `decode NAME`, is
-answered with the seconds that took. It runs at the niceness of the engine.
+answered with the seconds that took, of the clock and of the processor. It runs at the niceness of the engine.
 """
 
 import json
@@ -130,8 +130,9 @@ def main() -> None:
     for line in sys.stdin:
         phase, name = line.split()
         prompt, later = recorded[name]
+        cpu = time.process_time()
         seconds = loop.prefill(prompt) if phase == "prefill" else loop.generate(len(prompt), later)
-        print(seconds, flush=True)
+        print(json.dumps([seconds, time.process_time() - cpu]), flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 from machine import describe, load, machine
 from rpc import Client
 from singlepass.core.edits import Edit, apply
@@ -61,9 +62,10 @@ class Bare:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.passes: dict[str, list[int]] = json.loads(self._ask(msgspec.json.encode(requests).decode()))
 
-    def seconds(self, phase: str, name: str) -> float:
-        """The time of one phase, `prefill` or `decode`, of a request."""
-        return float(self._ask(f"{phase} {name}"))
+    def seconds(self, phase: str, name: str) -> tuple[float, float]:
+        """What one phase, `prefill` or `decode`, of a request takes: of the clock and of the processor."""
+        seconds, cpu = json.loads(self._ask(f"{phase} {name}"))
+        return seconds, cpu
 
     def close(self) -> None:
         """End the process."""
@@ -112,33 +114,42 @@ async def measure_model(target: Target, n_tokens: int, repetitions: int) -> dict
     for request in requests.values():
         n_bare = (await timed(client, request))["n_prompt"]
     names = (*requests, "prefill")
+    status = await client.status()
+    assert status is not None
+    engine = psutil.Process(status.pid)
     ours: dict[str, list[float]] = {name: [] for name in names}
     theirs: dict[str, list[float]] = {name: [] for name in names}
-    engine_ms: dict[str, list[float]] = {name: [] for name in names}
+    # Processor seconds a token: on a busy machine, and with one thread, the fairer comparison.
+    ours_cpu: dict[str, list[float]] = {name: [] for name in names}
+    theirs_cpu: dict[str, list[float]] = {name: [] for name in names}
     detail: dict[str, dict[str, Any]] = {}
 
     async def run_ours(name: str) -> None:
-        if name == "prefill":
+        request = requests.get(name)
+        if request is None:
             # A prompt that begins with another number is not in the cache.
             other = Segment("number", f"{len(ours[name]) + 1:04}\n")
-            found = await timed(client, GenerateRequest((other, *segments[1:]), None, 1))
-            ours[name].append(found["n_prefilled"] / found["prefill_s"])
-            engine_ms[name].append(found["prefill_ms"])
-        else:
-            found = await timed(client, requests[name])
-            ours[name].append(found["n_decoded"] / found["decode_s"])
-            engine_ms[name].append(found["decode_ms"])
-            if found["n_forward"] != len(bare.passes[name]):
-                raise RuntimeError(f"{name}: other passes than those recorded")
+            request = GenerateRequest((other, *segments[1:]), None, 1)
+        elif name == "free":
+            await timed(client, msgspec.structs.replace(request, max_tokens=1))  # back into the cache
+        before = engine.cpu_times()
+        found = await timed(client, request)
+        after = engine.cpu_times()
+        n, seconds = ("n_prefilled", "prefill_s") if name == "prefill" else ("n_decoded", "decode_s")
+        if name != "prefill" and (found["n_forward"] != len(bare.passes[name]) or found["n_prefilled"] > 1):
+            raise RuntimeError(f"{name}: other passes than those recorded")
+        ours[name].append(found[n] / found[seconds])
+        ours_cpu[name].append((after.user - before.user + after.system - before.system) / found[n])
         detail[name] = {
             key: found[key] for key in ("n_prompt", "n_cached", "n_decoded", "n_forced", "n_forward")
         }
 
     def run_theirs(name: str) -> None:
-        if name == "prefill":
-            theirs[name].append(n_bare / bare.seconds("prefill", "free"))
-        else:
-            theirs[name].append(detail[name]["n_decoded"] / bare.seconds("decode", name))
+        is_prefill = name == "prefill"
+        seconds, cpu = bare.seconds("prefill", "free") if is_prefill else bare.seconds("decode", name)
+        n = n_bare if is_prefill else detail[name]["n_decoded"]
+        theirs[name].append(n / seconds)
+        theirs_cpu[name].append(cpu / n)
 
     try:
         for repetition in range(repetitions):
@@ -169,7 +180,7 @@ async def measure_model(target: Target, n_tokens: int, repetitions: int) -> dict
                 "ratio": statistics.median(a / b for a, b in zip(ours[name], theirs[name], strict=True)),
                 "ratios": [a / b for a, b in zip(ours[name], theirs[name], strict=True)],
                 "goal": GOALS["prefill" if name == "prefill" else "decode"],
-                "engine_ms": statistics.median(engine_ms[name]),
+                "cpu_ratio": statistics.median(theirs_cpu[name]) / statistics.median(ours_cpu[name]),
                 **detail[name],
             }
             for name in names
@@ -476,7 +487,8 @@ def table(result: dict[str, Any]) -> str:
     model = result.get("model", {})
     for name, label in labels.items():
         if part := model.get(name):
-            add(label, f"{part['ours']:.1f} tok/s", f"{part['bare']:.1f} tok/s, bare loop", part, "≥", name)
+            what = f"{label} (processor time: {part['cpu_ratio']:.3f})"
+            add(what, f"{part['ours']:.1f} tok/s", f"{part['bare']:.1f} tok/s, bare loop", part, "≥", name)
     if part := result.get("startup"):
         times = f"{part['ours_ms']:.0f} ms", f"{part['empty_ms']:.0f} ms, empty pygls server"
         add("process start to initialize", *times, part, "≤", "startup")

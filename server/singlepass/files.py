@@ -57,18 +57,16 @@ def list_files(root: Path, ignore: Sequence[str] = ()) -> Iterator[tuple[str, os
     `ignore` are patterns of the settings. Folders that cannot be read are left out. Contents are not looked
     at: see `is_generated`. Symbolic links to files are followed inside the root, those to folders never.
     """
-    import pathspec  # here, since the editor waits for the server's imports
-
-    hidden = pathspec.GitIgnoreSpec.from_lines([*SECRET_PATTERNS, *ignore])
+    hidden = (_Rules([_bytewise(os.fsencode(line)) for line in (*SECRET_PATTERNS, *ignore)], ""),)
 
     def keep(path: str, name: str, is_folder: bool) -> bool:
-        if is_folder:
-            return name not in _FOLDERS and not hidden.match_file(f"{path}/")
-        return not _NAMES.search(name) and not hidden.match_file(path)
+        if name in _FOLDERS if is_folder else _NAMES.search(name):
+            return False
+        return not _ignored(path, is_folder, hidden)
 
     for path in walk(root, keep):
         try:
-            status = (root / path).stat()
+            status = os.stat(f"{root}/{path}")  # noqa: PTH116, five times as fast as a Path
         except (OSError, ValueError):
             continue
         yield path, status
@@ -255,7 +253,12 @@ def parse_pattern(line: str) -> Pattern | None:
     by_name = "/" not in line
     line = line.removeprefix("/")
     regex = _regex(line, whole_path=not by_name)
-    return (re.compile(regex, re.DOTALL).fullmatch, ignores, folders_only, by_name) if regex else None
+    if not regex:
+        return None
+    try:
+        return re.compile(regex, re.DOTALL).fullmatch, ignores, folders_only, by_name
+    except re.error:
+        return None
 
 
 def _escaped(line: str, idx: int) -> bool:

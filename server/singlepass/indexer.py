@@ -118,12 +118,12 @@ class Index:
         for folder, root in zip(self.folders, roots, strict=True):
             inner = [other for other in roots if other != root and other.is_relative_to(root)]
             for relative, status in list_files(root, self.ignore):
-                path = root / relative
+                path = f"{folder.path.rstrip('/')}/{relative}"
                 if language_of(relative) is None or status.st_size > MAX_BYTES:
                     continue
-                if any(path.is_relative_to(other) for other in inner):
+                if inner and any(Path(path).is_relative_to(other) for other in inner):
                     continue  # it is listed in the folder inside
-                yield folder.prefix + relative, str(path), status
+                yield folder.prefix + relative, path, status
 
     def _read_new(self, name: str) -> None:
         file = self.files[name]
@@ -133,7 +133,7 @@ class Index:
     def _read(self, name: str, file: _File) -> None:
         """Outline one file. What cannot be read, or was written by a program, has none."""
         try:
-            with Path(file.path).open("rb") as stream:
+            with open(file.path, "rb") as stream:  # noqa: PTH123
                 status = os.fstat(stream.fileno())
                 file.mtime_ns, file.size = status.st_mtime_ns, status.st_size
                 data = stream.read(MAX_BYTES + 1)

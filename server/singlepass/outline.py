@@ -18,7 +18,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from singlepass.core.outlines import Definition, Outline
@@ -81,8 +80,9 @@ _BY_NAME = {"rakefile": "ruby", "gemfile": "ruby"}
 
 def language_of(path: str) -> str | None:
     """The language of a path by its name; None for what has no outline."""
-    name = PurePosixPath(path)
-    return _BY_NAME.get(name.name.lower()) or _BY_SUFFIX.get(name.suffix.lower())
+    name = path.rpartition("/")[2].lower()
+    stem, dot, suffix = name.rpartition(".")
+    return _BY_NAME.get(name) or (_BY_SUFFIX.get(dot + suffix) if stem else None)
 
 
 def outline(path: str, data: bytes) -> Outline | None:

@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.context import Context, SourceFile, build_context, shrink
+from singlepass.core.context import MAP, Context, SourceFile, build_context, shrink
 
 names = st.sampled_from("abcdefgh")
 
@@ -72,3 +72,22 @@ def test_open_files_stand_in_the_order_in_which_they_were_opened() -> None:
 
     assert order(("b", 1), ("a", 2)) == order(("a", 2), ("b", 1)) == ["b", "a"]
     assert order(("new", 3), ("near.py", None), ("a", 2), ("b", 1)) == ["b", "a", "new", "near.py"]
+
+
+def test_files_that_are_only_read_have_to_fit_and_are_not_editable() -> None:
+    open_one = SourceFile("open", "x" * 50)
+    near = [SourceFile(f"near{n}", "y" * n, editable=False) for n in (6, 9, 4)]
+    context = build_context(SourceFile("t", ""), [open_one, *near], "map", budget=12)
+    assert {file.path for file in context.neighbours} == {"near4", "near6", "open"}
+    assert context.left_out == ("near9",)
+    assert list(context.editable) == ["t", "open"]
+    assert context.map == "map"
+
+
+def test_the_map_goes_last() -> None:
+    context = build_context(SourceFile("t", ""), files(["a"]), "map")
+    once = shrink(context, {"a": 5, MAP: 7}, 5)
+    assert once == Context(context.target, (), ("a",), "map")
+    assert once is not None
+    assert shrink(once, {MAP: 7}, 7) == Context(context.target, (), ("a", MAP))
+    assert shrink(once, {MAP: 7}, 8) is None

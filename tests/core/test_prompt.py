@@ -110,3 +110,17 @@ def test_a_selection_that_runs_past_the_end_names_the_lines_there_are() -> None:
     task = Task("do", "t.py", 1, 9)
     text = render_prompt(Context(SourceFile("t.py", TEXT)), task)[-1].text
     assert text.startswith("Selected, lines 2 to 3 of t.py:\ntwo\nthree\n\n")
+
+
+def test_the_map_comes_first_and_what_is_only_read_says_so() -> None:
+    near = [SourceFile("near.py", "x\n", editable=False), SourceFile("open.py", "y\n")]
+    context = build_context(SourceFile("t.py", TEXT), near, "near.py\n  def x()\n")
+    system, map, *near_ones, target = render_context(context)
+    only_read, other = sorted(near_ones, key=lambda one: one.name)
+    assert map.name == "repository map"
+    assert map.text.startswith("<repository_map>\n")
+    assert "\nnear.py\n  def x()\n</repository_map>\n\n" in map.text
+    assert (only_read.name, other.name) == ("near.py", "open.py")
+    assert only_read.text == '<file path="near.py" access="read only">\nx\n</file>\n\n'
+    assert [one.shared for one in (system, map, *near_ones, target)] == [True, True, True, True, False]
+    assert render_prompt(context, Task("do", "t.py", 0, 1))[-1].shared is False

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 from singlepass import repository as module
 from singlepass.config import Settings
+from singlepass.core.context import Context
+from singlepass.documents import Documents
 from singlepass.index_wire import Folder
 from singlepass.indexer import Index
 from singlepass.repository import Repository
+from singlepass.session import gather
 from singlepass.workspace import Workspace
 from singlepass_backends.base import Target
 
@@ -215,3 +218,47 @@ async def test_generated_and_unreadable_files_have_no_outline(folder: Path) -> N
     assert "app/model.py" not in index.outlines
     assert index.near(str(folder / "app/store.py"), 9) == (str(folder / "app/cli.py"),)
     assert index.near(str(folder / "nowhere.py"), 9) == ()
+
+
+# In a request.
+
+
+async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path) -> None:
+    (folder / "app/big.py").write_text("from app.store import Store\n" + "x = 1\n" * 3_000)
+    documents = Documents()
+    documents.open(uri(folder, "app/store.py"), "python", 1, FILES["app/store.py"])
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/store.py"))
+
+        def gathered(settings: Settings = SETTINGS, n_ctx: int = 0) -> Context:
+            target = uri(folder, "app/store.py")
+            context, sources = gather(target, (), documents, found.workspace, settings, found, n_ctx)
+            assert list(sources) == [target]
+            assert list(context.editable) == ["app/store.py"]
+            return context
+
+        assert (gathered().map, gathered().neighbours) == ("", ())
+        await until(lambda: found.map and len(near(found, folder, "app/store.py")) == 3)
+        context = gathered()
+        assert context.map == found.map
+        assert [file.path for file in context.neighbours] == ["app/cli.py", "app/model.py"]
+        assert context.left_out == ("app/big.py",)
+        assert context.neighbours[1].text == FILES["app/model.py"]
+        # A larger model takes more, a small one only the task.
+        large = gathered(n_ctx=131_072)
+        assert [file.path for file in large.neighbours][-1] == "app/model.py"
+        assert len(large.neighbours) == 3
+        small = gathered(n_ctx=64)
+        assert small.map == ""
+        assert "app/cli.py" in small.left_out
+        few = Settings(target=SETTINGS.target, max_neighbours=1)
+        assert [file.path for file in gathered(few).neighbours] == ["app/model.py"]
+        # What was opened is editable; what was deleted is gone.
+        documents.open(uri(folder, "app/model.py"), "python", 1, "class Open_row: pass\n")
+        (folder / "app/cli.py").unlink()
+        context, sources = gather(
+            uri(folder, "app/store.py"), (), documents, found.workspace, SETTINGS, found, 0
+        )
+        assert [file.path for file in context.neighbours] == ["app/model.py"]
+        assert list(context.editable) == ["app/store.py", "app/model.py"]
+        assert len(sources) == 2

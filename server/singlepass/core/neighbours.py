@@ -256,7 +256,8 @@ def _javascript(path: str, name: str, known: _Paths) -> Iterator[str]:
     tails = [name, *(stem + suffix for suffix in _JS_SUFFIXES), *(name + suffix for suffix in _JS_SUFFIXES)]
     tails += [f"{name}/index{suffix}" for suffix in _JS_SUFFIXES]
     if name.startswith("."):
-        found = known.first(*(_joined(_folder(path), tail) for tail in tails))
+        folder = _folder(path)
+        found = next((one for tail in tails if (one := _joined(folder, tail)) in known.all), None)
     else:
         # The usual aliases of the source folder; anything else is a package.
         alias = re.match(r"[@~#]?/|src/", name)
