@@ -1,6 +1,6 @@
 """How much is read after the click: editing replayed over the history of git repositories. Exact counts.
 
-    python benchmarks/replay.py REPO [REPO …] [--actions N] [--vocab GGUF] [--pause N] [--more] [--json]
+    python benchmarks/replay.py REPO [REPO …] [--actions N] [--vocab GGUF] [--pause N] [--json]
     python benchmarks/replay.py REPO --confirm N
 
 Commits are told as what somebody did in an editor (`editing`): files are opened, hunks typed in small batches
@@ -58,12 +58,16 @@ from singlepass_backends.base import (
     Target,
 )
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.generation.chunks import MIN_CHUNK
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, fitting
 from singlepass_backends.random_model import Shape, write_random_model
 
 N_CTX = 32_768
 """What the engine opens by default."""
+N_BATCH = MIN_CHUNK
+"""Tokens of a forward pass. The loop makes chunks as large as the measured rate allows but never smaller than
+this, so with it nothing depends on a clock."""
 N_SEQUENCES = 16
 """Documents that the llama.cpp driver keeps for a model that can trim; `--confirm` checks that it does."""
 TASK_TOKENS = 1024
@@ -93,8 +97,6 @@ class Policy(msgspec.Struct, frozen=True):
     """Read the selection ahead too when code actions are asked for."""
     fits_first: bool = False
     """Leave out what has no place in the model's context before reading ahead, not only at the click."""
-    keeps_order: bool = False
-    """Files beside the target stand in the order in which they were first seen."""
 
 
 AGENT = Policy("a", "no cache", caches=False, instruction_first=True)
@@ -105,8 +107,7 @@ POLICIES = (AGENT, INSTRUCTION_FIRST, STABLE_FIRST, EVERYTHING)
 MORE = (
     Policy("d1", "d with one sequence", prewarms=True),
     Policy("d2", "d, only what fits is read ahead", n_sequences=N_SEQUENCES, prewarms=True, fits_first=True),
-    Policy("d3", "d, neighbours keep their order", n_sequences=N_SEQUENCES, prewarms=True, keeps_order=True),
-    Policy("d4", "d and the selection ahead", n_sequences=N_SEQUENCES, prewarms=True, selection_ahead=True),
+    Policy("d3", "d and the selection ahead", n_sequences=N_SEQUENCES, prewarms=True, selection_ahead=True),
 )
 
 
@@ -296,8 +297,7 @@ class Lane:
         self._tokenizer = tokenizer
         self._n_pause = options.n_pause
         self._read_ahead: tuple[Segment, ...] = ()
-        self._order: dict[str, int] = {}
-        n_batch = min(512, options.n_pause)
+        n_batch = min(N_BATCH, options.n_pause)
         n_sequences = policy.n_sequences + 1
         self.driver = CountingDriver(tokenizer, n_ctx=options.n_ctx, n_sequences=n_sequences, n_batch=n_batch)
         self.backend = InProcessBackend(self.driver)
@@ -316,16 +316,11 @@ class Lane:
             self.pause(context)
 
     def _arranged(self, context: Context) -> Context:
-        if self._policy.fits_first:
-            prompt = cold_prompt(self._tokenizer, render_context(context), complete=False, anew=False)
-            n_excess = len(prompt.tokens) + MIN_REPLY_TOKENS + TASK_TOKENS - self.driver.n_ctx
-            return (n_excess > 0 and shrink(context, dict(prompt.sizes), n_excess)) or context
-        if not self._policy.keeps_order:
+        if not self._policy.fits_first:
             return context
-        for file in (*context.neighbours, context.target):
-            self._order.setdefault(file.path, len(self._order))
-        neighbours = sorted(context.neighbours, key=lambda file: self._order[file.path])
-        return msgspec.structs.replace(context, neighbours=tuple(neighbours))
+        prompt = cold_prompt(self._tokenizer, render_context(context), complete=False, anew=False)
+        n_excess = len(prompt.tokens) + MIN_REPLY_TOKENS + TASK_TOKENS - self.driver.n_ctx
+        return (n_excess > 0 and shrink(context, dict(prompt.sizes), n_excess)) or context
 
     def _prewarm(self, segments: tuple[Segment, ...], context: Context) -> None:
         if segments == self._read_ahead:
@@ -458,7 +453,9 @@ class ConfirmingLane(Lane):
         self.found = Confirmed()
         # Flash attention on a CPU takes other kernels for small batches than for large ones, and its logits
         # move by up to 0.3 with them, with no cache at all; without it they do not move.
-        target = Target(model=str(model), n_ctx=options.n_ctx, n_threads=1, flash_attention=False)
+        target = Target(
+            model=str(model), n_ctx=options.n_ctx, n_batch=N_BATCH, n_threads=1, flash_attention=False
+        )
         self._warm, self._cold = (Recorder(target, lambda _: True) for _ in range(2))
         assert self._warm.n_sequences == self.driver.n_sequences
         self._real = InProcessBackend(self._warm)
@@ -579,23 +576,29 @@ def replay(
                 case Ask():
                     if n_done == n_most:
                         break
-                    ask(desk, moment, lanes)
-                    n_done += 1
-                    progress()
+                    if ask(desk, moment, lanes):
+                        n_done += 1
+                        progress()
                 case _:
                     desk.take(moment)
     return n_done
 
 
-def ask(desk: Desk, moment: Ask, lanes: Sequence[Lane]) -> None:
-    """Code actions are asked for, and one is run."""
+def ask(desk: Desk, moment: Ask, lanes: Sequence[Lane]) -> bool:
+    """Code actions are asked for, and one is run; False where the file alone is too long for the model."""
     context = desk.context(moment.path)
     task = Task(moment.instruction, context.target.path, moment.first_line, moment.end_line)
     for lane in lanes:
         lane.offer(context, task)
     desk.documents.touch(desk.uri(moment.path))
-    for lane in lanes:
-        lane.act(context, task, moment.reply)
+    try:
+        for lane in lanes:
+            lane.act(context, task, moment.reply)
+    except BackendError as error:
+        if error.code == "prompt_too_long":
+            return False
+        raise
+    return True
 
 
 def train(path: Path, repository: Git, n_vocab: int) -> None:
@@ -712,12 +715,14 @@ def main() -> None:
     parser.add_argument("--ctx", type=int, default=N_CTX, help="tokens of the model's context")
     parser.add_argument("--pause", type=int, default=1 << 30, help="most tokens read ahead in one pause")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--more", action="store_true", help="more policies")
+    known = {policy.key: policy for policy in POLICIES + MORE}
+    names = ", ".join(f"{policy.key} ({policy.name})" for policy in MORE)
+    parser.add_argument("--policies", default="a,b,c,d", help=f"with commas; there are also {names}")
     parser.add_argument("--confirm", type=int, metavar="N", help="N actions on a real model too")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     options = Options(
-        policies=POLICIES + (MORE if given.more else ()),
+        policies=tuple(known[key] for key in given.policies.split(",")),
         n_actions=given.actions,
         n_ctx=given.ctx,
         n_pause=given.pause,
