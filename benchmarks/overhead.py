@@ -351,7 +351,7 @@ async def measure_code_actions(target: Target, n: int, rate: float) -> dict[str,
             "codeAction": {"codeActionLiteralSupport": {"codeActionKind": {"valueSet": ["refactor"]}}}
         },
     }
-    options = {"target": msgspec.to_builtins(target), "prewarm": False}
+    options = {"target": msgspec.to_builtins(target), "prewarm": False, "max_neighbours": 0}
     folder = Path(tempfile.gettempdir()).as_uri()
     folders = [{"uri": folder, "name": "tmp"}]
     await client.request(
