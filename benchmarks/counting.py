@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from singlepass_backends.base import BackendError, ModelInfo
+from singlepass_backends.base import BackendError, Interrupt, ModelInfo
 from singlepass_backends.drivers.llama_cpp import load_library
 
 _REQUEST, _PREWARM = 1, 2
@@ -149,6 +149,10 @@ class CountingDriver:
         self._said = self._reply[said] if said < len(self._reply) else min(self.eog_tokens)
         self._logits[self._said] = 1.0
         return self._logits
+
+    def watch(self, interrupt: Interrupt) -> bool:
+        """See `Driver`; a pass takes no time."""
+        return False
 
     def clear(self) -> None:
         """See `Driver`."""

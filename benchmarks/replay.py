@@ -54,6 +54,7 @@ from singlepass_backends.base import (
     Finished,
     GenerateRequest,
     PrefillProgress,
+    PrewarmRequest,
     Segment,
     Target,
 )
@@ -327,7 +328,11 @@ class Lane:
             return
         driver, n_before = self.driver, self.driver.n_read
         with driver.prewarming():
-            events = list(self.backend.prewarm(segments, lambda: driver.n_read - n_before >= self._n_pause))
+            events = list(
+                self.backend.prewarm(
+                    PrewarmRequest(segments), lambda: driver.n_read - n_before >= self._n_pause
+                )
+            )
         finished = events[-1]
         assert isinstance(finished, Finished)
         timings = finished.timings
@@ -465,7 +470,7 @@ class ConfirmingLane(Lane):
     def _prewarm(self, segments: tuple[Segment, ...], context: Context) -> None:
         if segments == self._read_ahead:
             return
-        *_, real = self._real.prewarm(segments, lambda: False)
+        *_, real = self._real.prewarm(PrewarmRequest(segments), lambda: False)
         n_before = self.driver.n_read
         super()._prewarm(segments, context)
         assert isinstance(real, Finished)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from singlepass_backends.base import ModelInfo
+from singlepass_backends.base import Interrupt, ModelInfo
 
 END, START, N_VOCAB = 256, 257, 258
 CONTROL = {b"<|im_end|>": END, b"<|im_start|>": START}
@@ -73,6 +73,9 @@ class FakeDriver:
             tokens.append(CONTROL[name] if name else text[0])
             text = text[len(name) if name else 1 :]
         return tokens
+
+    def watch(self, interrupt: Interrupt) -> bool:
+        return False
 
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b""

@@ -69,6 +69,14 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """Tokens of context to leave for the reply; a prompt that leaves fewer is too long."""
 
 
+class PrewarmRequest(msgspec.Struct, frozen=True):
+    """The beginning of a prompt that will probably be asked for."""
+
+    segments: tuple[Segment, ...]
+    grammar: str | None = None
+    """The grammar of such a request, to be compiled ahead."""
+
+
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """What one request cost, measured at the backend's boundary; the same meaning for every backend.
 
@@ -241,7 +249,7 @@ class Backend(Protocol):
         """
         ...
 
-    def prewarm(self, segments: tuple[Segment, ...], interrupt: Interrupt) -> Iterator[Event]:
+    def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
         """Prefill the segments and decode nothing, so that a request which starts with them finds them
         cached. Ends with `Finished`; segments that do not fit are left out from the end."""
         ...

@@ -26,6 +26,7 @@ from singlepass_backends.base import (
     Finished,
     GenerateRequest,
     ModelInfo,
+    PrewarmRequest,
     Segment,
     SegmentUse,
     Target,
@@ -93,6 +94,8 @@ class EngineClient:
         self._idle_exit_s = idle_exit_s
         self._version = version
         self._link: _Link | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        """The engine that this client started last."""
         self._connecting = asyncio.Lock()
         self._n_requests = 0
         self._is_closed = False
@@ -150,10 +153,12 @@ class EngineClient:
         self,
         segments: tuple[Segment, ...],
         *,
+        grammar: str | None = None,
         spawn: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        """Ask for `segments` to be prefilled when nothing else is to be done; does not wait for it.
+        """Ask for `segments` to be prefilled, and then for `grammar` to be compiled, when nothing else is to
+        be done; does not wait for it.
 
         Without `spawn`, does nothing where no engine runs. `on_event` is told of `PrefillProgress`, and at
         the end of `Finished`, unless the prewarm fails or the connection is lost. Raises BackendError like
@@ -166,7 +171,7 @@ class EngineClient:
         if on_event is not None:
             link.listen(id, on_event)
         try:
-            self._send(link, Prewarm(id, tuple(segments)))
+            self._send(link, Prewarm(id, PrewarmRequest(tuple(segments), grammar)))
         except BackendError:
             link.forget(id)
             raise
@@ -299,13 +304,17 @@ class EngineClient:
                 await asyncio.sleep(_POLL_S)
             if link := await _attach(paths, self._version, self._on_loading):
                 return link
-            process = _start(self.target, paths, self._idle_exit_s)
+            # One that was started for a request which was cancelled meanwhile is on its way.
+            process = self._process
+            is_new = process is None or process.poll() is not None
+            if process is None or is_new:
+                process = self._process = _start(self.target, paths, self._idle_exit_s)
             deadline = time.monotonic() + _START_S
             while time.monotonic() < deadline:
                 if link := await _attach(paths, self._version, self._on_loading):
                     return link
                 if (code := process.poll()) is not None:
-                    if code == _EXIT_ALREADY_RUNNING:
+                    if code == _EXIT_ALREADY_RUNNING or not is_new:
                         return None
                     raise _start_failed(paths, ending(code))
                 await asyncio.sleep(_POLL_S)

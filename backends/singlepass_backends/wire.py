@@ -13,9 +13,16 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from singlepass_backends.base import Event, GenerateRequest, ModelInfo, Segment, SegmentUse
+from singlepass_backends.base import (
+    Event,
+    GenerateRequest,
+    ModelInfo,
+    PrewarmRequest,
+    Segment,
+    SegmentUse,
+)
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever a message changes its meaning; client and engine must agree on it."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -42,11 +49,11 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prewarm(msgspec.Struct, frozen=True, tag=True):
-    """Prefill these segments when nothing else is to be done; answered like `Generate`, without text. A newer
-    prewarm of the same connection replaces it."""
+    """Do this when nothing else is to be done; answered like `Generate`, without text. A newer prewarm of the
+    same connection replaces it."""
 
     id: int
-    segments: tuple[Segment, ...]
+    request: PrewarmRequest
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):

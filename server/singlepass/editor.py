@@ -120,6 +120,21 @@ class Editor:
         section: Any = plain(answer[0]) if answer else None
         return cast("Mapping[str, Any]", section) if isinstance(section, dict) else None
 
+    async def watch(self, globs: Sequence[str]) -> None:
+        """Have the editor tell of files that change outside it; without support it does not."""
+        if not self.capabilities.watching:
+            return
+        watchers = [lsp.FileSystemWatcher(glob) for glob in globs]
+        registration = lsp.Registration(
+            str(uuid.uuid4()),
+            lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES,
+            lsp.DidChangeWatchedFilesRegistrationOptions(watchers),
+        )
+        try:
+            await self._server.client_register_capability_async(lsp.RegistrationParams([registration]))
+        except JsonRpcException as error:
+            log.info("this editor watches no files: %r", error)
+
     async def progress(self, title: str, on_cancel: Callable[[], object]) -> "Progress":
         """Open a work-done progress; without client support one that does nothing."""
         if not self.capabilities.progress:

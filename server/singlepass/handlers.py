@@ -12,7 +12,7 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 from singlepass_backends.base import BackendError
 
-from singlepass.config import REPOSITORY_FILE, Problem, load_settings, read_toml, user_file
+from singlepass.config import REPOSITORY_FILE, load_settings, read_toml, user_file
 from singlepass.core.actions import actions_for, find_comment_task, fix_instruction
 from singlepass.core.lines import visible_lines
 from singlepass.documents import Document, Documents
@@ -50,6 +50,7 @@ class Handlers:
         self.editor = Editor(server)
         self.jobs = Jobs(self.documents, self.workspace, self.editor)
         self._options: Mapping[str, Any] = {}
+        self._section: Mapping[str, Any] = {}
 
     # Life.
 
@@ -63,14 +64,26 @@ class Handlers:
         self._options = _section(params.initialization_options)
 
     async def initialized(self, params: lsp.InitializedParams) -> None:
-        await self._configure(await self.editor.configuration())
+        self._section = await self.editor.configuration() or {}
+        self._start_over()
+        from singlepass.outline import source_glob  # here: the editor waits for our imports
+
+        await self.editor.watch([source_glob(), "**/.gitignore", f"**/{REPOSITORY_FILE}"])
 
     async def did_change_configuration(self, params: lsp.DidChangeConfigurationParams) -> None:
         asked = await self.editor.configuration()
-        pushed = _section(_section(params.settings).get("singlepass"))
-        await self._configure(asked if asked is not None else pushed)
+        self._section = asked if asked is not None else _section(_section(params.settings).get("singlepass"))
+        self._start_over()
 
-    async def _configure(self, section: Mapping[str, Any] | None) -> None:
+    def _start_over(self) -> None:
+        """Everything anew, under the settings as they are now."""
+        self._configure()
+        self.jobs.workspace_opened()
+        for document in reversed([*self.documents.recent()]):  # the last is what is read ahead
+            self.jobs.document_opened(document)
+
+    def _configure(self) -> None:
+        """Read the settings' files again and put everything together."""
         user, problems = read_toml(user_file())
         repository: list[tuple[str, Mapping[str, Any]]] = []
         for folder in self.workspace.folders:
@@ -82,18 +95,13 @@ class Handlers:
             [
                 (str(user_file()), user),
                 ("initializationOptions", self._options),
-                ("the editor's settings", section or {}),
+                ("the editor's settings", self._section),
             ],
             repository,
         )
         logging.getLogger("singlepass").setLevel(settings.log_level.upper())
         self.jobs.configure(settings)
-        for document in self.documents.recent():
-            self.jobs.document_opened(document)  # those that came before the settings
-        self._tell_problems([*problems, *wrong])
-
-    def _tell_problems(self, problems: Sequence[Problem]) -> None:
-        for problem in problems:
+        for problem in (*problems, *wrong):
             self.editor.say("warning", f"singlepass settings: {problem}")
 
     async def shutdown(self, params: None) -> None:
@@ -104,7 +112,8 @@ class Handlers:
         added = [path for folder in params.event.added if (path := path_from_uri(folder.uri))]
         kept: list[Path] = [folder for folder in self.workspace.folders if folder not in gone]
         self.workspace.folders = [*kept, *(path for path in added if path not in kept)]
-        self.jobs.repository.folders_changed()
+        self._configure()  # a folder may bring settings of its own
+        self.jobs.folders_changed()
 
     # Documents.
 
@@ -133,10 +142,13 @@ class Handlers:
         document = self.documents.get(params.text_document.uri)
         if document is not None:
             document.save(time.monotonic())
-        self.jobs.repository.changed(params.text_document.uri)
+        self.jobs.files_changed(params.text_document.uri)
 
     def did_change_watched_files(self, params: lsp.DidChangeWatchedFilesParams) -> None:
-        self.jobs.repository.changed(*(change.uri for change in params.changes))
+        changed = [change.uri for change in params.changes]
+        if any(uri.endswith(f"/{REPOSITORY_FILE}") for uri in changed):
+            self._configure()
+        self.jobs.files_changed(*changed)
 
     # Actions.
 

@@ -16,15 +16,15 @@ from singlepass_backends.base import ModelInfo, Segment
 from singlepass.config import Settings, user_file
 from singlepass.core.context import Context
 from singlepass.core.estimate import Sample, estimate_ms, title_suffix
-from singlepass.core.prompt import render_context
+from singlepass.core.prompt import render_context, render_repository
 from singlepass.delivery import Source, revert_edits
 from singlepass.documents import Document, Documents
 from singlepass.editor import Editor
 from singlepass.history import History
 from singlepass.outcome import Job, JobRequest, Outcome
 from singlepass.repository import Repository
-from singlepass.session import Session, gather
-from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Warming
+from singlepass.session import ASSUMED_CONTEXT, Session, encodable, fitting_map, gather, grammar_for
+from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Ahead, Warming
 from singlepass.workspace import UserError, Workspace
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ class Jobs:
         self._last: Job | None = None
         self._n_jobs = 0
         self.history = History()
-        self.warming = Warming(editor, self._render, self._client, lambda: bool(self._running))
+        self.warming = Warming(editor, self._ahead, self._client, lambda: bool(self._running))
         self.repository = Repository(workspace, lambda: bool(self._running))
+        self.repository.on_update = self.warming.again
 
     # The engine.
 
@@ -87,9 +88,12 @@ class Jobs:
         for _, running, _ in self._running.values():
             running.tell_loading(fraction)
 
-    def _gather(self, uri: str, files: Sequence[str]) -> tuple[Context, dict[str, Source]]:
+    def _n_ctx(self) -> int:
         info = self._engine.info if self._engine is not None else None
-        n_ctx = info.n_ctx if info is not None else 0
+        return (info.n_ctx if info is not None else self.settings.target.n_ctx) or ASSUMED_CONTEXT
+
+    def _gather(self, uri: str, files: Sequence[str]) -> tuple[Context, dict[str, Source]]:
+        n_ctx = self._n_ctx()
         return gather(uri, files, self.documents, self.workspace, self.settings, self.repository, n_ctx)
 
     # Jobs.
@@ -185,9 +189,12 @@ class Jobs:
         if not self.workspace.is_hidden(uri, self.settings.ignore):
             self.warming.soon(uri, pause_s)
 
-    def _render(self, uri: str) -> tuple[Segment, ...]:
+    def _ahead(self, uri: str | None) -> Ahead:
+        if uri is None:
+            return Ahead(encodable(render_repository(fitting_map(self.repository, self._n_ctx()))))
         context, _ = self._gather(uri, ())
-        return render_context(context)
+        info = self._engine.info if self._engine is not None else None
+        return Ahead(encodable(render_context(context)), lambda: grammar_for(context, info))
 
     def estimate(self, uri: str) -> str:
         """What an action on this document would probably take, as a title's suffix; empty where unknown."""
@@ -203,9 +210,9 @@ class Jobs:
 
         Raises UserError: no model, a file that cannot be read; BackendError of the engine.
         """
-        context, _ = self._gather(uri, ())
         engine = self._client()
         info = await engine.connect()
+        context, _ = self._gather(uri, ())
         # With an empty task, because the tokens that end the template count with the last segment.
         segments = (*render_context(context), Segment("task", ""))
         found = (await engine.inspect(segments, spawn=True) or ())[:-1]
@@ -214,6 +221,22 @@ class Jobs:
             "segments": [msgspec.to_builtins(segment) for segment in found],
             "left_out": list(context.left_out),
         }
+
+    def workspace_opened(self) -> None:
+        """Get to know the repository, and read ahead what every prompt of it begins with."""
+        if self.workspace.folders:
+            self.repository.open()
+            self.warming.soon(None, OPENED_PAUSE_S)
+
+    def files_changed(self, *uris: str) -> None:
+        """Files were saved, created or deleted: outlines, neighbours and what was read ahead may be old."""
+        self.repository.changed(*uris)
+        self.warming.again()
+
+    def folders_changed(self) -> None:
+        """Other workspace folders: files have other names in the prompt."""
+        self.repository.folders_changed()
+        self.warming.again()
 
     def document_opened(self, document: Document) -> None:
         """Find out which files stand near it, and read ahead."""

@@ -85,6 +85,11 @@ def language_of(path: str) -> str | None:
     return _BY_NAME.get(name) or (_BY_SUFFIX.get(dot + suffix) if stem else None)
 
 
+def source_glob() -> str:
+    """Which files may have an outline, as a glob pattern of LSP 3.17. Case matters in it, unlike here."""
+    return "**/*.{" + ",".join(sorted(suffix[1:] for suffix in _BY_SUFFIX)) + "}"
+
+
 def outline(path: str, data: bytes) -> Outline | None:
     """The outline of a file; None for what has none. Never raises."""
     language = language_of(path)

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -62,7 +63,8 @@ class Repository:
         """How many source files the last scan found."""
         self._busy = busy
         self._settings = Settings()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._to_process: asyncio.WriteTransport | None = None
         self._task: asyncio.Task[None] | None = None
         self._n_starts = 0
         self._unsent: list[Request] = []
@@ -93,8 +95,13 @@ class Repository:
         if changed and self._task is not None:
             self._scan()
 
+    def open(self) -> None:
+        """Start the indexer, where there is something for it to do."""
+        if self._wanted():
+            self._start()
+
     def opened(self, uri: str) -> None:
-        """A document was opened or needs its neighbours: the indexer starts with the first."""
+        """A document was opened or needs its neighbours."""
         path = path_from_uri(uri)
         if path is None or not self._wanted() or not self.workspace.name(uri)[1]:
             return
@@ -129,14 +136,12 @@ class Repository:
         if self._timer is not None:
             self._timer.cancel()
         task, self._task = self._task, None
-        process = self._process
-        if process is not None and process.stdin is not None:
-            process.stdin.close()  # which ends it
+        if self._to_process is not None:
+            self._to_process.close()  # which ends it
         if task is not None:
             await asyncio.wait([task], timeout=_END_S)
-            if process is not None and process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            if self._process is not None:
+                self._process.kill()
             if not task.done():
                 await asyncio.wait([task], timeout=_END_S)
             task.cancel()
@@ -169,9 +174,10 @@ class Repository:
             case "nothing":
                 pass
 
-    def _look_later(self, seconds: float = IDLE_S) -> None:
+    def _look_later(self, seconds: float | None = None) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self.look)
+            pause_s = IDLE_S if seconds is None else seconds
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self.look)
 
     def _ask(self) -> None:
         self._stale, self._asked = False, True
@@ -213,35 +219,24 @@ class Repository:
         self._send(Scan(folders, self._settings.ignore))
 
     def _send(self, request: Request) -> None:
-        process = self._process
-        if process is None or process.stdin is None or process.returncode is not None:
-            if len(self._unsent) < 10_000:
-                self._unsent.append(request)
-        else:
-            process.stdin.write(msgspec.json.encode(request) + b"\n")
+        if self._to_process is not None:
+            self._to_process.write(msgspec.json.encode(request) + b"\n")
+        elif len(self._unsent) < 10_000:
+            self._unsent.append(request)
 
     async def _run(self) -> None:
         """Keep an indexer running, and take what it says."""
         while self._n_starts < _MAX_STARTS:
             self._n_starts += 1
             try:
-                # -P: a folder named singlepass in the repository must not be what runs.
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *("-P", "-m", "singlepass.indexer"),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    limit=_MAX_LINE,
-                )
+                replies = await self._start_process()
             except OSError as error:
                 log.warning("no repository map: the indexer cannot be started: %s", error)
                 return
             unsent, self._unsent = self._unsent, []
             for request in unsent:
                 self._send(request)
-            await self._listen(self._process)
-            code = await self._process.wait()
-            self._process = None
+            code = await self._listen(replies)
             self._asked = False
             if self._task is None:  # closed
                 return
@@ -254,16 +249,30 @@ class Repository:
                     self._send(AskNear(path, self._settings.max_neighbours))
         log.warning("the indexer ended too often; prompts go without a new map")
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
+    async def _start_process(self) -> asyncio.StreamReader:
+        """Start an indexer; returns where its replies come. Raises OSError."""
+        process = self._process = _indexer()
+        replies = asyncio.StreamReader(limit=_MAX_LINE)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(replies), process.stdout)
+        self._to_process, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
+        return replies
+
+    async def _listen(self, replies: asyncio.StreamReader) -> int:
+        """Take what the indexer says until it ends; returns its exit code."""
+        assert self._process is not None
         decoder = msgspec.json.Decoder(Reply)
         try:
-            async for line in process.stdout:
+            async for line in replies:
                 self._take(decoder.decode(line))
         except (ValueError, OSError) as error:
             log.warning("the indexer said something strange: %s", error)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            self._process.kill()
+        if self._to_process is not None:
+            self._to_process.close()
+        code = await asyncio.to_thread(self._process.wait)
+        self._process = self._to_process = None
+        return code
 
     def _take(self, reply: Reply) -> None:
         match reply:
@@ -312,3 +321,10 @@ class Repository:
             # Another map's length or other bytes than text: as if there were none.
             if len(data) <= 4 * self._budget():
                 self.map = data.decode("utf-8")
+
+
+def _indexer() -> "subprocess.Popen[bytes]":
+    # Not by asyncio: cancelled while it starts a process, it waits for ever (Python 3.11).
+    # -P: a folder named singlepass in the repository must not be what runs.
+    command = [sys.executable, "-P", "-m", "singlepass.indexer"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -6,6 +6,7 @@ keystrokes win: a hunk whose lines they touched is rejected and reported with it
 """
 
 import asyncio
+import functools
 import itertools
 import logging
 import time
@@ -49,8 +50,9 @@ log = logging.getLogger(__name__)
 RANDOM_BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
 """Random weights never choose to stop, so the grammar stops them."""
 
-WINDOW_LINES = 2_500
-"""How far from the selection a hunk may be, in lines. A grammar holds about 6,000 lines over all files."""
+WINDOW_LINES = 5_000
+"""A grammar holds about 6,000 lines over all files. Of a longer document so many around the selection may be
+changed."""
 ASSUMED_CONTEXT = 32_768
 """In tokens, until an engine has said what it has."""
 MAP_SHARE = 1 / 8
@@ -82,11 +84,11 @@ def gather(
     workspace: Workspace,
     settings: Settings,
     repository: Repository | None = None,
-    n_ctx: int = 0,
+    n_ctx: int = ASSUMED_CONTEXT,
 ) -> tuple[Context, dict[str, Source]]:
     """The context for work on one document, and the snapshots it may change, by URI.
 
-    `n_ctx` is the model's context in tokens where that is known. Raises UserError for a file that is not open
+    `n_ctx` is the model's context in tokens. Raises UserError for a file that is not open
     and cannot be read.
     """
     sources: dict[str, Source] = {}
@@ -111,7 +113,7 @@ def gather(
     neighbours += [add(other.uri, as_saved=True) for other in near if other.uri not in sources]
     if repository is None:
         return build_context(target, neighbours), sources
-    n_ctx = n_ctx or settings.target.n_ctx or ASSUMED_CONTEXT
+    map = fitting_map(repository, n_ctx)
     limit = settings.max_neighbours - len(neighbours)
     for path in repository.near(uri):
         if limit > 0 and path.as_uri() not in sources and (text := read_near(path)):
@@ -119,10 +121,37 @@ def gather(
             paths.add(name)
             neighbours.append(SourceFile(name, text, editable=False))
             limit -= 1
-    # A small model's context is for the file and the task.
-    map = repository.map if len(repository.map) <= MAP_SHARE * n_ctx * CHARS_PER_TOKEN else ""
     budget = int(NEAR_SHARE * n_ctx * CHARS_PER_TOKEN)
     return build_context(target, neighbours, map, budget), sources
+
+
+def fitting_map(repository: Repository, n_ctx: int) -> str:
+    """The repository map, unless it is too large for the model, whose context is for files and the task."""
+    return repository.map if len(repository.map) <= MAP_SHARE * n_ctx * CHARS_PER_TOKEN else ""
+
+
+def grammar_for(
+    context: Context, info: ModelInfo | None, first_line: int = 0, end_line: int = 0
+) -> str | None:
+    """The edit grammar for work on the selected lines; None where the backend cannot constrain."""
+    if info is None or not info.constrains:
+        return None
+    files = context.editable
+    middle = (first_line + end_line) // 2
+    n_lines = context.target.text.count("\n")
+    # Most often the whole document, so that what prewarm built and compiled serves every selection.
+    first = 0 if n_lines <= WINDOW_LINES else middle - WINDOW_LINES // 2
+    size = marker_size([*files, *files.values()])
+    bounds = RANDOM_BOUNDS if info.random_weights else UNBOUNDED
+    return _grammar(tuple(files.items()), size, bounds, (context.target.path, first, first + WINDOW_LINES))
+
+
+@functools.lru_cache(maxsize=4)
+def _grammar(
+    files: tuple[tuple[str, str], ...], size: int, bounds: Bounds, window: tuple[str, int, int]
+) -> str:
+    path, first, end = window
+    return edit_grammar(dict(files), size, bounds, {path: (first, end)})
 
 
 def _unlike(paths: Container[str], path: str) -> str:
@@ -229,19 +258,13 @@ class Session:
         task = Task(asked.instruction, self._target_path, asked.first_line, asked.end_line, asked.diagnostics)
         info = self.job.info
         assert info is not None
-        # Longer files than a grammar can hold are searched around the selection.
-        around = {self._target_path: (asked.first_line - WINDOW_LINES, asked.end_line + WINDOW_LINES)}
         return GenerateRequest(
-            segments=_encodable(render_prompt(context, task, size)),
-            grammar=edit_grammar(context.editable, size, self._bounds(), around) if info.constrains else None,
+            segments=encodable(render_prompt(context, task, size)),
+            grammar=grammar_for(context, info, asked.first_line, asked.end_line),
             max_tokens=settings.max_tokens,
             min_reply=min(settings.max_tokens, MIN_REPLY_TOKENS, info.n_ctx // 4),
             sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
         )
-
-    def _bounds(self) -> Bounds:
-        info = self.job.info
-        return RANDOM_BOUNDS if info is not None and info.random_weights else UNBOUNDED
 
     # Events of the engine.
 
@@ -444,7 +467,7 @@ class Session:
         self._tell(outcome, sentence)
 
 
-def _encodable(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+def encodable(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     """Segments without lone surrogates, which neither tokenizer nor wire takes."""
     return tuple(
         segment

@@ -1,8 +1,9 @@
 """Reading ahead: the context of the document the user is in, before an action is asked for.
 
-A prewarm is exactly the beginning of the prompt that an action would have. It is asked for when a document is
-opened, after a pause in typing, and when the editor asks for actions; the newest replaces the others, and the
-engine lets any job pass. The status notification carries how far it is.
+A prewarm is exactly the beginning of the prompt that an action would have. It is asked for when the editor
+starts, when a document is opened, after a pause in typing, when the editor asks for actions, and when the
+files around it change; the newest replaces the others, and the engine lets any job pass. The status
+notification carries how far it is.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from singlepass_backends.base import BackendError, Event, Finished, PrefillProgress, Segment
+import msgspec
+from singlepass_backends.base import BackendError, Event, Finished, ModelInfo, PrefillProgress, Segment
 
 from singlepass.config import Settings
 from singlepass.editor import Editor
@@ -28,13 +30,24 @@ TYPED_PAUSE_S = 0.8
 class Reader(Protocol):
     """The part of the engine's client that reads ahead."""
 
+    async def connect(self) -> ModelInfo: ...
+
     async def prewarm(
         self,
         segments: tuple[Segment, ...],
         *,
+        grammar: str | None = None,
         spawn: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None: ...
+
+
+class Ahead(msgspec.Struct, frozen=True):
+    """What can be done for a request that has not come yet."""
+
+    segments: tuple[Segment, ...]
+    grammar: Callable[[], str | None] = lambda: None
+    """Builds the grammar of the request, which takes some 20 ms."""
 
 
 class Warming:
@@ -43,29 +56,36 @@ class Warming:
     def __init__(
         self,
         editor: Editor,
-        render: Callable[[str], tuple[Segment, ...]],
+        plan: Callable[[str | None], Ahead],
         reader: Callable[[], Reader],
         is_busy: Callable[[], bool],
     ) -> None:
-        """`render` gives the segments for a document (a URI) as they are now, `reader` the engine's client;
-        both may raise UserError. Nothing is read ahead while `is_busy`."""
+        """`plan` tells what to do for a document (a URI) as it is now, or for what all documents share
+        (None), `reader` gives the engine's client; both may raise UserError. Nothing is read ahead while
+        `is_busy`."""
         self.settings = Settings()
         self.task: asyncio.Task[None] | None = None
         self._editor = editor
-        self._render = render
+        self._plan = plan
         self._reader = reader
         self._is_busy = is_busy
+        self._asked: str | None = None
         self._segments: tuple[Segment, ...] = ()
-        self._uri = ""
+        self._uri: str | None = None
         self._n_uncached: int | None = None
 
-    def soon(self, uri: str, pause_s: float = ASKED_PAUSE_S) -> None:
-        """Read ahead for a document after a pause, unless another is asked for before."""
+    def soon(self, uri: str | None, pause_s: float = ASKED_PAUSE_S) -> None:
+        """Read ahead for a document, or what all share, after a pause, unless another is asked for before."""
         if not self._is_allowed():
             return
+        self._asked = uri
         if self.task is not None:
             self.task.cancel()
         self.task = asyncio.ensure_future(self._after(uri, pause_s))
+
+    def again(self, pause_s: float = TYPED_PAUSE_S) -> None:
+        """What stands around the document may have changed: see whether there is something new to read."""
+        self.soon(self._asked, pause_s)
 
     def n_uncached(self, uri: str) -> int | None:
         """Tokens of the document's context still to be read; None where that is not known."""
@@ -73,7 +93,7 @@ class Warming:
 
     def forget(self) -> None:
         """Another engine knows nothing of what was read."""
-        self._segments, self._uri, self._n_uncached = (), "", None
+        self._segments, self._uri, self._n_uncached = (), None, None
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Cancel what waits; returns the tasks to wait for."""
@@ -87,20 +107,27 @@ class Warming:
             return False
         return self.settings.prewarm != "plugged" or _is_plugged()
 
-    async def _after(self, uri: str, pause_s: float) -> None:
+    async def _after(self, uri: str | None, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
         try:
-            segments = self._render(uri)
-            if segments == self._segments or self._is_busy():
+            reader = self._reader()
+            await reader.connect()  # only then is it known how much fits
+            ahead = self._plan(uri)
+            if ahead.segments == self._segments or self._is_busy():
+                return
+            grammar = await asyncio.to_thread(ahead.grammar)
+            if self._is_busy():
                 return
             self._uri, self._n_uncached = uri, None
-            await self._reader().prewarm(segments, on_event=lambda event: self._take(uri, event))
-            self._segments = segments
+            await reader.prewarm(
+                ahead.segments, grammar=grammar, on_event=lambda event: self._take(uri, event)
+            )
+            self._segments = ahead.segments
         except (BackendError, UserError) as error:
             # The job that follows will say it to the user; a prewarm nobody asked for stays silent.
             log.info("no prewarm: %s", error)
 
-    def _take(self, uri: str, event: Event) -> None:
+    def _take(self, uri: str | None, event: Event) -> None:
         match event:
             case PrefillProgress():
                 if uri == self._uri:
@@ -114,7 +141,7 @@ class Warming:
             case _:
                 pass
 
-    def _tell(self, uri: str, state: str, message: str, percent: int) -> None:
+    def _tell(self, uri: str | None, state: str, message: str, percent: int) -> None:
         if not self._is_busy():
             status = {"job": None, "uri": uri, "state": state, "message": message, "percent": percent}
             self._editor.notify("singlepass/status", status)

@@ -1,5 +1,5 @@
 import pytest
-from singlepass_backends.generation.chunks import CHUNK_S, PREWARM_CHUNK_S, ChunkSize
+from singlepass_backends.generation.chunks import ChunkSize, chunk_seconds
 
 
 @pytest.mark.parametrize(
@@ -28,5 +28,9 @@ def test_next_chunk(learned: list[tuple[int, float]], n_batch: int, n_left: int,
 def test_a_request_takes_larger_chunks_than_a_prewarm() -> None:
     chunks = ChunkSize(512)
     chunks.learn(100, 0.5)
-    assert (chunks.next(1000, PREWARM_CHUNK_S), chunks.next(1000, CHUNK_S)) == (96, 288)
-    assert chunks.next(1000) == 288
+    sizes = [
+        chunks.next(1000, chunk_seconds(is_request=is_request, can_stop=can_stop))
+        for can_stop in (False, True)
+        for is_request in (False, True)
+    ]
+    assert sizes == [96, 288, 288, 512]

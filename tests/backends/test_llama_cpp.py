@@ -1,6 +1,6 @@
 """The loop over real llama.cpp with random models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gguf
@@ -11,14 +11,17 @@ from singlepass_backends.base import (
     BackendError,
     Finished,
     GenerateRequest,
+    PrewarmRequest,
     Segment,
     Target,
     TextChunk,
 )
 from singlepass_backends.choose import open_backend
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver, failure
+from singlepass_backends.generation.driver import Interrupted
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.random_model import SHAPE_0_5B, Shape, write_random_model_with_vocab
+from singlepass_backends.stop_flag import StopFlag
 
 SYSTEM = Segment("rules", "You edit code. Answer with edits only.\n", "system")
 FILE = Segment("a.py", "def value(a, b):\n    return a + b  # naïve 🙂\n" * 8)
@@ -79,7 +82,7 @@ def test_a_hybrid_model_reuses_what_was_prewarmed(hybrid_model: Path) -> None:
     run(backend)
     backend.close()
     warm, backend = watched(hybrid_model)
-    list(backend.prewarm((SYSTEM, FILE), never))
+    list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))
     n_warm = backend.n_cached
     _, finished = run(backend)
     backend.close()
@@ -147,6 +150,63 @@ def test_a_restored_checkpoint_gives_the_very_logits(hybrid_model: Path) -> None
     driver.copy(1, 0, 160)  # the copy was untouched by all that
     assert np.allclose(last, driver.forward(tokens[160:190], 160, logits=True), atol=1e-5)
     driver.close()
+
+
+def test_a_pass_stops_when_the_flag_is_set(random_model: Path, hybrid_model: Path) -> None:
+    target = Target(model=str(random_model), n_ctx=1024, n_batch=64, n_threads=2)
+    driver = LlamaCppDriver(target, lambda _: True)
+    tokens = driver.tokenize(LONG.text.encode()[:2000], special=False)[:128]
+    driver.forward(tokens[:64], 0, logits=False)
+    cold = np.array(driver.forward(tokens[64:], 64, logits=True))
+    driver.trim(64)
+    flag = StopFlag()
+    assert driver.watch(flag)
+    flag.set()
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            driver.forward(tokens[64:], 64, logits=True)
+    flag.clear()
+    assert np.array_equal(cold, driver.forward(tokens[64:], 64, logits=True))
+    # Another interrupt is not for llama.cpp to ask, and takes the flag's place.
+    assert not driver.watch(never)
+    flag.set()
+    assert driver.trim(64)
+    assert np.array_equal(cold, driver.forward(tokens[64:], 64, logits=True))
+    driver.close()
+    hybrid = LlamaCppDriver(Target(model=str(hybrid_model), n_ctx=256, n_threads=1), lambda _: True)
+    assert not hybrid.watch(flag)  # its state would be left half-way
+    assert hybrid.forward(tokens[:64], 0, logits=True) is not None
+    hybrid.close()
+
+
+@pytest.mark.parametrize("n_before", range(9))
+def test_a_request_after_a_stopped_one_is_as_if_cold(random_model: Path, n_before: int) -> None:
+    """Stopped inside any pass, of prefill or of decode."""
+    cold_driver, cold = watched(random_model)
+    expected, _ = run(cold)
+    cold.close()
+    driver, backend = watched(random_model)
+    flag = StopFlag()
+    n_left = n_before
+    forward = driver.forward
+
+    def stop_within(tokens: Sequence[int], position: int, *, logits: bool) -> object:
+        nonlocal n_left
+        n_left -= 1
+        if n_left < 0:
+            flag.set()
+        return forward(tokens, position, logits=logits)
+
+    driver.forward = stop_within  # type: ignore[method-assign]
+    *_, finished = backend.generate(REQUEST, flag)
+    assert isinstance(finished, Finished)
+    assert finished.finish_reason == "cancelled"
+    driver.forward = forward  # type: ignore[method-assign]
+    driver.choices.clear()
+    text, _ = run(backend)
+    check_same_choices(driver.choices, cold_driver.choices)
+    assert text == expected
+    backend.close()
 
 
 def test_a_grammar_is_obeyed(backend: InProcessBackend) -> None:

@@ -14,6 +14,7 @@ from singlepass_backends.base import (
     GenerateRequest,
     Miss,
     PrefillProgress,
+    PrewarmRequest,
     Sampling,
     Segment,
     TextChunk,
@@ -207,7 +208,7 @@ def test_an_invalid_grammar(grammar: str) -> None:
 def test_prewarm_evaluates_what_the_request_then_finds() -> None:
     driver = FakeDriver(n_batch=16)
     backend = InProcessBackend(driver)
-    events = list(backend.prewarm((SYSTEM, FILE), never))
+    events = list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.finish_reason == "stop"
@@ -216,7 +217,7 @@ def test_prewarm_evaluates_what_the_request_then_finds() -> None:
     _, requested, _ = run(backend)
     assert requested.timings.n_cached == n_warm
     n_passes = len(driver.passes)
-    again = list(backend.prewarm((SYSTEM, FILE), never))[-1]
+    again = list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))[-1]
     assert isinstance(again, Finished)
     assert again.timings.n_prefilled == 0
     assert len(driver.passes) == n_passes
@@ -226,7 +227,7 @@ def test_a_prewarm_that_is_done_forgets_nothing() -> None:
     backend = InProcessBackend(FakeDriver())
     run(backend)
     n_cached = backend.n_cached
-    list(backend.prewarm((SYSTEM,), never))
+    list(backend.prewarm(PrewarmRequest((SYSTEM,)), never))
     assert backend.n_cached == n_cached
 
 
@@ -235,7 +236,7 @@ def test_a_model_that_cannot_trim_goes_back_to_its_checkpoints() -> None:
     backend = InProcessBackend(driver)
     text, first, _ = run(backend)
     n_passes = len(driver.passes)
-    list(backend.prewarm((SYSTEM, FILE), never))
+    list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))
     assert len(driver.passes) == n_passes
     again, second, _ = run(backend)
     assert again == text
@@ -256,7 +257,7 @@ def test_going_back_and_forth_between_files_reads_them_once(can_trim: bool) -> N
     backend = InProcessBackend(FakeDriver(can_trim=can_trim))
     texts = {name: run(backend, files(name, f"{name} = 1\n" * 20))[0] for name in ("a", "b", "c")}
     for name in ("a", "c", "b", "a"):
-        list(backend.prewarm(files(name, f"{name} = 1\n" * 20).segments[:2], never))
+        list(backend.prewarm(PrewarmRequest(files(name, f"{name} = 1\n" * 20).segments[:2]), never))
         text, finished, _ = run(backend, files(name, f"{name} = 1\n" * 20))
         assert text == texts[name]
         assert finished.timings.n_prefilled <= len("Fix.") + len("#\n#assistant\n")
@@ -279,7 +280,7 @@ def test_whatever_came_before_the_reply_is_that_of_a_cold_start(
     for name, version, task, is_prewarm in asked:
         request = files(name, f"{name} = 1\n" * 20 + f"{version}\n" * 9, task)
         if is_prewarm:
-            list(backend.prewarm(request.segments[:2], never))
+            list(backend.prewarm(PrewarmRequest(request.segments[:2]), never))
             continue
         text, finished, _ = run(backend, request)
         assert text == run(InProcessBackend(FakeDriver()), request)[0]
@@ -294,7 +295,7 @@ def test_inspecting_computes_nothing() -> None:
     backend = InProcessBackend(driver)
     request = files("a", "a = 1\n")
     assert [use.n_cached for use in backend.inspect(request.segments)] == [0, 0, 0]
-    list(backend.prewarm(request.segments[:2], never))
+    list(backend.prewarm(PrewarmRequest(request.segments[:2]), never))
     n_passes = len(driver.passes)
     found = backend.inspect(request.segments)
     assert [(use.name, use.n_tokens == use.n_cached) for use in found] == [

@@ -2,7 +2,7 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass_backends.base import GenerateRequest
+from singlepass_backends.base import GenerateRequest, PrewarmRequest
 from singlepass_backends.engine.scheduler import Job, Scheduler
 
 
@@ -11,7 +11,7 @@ def foreground(connection: int, id: int) -> Job:
 
 
 def prewarm(connection: int, id: int) -> Job:
-    return Job(connection, id, ())
+    return Job(connection, id, PrewarmRequest(()))
 
 
 def test_foreground_is_first_come_first_served_and_before_prewarm() -> None:

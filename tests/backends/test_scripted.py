@@ -7,6 +7,7 @@ from singlepass_backends.base import (
     Finished,
     GenerateRequest,
     PrefillProgress,
+    PrewarmRequest,
     Segment,
     Target,
     TextChunk,
@@ -58,7 +59,7 @@ def test_limits_interrupts_and_failures(target: Target) -> None:
     assert last.finish_reason == "cancelled"
     with pytest.raises(BackendError, match="recorded"):
         list(backend.generate(request("boom"), lambda: False))
-    assert list(backend.prewarm((Segment("a", "fix"),), lambda: False))
+    assert list(backend.prewarm(PrewarmRequest((Segment("a", "fix"),)), lambda: False))
     backend.close()
 
 

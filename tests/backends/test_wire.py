@@ -7,6 +7,7 @@ from singlepass_backends.base import (
     Miss,
     ModelInfo,
     PrefillProgress,
+    PrewarmRequest,
     Sampling,
     Segment,
     SegmentUse,
@@ -46,7 +47,7 @@ FROM_CLIENT: list[ClientMessage] = [
     Hello(1, "0.1.0"),
     Generate(1, GenerateRequest(SEGMENTS, "start: /a/", 10, Sampling(0.5, 0.9, 7))),
     Generate(2, GenerateRequest(())),
-    Prewarm(3, SEGMENTS),
+    Prewarm(3, PrewarmRequest(SEGMENTS, "start: /a/")),
     Inspect(6, (Segment("map", "x", shared=True),)),
     Cancel(1),
     StatusRequest(4),
@@ -121,6 +122,6 @@ def test_messages_before_the_nonsense_are_delivered() -> None:
 
 def test_what_cannot_be_encoded() -> None:
     with pytest.raises(ValueError, match="surrogates"):
-        encode(Prewarm(1, (Segment("a", "\ud800"),)))
+        encode(Prewarm(1, PrewarmRequest((Segment("a", "\ud800"),))))
     with pytest.raises(ValueError, match="over the limit"):
-        encode(Prewarm(1, (Segment("a", "x" * MAX_FRAME_BYTES),)))
+        encode(Prewarm(1, PrewarmRequest((Segment("a", "x" * MAX_FRAME_BYTES),))))

@@ -127,6 +127,9 @@ class FakeEditor:
     def publish(self, uri: str, version: int | None, diagnostics: Sequence[lsp.Diagnostic]) -> None:
         self.calls.append(("publish", (uri, version, list(diagnostics))))
 
+    async def watch(self, globs: Sequence[str]) -> None:
+        self.calls.append(("watch", list(globs)))
+
     async def configuration(self) -> Mapping[str, Any] | None:
         return self.settings
 
@@ -192,6 +195,8 @@ class FakeEngine:
         self.scripts = list(scripts)
         self.requests: list[GenerateRequest] = []
         self.prewarmed: list[tuple[Segment, ...]] = []
+        self.grammars: list[str | None] = []
+        """Of the prewarms."""
         self.on_prewarm: Callable[[Event], None] | None = None
         """Takes the events of the latest prewarm."""
         self.fails: Exception | None = None
@@ -239,12 +244,14 @@ class FakeEngine:
         self,
         segments: tuple[Segment, ...],
         *,
+        grammar: str | None = None,
         spawn: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         if self.fails is not None:
             raise self.fails
         self.prewarmed.append(segments)
+        self.grammars.append(grammar)
         self.on_prewarm = on_event
 
     async def inspect(self, segments: tuple[Segment, ...], *, spawn: bool = False) -> tuple[SegmentUse, ...]:

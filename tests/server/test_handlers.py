@@ -397,6 +397,7 @@ async def test_settings_come_from_every_layer(tmp_path: Path, monkeypatch: pytes
     assert "`max_tokens`" in wrong
     assert ".singlepass.toml" in evil
     assert "`target` is ignored" in evil
+    await world.handlers.jobs.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -417,6 +418,32 @@ async def test_changed_settings_are_asked_for_or_taken_as_pushed(
     await world.handlers.did_change_configuration(lsp.DidChangeConfigurationParams(pushed))
     assert world.handlers.jobs.settings.seed == seed
     assert world.editor.calls == []
+
+
+async def test_the_editor_is_asked_to_watch_files() -> None:
+    world = World()
+    await world.handlers.initialized(lsp.InitializedParams())
+    ((sources, *others),) = world.editor.told("watch")
+    assert others == ["**/.gitignore", "**/.singlepass.toml"]
+    assert {"py", "ts", "rs"} < set(sources.removeprefix("**/*.{").removesuffix("}").split(","))
+
+
+async def test_settings_that_a_repository_brings_later_are_taken(tmp_path: Path) -> None:
+    world = World()
+    world.handlers.workspace.folders = [tmp_path]
+    await world.handlers.initialized(lsp.InitializedParams())
+    file = tmp_path / ".singlepass.toml"
+    file.write_text('ignore = ["x"]\n', encoding="utf-8")
+    assert world.handlers.jobs.settings.ignore == ()
+    change = lsp.FileEvent(file.as_uri(), lsp.FileChangeType.Created)
+    world.handlers.did_change_watched_files(lsp.DidChangeWatchedFilesParams([change]))
+    assert world.handlers.jobs.settings.ignore == ("x",)
+    added = tmp_path / "other"
+    added.mkdir()
+    (added / ".singlepass.toml").write_text('ignore = ["y"]\n', encoding="utf-8")
+    event = lsp.WorkspaceFoldersChangeEvent([lsp.WorkspaceFolder(added.as_uri(), "other")], [])
+    world.handlers.did_change_workspace_folders(lsp.DidChangeWorkspaceFoldersParams(event))
+    assert world.handlers.jobs.settings.ignore == ("x", "y")
 
 
 async def test_capabilities_are_read_when_the_editor_says_hello() -> None:

@@ -621,6 +621,50 @@ async def test_prewarm_waits_for_a_pause_and_is_not_repeated() -> None:
     assert world.engine.requests[0].segments[:2] == world.engine.prewarmed[1]
 
 
+async def test_what_every_prompt_begins_with_is_read_before_a_document_is_open() -> None:
+    world = World()
+    world.jobs.repository.map = "a.py\n"
+    world.jobs.workspace_opened()
+    await prewarmed(world)
+    (shared,) = world.engine.prewarmed
+    assert [one.name for one in shared] == ["system", "repository map"]
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    assert world.engine.prewarmed[1][:2] == shared
+    statuses = [told for method, told in world.editor.calls if method == "singlepass/status"]
+    assert statuses == []
+    await world.jobs.shutdown()
+
+
+async def test_nothing_is_read_ahead_without_a_folder() -> None:
+    world = World()
+    world.workspace.folders = []
+    world.jobs.workspace_opened()
+    assert world.jobs.warming.task is None
+
+
+async def test_another_map_is_read_ahead_for_the_document_in_use() -> None:
+    world = World()
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    for _ in range(2):  # the second finds nothing new
+        world.jobs.repository.map = "b.py\n"
+        world.jobs.repository.on_update()
+        world.jobs.warming.again(0)
+        await prewarmed(world)
+    names = [[one.name for one in segments] for segments in world.engine.prewarmed]
+    assert names == [["system", "a.py"], ["system", "repository map", "a.py"]]
+
+
+async def test_a_prewarm_carries_the_grammar_of_the_request() -> None:
+    world = World([ONE], constrains=True)
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    await world.run()
+    assert world.engine.grammars == [world.engine.requests[0].grammar]
+    assert world.engine.grammars[0] is not None
+
+
 async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
     world = World()
     world.engine.fails = BackendError("engine_lost", "gone")

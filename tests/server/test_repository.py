@@ -142,7 +142,7 @@ async def test_an_indexer_that_dies_is_started_again_and_then_left(
             await until(lambda: found.n_files)
             found.n_files = None
             process.send_signal(signal.SIGKILL)
-            await process.wait()
+            await asyncio.to_thread(process.wait)
         await until(lambda: found._task is not None and found._task.done())
         found.changed(uri(folder, "app/store.py"))
         found.opened(uri(folder, "app/model.py"))
@@ -230,7 +230,7 @@ async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path)
     async with repository(folder) as found:
         found.opened(uri(folder, "app/store.py"))
 
-        def gathered(settings: Settings = SETTINGS, n_ctx: int = 0) -> Context:
+        def gathered(settings: Settings = SETTINGS, n_ctx: int = 32_768) -> Context:
             target = uri(folder, "app/store.py")
             context, sources = gather(target, (), documents, found.workspace, settings, found, n_ctx)
             assert list(sources) == [target]

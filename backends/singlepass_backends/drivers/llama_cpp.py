@@ -19,13 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, ModelInfo, Target
+from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, Interrupt, ModelInfo, Target
 from singlepass_backends.drivers.gguf_header import read_header
-from singlepass_backends.generation.driver import State
+from singlepass_backends.generation.driver import Interrupted, State
+from singlepass_backends.stop_flag import StopFlag
 
 N_CTX_DEFAULT_MOST = 32_768
 _N_SEQUENCES = 17
 _N_SEQUENCES_RECURRENT = 5  # each has a state of its own, tens of MB in large models
+_ABORTED = 2  # what llama_decode returns when the abort callback ended it
 _SAMPLE_BYTES = 4096
 _N_SAMPLES = 64
 
@@ -103,6 +105,8 @@ class LlamaCppDriver:
                 "A quantized KV cache needs flash attention: set `flash_attention`, or use f16.",
             )
         self._lib = load_library()
+        self._abort_callback: Any = importlib.import_module("llama_cpp.llama_cpp").ggml_abort_callback
+        self._watched: StopFlag | None = None  # kept: llama.cpp reads it during each pass
         self._model: Any = None
         self._context: Any = None
         self._batch: Any = None
@@ -285,6 +289,9 @@ class LlamaCppDriver:
         _log_lines.clear()
         status = self._lib.llama_decode(self._context, self._batch)
         self._wanted[n - 1] = 0
+        if status == _ABORTED:
+            self.trim(position)
+            raise Interrupted
         if status != 0:
             if _OUT_OF_MEMORY.search("\n".join(_log_lines)):
                 raise failure(Path(self.info.path), list(_log_lines))
@@ -297,6 +304,19 @@ class LlamaCppDriver:
             return None
         pointer = self._lib.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
+
+    def watch(self, interrupt: Interrupt) -> bool:
+        """See `Driver`. llama.cpp asks between the nodes of a pass, on a CPU only; a recurrent state would be
+        left half-way."""
+        if self._is_recurrent or self.info.device != "CPU" or not isinstance(interrupt, StopFlag):
+            self._watched = None
+            self._lib.llama_set_abort_callback(self._context, self._abort_callback(), None)
+            return False
+        self._watched = interrupt
+        # C's own strlen: a Python function would take the interpreter's lock hundreds of times a pass.
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, self._abort_callback)
+        self._lib.llama_set_abort_callback(self._context, strlen, interrupt.address)
+        return True
 
     def clear(self) -> None:
         """See `Driver`."""

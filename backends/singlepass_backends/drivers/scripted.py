@@ -28,6 +28,7 @@ from singlepass_backends.base import (
     Interrupt,
     ModelInfo,
     PrefillProgress,
+    PrewarmRequest,
     Segment,
     SegmentUse,
     Target,
@@ -158,11 +159,10 @@ class ScriptedBackend:
             ),
         )
 
-    def prewarm(self, segments: tuple[Segment, ...], interrupt: Interrupt) -> Iterator[Event]:
+    def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
         """Prefill as recorded, decode nothing."""
-        request = GenerateRequest(segments, max_tokens=0)
         try:
-            yield from self.generate(request, interrupt)
+            yield from self.generate(GenerateRequest(request.segments, max_tokens=0), interrupt)
         except BackendError:
             return  # a recorded failure is for the request itself
 

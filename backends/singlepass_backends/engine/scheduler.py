@@ -10,7 +10,8 @@ stays cached.
 from collections import deque
 from dataclasses import dataclass
 
-from singlepass_backends.base import GenerateRequest, Segment
+from singlepass_backends.base import GenerateRequest, PrewarmRequest
+from singlepass_backends.stop_flag import StopFlag
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,7 @@ class Job:
 
     connection: int
     id: int
-    work: GenerateRequest | tuple[Segment, ...]
-    """What to generate, or the segments to prewarm."""
+    work: GenerateRequest | PrewarmRequest
     arrived: float = 0.0
     """`time.perf_counter()`."""
 
@@ -36,7 +36,8 @@ class Scheduler:
         self._foreground: deque[Job] = deque()
         self._prewarms: dict[int, Job] = {}  # by connection, oldest first
         self._running: Job | None = None
-        self._must_stop = False
+        self.must_stop = StopFlag()
+        """Set while the running job shall end as soon as possible."""
 
     @property
     def running(self) -> Job | None:
@@ -61,10 +62,10 @@ class Scheduler:
         if job.is_foreground:
             self._foreground.append(job)
             if running and not running.is_foreground:
-                self._must_stop = True
+                self.must_stop.set()
             return None
         if running and not running.is_foreground and running.connection == job.connection:
-            self._must_stop = True
+            self.must_stop.set()
         replaced = self._prewarms.pop(job.connection, None)
         self._prewarms[job.connection] = job
         return replaced
@@ -72,7 +73,7 @@ class Scheduler:
     def cancel(self, connection: int, id: int) -> Job | None:
         """Interrupt the job if it runs. Returns it if it was only queued; it is forgotten then."""
         if self._running and (self._running.connection, self._running.id) == (connection, id):
-            self._must_stop = True
+            self.must_stop.set()
             return None
         for job in [*self._foreground, *self._prewarms.values()]:
             if (job.connection, job.id) == (connection, id):
@@ -86,7 +87,7 @@ class Scheduler:
             if job.connection == connection:
                 self._forget(job)
         if self._running and self._running.connection == connection:
-            self._must_stop = True
+            self.must_stop.set()
 
     def take(self) -> Job | None:
         """The next job, which runs from now until `finish`."""
@@ -96,16 +97,14 @@ class Scheduler:
             job = self._prewarms.pop(next(iter(self._prewarms)))
         else:
             return None
-        self._running, self._must_stop = job, False
+        self._running = job
+        self.must_stop.clear()
         return job
-
-    def must_stop(self) -> bool:
-        """Whether the running job shall stop at its next chunk or token."""
-        return self._must_stop
 
     def finish(self) -> None:
         """The running job ended."""
-        self._running, self._must_stop = None, False
+        self._running = None
+        self.must_stop.clear()
 
     def _forget(self, job: Job) -> None:
         if job.is_foreground:

@@ -121,9 +121,10 @@ class Service:
         return EXIT_LOAD_FAILED if self._failure else 0
 
     def stop(self) -> None:
-        """End `run` soon: what runs is interrupted at its next chunk or token."""
+        """End `run` soon: what runs is interrupted."""
         with self._wake:
             self._is_stopping = True
+            self._scheduler.must_stop.set()
             self._wake.notify_all()
         self._stopped.set()
 
@@ -163,8 +164,8 @@ class Service:
         match message:
             case Generate(id, request):
                 self._submit(Job(connection.number, id, request, time.perf_counter()))
-            case Prewarm(id, segments):
-                self._submit(Job(connection.number, id, segments, time.perf_counter()))
+            case Prewarm(id, request):
+                self._submit(Job(connection.number, id, request, time.perf_counter()))
             case Inspect():
                 with self._wake:
                     self._inspections.append((connection.number, message))
@@ -329,15 +330,13 @@ class Service:
                 reply = Failed(message.id, "internal", f"The engine failed: {type(error).__name__}.")
             self._post(self._deliver, connection, encode(reply))
 
-    def _interrupt(self) -> bool:
-        return self._is_stopping or self._scheduler.must_stop()
-
     def _run_job(self, backend: Backend, job: Job) -> None:
+        interrupt = self._scheduler.must_stop
         try:
             if isinstance(job.work, GenerateRequest):
-                events = backend.generate(job.work, self._interrupt, job.arrived)
+                events = backend.generate(job.work, interrupt, job.arrived)
             else:
-                events = backend.prewarm(job.work, self._interrupt)
+                events = backend.prewarm(job.work, interrupt)
             for event in events:
                 self._post(self._deliver, job.connection, encode(Progress(job.id, event)))
                 if self._inspections:

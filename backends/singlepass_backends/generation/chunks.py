@@ -1,19 +1,23 @@
 """How many tokens the next prefill chunk takes (sans-IO).
 
-A cancel, and a user's request behind a prewarm, wait for the chunk that is running. Small chunks make that
-wait short; large ones make prefill fast. So the chunk follows the measured rate: as much work as fits into
+A cancel, and a user's request behind a prewarm, wait for the chunk that is running, unless the runtime can
+stop within it; what it had done of the chunk is lost then. Progress comes once a chunk. So small chunks make
+waits short, and large ones make prefill fast: the chunk follows the measured rate, as much work as fits into
 the time that such a wait may take, between `MIN_CHUNK` and what the runtime takes at once.
 """
 
 MIN_CHUNK = 96
 """Measured against chunks of 256 (0.5B shape, Q8_0, one core, processor time of 256 tokens, best of 6):
-chunks of 128 cost 1 percent more, of 96 2 percent, of 64 7 percent, of 32 47 percent."""
-CHUNK_S = 1.5
-"""For a request that a user waits for. Measured against chunks of 256 (0.5B shape, Q8_0, two threads, median
-of 3): of 128, 192 and 512 tokens 9, 4 and 4 percent slower, of 96 and 64 13 and 14 percent."""
-PREWARM_CHUNK_S = 0.5
-"""For work nobody waits for, but behind which somebody may have to wait."""
+chunks of 128 cost 1 percent more, of 96 2 percent, of 64 7 percent, of 32 47 percent. On two threads by the
+clock, chunks of 128, 192 and 512 took 9, 4 and 4 percent longer than of 256, of 96 and 64 13 and 14."""
 _STEP = 32
+
+
+def chunk_seconds(*, is_request: bool, can_stop: bool) -> float:
+    """How long a chunk may take: for a request or a prewarm, on a runtime that can stop within it or not."""
+    if can_stop:
+        return 3.0 if is_request else 1.5
+    return 1.5 if is_request else 0.5
 
 
 class ChunkSize:
@@ -23,7 +27,7 @@ class ChunkSize:
         self._n_batch = n_batch
         self._rate = 0.0  # tokens a second
 
-    def next(self, n_left: int, seconds: float = CHUNK_S) -> int:
+    def next(self, n_left: int, seconds: float) -> int:
         """Tokens of the next chunk: about `seconds` of work, at most `n_left`. A short rest joins the last
         chunk where that fits."""
         n = self._n_batch

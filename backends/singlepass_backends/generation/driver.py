@@ -6,11 +6,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from singlepass_backends.base import ModelInfo
+from singlepass_backends.base import Interrupt, ModelInfo
 
 Logits = NDArray[np.float32]
 State = bytes | memoryview
 """Up to gigabytes, so copied as little as possible."""
+
+
+class Interrupted(Exception):
+    """A forward pass was stopped. The cache is as it was before."""
 
 
 class Driver(Protocol):
@@ -58,7 +62,13 @@ class Driver(Protocol):
         """Put `tokens` into sequence 0 at `position` (its current length) in one forward pass.
 
         Returns the last token's logits, or None unless `logits`. The array is valid until the next call.
+        Raises `Interrupted` where what `watch` was given asks for it.
         """
+        ...
+
+    def watch(self, interrupt: Interrupt) -> bool:
+        """Stop forward passes from now on when `interrupt` is true. False where the runtime cannot: then a
+        pass takes as long as it takes."""
         ...
 
     def clear(self) -> None:

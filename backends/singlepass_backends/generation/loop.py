@@ -4,8 +4,9 @@ Theory of operation. `PrefixCache` records what the KV cache holds and plans wha
 carries its steps out on the driver. A request starts from the longest usable beginning in the cache, or on
 disk (`store`), prefills the rest chunk by chunk (`chunks`), and decodes: sample one token from the last
 logits under the constraint, take the tokens the grammar then forces, and put them all into the cache in one
-forward pass. Between passes it asks `interrupt`. Whatever happens, the record of the cache stays true, so an
-interrupted prefill is not lost: the next request finds what was done.
+forward pass. Between passes it asks `interrupt`; a driver that can do so stops within a pass. Whatever
+happens, the record of the cache stays true, so an interrupted prefill is not lost: the next request finds
+what was done.
 """
 
 import codecs
@@ -23,14 +24,15 @@ from singlepass_backends.base import (
     Miss,
     ModelInfo,
     PrefillProgress,
+    PrewarmRequest,
     Segment,
     SegmentUse,
     TextChunk,
     Timings,
 )
-from singlepass_backends.generation.chunks import CHUNK_S, PREWARM_CHUNK_S, ChunkSize
+from singlepass_backends.generation.chunks import ChunkSize, chunk_seconds
 from singlepass_backends.generation.constraint import Constraint, Constraints
-from singlepass_backends.generation.driver import Driver, Logits, State
+from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
 from singlepass_backends.generation.history import History, uses
 from singlepass_backends.generation.prefix import (
     CheckpointKind,
@@ -104,6 +106,7 @@ class InProcessBackend:
         self._prompts = PromptBuilder(driver)
         self._constraints = Constraints(driver)
         self._chunks = ChunkSize(driver.n_batch)
+        self._chunk_s = 0.0
         self._scratch = driver.n_sequences - 1
         self._cache = PrefixCache(
             driver.n_ctx, n_sequences=max(1, self._scratch), can_trim=driver.info.can_trim
@@ -145,13 +148,15 @@ class InProcessBackend:
             reason = yield from self._decode(request, constraint, logits, interrupt, meter)
         yield meter.finished(reason)
 
-    def prewarm(self, segments: tuple[Segment, ...], interrupt: Interrupt) -> Iterator[Event]:
+    def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
         """See `base.Backend.prewarm`."""
         now = time.perf_counter()
         meter = _Meter(arrived=now, started=now)
-        prompt = fitting(self._prompts.build(segments, complete=False), self._driver.n_ctx)
+        prompt = fitting(self._prompts.build(request.segments, complete=False), self._driver.n_ctx)
         yield from self._prefill(prompt, interrupt, meter, is_request=False)
         is_done = meter.n_cached + meter.n_prefilled == meter.n_prompt
+        if is_done and request.grammar is not None and not interrupt():
+            self._constraints.open(request.grammar)  # which keeps what it compiles
         yield meter.finished("stop" if is_done else "cancelled")
 
     def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
@@ -191,14 +196,17 @@ class InProcessBackend:
         meter.miss = self._history.miss(tokens, marks, n_done, has_task=is_request)
         stops = dict(self._cache.stops(wanted)) if n_done < len(tokens) else {}
         logits: Logits | None = None
-        chunk_s = CHUNK_S if is_request else PREWARM_CHUNK_S
+        self._chunk_s = chunk_seconds(is_request=is_request, can_stop=self._driver.watch(interrupt))
         try:
             yield PrefillProgress(len(tokens), meter.n_cached, n_done, 0.0, None)
             while n_done < len(tokens) and not interrupt():
                 n_next = min((at for at in stops if at > n_done), default=len(tokens))
-                chunk = tokens[n_done : n_done + self._chunks.next(n_next - n_done, chunk_s)]
+                chunk = tokens[n_done : n_done + self._chunks.next(n_next - n_done, self._chunk_s)]
                 is_last = n_done + len(chunk) == len(tokens)
-                logits = self._forward(chunk, logits=is_request and is_last)
+                try:
+                    logits = self._forward(chunk, logits=is_request and is_last)
+                except Interrupted:
+                    break
                 n_done += len(chunk)
                 meter.n_prefilled = n_done - meter.n_cached
                 if n_done in stops:
@@ -407,9 +415,12 @@ class InProcessBackend:
         while n_done < len(batch):
             if n_done and interrupt():
                 return None
-            chunk = batch[n_done : n_done + self._chunks.next(len(batch) - n_done)]
+            chunk = batch[n_done : n_done + self._chunks.next(len(batch) - n_done, self._chunk_s)]
             n_done += len(chunk)
-            logits = self._forward(chunk, logits=n_done == len(batch))
+            try:
+                logits = self._forward(chunk, logits=n_done == len(batch))
+            except Interrupted:
+                return None
             meter.n_forward += 1
         return logits
 
@@ -418,6 +429,8 @@ class InProcessBackend:
         start = time.perf_counter()
         try:
             result = self._driver.forward(tokens, len(self._cache.working.tokens), logits=logits)
+        except Interrupted:
+            raise  # nothing was changed
         except BaseException:
             # How far it got is unknown: begin anew next time.
             self._clear()

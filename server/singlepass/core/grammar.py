@@ -48,7 +48,6 @@ nothing. No rule then meets more than a few names that are not compiled yet.
 import itertools
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -269,21 +268,31 @@ class _Writer:
         leaves = [f"d{idx}_{start}_{end}" for start, end in source.starts]
         tree, right_of = _tree(f"t{idx}_", f"a{idx}_", leaves)
         smallest_end = source.starts[0][1]
-        for j in range(source.last, source.first - 1, -1):
-            if j < source.last:
-                for end in sorted(source.pending[j]):
-                    rest = f"{level}d{idx}_{j + 1}_{end}" if j + 1 < end else f"{level}c{idx}_{end}"
-                    self.rules.append((f"{level}d{idx}_{j}_{end}", f"{self.literal(lines[j])} {rest}"))
+        first, last, pending = source.first, source.last, source.pending
+        literals = [self.literal(line) for line in lines[first:last]]
+        header = self.header(idx)
+        # Called for thousands of lines at a click: names are put together once.
+        d, c, n = f"{level}d{idx}_", f"{level}c{idx}_", f"{level}n{idx}_"
+        add, k = self.rules.append, len(starts)
+        for j in range(last, first - 1, -1):
+            literal = literals[j - first] if j < last else ""
+            if j < last:
+                for end in sorted(pending[j]):
+                    rest = f"{d}{j + 1}_{end}" if j + 1 < end else f"{c}{end}"
+                    add((f"{d}{j}_{end}", f"{literal} {rest}"))
             if j < smallest_end:
                 continue
             rest = later
-            if following is not None and (k := bisect_left(starts, j)) < len(starts):
-                others = f" | {following}{right_of[k]}" if k in right_of else ""
-                rest = f"{self.header(idx)} ({following}{leaves[k]}{others}) | {later}"
-            self.rules.append((f"{level}n{idx}_{j}", rest))
-            more = f" | {self.literal(lines[j])} {level}c{idx}_{j + 1}" if j < source.last else ""
-            self.rules.append((f"{level}c{idx}_{j}", f"replace {level}n{idx}_{j}{more}"))
-        self.rules += [(level + name, " | ".join(level + part for part in parts)) for name, parts in tree]
+            while k and starts[k - 1] >= j:
+                k -= 1
+            if following is not None and k < len(starts):
+                right = right_of[k]
+                others = f" | {following}{right}" if right else ""
+                rest = f"{header} ({following}{leaves[k]}{others}) | {later}"
+            add((f"{n}{j}", rest))
+            more = f" | {literal} {c}{j + 1}" if j < last else ""
+            add((f"{c}{j}", f"replace {n}{j}{more}"))
+        self.rules += [(level + name, " | ".join([level + part for part in parts])) for name, parts in tree]
 
     def text(self, start: str) -> str:
         """The whole grammar. The terminals stand last, when all are known."""
@@ -317,37 +326,35 @@ class _Writer:
 
 def _tree(
     below: str, right: str, leaves: Sequence[str]
-) -> tuple[list[tuple[str, list[str]]], dict[int, str]]:
+) -> tuple[list[tuple[str, list[str]]], list[str | None]]:
     """Rules for "any of the leaves" and "any leaf to the right of this one", over one binary tree.
 
-    The rules are returned as names and alternatives, the first one for all leaves; so is, for each leaf that
-    has any to its right, the name of the rule for them. There are at most two rules for a leaf, and no
-    derivation is longer than the tree is high: what a plain chain of rules costs an Earley parser, which
+    The rules are returned as names and alternatives, the first one for all leaves; and for each leaf the name
+    of the rule for those to its right, None where there are none. There are at most two rules for a leaf, and
+    no derivation is longer than the tree is high: what a plain chain of rules costs an Earley parser, which
     looks at every item of a row for every completed one, was 120 ms a block for 5,000 leaves.
     """
     # Nodes are numbered as in a heap: 1 is the root, 2n and 2n + 1 are the children of n.
     width = 1 << (len(leaves) - 1).bit_length()
-
-    def name(node: int) -> str | None:
-        first_leaf = (node << (width.bit_length() - node.bit_length())) - width
-        if first_leaf >= len(leaves):
-            return None
-        return leaves[first_leaf] if node >= width and node > 1 else f"{below}{node}"
-
-    rules: list[tuple[str, list[str]]] = []
-    for node in range(1, width):
-        if name(node) is None:
-            continue
-        rules.append((f"{below}{node}", [half for half in (name(2 * node), name(2 * node + 1)) if half]))
     if width == 1:
-        rules.append((f"{below}1", list(leaves)))
-    right_of: dict[int, str] = {}
+        return [(f"{below}1", list(leaves))], [None]
+    names: list[str | None] = [None] * (2 * width)
+    names[width : width + len(leaves)] = leaves
+    for node in range(width - 1, 0, -1):
+        if names[2 * node]:
+            names[node] = f"{below}{node}"
+    rules = [
+        (name, [half for half in names[2 * node : 2 * node + 2] if half])
+        for node, name in enumerate(names[:width])
+        if name
+    ]
+    right_of: list[str | None] = [None] * (2 * width)
     for node in range(2, width + len(leaves)):
-        inherited = right_of.get(node // 2)
-        sibling = name(node + 1) if node % 2 == 0 else None
+        inherited = right_of[node // 2]
+        sibling = names[node + 1] if node % 2 == 0 else None
         if sibling:
-            right_of[node] = f"{right}{node}"
-            rules.append((right_of[node], [sibling, inherited] if inherited else [sibling]))
-        elif inherited:
+            name = right_of[node] = f"{right}{node}"
+            rules.append((name, [sibling, inherited] if inherited else [sibling]))
+        else:
             right_of[node] = inherited
-    return rules, {node - width: rule for node, rule in right_of.items() if node >= width}
+    return rules, right_of[width : width + len(leaves)]

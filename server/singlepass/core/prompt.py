@@ -51,11 +51,16 @@ class Task(msgspec.Struct, frozen=True):
     """Messages of the diagnostics at the selection, each with its line."""
 
 
+def render_repository(map: str) -> tuple[Segment, ...]:
+    """The segments that do not even depend on the document. `map` is empty where there is none."""
+    system = Segment("system", _SYSTEM, "system", shared=True)
+    return (system, Segment(MAP, _map_text(map), shared=True)) if map else (system,)
+
+
 def render_context(context: Context) -> tuple[Segment, ...]:
     """The segments that do not depend on the task; what prewarm reads ahead."""
     return (
-        Segment("system", _SYSTEM, "system", shared=True),
-        *([Segment(MAP, _map_text(context.map), shared=True)] if context.map else ()),
+        *render_repository(context.map),
         *(_file_segment(file, shared=True) for file in context.neighbours),
         _file_segment(context.target, shared=False),
     )
