@@ -93,7 +93,7 @@ async def test_no_model_configured(tmp_path: Path) -> None:
 
 
 async def test_a_target_too_long_for_the_model(random_gguf: Path, tmp_path: Path) -> None:
-    options = {"target": {"model": str(random_gguf), "n_ctx": 1024}, "prewarm": False}
+    options = {"target": {"model": str(random_gguf), "n_ctx": 1792}, "prewarm": False}
     long = write(tmp_path, "long.py", SOURCE * 100)
     short = write(tmp_path, "short.py", SOURCE)
     async with HeadlessEditor(tmp_path, options) as editor:
@@ -102,7 +102,7 @@ async def test_a_target_too_long_for_the_model(random_gguf: Path, tmp_path: Path
         assert timings["outcome"] == "failed"
         assert timings["error"]["code"] == "prompt_too_long"
         message = timings["error"]["message"]
-        assert "1,024" in message
+        assert "1,792" in message
         assert "too many" in message or "too long" in message
         assert "long.py" in message
         # As a neighbour the same file is left out, and that is told.
