@@ -23,7 +23,7 @@ from singlepass.editor import Editor
 from singlepass.history import History
 from singlepass.outcome import Job, JobRequest, Outcome
 from singlepass.repository import Repository
-from singlepass.session import ASSUMED_CONTEXT, Session, encodable, fitting_map, gather, grammar_for
+from singlepass.session import ASSUMED_CONTEXT, Session, encodable, fit, fitting_map, gather, grammar_for
 from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Ahead, Warming
 from singlepass.workspace import UserError, Workspace
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from singlepass_backends.client import EngineClient
 
 log = logging.getLogger(__name__)
+
+_MAX_FITTED = 8
 
 
 class Jobs:
@@ -46,6 +48,7 @@ class Jobs:
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
         self._n_jobs = 0
+        self._fitted: dict[Context, Context] = {}
         self.history = History()
         self.warming = Warming(editor, self._ahead, self._client, lambda: bool(self._running))
         self.repository = Repository(workspace, lambda: bool(self._running))
@@ -61,6 +64,7 @@ class Jobs:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             self.warming.forget()
+            self._fitted.clear()
         self.settings = settings
         self.warming.settings = settings
         self.repository.configure(settings)
@@ -96,6 +100,16 @@ class Jobs:
         n_ctx = self._n_ctx()
         return gather(uri, files, self.documents, self.workspace, self.settings, self.repository, n_ctx)
 
+    async def _fit(self, context: Context) -> Context:
+        """See `session.fit`. Remembered, because the engine answers only between two chunks."""
+        fitted = self._fitted.pop(context, None)
+        if fitted is None:
+            fitted = await fit(context, self._client(), self._n_ctx())
+        self._fitted[context] = fitted
+        if len(self._fitted) > _MAX_FITTED:
+            del self._fitted[next(iter(self._fitted))]
+        return fitted
+
     # Jobs.
 
     def start(self, request: JobRequest) -> int:
@@ -128,6 +142,7 @@ class Jobs:
             settings=self.settings,
             engine=engine,
             editor=self.editor,
+            fit=self._fit,
         )
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
@@ -189,12 +204,13 @@ class Jobs:
         if not self.workspace.is_hidden(uri, self.settings.ignore):
             self.warming.soon(uri, pause_s)
 
-    def _ahead(self, uri: str | None) -> Ahead:
+    async def _ahead(self, uri: str | None) -> Ahead:
         if uri is None:
             return Ahead(encodable(render_repository(fitting_map(self.repository, self._n_ctx()))))
-        context, _ = self._gather(uri, ())
-        info = self._engine.info if self._engine is not None else None
-        return Ahead(encodable(render_context(context)), lambda: grammar_for(context, info))
+        gathered, _ = self._gather(uri, ())
+        engine = self._client()
+        context = await self._fit(gathered)
+        return Ahead(encodable(render_context(context)), lambda: grammar_for(context, engine.info))
 
     def estimate(self, uri: str) -> str:
         """What an action on this document would probably take, as a title's suffix; empty where unknown."""
@@ -212,7 +228,8 @@ class Jobs:
         """
         engine = self._client()
         info = await engine.connect()
-        context, _ = self._gather(uri, ())
+        gathered, _ = self._gather(uri, ())
+        context = await self._fit(gathered)
         # With an empty task, because the tokens that end the template count with the last segment.
         segments = (*render_context(context), Segment("task", ""))
         found = (await engine.inspect(segments, spawn=True) or ())[:-1]

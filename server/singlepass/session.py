@@ -10,7 +10,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Container, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from singlepass_backends.base import (
     PrefillProgress,
     Sampling,
     Segment,
+    SegmentUse,
     TextChunk,
 )
 
@@ -37,7 +38,7 @@ from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped
-from singlepass.core.prompt import Task, render_prompt
+from singlepass.core.prompt import Task, render_context, render_prompt
 from singlepass.delivery import Delivery, Source, deliver
 from singlepass.documents import Documents
 from singlepass.editor import Editor, Progress
@@ -60,6 +61,8 @@ NEAR_SHARE = 1 / 8
 """How much of the context the map and the files beside the open ones may take."""
 MIN_REPLY_TOKENS = 512
 """A prompt that leaves less room for its reply counts as too long."""
+TASK_TOKENS = 1024
+"""Room for a task that has not been asked for yet, before neighbours are left out for it."""
 
 _WORTH_EXPLAINING = 32
 """Tokens of context read after the click that are worth a word why."""
@@ -75,6 +78,10 @@ class Engine(Protocol):
     async def connect(self) -> ModelInfo: ...
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]: ...
+
+    async def inspect(
+        self, segments: tuple[Segment, ...], *, spawn: bool = False
+    ) -> tuple[SegmentUse, ...] | None: ...
 
 
 def gather(
@@ -130,6 +137,21 @@ def fitting_map(repository: Repository, n_ctx: int) -> str:
     return repository.map if len(repository.map) <= MAP_SHARE * n_ctx * CHARS_PER_TOKEN else ""
 
 
+async def fit(context: Context, engine: Engine, n_ctx: int) -> Context:
+    """The context without the neighbours that have no place in the model's beside a task and its reply.
+
+    What is read ahead and what a job asks for go through this, so that both leave out the same: left out only
+    at the click, a neighbour would take all that was read after it along. Raises BackendError of the engine.
+    """
+    room = n_ctx - min(MIN_REPLY_TOKENS + TASK_TOKENS, n_ctx // 4)
+    segments = encodable(render_context(context))
+    if sum(len(segment.text.encode()) for segment in segments) <= room:
+        return context  # a token has at least a byte
+    sizes = {use.name: use.n_tokens for use in await engine.inspect(segments) or ()}
+    n_excess = sum(sizes.values()) - room
+    return (n_excess > 0 and shrink(context, sizes, n_excess)) or context
+
+
 def grammar_for(
     context: Context, info: ModelInfo | None, first_line: int = 0, end_line: int = 0
 ) -> str | None:
@@ -164,7 +186,8 @@ class Session:
     """The life of one job; `run` is called once.
 
     `context` and `sources` are those of the moment the job was asked for, because the selection and the
-    comment are given in its lines; what is typed while the model loads is rebased over like the rest.
+    comment are given in its lines; what is typed while the model loads is rebased over like the rest. `fit`
+    leaves out of it what has no place in the model's.
     """
 
     def __init__(
@@ -177,8 +200,10 @@ class Session:
         settings: Settings,
         engine: Engine,
         editor: Editor,
+        fit: Callable[[Context], Awaitable[Context]],
     ) -> None:
         self.job = job
+        self._fit = fit
         self.documents = documents
         self.settings = settings
         self.engine = engine
@@ -220,7 +245,7 @@ class Session:
         before_ms = self._elapsed_ms()
         job.info = await self.engine.connect()
         job.connect_ms = self._elapsed_ms() - before_ms
-        context = self._context
+        context = await self._fit(self._context)
         while True:
             try:
                 return await self._stream(context)
@@ -232,9 +257,10 @@ class Session:
                 if smaller is None:
                     raise
                 context = smaller
-                job.left_out = smaller.left_out
 
     async def _stream(self, context: Context) -> None:
+        if context is not self._context:
+            self.job.left_out = context.left_out
         size = marker_size([*context.editable, *context.editable.values()])
         parser = DiffParser(size, context.editable)
         try:

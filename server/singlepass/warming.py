@@ -8,7 +8,7 @@ notification carries how far it is.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -50,19 +50,22 @@ class Ahead(msgspec.Struct, frozen=True):
     """Builds the grammar of the request, which takes some 20 ms."""
 
 
+Plan = Callable[[str | None], Awaitable[Ahead]]
+"""What to do for a document (a URI) as it is now, or for what all documents share (None). Raises UserError,
+BackendError."""
+
+
 class Warming:
     """At most one prewarm, waiting or under way."""
 
     def __init__(
         self,
         editor: Editor,
-        plan: Callable[[str | None], Ahead],
+        plan: Plan,
         reader: Callable[[], Reader],
         is_busy: Callable[[], bool],
     ) -> None:
-        """`plan` tells what to do for a document (a URI) as it is now, or for what all documents share
-        (None), `reader` gives the engine's client; both may raise UserError. Nothing is read ahead while
-        `is_busy`."""
+        """`reader` gives the engine's client or raises UserError. Nothing is read ahead while `is_busy`."""
         self.settings = Settings()
         self.task: asyncio.Task[None] | None = None
         self._editor = editor
@@ -112,7 +115,7 @@ class Warming:
         try:
             reader = self._reader()
             await reader.connect()  # only then is it known how much fits
-            ahead = self._plan(uri)
+            ahead = await self._plan(uri)
             if ahead.segments == self._segments or self._is_busy():
                 return
             grammar = await asyncio.to_thread(ahead.grammar)

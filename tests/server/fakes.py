@@ -201,7 +201,7 @@ class FakeEngine:
         """Takes the events of the latest prewarm."""
         self.fails: Exception | None = None
         """What `connect` and `prewarm` raise."""
-        self.n_closed = 0
+        self.n_closed = self.n_inspected = 0
         self.n_streams = 0
         """How many streams are open now."""
         self.connecting: asyncio.Event | None = None
@@ -255,6 +255,7 @@ class FakeEngine:
         self.on_prewarm = on_event
 
     async def inspect(self, segments: tuple[Segment, ...], *, spawn: bool = False) -> tuple[SegmentUse, ...]:
+        self.n_inspected += 1
         return tuple(SegmentUse(one.name, len(one.text), 0) for one in segments)
 
     async def aclose(self) -> None:

@@ -656,6 +656,20 @@ async def test_another_map_is_read_ahead_for_the_document_in_use() -> None:
     assert names == [["system", "a.py"], ["system", "repository map", "a.py"]]
 
 
+async def test_what_does_not_fit_is_left_out_before_it_is_read_ahead() -> None:
+    world = World([ONE])
+    world.engine.model = msgspec.structs.replace(world.engine.model, n_ctx=4000)
+    world.editor.open(OTHER, "x = 1\n" * 500)
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    told = await world.run()
+    (ahead,), (request,) = world.engine.prewarmed, world.engine.requests
+    assert [one.name for one in ahead] == ["system", "a.py"]
+    assert request.segments[:-1] == ahead
+    assert told["left_out"] == ["b.py"]
+    assert world.engine.n_inspected == 1  # the job knows what the prewarm found out
+
+
 async def test_a_prewarm_carries_the_grammar_of_the_request() -> None:
     world = World([ONE], constrains=True)
     world.jobs.prewarm(URI, 0)
