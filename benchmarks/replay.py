@@ -46,7 +46,7 @@ from singlepass.index_wire import Folder
 from singlepass.indexer import Index
 from singlepass.lsp import path_from_uri
 from singlepass.repository import CHARS_PER_TOKEN
-from singlepass.session import MIN_REPLY_TOKENS, gather
+from singlepass.session import MIN_REPLY_TOKENS, TASK_TOKENS, gather
 from singlepass.workspace import Workspace
 from singlepass_backends.base import (
     BackendError,
@@ -71,18 +71,12 @@ N_BATCH = MIN_CHUNK
 this, so with it nothing depends on a clock."""
 N_SEQUENCES = 16
 """Documents that the llama.cpp driver keeps for a model that can trim; `--confirm` checks that it does."""
-TASK_TOKENS = 1024
-"""Left for the task by the policy that leaves out what does not fit before it reads ahead."""
 N_REPLY = 400
 """Most tokens of a reply."""
 N_VOCAB = 16_384
 """Of the tokenizer that is trained where none is given."""
 CONFIRM_VOCAB = 4096
 """Of the real model."""
-
-
-TASK = ("task", "selection")
-"""Names of the segments that are new with every request."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -94,8 +88,6 @@ class Policy(msgspec.Struct, frozen=True):
     instruction_first: bool = False
     n_sequences: int = 1
     prewarms: bool = False
-    selection_ahead: bool = False
-    """Read the selection ahead too when code actions are asked for."""
     fits_first: bool = False
     """Leave out what has no place in the model's context before reading ahead, not only at the click."""
 
@@ -103,12 +95,11 @@ class Policy(msgspec.Struct, frozen=True):
 AGENT = Policy("a", "no cache", caches=False, instruction_first=True)
 INSTRUCTION_FIRST = Policy("b", "prefix cache, instruction first", instruction_first=True)
 STABLE_FIRST = Policy("c", "prefix cache, our order")
-EVERYTHING = Policy("d", "everything", n_sequences=N_SEQUENCES, prewarms=True)
+EVERYTHING = Policy("d", "everything", n_sequences=N_SEQUENCES, prewarms=True, fits_first=True)
 POLICIES = (AGENT, INSTRUCTION_FIRST, STABLE_FIRST, EVERYTHING)
 MORE = (
-    Policy("d1", "d with one sequence", prewarms=True),
-    Policy("d2", "d, only what fits is read ahead", n_sequences=N_SEQUENCES, prewarms=True, fits_first=True),
-    Policy("d3", "d and the selection ahead", n_sequences=N_SEQUENCES, prewarms=True, selection_ahead=True),
+    Policy("d1", "d with one sequence", prewarms=True, fits_first=True),
+    Policy("d2", "d, too long prompts are cut at the click", n_sequences=N_SEQUENCES, prewarms=True),
 )
 
 
@@ -309,13 +300,6 @@ class Lane:
             context = self._arranged(context)
             self._prewarm(render_context(context), context)
 
-    def offer(self, context: Context, task: Task) -> None:
-        """Code actions are asked for."""
-        if self._policy.selection_ahead:
-            self._prewarm(self._segments(context, task)[:-1], context)
-        else:
-            self.pause(context)
-
     def _arranged(self, context: Context) -> Context:
         if not self._policy.fits_first:
             return context
@@ -404,9 +388,6 @@ class Lane:
         if self._policy.instruction_first:
             system, *files = before
             return (system, last, *files)
-        if self._policy.selection_ahead:
-            place, mark, instruction = last.text.rpartition("Task: ")
-            return (*before, Segment("selection", place), Segment("task", mark + instruction))
         return (*before, last)
 
     def close(self) -> None:
@@ -544,7 +525,7 @@ def cold_prompt(
 def reasons(finished: Finished, context: Context) -> dict[str, int]:
     """The tokens that were read, by why: for the task, or for the first segment that was not cached, with all
     that follows it."""
-    n_task = sum(use.n_tokens - use.n_cached for use in finished.segments if use.name in TASK)
+    n_task = sum(use.n_tokens - use.n_cached for use in finished.segments if use.name == "task")
     n_rest = finished.timings.n_prefilled - n_task
     found = {"task": n_task} if n_task else {}
     if n_rest:
@@ -554,7 +535,7 @@ def reasons(finished: Finished, context: Context) -> dict[str, int]:
 
 
 def _kind(segment: str, context: Context) -> str:
-    if segment == "system" or segment in TASK:
+    if segment in ("system", "task"):
         return segment
     if segment == context.target.path:
         return "target"
@@ -594,7 +575,7 @@ def ask(desk: Desk, moment: Ask, lanes: Sequence[Lane]) -> bool:
     context = desk.context(moment.path)
     task = Task(moment.instruction, context.target.path, moment.first_line, moment.end_line)
     for lane in lanes:
-        lane.offer(context, task)
+        lane.pause(context)
     desk.documents.touch(desk.uri(moment.path))
     try:
         for lane in lanes:
