@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from machine import describe, machine
+from machine import command, describe, machine
 from singlepass.core.context import SourceFile, build_context
 from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished, ParserEvent
 from singlepass.core.edits import Edit, Snapshot, apply
@@ -275,10 +275,10 @@ def check_result(text: str, planned: list[PlannedHunk], size: int) -> None:
         raise Violation("a marker entered the text")
 
 
-def report(counts: Counts, found: Mapping[str, Any], command: str) -> dict[str, Any]:
+def report(counts: Counts, found: Mapping[str, Any], line: str) -> dict[str, Any]:
     """Everything as plain values."""
     values = msgspec.to_builtins(counts)
-    return {"command": command, "machine": dict(found), **values, "forced_share": counts.forced_share}
+    return {"command": line, "machine": dict(found), **values, "forced_share": counts.forced_share}
 
 
 def table(counts: Counts) -> str:
@@ -311,7 +311,6 @@ def main() -> None:
     parser.add_argument("n", nargs="?", type=int, default=1000, help="generations")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
-    command = " ".join(["python", "benchmarks/generations.py", *sys.argv[1:]])
     counts = Counts()
     with tempfile.TemporaryDirectory(prefix="sp-bench-") as folder:
         path = Path(folder) / "random.gguf"
@@ -323,9 +322,9 @@ def main() -> None:
         backend.close()
     found = machine()
     if arguments.json:
-        print(json.dumps(report(counts, found, command), indent=2))
+        print(json.dumps(report(counts, found, command(sys.argv)), indent=2))
     else:
-        print("\n".join([describe(found), f"`{command}`", "", table(counts)]))
+        print("\n".join([describe(found), f"`{command(sys.argv)}`", "", table(counts)]))
 
 
 if __name__ == "__main__":

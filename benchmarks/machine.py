@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ def describe(found: dict[str, Any]) -> str:
         f"{found['cpu']}, {found['cores']} cores, {found['ram_gib']} GiB, {found['system']}\n"
         f"Python {found['python']}, {packages}"
     )
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command line `sys.argv` stands for; of a file elsewhere only the name."""
+    program, *others = arguments
+    named = [Path(one).name if Path(one).is_absolute() else one for one in others]
+    return " ".join(["python", f"benchmarks/{Path(program).name}", *named])
 
 
 def load() -> float:

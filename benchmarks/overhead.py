@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 import psutil
-from machine import describe, load, machine
+from machine import command, describe, load, machine
 from rpc import Client
 from singlepass.core.edits import Edit, apply
 from singlepass.core.grammar import edit_grammar
@@ -210,8 +210,8 @@ async def measure_startup(repetitions: int) -> dict[str, Any]:
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for repetition in range(repetitions + 1):
-        for name, command in commands.items() if repetition % 2 else reversed(commands.items()):
-            client = Client(command)
+        for name, started in commands.items() if repetition % 2 else reversed(commands.items()):
+            client = Client(started)
             await client.start()
             await client.request("initialize", {"processId": None, "rootUri": None, "capabilities": {}})
             if repetition:  # the first fills the disk's cache
@@ -431,10 +431,10 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         repack=arguments.repack,
     )
     result: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/overhead.py", *sys.argv[1:]]),
+        "command": command(sys.argv),
         "machine": machine(),
         "shape": arguments.shape,
-        "target": msgspec.to_builtins(target),
+        "target": msgspec.to_builtins(msgspec.structs.replace(target, model=path.name)),
         "load_before": load(),
     }
     parts = arguments.only or ["model", "startup", "code_action"]

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from machine import describe, load, machine
+from machine import command, describe, load, machine
 from singlepass_backends.base import Finished, GenerateRequest, PrefillProgress, Segment, Target, TextChunk
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
@@ -193,6 +193,7 @@ def main() -> None:
         result = measure(target, Path(temporary) / "cache", arguments.tokens)
     found = machine()
     result |= {
+        "command": command(sys.argv),
         "model": "given" if arguments.model else f"{arguments.shape}, random weights",
         "threads": arguments.threads,
         "load_before": round(load_before, 2),

@@ -35,6 +35,7 @@ import msgspec
 import numpy as np
 from counting import CountingDriver, Tokenizer
 from editing import Ask, Change, Close, Disk, Git, Open, Pause, Save, Session, sessions
+from machine import command
 from numpy.typing import NDArray
 from singlepass.config import Settings
 from singlepass.core.context import Context, shrink
@@ -725,14 +726,21 @@ def main() -> None:
     if given.confirm:
         options.n_actions, options.n_vocab = given.confirm, CONFIRM_VOCAB
         for path in given.repositories:
-            found = confirm(path, options, progress)
-            print(path.resolve().name, json.dumps(msgspec.to_builtins(found)))
+            found = msgspec.to_builtins(confirm(path, options, progress))
+            print(json.dumps({"command": command(sys.argv), "found": found}, indent=1))
         return
     totals, repositories = run(given.repositories, options, given.vocab, progress)
     summaries = [total.summary() for total in totals]
     if given.json:
         print(
-            json.dumps({"repositories": msgspec.to_builtins(repositories), "policies": summaries}, indent=1)
+            json.dumps(
+                {
+                    "command": command(sys.argv),
+                    "repositories": msgspec.to_builtins(repositories),
+                    "policies": summaries,
+                },
+                indent=1,
+            )
         )
         return
     for about in repositories:
