@@ -8,6 +8,7 @@ replaced by what the functions below make of it, so no figure is typed. A test c
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,14 @@ def rendered(text: str) -> str:
         return f"{match[1]}{TABLES[match[2]]()}\n{match[3]}"
 
     return re.sub(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", table, text, flags=re.DOTALL)
+
+
+def check() -> None:
+    """Exit with a message where a table is not what the stored results say."""
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        if rendered(text) != text:
+            sys.exit(f"{path} is stale: run python benchmarks/tables.py")
 
 
 def main() -> None:

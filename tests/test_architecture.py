@@ -190,3 +190,9 @@ def test_versions_agree() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert singlepass.__version__ == singlepass_backends.__version__ == project["version"]
+
+
+def test_the_tables_are_those_of_the_stored_results() -> None:
+    command = [sys.executable, "-c", "import tables; tables.check()"]
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

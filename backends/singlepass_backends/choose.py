@@ -49,6 +49,7 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
     if target.n_threads == 0:
         target = msgspec.structs.replace(target, n_threads=_n_threads(target, physical_cores()))
     driver = LlamaCppDriver(target, on_progress)
-    backend = InProcessBackend(driver, Store(cache_dir() / "prefixes", driver.state_key))
+    store = Store(cache_dir() / "prefixes", driver.state_key) if driver.state_key else None
+    backend = InProcessBackend(driver, store)
     backend.warm()
     return backend

@@ -42,6 +42,8 @@ class Shape:
     n_ctx_train: int = 4096
     lfm2: bool = False
     """Every other layer keeps a recurrent state instead of a KV cache: such a model cannot trim."""
+    n_window: int = 0
+    """Gemma 3: five of six layers see only so many tokens before each; 0 for a model that sees all."""
 
 
 SHAPE_0_5B = Shape(n_layer=24, n_embd=896, n_head=14, n_head_kv=2, n_ff=4864, n_ctx_train=32_768)
@@ -138,7 +140,7 @@ def _train_tokenizer(corpus: Iterable[str], n_vocab: int) -> tuple[list[str], li
 def _write(path: Path, add_tokenizer: Any, shape: Shape, seed: int, tensor_type: TensorType) -> None:
     gguf = _import("gguf")
     quants = _import("gguf.quants")
-    architecture = "lfm2" if shape.lfm2 else "qwen2"
+    architecture = "lfm2" if shape.lfm2 else "gemma3" if shape.n_window else "qwen2"
     recurrent = [shape.lfm2 and layer % 2 == 0 for layer in range(shape.n_layer)]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(RANDOM_MODEL_NAME)
@@ -154,6 +156,10 @@ def _write(path: Path, add_tokenizer: Any, shape: Shape, seed: int, tensor_type:
     writer.add_rope_freq_base(1_000_000.0)
     if shape.lfm2:
         writer.add_shortconv_l_cache(3)
+    if shape.n_window:
+        writer.add_sliding_window(shape.n_window)
+        writer.add_key_length(shape.n_embd // shape.n_head)
+        writer.add_value_length(shape.n_embd // shape.n_head)
     n_vocab = add_tokenizer(writer)
     if shape.lfm2:
         writer.add_vocab_size(n_vocab)
@@ -207,10 +213,13 @@ def _tensors(
             yield block + "attn_k.weight", (n_kv, n), True
             yield block + "attn_v.weight", (n_kv, n), True
             yield block + "attn_output.weight", (n, n), True
-            if shape.lfm2:
+            if shape.lfm2 or shape.n_window:
                 yield block + "attn_q_norm.weight", (n // shape.n_head,), False
                 yield block + "attn_k_norm.weight", (n // shape.n_head,), False
-            else:
+            if shape.n_window:
+                yield block + "post_attention_norm.weight", (n,), False
+                yield block + "post_ffw_norm.weight", (n,), False
+            elif not shape.lfm2:
                 yield block + "attn_q.bias", (n,), False
                 yield block + "attn_k.bias", (n_kv,), False
                 yield block + "attn_v.bias", (n_kv,), False

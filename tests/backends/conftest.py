@@ -40,6 +40,14 @@ def hybrid_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def sliding_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model most of whose layers see 64 tokens back."""
+    path = tmp_path_factory.mktemp("models") / "sliding.gguf"
+    write_random_model(path, corpus=corpus(), shape=Shape(n_layer=6, n_window=64))
+    return path
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A runtime folder with a short path; the engines in it are stopped at the end."""

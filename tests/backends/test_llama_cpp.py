@@ -93,11 +93,11 @@ def test_a_hybrid_model_reuses_what_was_prewarmed(hybrid_model: Path) -> None:
 LONG = Segment("long.py", "".join(f"def function_{n}(value):\n    return value + {n}\n" for n in range(120)))
 
 
-@pytest.mark.parametrize("kind", ["attention", "hybrid"])
+@pytest.mark.parametrize("kind", ["random", "hybrid", "sliding"])
 def test_replies_after_any_reuse_equal_those_of_a_cold_start(
-    kind: str, random_model: Path, hybrid_model: Path
+    kind: str, request: pytest.FixtureRequest
 ) -> None:
-    model = random_model if kind == "attention" else hybrid_model
+    model: Path = request.getfixturevalue(f"{kind}_model")
     edited = Segment("long.py", LONG.text.replace("value + 90", "value - 90"))
     other = Segment("b.py", "x = 1\n" * 200)
     repeat, explain = Segment("task", "Rename it."), Segment("task", "Explain it.")
@@ -144,11 +144,11 @@ def test_a_restored_checkpoint_gives_the_very_logits(hybrid_model: Path) -> None
     assert driver.restore(state, 64)
     driver.forward(tokens[64:128], 64, logits=False)
     beside = driver.forward(tokens[128:160], 128, logits=True)
-    assert np.allclose(cold, beside, atol=1e-5)
+    assert np.allclose(cold, beside, atol=1e-3)
     last = np.array(driver.forward(tokens[160:190], 160, logits=True))
     driver.trim(0)
     driver.copy(1, 0, 160)  # the copy was untouched by all that
-    assert np.allclose(last, driver.forward(tokens[160:190], 160, logits=True), atol=1e-5)
+    assert np.allclose(last, driver.forward(tokens[160:190], 160, logits=True), atol=1e-3)
     driver.close()
 
 
@@ -207,6 +207,62 @@ def test_a_request_after_a_stopped_one_is_as_if_cold(random_model: Path, n_befor
     check_same_choices(driver.choices, cold_driver.choices)
     assert text == expected
     backend.close()
+
+
+def test_a_sliding_window_forgets_nothing_that_is_kept(sliding_model: Path) -> None:
+    """Sequences come, go and are trimmed far behind their windows, in a cache that is nearly full."""
+    target = Target(model=str(sliding_model), n_ctx=1024, n_batch=64, n_threads=1, flash_attention=False)
+    driver = LlamaCppDriver(target, lambda _: True)
+    assert driver.n_sequences > 2
+    random = np.random.default_rng(1)
+    texts = [driver.tokenize(LONG.text.encode()[n:], special=False)[:300] for n in range(0, 900, 300)]
+    held: dict[int, list[int]] = {0: []}
+
+    def grow(tokens: list[int]) -> np.ndarray:
+        for start in range(0, len(tokens), 64):
+            chunk = tokens[start : start + 64]
+            logits = driver.forward(chunk, len(held[0]), logits=True)
+            held[0] = held[0] + chunk
+        return np.array(logits)
+
+    for _ in range(60):
+        n_used = sum(len(tokens) for tokens in held.values())
+        match int(random.integers(3)):
+            case 0 if n_used < 600:  # on with one of the texts
+                common = [len(held[0]) < len(text) and text[: len(held[0])] == held[0] for text in texts]
+                if any(common):
+                    text = texts[common.index(True)]
+                    grow(text[len(held[0]) : len(held[0]) + int(random.integers(1, 150))])
+            case 1 if held[0]:  # keep the working sequence, and begin with a part of it
+                slot = int(random.integers(1, 4))
+                driver.trim(0, slot)
+                driver.copy(0, slot, len(held[0]))
+                held[slot] = held[0]
+                n = int(random.integers(len(held[0])))
+                assert driver.trim(n)
+                held[0] = held[0][:n]
+            case _:  # go on with a kept one
+                slot = int(random.integers(1, 4))
+                if kept := held.get(slot):
+                    n = int(random.integers(1, len(kept) + 1))
+                    driver.trim(0)
+                    driver.copy(slot, 0, n)
+                    held[0] = kept[:n]
+        if held[0]:
+            n = len(held[0]) - 1
+            last = held[0][n:]
+            assert driver.trim(n)
+            held[0] = held[0][:n]
+            warm, tokens = grow(last), held[0]
+            cold = LlamaCppDriver(target, lambda _: True)
+            for start in range(0, n, 64):
+                cold.forward(tokens[start : min(start + 64, n)], start, logits=False)
+            expected = np.array(cold.forward(last, n, logits=True))
+            cold.close()
+            assert np.allclose(warm, expected, atol=1e-3)
+    assert driver.state_key == ""
+    assert not driver.load(driver.save(0), len(held[0]))
+    driver.close()
 
 
 def test_a_grammar_is_obeyed(backend: InProcessBackend) -> None:

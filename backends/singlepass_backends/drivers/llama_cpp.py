@@ -154,13 +154,13 @@ class LlamaCppDriver:
         self._is_recurrent = bool(
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
-        # A sliding-window cache may reuse the cells of a sequence that is only kept, so nothing is kept there
-        # but the working sequence, and a copy for as long as it is saved.
-        is_sliding = lib.llama_model_n_swa(self._model) > 0
-        self.n_sequences = 2 if is_sliding else _N_SEQUENCES_RECURRENT if self._is_recurrent else _N_SEQUENCES
-        params.n_seq_max = self.n_sequences
+        self.n_sequences = _N_SEQUENCES_RECURRENT if self._is_recurrent else _N_SEQUENCES
+        # A sliding-window cache reuses cells that their sequence can see no more, where no other sequence has
+        # them too; trimmed, it would see them again. So each sequence has a second id there.
+        self._is_sliding = lib.llama_model_n_swa(self._model) > 0
+        params.n_seq_max = n_ids = self.n_sequences * (2 if self._is_sliding else 1)
         n_batch = max(1, min(target.n_batch, params.n_ctx))
-        params.n_batch = params.n_ubatch = max(n_batch, self.n_sequences)  # llama.cpp aborts below that
+        params.n_batch = params.n_ubatch = max(n_batch, n_ids)  # llama.cpp aborts below that
         params.kv_unified = True  # sequences share cells
         if target.n_threads:
             params.n_threads = params.n_threads_batch = target.n_threads
@@ -178,7 +178,7 @@ class LlamaCppDriver:
         self.n_ctx = int(lib.llama_n_ctx(self._context))
         self.n_batch = n_batch
         # The batch's arrays are filled through numpy; positions, sequence 0 and `logits` are set per call.
-        self._batch = lib.llama_batch_init(self.n_batch, 0, 1)
+        self._batch = lib.llama_batch_init(self.n_batch, 0, 2)
         as_array = np.ctypeslib.as_array
         self._tokens: NDArray[np.int32] = as_array(self._batch.token, shape=(self.n_batch,))
         self._positions: NDArray[np.int32] = as_array(self._batch.pos, shape=(self.n_batch,))
@@ -186,8 +186,10 @@ class LlamaCppDriver:
         self._wanted[:] = 0
         self._steps = np.arange(self.n_batch, dtype=np.int32)
         for index in range(self.n_batch):
-            self._batch.n_seq_id[index] = 1
-            self._batch.seq_id[index][0] = 0
+            ids = self._ids(0)
+            self._batch.n_seq_id[index] = len(ids)
+            for place, id in enumerate(ids):
+                self._batch.seq_id[index][place] = id
 
     def _open_context(self) -> None:
         _log_lines.clear()
@@ -217,13 +219,13 @@ class LlamaCppDriver:
         }
         template = lib.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
-        self.state_key = " ".join(
-            (
-                _fingerprint(path),
-                str(importlib.import_module("llama_cpp").__version__),
-                f"n_ctx={self.n_ctx} kv={target.kv_cache_type} flash={target.flash_attention}",
-            )
+        parts = (
+            _fingerprint(path),
+            str(importlib.import_module("llama_cpp").__version__),
+            f"n_ctx={self.n_ctx} kv={target.kv_cache_type} flash={target.flash_attention}",
         )
+        # A saved state has only the end of a sliding window: loaded and trimmed, it would give wrong replies.
+        self.state_key = "" if self._is_sliding else " ".join(parts)
         name = self._metadata("general.name")
         self.info = ModelInfo(
             backend="llama_cpp",
@@ -322,13 +324,19 @@ class LlamaCppDriver:
         """See `Driver`."""
         self._lib.llama_memory_clear(self._memory, True)
 
+    def _ids(self, sequence: int) -> tuple[int, ...]:
+        """llama.cpp's numbers for a sequence."""
+        return (sequence, self.n_sequences + sequence) if self._is_sliding else (sequence,)
+
     def trim(self, n_keep: int, sequence: int = 0) -> bool:
         """See `Driver`."""
-        return bool(self._lib.llama_memory_seq_rm(self._memory, sequence, n_keep, -1))
+        ids = self._ids(sequence)
+        return all(self._lib.llama_memory_seq_rm(self._memory, id, n_keep, -1) for id in ids)
 
     def copy(self, source: int, target: int, n: int) -> None:
         """See `Driver`."""
-        self._lib.llama_memory_seq_cp(self._memory, source, target, 0, -1 if self._is_recurrent else n)
+        for id in self._ids(target):
+            self._lib.llama_memory_seq_cp(self._memory, source, id, 0, -1 if self._is_recurrent else n)
 
     def checkpoint(self) -> State:
         """See `Driver`."""
@@ -345,7 +353,8 @@ class LlamaCppDriver:
 
     def load(self, state: State, n_tokens: int) -> bool:
         """See `Driver`."""
-        is_loaded = self._set_state(state, 0, self._lib.LLAMA_STATE_SEQ_FLAGS_NONE)
+        none = self._lib.LLAMA_STATE_SEQ_FLAGS_NONE
+        is_loaded = not self._is_sliding and self._set_state(state, 0, none)
         if is_loaded and self._lib.llama_memory_seq_pos_max(self._memory, 0) == n_tokens - 1:
             return True
         # A failed load can poison the context.

@@ -48,7 +48,7 @@ class Driver(Protocol):
 
     state_key: str
     """What saved states depend on: the model file's content, wherever it lies, and the parameters that shape
-    or change its state."""
+    or change its state. Empty where a state cannot be saved."""
 
     def tokenize(self, text: bytes, *, special: bool) -> list[int]:
         """Tokens of UTF-8 `text`. `special` parses control tokens; without it `<|im_end|>` stays text."""
