@@ -1,16 +1,22 @@
 """The engine dies in the middle of a request: the server lives and says so, and the next request works."""
 
+import asyncio
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from scenarios.clients import check_done, edit, lines, write
 from singlepass.cli.headless import HeadlessEditor
-from singlepass_backends.base import Target
+from singlepass_backends.base import GenerateRequest, Segment, Target
 from singlepass_backends.client import EngineClient
 from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.runtime_dir import absolute, engine_paths
 
 pytestmark = pytest.mark.anyio
 
@@ -67,3 +73,62 @@ async def test_sigkill(state: str, slow_model: Path, tmp_path: Path) -> None:
 
         check_done(await edit(editor, file, lines(1, 200), "Do it again."))
         assert await engine_pid(slow_model) != pid
+
+
+def old_engine(target: Target) -> "subprocess.Popen[bytes]":
+    """An engine as an older singlepass left it running."""
+    program = (
+        "import singlepass_backends as package, sys\n"
+        "package.__version__ = '0.0.1'\n"
+        "from singlepass_backends.engine.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    socket = engine_paths(target).socket
+    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    options = ["--socket", str(socket), "--target", msgspec.json.encode(target).decode()]
+    process = subprocess.Popen([sys.executable, "-c", program, *options])
+    deadline = time.monotonic() + 60
+    while not socket.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
+async def test_an_idle_engine_of_another_version_is_replaced(random_gguf: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, "values.py", SOURCE)
+    target = absolute(Target(model=str(random_gguf), n_ctx=4096))
+    process = old_engine(target)
+    options = {"target": {"model": str(random_gguf), "n_ctx": 4096}, "prewarm": False}
+    async with HeadlessEditor(tmp_path, options) as editor:
+        check_done(await edit(editor, editor.open(path), lines(1, 3)))
+    assert process.wait(timeout=10) == 0
+    client = EngineClient(target)
+    status = await client.status()
+    assert status is not None
+    assert status.pid != process.pid
+    await client.aclose()
+
+
+async def test_a_busy_engine_of_another_version_is_left_alone(slow_model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, "values.py", SOURCE)
+    target = absolute(Target(model=str(slow_model), n_ctx=8192))
+    process = old_engine(target)
+    other = EngineClient(target, version="0.0.1")
+    busy = other.generate(GenerateRequest((Segment("a", SOURCE),), max_tokens=4000))
+    await anext(busy)
+    options = {"target": {"model": str(slow_model), "n_ctx": 8192}, "prewarm": False}
+    async with HeadlessEditor(tmp_path, options) as editor:
+        file = editor.open(path)
+        timings = await edit(editor, file, lines(1, 3))
+        assert timings["error"]["code"] == "engine_version"
+        assert "singlepass 0.0.1" in timings["error"]["message"]
+        assert "singlepass engine stop" in timings["error"]["message"]
+        assert file.text == SOURCE
+        # When it has finished, it makes room.
+        await busy.aclose()
+        await other.aclose()
+        options["temperature"] = 1.0
+        async with asyncio.timeout(60):
+            while (timings := await edit(editor, file, lines(1, 3)))["error"] is not None:
+                pass
+        check_done(timings)
+    assert process.wait(timeout=10) == 0
