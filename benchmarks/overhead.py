@@ -527,7 +527,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=600, help="for code actions in each phase")
     parser.add_argument("--only", action="append", choices=["model", "startup", "code_action"])
     arguments = parser.parse_args()
-    arguments.shape = arguments.shape or ("0.5b" if arguments.vocab else "tiny")
+    of_file = "given" if arguments.model else "0.5b" if arguments.vocab else "tiny"
+    arguments.shape = arguments.shape or of_file
     with tempfile.TemporaryDirectory(prefix="sp-bench-") as folder:
         result = asyncio.run(measure(arguments, Path(folder)))
     print(json.dumps(result, indent=2) if arguments.json else table(result))

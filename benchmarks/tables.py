@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import generations
-import msgspec
 import overhead
 import replay
 from machine import describe
@@ -104,7 +103,8 @@ def confirm_table() -> str:
 def generations_table() -> str:
     """What random weights wrote under the grammar."""
     found = result("generations")
-    return "\n".join([about(found), "", generations.table(msgspec.convert(found, generations.Counts))])
+    counts = generations.Counts(**{name: found[name] for name in generations.Counts.__struct_fields__})
+    return "\n".join([about(found), "", generations.table(counts)])
 
 
 def overhead_table() -> str:
