@@ -14,7 +14,7 @@ from singlepass_backends.facts import ModelFacts
 
 _MAX_CONFIG_BYTES = 1 << 20
 _MAX_NUMBER = 1 << 24
-_MAX_LAYERS = 2048
+_MAX_LAYERS = 512
 _FULL = ("full_attention", "attention", "sliding_attention", "chunked_attention")
 
 
