@@ -15,6 +15,7 @@ SERVER = ROOT / "server" / "singlepass"
 BACKENDS = ROOT / "backends" / "singlepass_backends"
 
 RUNTIMES = {"llama_cpp", "llguidance", "mlx", "mlx_lm", "numpy", "jinja2", "gguf", "tokenizers"}
+RUNTIMES |= {"pynvml"}
 LSP_MODULES = {
     "app.py",
     "handlers.py",
@@ -79,10 +80,11 @@ def test_the_core_is_sans_io(path: Path) -> None:
         assert module in allowed or module.startswith("singlepass.core"), f"{path.name} imports {module}"
 
 
-@pytest.mark.parametrize("path", [BACKENDS / "generation" / "prefix.py"], ids=lambda path: path.name)
-def test_policies_of_the_engine_are_sans_io(path: Path) -> None:
-    for module in imports(path):
-        assert module in PURE or module == "singlepass_backends.base", f"{path.name} imports {module}"
+@pytest.mark.parametrize("module_name", ["generation/prefix.py", "fit.py", "facts.py"])
+def test_policies_of_the_engine_are_sans_io(module_name: str) -> None:
+    allowed = PURE | {"singlepass_backends.base", "singlepass_backends.facts"}
+    for module in imports(BACKENDS / module_name):
+        assert module in allowed, f"{module_name} imports {module}"
 
 
 @pytest.mark.parametrize("path", modules(SERVER), ids=lambda path: name(path, SERVER))
@@ -109,7 +111,8 @@ def test_the_engine_does_not_know_the_server(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(BACKENDS / "drivers"), ids=lambda path: path.name)
 def test_drivers_know_the_seam_and_their_own_runtime_lazily(path: Path) -> None:
     own = {module for module in imports(path) if module.startswith("singlepass_backends")}
-    allowed = {f"singlepass_backends.{module}" for module in ("base", "generation.driver", "stop_flag")}
+    modules_allowed = ("base", "facts", "generation.driver", "stop_flag")
+    allowed = {f"singlepass_backends.{module}" for module in modules_allowed}
     assert {module for module in own if not module.startswith("singlepass_backends.drivers")} <= allowed
     assert not roots(imports(path, lazy=False)) & (RUNTIMES - {"numpy"})
 

@@ -196,15 +196,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model: str = ""
     """Path of a GGUF file (llama_cpp) or of a recording (scripted)."""
     n_ctx: Annotated[int, Meta(ge=0)] = 0
-    """Context in tokens; 0 takes what the model was trained with, up to 32,768."""
+    """Context in tokens; 0 takes what the model was trained with, up to 32,768, and less where memory is
+    short."""
     n_gpu_layers: Annotated[int, Meta(ge=-1)] = -1
-    """Layers on the GPU; -1 is all of them where there is one."""
+    """Layers on the GPU; -1 is as many as fit."""
     flash_attention: bool = True
     n_batch: Annotated[int, Meta(ge=1)] = 512
     """Most tokens of one prefill chunk."""
     n_threads: Annotated[int, Meta(ge=0)] = 0
-    """0 takes the physical cores."""
-    kv_cache_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    """0 takes the physical cores, on Apple Silicon the performance cores."""
+    kv_cache_type: Literal["auto", "f16", "q8_0", "q4_0"] = "auto"
+    """`auto` is f16, or q8_0 where the model, or a context of use, fits only so."""
     repack: bool = True
     """Let llama.cpp lay the weights out for this processor (AMX and the like): faster. Turn it off where that
     kills the engine with SIGILL, as on virtual machines that announce instructions they do not have."""

@@ -1,13 +1,17 @@
-"""From a target to a loaded backend: the only place that names drivers. Imports them only when asked to."""
+"""From a target to a loaded backend: the only place that names drivers. Imports them only when asked to.
 
+What the user left open is chosen for this machine by `fit.py`; here it is looked at, told and done.
+"""
+
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from singlepass_backends.base import Backend, BackendError, Target
+from singlepass_backends.facts import ModelFacts
+from singlepass_backends.fit import Choice, choose
 
-_TINY_BYTES = 64_000_000
+_log = logging.getLogger(__name__)
 
 
 def check_target(target: Target) -> None:
@@ -24,16 +28,30 @@ def check_target(target: Target) -> None:
         raise BackendError("model_missing", f"There is no model file at {path}. Check the setting `model`.")
 
 
-def _n_threads(target: Target, n_cores: int) -> int:
-    """One thread for tiny models: their passes take 0.2 ms, of which a second one saves a fifth, and it spins
-    while it waits, which a busy machine pays for."""
-    return 1 if Path(target.model).stat().st_size < _TINY_BYTES else n_cores
+def choose_for_this_machine(target: Target) -> Choice:
+    """How to run the model of `target` here. Loads llama.cpp, but no model.
+
+    Raises BackendError for a file that cannot be read, and `out_of_memory` for one that cannot fit.
+    """
+    from singlepass_backends.drivers.llama_cpp import load_library
+    from singlepass_backends.hardware import machine
+
+    model = read_model_facts(Path(target.model))
+    load_library()  # before the probes, so that what it says goes to the log
+    return choose(machine(), model, target)
+
+
+def read_model_facts(path: Path) -> ModelFacts:
+    """The sizes of the model at `path`, a GGUF file or a folder with an MLX model. Raises BackendError."""
+    from singlepass_backends.drivers import gguf_header, mlx_folder
+
+    return mlx_folder.read_facts(path) if mlx_folder.is_model_folder(path) else gguf_header.read_facts(path)
 
 
 def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backend:
     """Load `target`, calling `on_progress` with fractions from 0 to 1; returning False stops the load.
 
-    Raises BackendError: those of `check_target` and of the driver.
+    Raises BackendError: those of `check_target`, `choose_for_this_machine` and the driver.
     """
     check_target(target)
     if target.backend == "scripted":
@@ -44,11 +62,18 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
     from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
     from singlepass_backends.generation.loop import InProcessBackend
     from singlepass_backends.generation.store import Store, cache_dir
-    from singlepass_backends.hardware import physical_cores
 
-    if target.n_threads == 0:
-        target = msgspec.structs.replace(target, n_threads=_n_threads(target, physical_cores()))
-    driver = LlamaCppDriver(target, on_progress)
+    choice = choose_for_this_machine(target)
+    chosen = choice.target
+    _log.info(
+        "chosen: %s, n_gpu_layers=%d, n_ctx=%d, kv_cache_type=%s, n_threads=%d",
+        *(choice.backend, chosen.n_gpu_layers, chosen.n_ctx, chosen.kv_cache_type, chosen.n_threads),
+    )
+    for line in choice.why:
+        _log.info("%s", line)
+    for line in choice.todo:
+        _log.warning("%s", line)
+    driver = LlamaCppDriver(chosen, on_progress)
     store = Store(cache_dir() / "prefixes", driver.state_key) if driver.state_key else None
     backend = InProcessBackend(driver, store)
     backend.warm()

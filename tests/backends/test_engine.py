@@ -335,15 +335,20 @@ def test_a_stale_socket_is_replaced_and_private(target: Target, folder: Path) ->
 
 def test_probe(random_model: Path, tmp_path: Path) -> None:
     def probe(model: Path) -> dict[str, Any]:
-        command = [sys.executable, "-m", "singlepass_backends.engine", "--probe", str(model)]
+        wishes = json.dumps({"model": str(model)})
+        command = [sys.executable, "-m", "singlepass_backends.engine", "--probe", "--target", wishes]
         return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
 
     found = probe(random_model)
     assert found["llama_cpp"]
     assert found["llguidance"]
-    assert found["n_cores"] >= 1
-    assert found["ram_bytes"] > 0
+    assert found["machine"]["n_cores"] >= 1
+    assert 0 < found["machine"]["ram_free_bytes"] <= found["machine"]["ram_bytes"]
+    assert "CPU" in found["machine"]["llama"]["kinds"]
     assert found["errors"] == []
+    assert found["choice"]["target"]["n_ctx"] == 4096
+    assert found["choice"]["target"]["n_threads"] == 1  # it is tiny
+    assert found["choice"]["fits"]
     assert found["model"]["metadata"]["general.name"] == "singlepass random"
     assert not any(key.startswith("tokenizer") for key in found["model"]["metadata"])
     assert probe(tmp_path / "none.gguf")["model"]["error_code"] == "model_missing"

@@ -225,6 +225,8 @@ def test_doctor(random_gguf: Path) -> None:
     printed = text(done.stdout)
     for expected in (f"singlepass {__version__}", "llama-cpp-python", "llguidance", "random.gguf"):
         assert expected in printed
+    for expected in ("n_ctx 4,096", "1 thread", "GiB of memory", "that can be used", "GiB free"):
+        assert expected in printed, printed
     done = singlepass("doctor", "--model", __file__)
     assert done.returncode == 1
     assert "not a GGUF" in text(done.stdout)

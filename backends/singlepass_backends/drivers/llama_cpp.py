@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, Interrupt, ModelInfo, Target
 from singlepass_backends.drivers.gguf_header import read_header
+from singlepass_backends.facts import N_CTX_MOST, N_RECURRENT_SEQUENCES
 from singlepass_backends.generation.driver import Interrupted, State
 from singlepass_backends.stop_flag import StopFlag
 
-N_CTX_DEFAULT_MOST = 32_768
 _N_SEQUENCES = 17
-_N_SEQUENCES_RECURRENT = 5  # each has a state of its own, tens of MB in large models
 _ABORTED = 2  # what llama_decode returns when the abort callback ended it
 _SAMPLE_BYTES = 4096
 _N_SAMPLES = 64
@@ -99,7 +98,8 @@ class LlamaCppDriver:
         self._load_log: list[str] = []
         path = Path(target.model)
         header = read_header(path)
-        if target.kv_cache_type != "f16" and not target.flash_attention:
+        self._kv_cache_type = "f16" if target.kv_cache_type == "auto" else target.kv_cache_type
+        if self._kv_cache_type != "f16" and not target.flash_attention:
             raise BackendError(
                 "unsupported",
                 "A quantized KV cache needs flash attention: set `flash_attention`, or use f16.",
@@ -150,11 +150,11 @@ class LlamaCppDriver:
         lib = self._lib
         n_train = int(lib.llama_model_n_ctx_train(self._model))
         params = lib.llama_context_default_params()
-        params.n_ctx = target.n_ctx or min(n_train or N_CTX_DEFAULT_MOST, N_CTX_DEFAULT_MOST)
+        params.n_ctx = target.n_ctx or min(n_train or N_CTX_MOST, N_CTX_MOST)
         self._is_recurrent = bool(
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
-        self.n_sequences = _N_SEQUENCES_RECURRENT if self._is_recurrent else _N_SEQUENCES
+        self.n_sequences = N_RECURRENT_SEQUENCES if self._is_recurrent else _N_SEQUENCES
         # A sliding-window cache reuses cells that their sequence can see no more, where no other sequence has
         # them too; trimmed, it would see them again. So each sequence has a second id there.
         self._is_sliding = lib.llama_model_n_swa(self._model) > 0
@@ -169,7 +169,7 @@ class LlamaCppDriver:
             if target.flash_attention
             else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
-        params.type_k = params.type_v = getattr(lib, _KV_TYPES[target.kv_cache_type])
+        params.type_k = params.type_v = getattr(lib, _KV_TYPES[self._kv_cache_type])
         params.swa_full = True  # a sliding-window cache trims only when it is kept in full
         params.no_perf = True
         self._params = params
@@ -222,7 +222,7 @@ class LlamaCppDriver:
         parts = (
             _fingerprint(path),
             str(importlib.import_module("llama_cpp").__version__),
-            f"n_ctx={self.n_ctx} kv={target.kv_cache_type} flash={target.flash_attention}",
+            f"n_ctx={self.n_ctx} kv={self._kv_cache_type} flash={target.flash_attention}",
         )
         # A saved state has only the end of a sliding window: loaded and trimmed, it would give wrong replies.
         self.state_key = "" if self._is_sliding else " ".join(parts)

@@ -31,12 +31,13 @@ def main() -> int:
     parser.add_argument("--socket", type=Path, help="where to listen; its folder must be private")
     parser.add_argument("--target", help="a backend with a model, as JSON")
     parser.add_argument("--idle-exit", type=float, default=1800.0, help="seconds without requests until exit")
-    parser.add_argument("--probe", nargs="?", const="", metavar="MODEL", help="print what is installed")
+    parser.add_argument("--probe", action="store_true", help="print what is installed and what it would do")
     arguments = parser.parse_args()
-    if arguments.probe is not None:
+    if arguments.probe:
         from singlepass_backends.engine.probe import probe
 
-        sys.stdout.write(msgspec.json.encode(probe(arguments.probe)).decode() + "\n")
+        target = msgspec.json.decode(arguments.target, type=Target) if arguments.target else Target()
+        sys.stdout.write(msgspec.json.encode(probe(target)).decode() + "\n")
         return 0
     if not arguments.socket or not arguments.target:
         parser.error("--socket and --target are needed")

@@ -9,9 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from singlepass_backends.base import Target
 from singlepass_backends.client import engine_status, list_engines
 
 from singlepass import __version__
@@ -26,8 +28,11 @@ def run_doctor(model: Path | None) -> int:
     console = Console(highlight=False)
     values, problems = read_toml(user_file())
     settings, wrong = load_settings([(str(user_file()), values)])
-    path = str(model or settings.target.model)
-    found, failure = _probe(path)
+    target = settings.target
+    if model:
+        target = msgspec.structs.replace(target, model=str(model))
+    path = target.model
+    found, failure = _probe(target)
     todo = [f"Settings: {problem}" for problem in (*problems, *wrong)]
     if failure:
         todo.append(failure)
@@ -44,8 +49,10 @@ def run_doctor(model: Path | None) -> int:
         ("llama.cpp", _runtime(found)),
         ("constraint", f"llguidance {found['llguidance']}" if found.get("llguidance") else "missing"),
         ("machine", _machine(found)),
+        ("GPU", _gpus(found)),
         ("settings", f"{user_file()}{'' if user_file().exists() else ' (not there: defaults)'}"),
         ("model", _model(found.get("model"))),
+        ("choice", _choice(found.get("choice"))),
         ("engines", asyncio.run(_engines())),
     ):
         table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
@@ -61,11 +68,7 @@ def run_doctor(model: Path | None) -> int:
     elif described and described["error"]:
         usable = False
         todo.append(described["error"])
-    if found.get("llama_cpp") and not found.get("gpu_offload") and _has_gpu():
-        todo.append(
-            "There is a GPU, but the installed llama-cpp-python was built without support for it. See "
-            "“Prebuilt wheels” in the README."
-        )
+    todo += found.get("todo", [])
     for line in todo:
         console.print(Text(f"→ {line}", style="yellow"), soft_wrap=True)
     if usable and not todo:
@@ -73,9 +76,10 @@ def run_doctor(model: Path | None) -> int:
     return 0 if usable else 1
 
 
-def _probe(model: str) -> tuple[dict[str, Any], str]:
+def _probe(target: Target) -> tuple[dict[str, Any], str]:
     """What a process of its own finds; a runtime that crashes takes only that process along."""
-    command = [sys.executable, "-P", "-m", "singlepass_backends.engine", "--probe", model]
+    wishes = msgspec.json.encode(target).decode()
+    command = [sys.executable, "-P", "-m", "singlepass_backends.engine", "--probe", "--target", wishes]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -100,19 +104,43 @@ def _version(package: str) -> str:
 def _runtime(found: dict[str, Any]) -> str:
     if not found.get("llama_cpp"):
         return "missing"
-    gpu = "can use a GPU" if found["gpu_offload"] else "CPU only"
-    devices = ", ".join(found["devices"])
-    return f"llama-cpp-python {found['llama_cpp']}, {gpu}" + (f": {devices}" if devices else "")
+    build = found["machine"]["llama"]
+    kinds = f", built for {', '.join(build['kinds'])}" if build else ""
+    return f"llama-cpp-python {found['llama_cpp']}{kinds}"
 
 
 def _machine(found: dict[str, Any]) -> str:
     if not found:
         return "unknown"
-    gib = 2**30
-    return (
-        f"{report.count(found['n_cores'], 'core')}, {found['ram_bytes'] / gib:.0f} GiB of memory, "
-        f"{found['ram_free_bytes'] / gib:.0f} GiB free"
-    )
+    machine: dict[str, Any] = found["machine"]
+    apple: dict[str, Any] = machine["apple"] or {}
+    build: dict[str, Any] = machine["llama"] or {}
+    parts = [
+        str(apple.get("name") or build.get("cpu") or "unknown processor"),
+        report.count(machine["n_cores"], "core"),
+        f"{_gib(machine['ram_bytes'])} of memory, {_gib(machine['ram_free_bytes'])} free",
+    ]
+    return ", ".join(parts)
+
+
+def _gpus(found: dict[str, Any]) -> str:
+    """The GPUs that llama.cpp can use, or else those that are there."""
+    if not found:
+        return "unknown"
+    machine: dict[str, Any] = found["machine"]
+    build: dict[str, Any] = machine["llama"] or {}
+    devices: list[dict[str, Any]] = build.get("devices", [])
+    usable = [
+        f"{device['name']}, {_gib(device['free_bytes'])} of {_gib(device['total_bytes'])} "
+        + ("of the machine's memory" if device["is_unified"] else "free")
+        for device in devices
+    ]
+    if usable:
+        return "; ".join(usable)
+    cards: list[dict[str, Any]] = machine["nvidia"]
+    sizes = [f", {_gib(card['total_bytes'])}" if card["total_bytes"] else "" for card in cards]
+    there = [f"{card['name']}{size}, not usable yet" for card, size in zip(cards, sizes, strict=True)]
+    return "; ".join(there) or "none that llama.cpp can use"
 
 
 def _model(model: dict[str, Any] | None) -> str:
@@ -120,9 +148,31 @@ def _model(model: dict[str, Any] | None) -> str:
         return "none configured"
     if model["error"]:
         return f"{model['path']}: cannot be used"
-    trained = model["metadata"].get(f"{model['architecture']}.context_length")
-    context = f", trained for {trained:,} tokens" if trained else ""
+    context = f", trained for {model['n_ctx_train']:,} tokens" if model["n_ctx_train"] else ""
     return f"{model['path']}: {model['architecture']}, {model['size_bytes'] / 2**20:,.0f} MiB{context}"
+
+
+def _choice(choice: dict[str, Any] | None) -> str:
+    """What was chosen, and under it why."""
+    if choice is None:
+        return "none without a model"
+    target = choice["target"]
+    layers = "no layer" if target["n_gpu_layers"] == 0 else f"n_gpu_layers {target['n_gpu_layers']}"
+    takes = [
+        f"{_gib(choice[kind + '_bytes'])} of {_gib(choice[kind + '_budget'])} {where}"
+        for kind, where in (("gpu", "on the GPU"), ("ram", "of memory"))
+        if choice[kind + "_bytes"]
+    ]
+    first = (
+        f"{choice['backend']}: {layers} on the GPU, n_ctx {target['n_ctx']:,}, KV cache "
+        f"{target['kv_cache_type']}, {report.count(target['n_threads'], 'thread')}"
+    )
+    needs = f"takes about {' and '.join(takes)} that can be used" if takes else ""
+    return "\n".join([first, *choice["why"], *([needs] if needs else [])])
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
 async def _engines() -> str:
@@ -132,10 +182,3 @@ async def _engines() -> str:
         f"{status.info.name if status.info else 'loading'} (pid {status.pid})" for status in running
     )
     return names or "none running; the first request starts one"
-
-
-def _has_gpu() -> bool:
-    """Whether this machine has a GPU that llama.cpp could be built for."""
-    return Path("/proc/driver/nvidia/version").exists() or (
-        sys.platform == "darwin" and platform.machine() == "arm64"
-    )

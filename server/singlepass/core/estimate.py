@@ -53,7 +53,12 @@ def rates(samples: Sequence[Sample], target: str) -> Rates | None:
 
 def estimate_ms(known: Rates, n_uncached: int) -> float:
     """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read."""
-    return ((n_uncached + _TASK_TOKENS) / known.prefill + known.n_reply / known.decode) * 1000
+    return duration_ms(known, n_uncached + _TASK_TOKENS, known.n_reply)
+
+
+def duration_ms(known: Rates, n_prefilled: float, n_decoded: float) -> float:
+    """Milliseconds to prefill and decode so many tokens."""
+    return (n_prefilled / known.prefill + n_decoded / known.decode) * 1000
 
 
 def title_suffix(estimated_ms: float) -> str:
