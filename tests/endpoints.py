@@ -1,4 +1,5 @@
-"""Servers for tests, on loopback sockets: each answers as a script tells it to, byte by byte where that matters."""
+"""Servers for tests, on loopback sockets: each answers as a script tells it to, byte by byte where that
+matters."""
 
 import contextlib
 import json
@@ -23,6 +24,7 @@ class Exchange:
             name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)
         }
         self.body: Any = json.loads(body) if body else None
+        self.is_scripted = False
         self.closed_after: float | None = None
         """Seconds from `wait_closed` until the client was gone."""
 
@@ -86,7 +88,7 @@ Script = Callable[[Exchange], None]
 
 
 class Endpoint:
-    """A server. `answers` are JSON by path; everything else is for `script`."""
+    """A server. `answers` are JSON by path, other questions get 404, and what is posted is for `script`."""
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class Endpoint:
     @property
     def asked(self) -> list[Exchange]:
         """The requests that the script answered."""
-        return [one for one in self.exchanges if one.path not in self.answers]
+        return [one for one in self.exchanges if one.is_scripted]
 
     def join(self, seconds: float = 4.0) -> None:
         """Wait for the scripts to end."""
@@ -170,5 +172,8 @@ class Endpoint:
                     answer = self.answers[exchange.path]
                     fields = {"Server": self._header} if self._header else {}
                     exchange.json(answer, **fields)
+                elif exchange.method == "GET" and "/v1/models" in self.answers:
+                    exchange.json({"error": "not found"}, 404)
                 else:
+                    exchange.is_scripted = True
                     self.script(exchange)

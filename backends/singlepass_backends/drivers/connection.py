@@ -37,6 +37,14 @@ for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
+class ConnectFailed(httpcore.ConnectError):
+    """No connection was made. `cause` is kept here, since httpcore drops an exception's own."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(_text(cause))
+        self.cause = cause
+
+
 class Cancelled(Exception):
     """The caller's `interrupt` said so."""
 
@@ -103,7 +111,7 @@ class _Stream(httpcore.NetworkStream):
                 self._watch.check()
                 continue
             except OSError as error:
-                raise httpcore.ReadError(str(error)) from error
+                raise httpcore.ReadError(_text(error)) from error
             self._watch.n_received += len(data)
             return data
 
@@ -116,7 +124,7 @@ class _Stream(httpcore.NetworkStream):
             except (TimeoutError, ssl.SSLWantWriteError):
                 continue
             except OSError as error:
-                raise httpcore.WriteError(str(error)) from error
+                raise httpcore.WriteError(_text(error)) from error
         self._watch.sent()
 
     def close(self) -> None:
@@ -133,7 +141,7 @@ class _Stream(httpcore.NetworkStream):
             )
         except OSError as error:
             self.close()
-            raise httpcore.ConnectError(str(error)) from error
+            raise ConnectFailed(error) from error
         stream = _Stream(wrapped, self._watch)
         try:
             while True:
@@ -145,7 +153,7 @@ class _Stream(httpcore.NetworkStream):
                     continue
         except OSError as error:
             stream.close()
-            raise httpcore.ConnectError(str(error)) from error
+            raise ConnectFailed(error) from error
         except BaseException:
             stream.close()
             raise
@@ -158,6 +166,11 @@ class _Stream(httpcore.NetworkStream):
         if info == "is_readable":
             return _has_input(self._socket)
         return None
+
+
+def _text(error: OSError) -> str:
+    """The system's words for it, without a number."""
+    return error.strerror.lower() if error.strerror else str(error)
 
 
 def _has_input(sock: socket.socket) -> bool:
@@ -216,7 +229,7 @@ class _Network(httpcore.NetworkBackend):
             close_unwanted()
             raise
         if isinstance(result, OSError):
-            raise httpcore.ConnectError(str(result)) from result
+            raise ConnectFailed(result)
         result.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         result.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return _Stream(result, self._watch)
@@ -240,10 +253,10 @@ class _Body(httpx.SyncByteStream):
 class _Transport(httpx.BaseTransport):
     """httpx's requests over a pool of the sockets above. Errors stay httpcore's."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, *, is_tls: bool) -> None:
         self._pool = httpcore.ConnectionPool(
             # Trusts what SSL_CERT_FILE or SSL_CERT_DIR name, else the certificates of certifi.
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=httpx.create_ssl_context() if is_tls else None,
             max_connections=4,
             max_keepalive_connections=1,
             keepalive_expiry=_KEEPALIVE_S,
@@ -277,10 +290,10 @@ class _Transport(httpx.BaseTransport):
         self._pool.close()
 
 
-def open_client(watch: Watch, connect_timeout_s: float) -> httpx.Client:
+def open_client(watch: Watch, connect_timeout_s: float, *, is_tls: bool) -> httpx.Client:
     """A client that follows no redirect and takes nothing from the environment but trusted certificates."""
     return httpx.Client(
-        transport=_Transport(watch),
+        transport=_Transport(watch, is_tls=is_tls),
         follow_redirects=False,
         trust_env=False,
         timeout=httpx.Timeout(None, connect=connect_timeout_s),

@@ -41,7 +41,7 @@ class Failures:
 
     def unreachable(self, error: Exception) -> BackendError:
         """No connection was made."""
-        if "certificate" in str(error.__cause__).lower():
+        if "certificate" in str(error):
             return self.error(
                 "unreachable",
                 f"The certificate of {self._root} is not trusted: {reason(error)}. If the server is yours, "
@@ -68,7 +68,9 @@ class Failures:
         """The stream ended, and nothing in it said so."""
         if not n_tokens:
             return self.error(
-                "bad_reply", f"{self.name} closed the connection without an answer. Its log may say why."
+                "bad_reply",
+                f"{self.name} closed the connection without an answer. Its log may say why; if its context "
+                "is shorter than the prompt, setting `n_ctx` to it helps.",
             )
         return self.error(
             "unreachable",
@@ -193,11 +195,8 @@ def _after(n_tokens: int) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The system's words for it, or the library's."""
-    cause = error.__cause__ or error
-    if isinstance(cause, OSError) and cause.strerror:
-        return printable(cause.strerror).lower()
-    return printable(str(cause)).rstrip(".") or type(cause).__name__
+    """The error in words."""
+    return printable(str(error)).rstrip(".") or type(error).__name__
 
 
 def retry_after(value: str) -> float | None:

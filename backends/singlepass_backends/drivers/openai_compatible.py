@@ -48,7 +48,7 @@ from singlepass_backends.base import (
     Timings,
 )
 from singlepass_backends.drivers.api_key import Key
-from singlepass_backends.drivers.connection import Cancelled, TimedOut, Watch, open_client
+from singlepass_backends.drivers.connection import Cancelled, ConnectFailed, TimedOut, Watch, open_client
 from singlepass_backends.drivers.failures import Failures, blamed, overflow, retry_after, words
 from singlepass_backends.drivers.replies import Piece, ReplyError, ReplyFilter, StreamReader, read_whole
 from singlepass_backends.drivers.servers import (
@@ -186,7 +186,7 @@ class _Prompt:
 
     @property
     def text(self) -> str:
-        return f"{self.system}\0{self.user}"
+        return self.system + self.user
 
 
 class OpenAICompatibleBackend:
@@ -208,7 +208,7 @@ class OpenAICompatibleBackend:
             _log.warning("the API key is sent to %s without encryption; https is safer", self._host)
         self._failures = Failures(target, self._base, self._root, self._key)
         self._watch = Watch()
-        self._client = open_client(self._watch, target.connect_timeout_s)
+        self._client = open_client(self._watch, target.connect_timeout_s, is_tls=parts.scheme == "https")
         self._refused: set[str] = set()
         """Fields of a request that this server does not take."""
         self._chars_per_token = _CHARS_PER_TOKEN
@@ -508,7 +508,9 @@ class OpenAICompatibleBackend:
         name = self._failures.name
         match finish:
             case "length" | "max_tokens" | "limit":
-                return "length" if n_decoded >= max_tokens else "context"
+                # Characters of several tokens come as one piece, so without a count there is a doubt.
+                is_far_off = n_decoded * (1 if "n_decoded" in meter.report else 2) < max_tokens
+                return "context" if is_far_off else "length"
             case "end":  # LM Studio gives no reason
                 return "length" if n_decoded >= max_tokens else "stop"
             case "tool_calls" | "function_call":
@@ -593,10 +595,11 @@ class OpenAICompatibleBackend:
             self._watch.begin(self._target.connect_timeout_s, seconds)
             try:
                 response = _Response(self._client.send(request, stream=True))
-            except httpcore.ConnectError as error:
-                if isinstance(error.__cause__, TimeoutError):
+            except ConnectFailed as error:
+                if isinstance(error.cause, TimeoutError):
                     raise self._failures.no_connection() from None
-                if not may_retry or not _is_passing(error):
+                # A wrong name or certificate does not pass.
+                if not may_retry or not isinstance(error.cause, ConnectionError):
                     raise self._failures.unreachable(error) from None
             except _LOST as error:
                 if not may_retry or self._watch.n_received:
@@ -643,7 +646,7 @@ class OpenAICompatibleBackend:
         if kind.startswith(_NO_REPLY):
             said = words(self._read(response, _MAX_ERROR_BYTES))[:200]
             raise self._failures.not_a_reply(f"{kind}: {said}" if said else kind)
-        reader = StreamReader(format, is_sse=kind == "text/event-stream" or format != "ollama")
+        reader = StreamReader(format, is_sse=format != "ollama")
         for data in response.raw.iter_bytes():
             pieces = reader.feed(data)
             yield from pieces
@@ -686,10 +689,10 @@ class OpenAICompatibleBackend:
         return _prompt(segments)
 
     def _check_fits(self, prompt: _Prompt, min_reply: int) -> None:
-        """Raises BackendError `prompt_too_long` where that is plain. Where a server would cut the prompt in
-        silence an estimate is enough; elsewhere the server's own count decides."""
+        """Raises BackendError `prompt_too_long` where that is plain. Where a server would not say so an
+        estimate is enough; elsewhere the server's own count decides."""
         n_prompt = self._n_tokens(prompt.n_chars)
-        share = 1.0 if self._server.format != "openai" else 0.5
+        share = 0.5 if self._server.tells_overflow else 1.0
         if self._has_known_context and n_prompt * share + max(min_reply, 1) > self.info.n_ctx:
             raise self._too_long(prompt, n_prompt, self.info.n_ctx, min_reply)
 
@@ -704,7 +707,7 @@ class OpenAICompatibleBackend:
     def _learn(self, prompt: _Prompt, n_prompt: int) -> None:
         """The server has counted a prompt."""
         if n_prompt > 32 and prompt.n_chars:
-            self._chars_per_token = max(0.5, prompt.n_chars / n_prompt)
+            self._chars_per_token = max(0.05, prompt.n_chars / n_prompt)
 
 
 class _Response:
@@ -746,8 +749,3 @@ def _n_common(one: str, other: str) -> int:
         else:
             high = middle - 1
     return low
-
-
-def _is_passing(error: httpcore.ConnectError) -> bool:
-    """Whether trying again may help: not where the name or the certificate is wrong."""
-    return isinstance(error.__cause__, (ConnectionRefusedError, ConnectionResetError))

@@ -31,7 +31,7 @@ import msgspec
 
 Format = Literal["openai", "ollama", "lm_studio"]
 
-MAX_LINE_CHARS = 4_000_000
+MAX_LINE_CHARS = 1_000_000
 """A longer line is not of a reply."""
 
 

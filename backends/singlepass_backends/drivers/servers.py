@@ -45,6 +45,8 @@ MAX_GRAMMAR_LINES = 3_600
 of which an editable line takes 3 (and 6 lines of grammar), and a grammar over the limit fails in the middle
 of a reply."""
 
+# Every one of them can penalize repetition, by its default (llama_cpp.server, Ollama, LM Studio: 1.1) or by
+# the model's (vLLM and SGLang read generation_config.json). Quoting a file is repetition, so it is set off.
 _NO_THINKING: Mapping[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
 
 
@@ -65,6 +67,8 @@ class Server:
     is of no use, or not free."""
     keeps_prefix: bool = False
     """It keeps the prompts it has read, so that only what is new is read."""
+    tells_overflow: bool = True
+    """It refuses a prompt that is too long and says so, rather than cut it or close the connection."""
     grammar_fields: tuple[tuple[str, ...], ...] = ()
     """Where a grammar may be passed, the likeliest first; tried when connecting."""
     start: str = ""
@@ -75,7 +79,7 @@ GENERIC = Server("OpenAI-compatible server")
 LLAMA_SERVER = Server(
     "llama-server",
     details="/props",
-    extra={"cache_prompt": True, "return_progress": True, **_NO_THINKING},
+    extra={"cache_prompt": True, "return_progress": True, "repeat_penalty": 1.0, **_NO_THINKING},
     prewarm={"n_predict": 0, "max_tokens": 1},
     keeps_prefix=True,
     grammar_fields=(("grammar",),),
@@ -89,6 +93,7 @@ OLLAMA = Server(
     extra={"keep_alive": "30m", "think": False, "truncate": False, "shift": False},
     prewarm={"num_predict": 1},
     keeps_prefix=True,
+    tells_overflow=False,
     start="ollama serve",
 )
 LM_STUDIO = Server(
@@ -96,9 +101,10 @@ LM_STUDIO = Server(
     format="lm_studio",
     path="/api/v1/chat",
     details="/api/v1/models",
-    extra={"store": False},
+    extra={"store": False, "repeat_penalty": 1.0},
     prewarm={"max_output_tokens": 1},
     keeps_prefix=True,
+    tells_overflow=False,
     start="lms server start",
 )
 LM_STUDIO_OLD = Server("LM Studio", prewarm={"max_tokens": 1}, keeps_prefix=True)
@@ -106,7 +112,7 @@ LM_STUDIO_OLD = Server("LM Studio", prewarm={"max_tokens": 1}, keeps_prefix=True
 VLLM = Server(
     "vLLM",
     details="/version",
-    extra=_NO_THINKING,
+    extra={"repetition_penalty": 1.0, **_NO_THINKING},
     prewarm={"max_tokens": 1},
     keeps_prefix=True,
     grammar_fields=(("structured_outputs", "grammar"), ("guided_grammar",)),
@@ -114,13 +120,19 @@ VLLM = Server(
 )
 SGLANG = Server(
     "SGLang",
-    extra=_NO_THINKING,
+    extra={"repetition_penalty": 1.0, **_NO_THINKING},
     prewarm={"max_tokens": 1},
     keeps_prefix=True,
     grammar_fields=(("ebnf",),),
     start="python -m sglang.launch_server --model-path MODEL",
 )
-LLAMA_CPP_PYTHON = Server("llama_cpp.server", prewarm={"max_tokens": 1}, keeps_prefix=True)
+LLAMA_CPP_PYTHON = Server(
+    "llama_cpp.server",
+    extra={"repeat_penalty": 1.0},
+    prewarm={"max_tokens": 1},
+    keeps_prefix=True,
+    tells_overflow=False,
+)
 MLX_LM = Server("mlx_lm.server", extra=_NO_THINKING, prewarm={"max_tokens": 1}, keeps_prefix=True)
 
 _OWNERS = {
@@ -251,7 +263,7 @@ def build_body(
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": user})
     if server.format == "ollama":
-        options = {"num_ctx": n_ctx, "num_predict": max_tokens, **sampling}
+        options = {"num_ctx": n_ctx, "num_predict": max_tokens, "repeat_penalty": 1.0, **sampling}
         return {"model": model, "messages": messages, "stream": True, "options": options, **server.extra}
     if server.format == "lm_studio":
         sampling.pop("seed", None)
