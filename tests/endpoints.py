@@ -177,3 +177,82 @@ class Endpoint:
                 else:
                     exchange.is_scripted = True
                     self.script(exchange)
+
+
+# What they may be told to do.
+
+
+def say(data: bytes, kind: str = "text/event-stream") -> Script:
+    """Answer with these bytes."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.head(kind=kind)
+        exchange.send(data)
+
+    return script
+
+
+def headers_only(status: int, words: str = "", **fields: str) -> Script:
+    def script(exchange: Exchange) -> None:
+        exchange.json({"error": {"message": words}} if words else {}, status, **fields)
+
+    return script
+
+
+def then_silence(data: bytes = b"", *, kind: str = "text/event-stream") -> Script:
+    def script(exchange: Exchange) -> None:
+        exchange.head(kind=kind)
+        exchange.send(data)
+        exchange.wait_closed()
+
+    return script
+
+
+OLLAMA_STREAM = b"".join(
+    json.dumps(line).encode() + b"\n"
+    for line in (
+        {"model": "m", "message": {"role": "assistant", "content": "", "thinking": "hm"}, "done": False},
+        {"model": "m", "message": {"role": "assistant", "content": "Hé"}, "done": False},
+        {
+            "model": "m",
+            "message": {"role": "assistant", "content": ""},
+            "done": True,
+            "done_reason": "stop",
+            "total_duration": 4_883_583_458,
+            "load_duration": 1_334_875,
+            "prompt_eval_count": 26,
+            "prompt_eval_duration": 342_546_000,
+            "eval_count": 282,
+            "eval_duration": 4_535_599_000,
+        },
+    )
+)
+
+
+def lm_studio_event(kind: str, **fields: Any) -> bytes:
+    return f"event: {kind}\n".encode() + event({"type": kind, **fields})
+
+
+LM_STUDIO_STREAM = b"".join(
+    (
+        lm_studio_event("chat.start", model_instance_id="m"),
+        lm_studio_event("prompt_processing.start"),
+        lm_studio_event("prompt_processing.progress", progress=0.25),
+        lm_studio_event("prompt_processing.progress", progress=1),
+        lm_studio_event("prompt_processing.end"),
+        lm_studio_event("reasoning.delta", content="Need to"),
+        lm_studio_event("message.delta", content="The "),
+        lm_studio_event("message.delta", content="ënd"),
+        lm_studio_event(
+            "chat.end",
+            result={
+                "stats": {
+                    "input_tokens": 329,
+                    "total_output_tokens": 40,
+                    "tokens_per_second": 20.0,
+                    "time_to_first_token_seconds": 0.5,
+                }
+            },
+        ),
+    )
+)

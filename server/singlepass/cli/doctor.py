@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from singlepass_backends.base import Target
 from singlepass_backends.client import engine_status, list_engines
 
 from singlepass import __version__
@@ -26,7 +27,8 @@ def run_doctor(model: Path | None) -> int:
     console = Console(highlight=False)
     values, problems = read_toml(user_file())
     settings, wrong = load_settings([(str(user_file()), values)])
-    path = str(model or settings.target.model)
+    is_remote = model is None and settings.target.backend == "openai_compatible"
+    path = "" if is_remote else str(model or settings.target.model)
     found, failure = _probe(path)
     todo = [f"Settings: {problem}" for problem in (*problems, *wrong)]
     if failure:
@@ -45,14 +47,18 @@ def run_doctor(model: Path | None) -> int:
         ("constraint", f"llguidance {found['llguidance']}" if found.get("llguidance") else "missing"),
         ("machine", _machine(found)),
         ("settings", f"{user_file()}{'' if user_file().exists() else ' (not there: defaults)'}"),
-        ("model", _model(found.get("model"))),
+        ("model", _remote(settings.target) if is_remote else _model(found.get("model"))),
         ("engines", asyncio.run(_engines())),
     ):
         table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
     console.print(table)
 
     described = found.get("model")
-    if not path:
+    if is_remote:
+        usable = bool(settings.target.url)
+        if not usable:
+            todo.append("No server is configured. Put its `url` into `[target]`.")
+    elif not path:
         usable = False
         todo.append(
             f'No model is configured. Put `[target]` and `model = "/path/to/model.gguf"` into {user_file()}, '
@@ -123,6 +129,10 @@ def _model(model: dict[str, Any] | None) -> str:
     trained = model["metadata"].get(f"{model['architecture']}.context_length")
     context = f", trained for {trained:,} tokens" if trained else ""
     return f"{model['path']}: {model['architecture']}, {model['size_bytes'] / 2**20:,.0f} MiB{context}"
+
+
+def _remote(target: Target) -> str:
+    return f"{target.model or 'the only one'} at {target.url}"
 
 
 async def _engines() -> str:
