@@ -16,6 +16,8 @@ BACKENDS = ROOT / "backends" / "singlepass_backends"
 
 RUNTIMES = {"llama_cpp", "llguidance", "mlx", "mlx_lm", "numpy", "jinja2", "gguf", "tokenizers"}
 RUNTIMES |= {"pynvml"}
+HTTP = {"httpx", "httpcore", "keyring"}
+"""For the remote backend, which runs in the engine like the others."""
 LSP_MODULES = {
     "app.py",
     "handlers.py",
@@ -87,9 +89,16 @@ def test_policies_of_the_engine_are_sans_io(module_name: str) -> None:
         assert module in allowed, f"{module_name} imports {module}"
 
 
+@pytest.mark.parametrize("module", ["replies", "servers"])
+def test_what_is_known_of_remote_servers_is_sans_io(module: str) -> None:
+    allowed = PURE | {"codecs", "ipaddress", "urllib.parse", "singlepass_backends.drivers.replies"}
+    for imported in imports(BACKENDS / "drivers" / f"{module}.py"):
+        assert imported in allowed, f"{module}.py imports {imported}"
+
+
 @pytest.mark.parametrize("path", modules(SERVER), ids=lambda path: name(path, SERVER))
 def test_the_server_never_loads_a_model_runtime(path: Path) -> None:
-    assert not roots(imports(path)) & RUNTIMES
+    assert not roots(imports(path)) & (RUNTIMES | HTTP)
     seam = {module for module in imports(path) if module.startswith("singlepass_backends")}
     allowed = {f"singlepass_backends.{module}" for module in ("base", "client", "wire")}
     if name(path, SERVER) == "cli/demo.py":
@@ -126,7 +135,7 @@ def test_only_choose_and_the_probe_name_drivers() -> None:
 def test_starting_the_server_imports_no_runtime_and_no_command_line() -> None:
     code = "import singlepass.app, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = RUNTIMES | {"typer", "rich", "anyio", "pathspec", "platformdirs", "psutil"}
+    heavy = RUNTIMES | HTTP | {"typer", "rich", "anyio", "pathspec", "platformdirs", "psutil"}
     assert not heavy & {module.partition(".")[0] for module in loaded.stdout.split()}
 
 

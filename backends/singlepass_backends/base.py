@@ -27,6 +27,12 @@ ErrorCode = Literal[
     "engine_start_failed",
     "engine_version",
     "unsupported",
+    "unreachable",
+    "unauthorized",
+    "rate_limited",
+    "timed_out",
+    "server_failed",
+    "bad_reply",
     "internal",
 ]
 
@@ -182,7 +188,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     can_trim: bool = True
     """False for hybrid and recurrent models, which cannot forget the end of a sequence."""
     constrains: bool = True
-    """True where the backend sees the logits, so every finished hunk fits the grammar."""
+    """True where decoding is held to the grammar, so finished hunks fit it. A remote server may be unable to
+    do so for a long grammar and then replies without."""
     device: str = "CPU"
     load_ms: float = 0.0
     random_weights: bool = False
@@ -192,9 +199,20 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A backend with a model. Two servers whose targets are equal share one engine."""
 
-    backend: Literal["llama_cpp", "scripted"] = "llama_cpp"
+    backend: Literal["llama_cpp", "scripted", "openai_compatible"] = "llama_cpp"
     model: str = ""
-    """Path of a GGUF file (llama_cpp) or of a recording (scripted)."""
+    """Path of a GGUF file (llama_cpp) or of a recording (scripted); a remote server's name of its model."""
+    url: str = ""
+    """Of a remote server (openai_compatible), e.g. `http://localhost:11434`."""
+    api_key_env: str = ""
+    """Name of the environment variable with the server's API key. The key itself is nowhere in a target,
+    which stands on the engine's command line."""
+    connect_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
+    """Seconds until a remote server must have accepted a connection."""
+    prefill_timeout_s: Annotated[float, Meta(gt=0)] = 900.0
+    """Seconds a remote server may take to its first token without a sign of progress."""
+    stall_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+    """Seconds a remote server may take from one token to the next."""
     n_ctx: Annotated[int, Meta(ge=0)] = 0
     """Context in tokens; 0 takes what the model was trained with, up to 32,768, and less where memory is
     short."""
@@ -210,6 +228,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     repack: bool = True
     """Let llama.cpp lay the weights out for this processor (AMX and the like): faster. Turn it off where that
     kills the engine with SIGILL, as on virtual machines that announce instructions they do not have."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is anything to open; how well it is described shows then."""
+        return bool(self.url if self.backend == "openai_compatible" else self.model)
 
 
 class BackendError(Exception):

@@ -6,6 +6,7 @@ What the user left open is chosen for this machine by `fit.py`; here it is looke
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from singlepass_backends.base import Backend, BackendError, Target
 from singlepass_backends.facts import ModelFacts
@@ -15,7 +16,11 @@ _log = logging.getLogger(__name__)
 
 
 def check_target(target: Target) -> None:
-    """A quick look, without loading anything. Raises BackendError `no_model` or `model_missing`."""
+    """A quick look, without loading anything. Raises BackendError `no_model`, `model_missing`, `unsupported`
+    or `unauthorized`."""
+    if target.backend == "openai_compatible":
+        _check_url(target)
+        return
     if not target.model:
         raise BackendError(
             "no_model",
@@ -26,6 +31,40 @@ def check_target(target: Target) -> None:
         raise BackendError("model_missing", f"{path} is a folder. Name the GGUF file inside it.")
     if not path.exists():
         raise BackendError("model_missing", f"There is no model file at {path}. Check the setting `model`.")
+
+
+def _check_url(target: Target) -> None:
+    if not target.url:
+        raise BackendError(
+            "no_model",
+            "No server is set. Set `url` in `[target]`, e.g. http://localhost:11434 for Ollama.",
+        )
+    try:
+        parts = urlsplit(target.url)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable, parts = False, urlsplit("")
+    if parts.username or parts.password:
+        # Not quoted: it holds a secret.
+        raise BackendError(
+            "unsupported",
+            "The setting `url` holds a user or a password. Take them out, put the key into an environment "
+            "variable and name that in `api_key_env`.",
+        )
+    if not is_usable or parts.query or parts.fragment:
+        raise BackendError(
+            "unsupported",
+            f"The setting `url` is {target.url!r}, which is not the address of a server. It looks like "
+            "http://localhost:11434 or https://api.example.com/v1.",
+        )
+    name = target.api_key_env
+    if name and not name.replace("_", "").isalnum():
+        # Not quoted: somebody may have put the key itself there.
+        raise BackendError(
+            "unsupported",
+            "The setting `api_key_env` is not the name of an environment variable. It takes the name, such "
+            "as OPENAI_API_KEY, and never the key.",
+        )
 
 
 def choose_for_this_machine(target: Target) -> Choice:
@@ -58,6 +97,10 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
         from singlepass_backends.drivers.scripted import ScriptedBackend
 
         return ScriptedBackend(target, on_progress)
+    if target.backend == "openai_compatible":
+        from singlepass_backends.drivers.openai_compatible import OpenAICompatibleBackend
+
+        return OpenAICompatibleBackend(target, on_progress)
 
     from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
     from singlepass_backends.generation.loop import InProcessBackend

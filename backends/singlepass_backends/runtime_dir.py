@@ -81,7 +81,7 @@ def _private(folder: Path) -> Path:
 
 def absolute(target: Target) -> Target:
     """`target` with an absolute model path: the engine runs in another folder."""
-    if not target.model:
+    if not target.model or target.backend == "openai_compatible":
         return target
     return msgspec.structs.replace(target, model=str(Path(target.model).expanduser().absolute()))
 

@@ -77,7 +77,7 @@ class Jobs:
 
     def _client(self) -> "EngineClient":
         """The engine's client. Raises UserError when no model is configured."""
-        if not self.settings.target.model:
+        if not self.settings.target.is_set:
             raise UserError(no_model_message())
         if self._engine is None:
             from singlepass_backends.client import EngineClient  # here: the editor waits for our imports

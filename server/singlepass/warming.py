@@ -106,7 +106,7 @@ class Warming:
         return [self.task]
 
     def _is_allowed(self) -> bool:
-        if not self.settings.prewarm or not self.settings.target.model:
+        if not self.settings.prewarm or not self.settings.target.is_set:
             return False
         return self.settings.prewarm != "plugged" or _is_plugged()
 

@@ -90,7 +90,7 @@ async def _serve(target: Target, paths: EnginePaths, idle_exit_s: float) -> int:
     listener = _listen(paths.socket)
     identity = paths.socket.stat().st_ino
     server = await loop.create_unix_server(service.accept, sock=listener)
-    _log.info("serving %s on %s as process %d", target.model, paths.socket, os.getpid())
+    _log.info("serving %s on %s as process %d", target.model or target.url, paths.socket, os.getpid())
     try:
         return await service.run(lambda: _remove(paths.socket, identity))
     finally:

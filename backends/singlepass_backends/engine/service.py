@@ -278,7 +278,9 @@ class Service:
             return
         except Exception as error:
             _log.error("loading: %s", _where(error))
-            message = f"Loading {self._target.model} failed: {type(error).__name__}: {error}"
+            message = (
+                f"Loading {self._target.model or self._target.url} failed: {type(error).__name__}: {error}"
+            )
             self._post(self._on_load_failed, LoadFailed("internal", message))
             return
         with self._wake:

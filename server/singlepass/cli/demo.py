@@ -57,7 +57,7 @@ def run_demo(model: Path | None) -> int:
 def _is_configured() -> bool:
     values, _ = read_toml(user_file())
     settings, _ = load_settings([(str(user_file()), values)])
-    return bool(settings.target.model)
+    return settings.target.is_set
 
 
 def _write_model(path: Path, folder: Path, console: Console) -> None:

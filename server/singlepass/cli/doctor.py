@@ -30,9 +30,10 @@ def run_doctor(model: Path | None) -> int:
     settings, wrong = load_settings([(str(user_file()), values)])
     target = settings.target
     if model:
-        target = msgspec.structs.replace(target, model=str(model))
-    path = target.model
-    found, failure = _probe(target)
+        target = msgspec.structs.replace(target, backend="llama_cpp", model=str(model))
+    is_remote = target.backend == "openai_compatible"
+    path = "" if is_remote else target.model
+    found, failure = _probe(Target() if is_remote else target)
     todo = [f"Settings: {problem}" for problem in (*problems, *wrong)]
     if failure:
         todo.append(failure)
@@ -51,15 +52,19 @@ def run_doctor(model: Path | None) -> int:
         ("machine", _machine(found)),
         ("GPU", _gpus(found)),
         ("settings", f"{user_file()}{'' if user_file().exists() else ' (not there: defaults)'}"),
-        ("model", _model(found.get("model"))),
-        ("choice", _choice(found.get("choice"))),
+        ("model", _remote(target) if is_remote else _model(found.get("model"))),
+        ("choice", "the server's own" if is_remote else _choice(found.get("choice"))),
         ("engines", asyncio.run(_engines())),
     ):
         table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
     console.print(table)
 
     described = found.get("model")
-    if not path:
+    if is_remote:
+        usable = bool(settings.target.url)
+        if not usable:
+            todo.append("No server is configured. Put its `url` into `[target]`.")
+    elif not path:
         usable = False
         todo.append(
             f'No model is configured. Put `[target]` and `model = "/path/to/model.gguf"` into {user_file()}, '
@@ -173,6 +178,10 @@ def _choice(choice: dict[str, Any] | None) -> str:
 
 def _gib(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
+
+
+def _remote(target: Target) -> str:
+    return f"{target.model or 'the only one'} at {target.url}"
 
 
 async def _engines() -> str:

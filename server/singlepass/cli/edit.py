@@ -130,7 +130,8 @@ async def edit_files(
 
 def model_options(model: Path | None) -> dict[str, Any]:
     """The settings that make a server use this model instead of the configured one."""
-    return {"target": {"model": str(model.expanduser().resolve())}} if model else {}
+    path = str(model.expanduser().resolve()) if model else ""
+    return {"target": {"backend": "llama_cpp", "model": path}} if model else {}
 
 
 def parse_lines(lines: str, file: OpenFile) -> dict[str, Any]:

@@ -1,0 +1,425 @@
+"""What a remote server streams: bytes in, pieces of a reply out (sans-IO).
+
+Theory of operation
+===================
+
+Three formats, which end in the same `Piece`s:
+
+- `openai`: server-sent events of `chat.completion.chunk` objects, ended by `[DONE]`
+  (https://platform.openai.com/docs/api-reference/chat-streaming), with what servers add to them: `timings`
+  and `prompt_progress` of llama-server
+  (https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, "Timings and context usage" and
+  `return_progress`), `reasoning_content` or `reasoning` for thoughts,
+  `usage.prompt_tokens_details.cached_tokens`, and the comments `: keepalive 1024/2048` by which mlx_lm.server
+  tells its prefill (`keepalive_callback` in https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/server.py);
+- `ollama`: a JSON object a line, durations in ns
+  (https://github.com/ollama/ollama/blob/main/docs/api.md, "Generate a chat completion");
+- `lm_studio`: named server-sent events (https://lmstudio.ai/docs/developer/rest/streaming-events).
+
+`StreamReader` turns bytes into pieces; `ReplyFilter` takes thoughts and a code fence off the text. Both give
+the same however the stream is cut, also within a character or between CR and LF. Objects of unexpected shape
+are skipped, never raised on: the caller sees that nothing came.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, cast
+
+import msgspec
+
+Format = Literal["openai", "ollama", "lm_studio"]
+
+MAX_LINE_CHARS = 1_000_000
+"""A longer line is not of a reply."""
+
+
+class ReplyError(Exception):
+    """The stream cannot be one of this format."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Of a prefill. `total` is 0 where only the fraction `done` / 1000 is known."""
+
+    total: int
+    cached: int
+    done: int
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """What one object of the stream says."""
+
+    text: str = ""
+    has_thought: bool = False
+    """It holds a token that is not part of the reply."""
+    has_tool_call: bool = False
+    progress: Progress | None = None
+    finish: str = ""
+    """Why the reply ended, in the server's own words."""
+    report: Mapping[str, float] = {}
+    """Numbers that the server measured, by the name of their field in `base.Timings`."""
+    error: str = ""
+    is_end: bool = False
+    """Nothing follows."""
+
+
+class Lines:
+    """Bytes to lines, without their ends (LF, CRLF or CR); a byte order mark at the beginning is dropped."""
+
+    def __init__(self) -> None:
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
+        self._rest = ""
+
+    def feed(self, data: bytes, *, is_last: bool = False) -> list[str]:
+        """The lines that `data` completes. Raises ReplyError for a line without end."""
+        text = self._rest + self._decode(data, is_last)
+        # Whether a CR at the very end has a LF after it shows later.
+        held = "\r" if text.endswith("\r") and not is_last else ""
+        text = text[: len(text) - len(held)]
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        *lines, rest = text.split("\n")
+        if is_last and rest:
+            lines.append(rest)
+            rest = ""
+        self._rest = rest + held
+        if len(self._rest) > MAX_LINE_CHARS:
+            raise ReplyError(f"a line of over {MAX_LINE_CHARS:,} characters")
+        return lines
+
+
+class StreamReader:
+    """One reply's stream."""
+
+    def __init__(self, format: Format, *, is_sse: bool) -> None:
+        """`is_sse` is false for a JSON object a line."""
+        self._read = _READERS[format]
+        self._is_sse = is_sse
+        self._lines = Lines()
+        self._data: list[str] = []
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """The pieces that `data` completes. Raises ReplyError."""
+        return list(self._take(self._lines.feed(data)))
+
+    def close(self) -> list[Piece]:
+        """The stream ended. An event without the empty line after it counts."""
+        return list(self._take([*self._lines.feed(b"", is_last=True), ""]))
+
+    def _take(self, lines: Iterable[str]) -> Iterable[Piece]:
+        for line in lines:
+            if not self._is_sse:
+                if line.strip():
+                    yield self._piece(line)
+            elif line.startswith(":"):
+                if progress := _KEEPALIVE.fullmatch(line):
+                    done, total = int(progress[1]), int(progress[2])
+                    yield Piece(progress=Progress(total, 0, min(done, total)))
+            elif line.startswith("data:"):
+                self._data.append(line[5:].removeprefix(" "))
+            elif not line and self._data:
+                data = "\n".join(self._data)
+                self._data.clear()
+                yield Piece(is_end=True) if data.strip() == "[DONE]" else self._piece(data)
+
+    def _piece(self, data: str) -> Piece:
+        try:
+            payload = json.loads(data)
+        except (ValueError, RecursionError):
+            raise ReplyError("an event that is not JSON") from None
+        return self._read(_dict(payload))
+
+
+_KEEPALIVE = re.compile(r": ?keepalive (\d{1,9})/(\d{1,9})\s*")
+
+
+def read_whole(format: Format, body: bytes) -> Piece:
+    """The one piece of a reply that was not streamed. Raises ReplyError."""
+    try:
+        return _READERS[format](_dict(json.loads(body)))
+    except (ValueError, RecursionError):
+        raise ReplyError("a body that is not JSON") from None
+
+
+def error_text(payload: object) -> str:
+    """What an error object of any of the servers says; empty where it is none.
+
+    OpenAI and llama-server: `{"error": {"message"}}`; Ollama and mlx_lm: `{"error": "…"}`; vLLM before 0.10:
+    `{"object": "error", "message"}`; FastAPI: `{"detail"}`.
+    """
+    fields = _dict(payload)
+    error = fields.get("error")
+    if isinstance(error, str):
+        return error
+    if error:
+        inner = _dict(error)
+        text = _str(inner.get("message")) or json.dumps(error)
+        return f"{text} ({kind})" if (kind := _str(inner.get("type"))) and kind not in text else text
+    if fields.get("object") == "error" or (
+        "message" in fields and "choices" not in fields and len(fields) < 6
+    ):
+        return _str(fields.get("message"))
+    detail = fields.get("detail")
+    return detail if isinstance(detail, str) else json.dumps(detail) if detail else ""
+
+
+# The three formats.
+
+
+def _openai(payload: dict[str, Any]) -> Piece:
+    if "choices" not in payload and (error := error_text(payload)):
+        return Piece(error=error)
+    choices = [_dict(choice) for choice in _list(payload.get("choices"))]
+    choice = next((one for one in choices if one.get("index", 0) == 0), cast("dict[str, Any]", {}))
+    delta = _dict(choice.get("delta")) or _dict(choice.get("message"))
+    thought = delta.get("reasoning_content") or delta.get("reasoning")
+    progress = _dict(payload.get("prompt_progress"))
+    return Piece(
+        text=_content(delta.get("content")),
+        has_thought=bool(thought),
+        has_tool_call=bool(delta.get("tool_calls") or delta.get("function_call")),
+        progress=Progress(_int(progress, "total"), _int(progress, "cache"), _int(progress, "processed"))
+        if progress
+        else None,
+        finish=_str(choice.get("finish_reason")),
+        report=_usage(_dict(payload.get("usage"))) | _timings(_dict(payload.get("timings"))),
+        error=error_text(payload) if payload.get("error") else "",
+    )
+
+
+def _usage(usage: dict[str, Any]) -> dict[str, float]:
+    """`usage` of the last chunk. DeepSeek counts `prompt_cache_hit_tokens`; vLLM and SGLang leave
+    `cached_tokens` out unless started with --enable-prompt-tokens-details or --enable-cache-report."""
+    details = _dict(usage.get("prompt_tokens_details"))
+    found = {
+        "n_prompt": usage.get("prompt_tokens"),
+        "n_decoded": usage.get("completion_tokens"),
+        "n_cached": details.get("cached_tokens", usage.get("prompt_cache_hit_tokens")),
+    }
+    return _numbers(found)
+
+
+def _timings(timings: dict[str, Any]) -> dict[str, float]:
+    """llama-server: "The total number of tokens in context is equal to prompt_n + cache_n + predicted_n"."""
+    found = _numbers(
+        {
+            "n_prefilled": timings.get("prompt_n"),
+            "n_cached": timings.get("cache_n"),
+            "prefill_ms": timings.get("prompt_ms"),
+            "n_decoded": timings.get("predicted_n"),
+            "decode_ms": timings.get("predicted_ms"),
+            "n_drafted": timings.get("draft_n"),
+            "n_accepted": timings.get("draft_n_accepted"),
+        }
+    )
+    if "n_prefilled" in found and "n_cached" in found:
+        found["n_prompt"] = found["n_prefilled"] + found["n_cached"]
+    return found
+
+
+def _ollama(payload: dict[str, Any]) -> Piece:
+    if error := error_text(payload):
+        return Piece(error=error)
+    message = _dict(payload.get("message"))
+    is_done = payload.get("done") is True
+    report = _numbers(
+        {
+            "n_prompt": payload.get("prompt_eval_count"),
+            "n_decoded": payload.get("eval_count"),
+            "prefill_ms": _scaled(payload.get("prompt_eval_duration"), 1e-6),
+            "decode_ms": _scaled(payload.get("eval_duration"), 1e-6),
+        }
+    )
+    return Piece(
+        text=_content(message.get("content")),
+        has_thought=bool(message.get("thinking")),
+        has_tool_call=bool(message.get("tool_calls")),
+        finish=(_str(payload.get("done_reason")) or "stop") if is_done else "",
+        report=report if is_done else {},
+        is_end=is_done,
+    )
+
+
+def _lm_studio(payload: dict[str, Any]) -> Piece:
+    match payload.get("type"):
+        case "message.delta":
+            return Piece(text=_content(payload.get("content")))
+        case "reasoning.delta":
+            return Piece(has_thought=True)
+        case "prompt_processing.progress":
+            fraction = payload.get("progress")
+            done = round(1000 * fraction) if isinstance(fraction, (int, float)) else 0
+            return Piece(progress=Progress(0, 0, max(0, min(done, 1000))))
+        case "model_load.progress" | "model_load.start":
+            return Piece(progress=Progress(0, 0, 0))
+        case "error":
+            return Piece(error=error_text(payload) or "an error without a message")
+        case "chat.end":
+            stats = _dict(_dict(payload.get("result")).get("stats"))
+            found: dict[str, Any] = {
+                "n_prompt": stats.get("input_tokens"),
+                "n_decoded": stats.get("total_output_tokens"),
+                "prefill_ms": _scaled(stats.get("time_to_first_token_seconds"), 1e3),
+            }
+            n, rate = stats.get("total_output_tokens"), stats.get("tokens_per_second")
+            if isinstance(n, (int, float)) and isinstance(rate, (int, float)) and rate > 0:
+                found["decode_ms"] = n / rate * 1e3
+            return Piece(finish="end", report=_numbers(found), is_end=True)
+        case _:
+            if "type" not in payload and (error := error_text(payload)):
+                return Piece(error=error)
+            return Piece(has_tool_call=payload.get("type") == "tool_call.start")
+
+
+_READERS: dict[Format, Callable[[dict[str, Any]], Piece]] = {
+    "openai": _openai,
+    "ollama": _ollama,
+    "lm_studio": _lm_studio,
+}
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _str(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _int(fields: dict[str, Any], name: str) -> int:
+    value = fields.get(name)
+    return max(0, int(value)) if isinstance(value, (int, float)) else 0
+
+
+def _scaled(value: object, factor: float) -> float | None:
+    return value * factor if isinstance(value, (int, float)) else None
+
+
+def _numbers(fields: Mapping[str, object]) -> dict[str, float]:
+    """The fields that hold a sound number."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
+    }
+
+
+def _content(content: object) -> str:
+    """Text, null, or the list of parts that some services send."""
+    if isinstance(content, str):
+        return content
+    return "".join(_str(_dict(part).get("text")) for part in _list(content))
+
+
+# What is around the reply.
+
+_THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
+_BLANK_LINES = re.compile(r"\A(?:[ \t\r]*\n)+")
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[^`\n]*")
+_MAYBE_FENCE = re.compile(r"[ \t]*(?:`{0,2}|~{0,2}|(?:`{3,}|~{3,})[^`\n]*)")
+
+
+class ReplyFilter:
+    """Takes off what models put around a reply: blank lines, `<think>` blocks before it, and one code fence
+    around all of it. What stands inside a reply stays, whatever it looks like: it may be the code to be
+    written.
+
+    A fence is the reply's own only when its first line opens one; its last line is then the closing one.
+    """
+
+    def __init__(self) -> None:
+        self._step: Callable[[str], str | None] = self._before
+        self._held = ""
+        self._thought_end = ""
+        self._fence = ""
+        self._maybe_last = ""
+        """A closing fence, and white space after it: dropped unless text follows."""
+        self._at_line_start = True
+
+    def feed(self, text: str) -> str:
+        """The text of the reply that is certain by now."""
+        self._held += text
+        done: list[str] = []
+        while True:
+            step = self._step
+            part = step(self._held)
+            if part is not None:
+                done.append(part)
+            if step == self._step:
+                return "".join(done)
+
+    def close(self) -> str:
+        """What was held back and is part of the reply after all."""
+        held, self._held = self._held, ""
+        if self._step == self._within_thought or not held.strip():
+            return ""
+        if self._step == self._inside:
+            return "" if held.strip() == self._fence else self._maybe_last + held
+        return "" if _FENCE.fullmatch(held.strip()) else _BLANK_LINES.sub("", held)
+
+    def _before(self, held: str) -> str | None:
+        """Steps take what is held and keep in `_held` what they leave."""
+        text = held.lstrip()
+        if not text:
+            return None
+        for begin, end in _THOUGHTS:
+            if text.startswith(begin):
+                self._held, self._thought_end = text[len(begin) :], end
+                self._step = self._within_thought
+                return None
+        if not any(begin.startswith(text) for begin, _ in _THOUGHTS):
+            self._held = _BLANK_LINES.sub("", held)
+            self._step = self._first_line
+        return None
+
+    def _within_thought(self, held: str) -> str | None:
+        at = held.find(self._thought_end)
+        if at < 0:
+            self._held = held[-len(self._thought_end) :]
+            return None
+        self._held = held[at + len(self._thought_end) :]
+        self._step = self._before
+        return None
+
+    def _first_line(self, held: str) -> str | None:
+        line, end, rest = held.partition("\n")
+        fence = _FENCE.fullmatch(line.rstrip("\r"))
+        if not end and _MAYBE_FENCE.fullmatch(line):
+            return None
+        if end and fence:
+            self._fence, self._held = fence[1], rest
+        self._step = self._inside if self._fence else self._plain
+        return None
+
+    def _plain(self, held: str) -> str | None:
+        self._held = ""
+        return held
+
+    def _inside(self, held: str) -> str | None:
+        """Between the fences: a line like the closing one is held back until it is known whether it is."""
+        done: list[str] = []
+        while True:
+            line, end, rest = held.partition("\n")
+            bare = line.strip()
+            if not self._at_line_start:
+                done.append(line + end)
+                held, self._at_line_start = rest, bool(end)
+            elif end and bare == self._fence:
+                done.append(self._maybe_last)
+                self._maybe_last, held = line + end, rest
+            elif end and not bare and self._maybe_last:
+                self._maybe_last, held = self._maybe_last + line + end, rest
+            elif not end and self._fence.startswith(bare):
+                break  # may become the closing fence
+            else:
+                done.append(self._maybe_last + line + end)
+                self._maybe_last, held, self._at_line_start = "", rest, bool(end)
+            if not held:
+                break
+        self._held = held
+        return "".join(done)

@@ -1,0 +1,785 @@
+"""The remote backend against a real server and against scripted ones of each kind."""
+
+import itertools
+import json
+import math
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from endpoints import (
+    LM_STUDIO_STREAM,
+    OLLAMA_STREAM,
+    Endpoint,
+    Exchange,
+    Script,
+    delta,
+    event,
+    headers_only,
+    reply,
+    say,
+    then_silence,
+)
+from remote import FILE, KEY, REQUEST, SYSTEM, TASK, USER_TEXT, close_all, connect, last, never, run, text_of
+from singlepass_backends.base import (
+    BackendError,
+    Event,
+    GenerateRequest,
+    PrefillProgress,
+    PrewarmRequest,
+    Sampling,
+    Segment,
+    Target,
+    TextChunk,
+    Timings,
+)
+from singlepass_backends.choose import check_target, open_backend
+from singlepass_backends.client import EngineClient
+from singlepass_backends.drivers import openai_compatible
+from singlepass_backends.drivers.api_key import Key
+from singlepass_backends.drivers.servers import (
+    GRAMMAR_PROBE,
+    GRAMMAR_PROBE_REPLY,
+    MAX_GRAMMAR_LINES,
+    api_base,
+    is_local,
+)
+from singlepass_backends.stop_flag import StopFlag
+
+OK = reply(["ok"])
+
+
+@pytest.fixture(autouse=True)
+def quick_and_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(openai_compatible, "BACKOFF_S", (0.01,))
+    yield
+    close_all()
+
+
+# Which server it is.
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "root"),
+    [
+        ("http://h:1", "http://h:1/v1", "http://h:1"),
+        ("http://h:1/", "http://h:1/v1", "http://h:1"),
+        ("http://h:1/v1/", "http://h:1/v1", "http://h:1"),
+        ("http://h:1/v1/chat/completions", "http://h:1/v1", "http://h:1"),
+        ("https://o.ai/api/v1", "https://o.ai/api/v1", "https://o.ai/api"),
+        ("https://g.com/v1beta/openai", "https://g.com/v1beta/openai", "https://g.com/v1beta/openai"),
+    ],
+)
+def test_where_the_api_is(url: str, base: str, root: str) -> None:
+    assert api_base(url) == (base, root)
+
+
+def test_what_is_the_users_own() -> None:
+    own = ["localhost", "127.0.0.1", "::1", "192.168.1.5", "10.0.0.1", "gpu-box", "mac.local", "nas.lan"]
+    assert all(is_local(host) for host in own)
+    assert not any(is_local(host) for host in ("api.openai.com", "8.8.8.8", "example.com"))
+
+
+LLAMA_PROPS = {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 1, "build_info": "b6789-abc"}
+LM_STUDIO_MODELS = {
+    "models": [
+        {
+            "key": "m",
+            "max_context_length": 32768,
+            "loaded_instances": [{"id": "m", "config": {"context_length": 4096}}],
+        }
+    ]
+}
+LLAMA_MODEL = {"id": "m", "owned_by": "llamacpp", "meta": {"n_ctx_train": 32768, "n_params": 7, "size": 9}}
+OLLAMA_ANSWERS = {
+    "/api/version": {"version": "0.13.0"},
+    "/api/show": {"model_info": {"qwen2.context_length": 131072}, "parameters": "stop x\nnum_ctx 16384\n"},
+    "/api/ps": {"models": [{"name": "m", "model": "m", "context_length": 12288}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("models", "answers", "header", "device", "n_ctx"),
+    [
+        (LLAMA_MODEL, {"/props": LLAMA_PROPS}, "", "llama-server b6789-abc", 8192),
+        ({"id": "m"}, {"/props": LLAMA_PROPS}, "llama.cpp", "llama-server b6789-abc", 8192),
+        ({"id": "m", "owned_by": "library"}, OLLAMA_ANSWERS, "", "Ollama 0.13.0", 12288),
+        ({"id": "m", "owned_by": "someone"}, {**OLLAMA_ANSWERS, "/api/ps": {}}, "", "Ollama 0.13.0", 16384),
+        (
+            {"id": "m", "owned_by": "organization_owner"},
+            {"/api/v1/models": LM_STUDIO_MODELS},
+            "",
+            "LM Studio",
+            4096,
+        ),
+        ({"id": "m", "owned_by": "organization_owner"}, {}, "", "LM Studio", 32768),
+        (
+            {"id": "m", "owned_by": "vllm", "max_model_len": 4000},
+            {"/version": {"version": "0.12.0"}},
+            "",
+            "vLLM 0.12.0",
+            4000,
+        ),
+        ({"id": "m", "owned_by": "sglang", "max_model_len": 5000}, {}, "", "SGLang", 5000),
+        ({"id": "m", "owned_by": "me"}, {}, "", "llama_cpp.server", 32768),
+        ({"id": "m"}, {}, "BaseHTTP/0.6 Python/3.11.4", "mlx_lm.server", 32768),
+        ({"id": "m", "owned_by": "openai", "context_length": 9000}, {}, "", "OpenAI-compatible server", 9000),
+    ],
+)
+def test_servers_are_recognized(
+    models: dict[str, Any], answers: dict[str, Any], header: str, device: str, n_ctx: int
+) -> None:
+    with Endpoint(
+        lambda x: x.json({"error": "no"}, 404), answers, models=(models,), header=header
+    ) as endpoint:
+        info = connect(endpoint.url).info
+    assert info.device.partition(" at ")[0] == device
+    assert (info.name, info.n_ctx, info.constrains) == ("m", n_ctx, False)
+
+
+def test_the_model_is_named_where_there_are_several() -> None:
+    with Endpoint(say(b""), models=({"id": "one"}, {"id": "two"})) as endpoint:
+        with pytest.raises(BackendError, match="has 2 models: one, two") as caught:
+            connect(endpoint.url)
+        assert caught.value.code == "no_model"
+        assert connect(endpoint.url, model="two").info.name == "two"
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "message"),
+    [
+        ({"url": ""}, "no_model", "No server is set"),
+        ({"url": "localhost:11434"}, "unsupported", "not the address"),
+        ({"url": "ftp://host"}, "unsupported", "not the address"),
+        ({"url": "http://"}, "unsupported", "not the address"),
+        ({"url": "http://h:99999"}, "unsupported", "not the address"),
+        ({"url": "http://h/v1?key=1"}, "unsupported", "not the address"),
+        ({"url": f"https://user:{KEY}@host/v1"}, "unsupported", "holds a user or a password"),
+        ({"url": "http://h", "api_key_env": f"{KEY}"}, "unsupported", "takes the name"),
+    ],
+)
+def test_settings_are_checked_before_anything_starts(
+    settings: dict[str, str], code: str, message: str
+) -> None:
+    with pytest.raises(BackendError, match=message) as caught:
+        check_target(Target(backend="openai_compatible", **settings))
+    assert caught.value.code == code
+    assert KEY not in str(caught.value)
+
+
+# Requests and what servers report of them.
+
+
+def test_the_stable_parts_come_first_and_in_one_message() -> None:
+    with Endpoint(say(reply(["ok"]))) as endpoint:
+        run(connect(endpoint.url))
+        (asked,) = endpoint.asked
+    assert asked.path == "/v1/chat/completions"
+    assert asked.body == {
+        "model": "m",
+        "messages": [{"role": "system", "content": SYSTEM.text}, {"role": "user", "content": USER_TEXT}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 100,
+        "temperature": 0.0,
+    }
+    assert "authorization" not in asked.headers
+
+
+def test_sampling_is_passed_on() -> None:
+    with Endpoint(say(reply(["ok"]))) as endpoint:
+        run(connect(endpoint.url), GenerateRequest((TASK,), max_tokens=3, sampling=Sampling(0.7, 0.9, 5)))
+        body = endpoint.asked[-1].body
+    assert (body["temperature"], body["top_p"], body["seed"]) == (0.7, 0.9, 5)
+    assert body["messages"] == [{"role": "user", "content": TASK.text}]
+
+
+def test_what_a_server_does_not_report_is_measured_and_named() -> None:
+    with Endpoint(say(reply(["one", " two"]))) as endpoint:
+        text, finished = run(connect(endpoint.url))
+    assert (text, finished.finish_reason) == ("one two", "stop")
+    timings = finished.timings
+    assert set(timings.inferred) == set(openai_compatible._MEASURED)
+    assert timings.n_decoded == 2
+    assert timings.n_cached == 0
+    assert timings.n_prompt == pytest.approx(len(USER_TEXT) / 3.3, rel=0.2)
+    assert set(timings.inferred) <= set(Timings.__struct_fields__)
+
+
+def test_usage_is_taken_as_it_is() -> None:
+    usage = {"prompt_tokens": 150, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 128}}
+    with Endpoint(say(reply(["one", " two"], usage=usage))) as endpoint:
+        backend = connect(endpoint.url)
+        timings = run(backend)[1].timings
+        assert (timings.n_prompt, timings.n_cached, timings.n_prefilled, timings.n_decoded) == (
+            150,
+            128,
+            22,
+            7,
+        )
+        assert timings.inferred == ("n_forward", "queue_ms", "prefill_ms", "decode_ms")
+        estimate = sum(use.n_tokens for use in backend.inspect(REQUEST.segments))
+        assert estimate == pytest.approx(150, abs=4)  # learned from the count
+
+
+def test_llama_server() -> None:
+    progress = [{"total": 100, "cache": 40, "processed": done, "time_ms": 1} for done in (40, 70, 100)]
+    timings = {"cache_n": 40, "prompt_n": 60, "prompt_ms": 30.5, "predicted_n": 3, "predicted_ms": 9.5}
+    timings |= {"draft_n": 4, "draft_n_accepted": 2}
+    stream = b"".join(event({"choices": [], "prompt_progress": one}) for one in progress)
+    stream += event(delta("one")) + event(delta(" two"))
+    stream += event({**delta(finish_reason="stop"), "timings": timings}) + event("[DONE]")
+    with Endpoint(say(stream), {"/props": LLAMA_PROPS}, models=(LLAMA_MODEL,)) as endpoint:
+        backend = connect(endpoint.url)
+        events = list(backend.generate(REQUEST, never))
+        body = endpoint.asked[-1].body
+        list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))
+        ahead = endpoint.asked[-1].body
+    assert (body["cache_prompt"], body["return_progress"], body["repeat_penalty"]) == (True, True, 1.0)
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    found = [(one.n_prompt, one.n_cached, one.n_done) for one in events if isinstance(one, PrefillProgress)]
+    assert found[1:] == [(100, 40, 40), (100, 40, 70), (100, 40, 100), (100, 40, 100)]
+    timed = last(events).timings
+    assert (timed.n_prompt, timed.n_cached, timed.n_prefilled, timed.n_decoded) == (100, 40, 60, 3)
+    assert (timed.prefill_ms, timed.decode_ms, timed.n_drafted, timed.n_accepted) == (30.5, 9.5, 4, 2)
+    assert timed.inferred == ("n_forward", "queue_ms")
+    assert ahead["n_predict"] == 0
+    assert ahead["messages"][1]["content"] == FILE.text
+
+
+def test_ollama() -> None:
+    model = {"id": "m", "owned_by": "library"}
+    script = say(OLLAMA_STREAM, "application/x-ndjson")
+    with Endpoint(script, {**OLLAMA_ANSWERS, "/api/ps": {}}, models=(model,)) as endpoint:
+        backend = connect(endpoint.url)
+        text, finished = run(backend)
+        list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))
+        run(connect(endpoint.url, n_ctx=20_000), GenerateRequest((TASK,), max_tokens=9))
+        first, ahead, other = endpoint.asked
+    assert text == "Hé"
+    timings = finished.timings
+    assert (timings.n_prompt, timings.n_decoded, timings.prefill_ms) == (26, 282, pytest.approx(342.546))
+    assert timings.inferred == ("n_cached", "n_prefilled", "n_forward", "queue_ms")
+    assert first.path == "/api/chat"
+    assert (first.body["think"], first.body["truncate"], first.body["keep_alive"]) == (False, False, "30m")
+    options = [one.body["options"] for one in (first, ahead, other)]
+    assert [one["num_ctx"] for one in options] == [16384, 16384, 20_000]  # constant, or it would load again
+    assert [one["num_predict"] for one in options] == [100, 1, 9]
+    assert options[0]["repeat_penalty"] == 1.0
+
+
+def test_lm_studio() -> None:
+    model = {"id": "m", "owned_by": "organization_owner"}
+    with Endpoint(say(LM_STUDIO_STREAM), {"/api/v1/models": LM_STUDIO_MODELS}, models=(model,)) as endpoint:
+        backend = connect(endpoint.url)
+        events = list(backend.generate(REQUEST, never))
+        asked = endpoint.asked[-1]
+    assert asked.path == "/api/v1/chat"
+    assert (asked.body["input"], asked.body["system_prompt"]) == (USER_TEXT, SYSTEM.text)
+    assert (asked.body["store"], asked.body["max_output_tokens"]) == (False, 100)
+    assert text_of(events) == "The ënd"
+    shares = [one.n_done / one.n_prompt for one in events if isinstance(one, PrefillProgress)]
+    assert shares == [0, pytest.approx(0.25, abs=0.01), 1, 1]
+    timings = last(events).timings
+    assert (timings.n_prompt, timings.n_decoded, timings.prefill_ms, timings.decode_ms) == (
+        329,
+        40,
+        500,
+        2000,
+    )
+
+
+@pytest.mark.parametrize("owner", ["vllm", "sglang"])
+def test_vllm_and_sglang(owner: str) -> None:
+    usage = {"prompt_tokens": 150, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 144}}
+    model = {"id": "m", "owned_by": owner, "max_model_len": 4096}
+    with Endpoint(say(reply(["a", "b"], usage=usage)), models=(model,)) as endpoint:
+        backend = connect(endpoint.url)
+        assert run(backend)[1].timings.n_cached == 144
+        assert endpoint.asked[-1].body["repetition_penalty"] == 1.0
+        warmed = list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))
+        assert endpoint.asked[-1].body["max_tokens"] == 1
+    assert last(warmed).finish_reason == "stop"
+    assert not text_of(warmed)
+
+
+def test_mlx_lm_tells_its_prefill_in_comments() -> None:
+    stream = b": keepalive 512/2048\n\n: keepalive 2048/2048\n\n" + reply(["x"])
+    with Endpoint(say(stream), models=({"id": "m"},), header="BaseHTTP/0.6 Python/3.12.1") as endpoint:
+        events = list(connect(endpoint.url).generate(REQUEST, never))
+    found = [(one.n_done, one.n_prompt) for one in events if isinstance(one, PrefillProgress)]
+    assert found[1:] == [(512, 2048), (2048, 2048), (2048, 2048)]
+
+
+def test_what_is_probably_cached_is_inferred_from_the_latest_prompts() -> None:
+    model = {"id": "m", "owned_by": "me"}
+    with Endpoint(say(reply(["x"])), models=(model,)) as endpoint:
+        backend = connect(endpoint.url)
+        assert run(backend)[1].timings.n_cached == 0
+        timings = run(backend, GenerateRequest((SYSTEM, FILE, Segment("task", "Other.")), max_tokens=9))[
+            1
+        ].timings
+        uses = backend.inspect((SYSTEM, FILE, Segment("task", "A third.")))
+    n_shared = len(SYSTEM.text + FILE.text)
+    assert timings.n_cached == pytest.approx(n_shared / 3.3, abs=2)
+    assert "n_cached" in timings.inferred
+    assert uses[1].n_cached == uses[1].n_tokens
+    assert uses[2].n_cached == 0
+
+
+def test_nothing_is_read_ahead_where_that_may_cost_money() -> None:
+    with Endpoint(say(reply(["x"]))) as endpoint:
+        backend = connect(endpoint.url)
+        n_before = len(endpoint.exchanges)
+        assert last(list(backend.prewarm(PrewarmRequest((FILE,)), never))).finish_reason == "cancelled"
+        assert len(endpoint.exchanges) == n_before
+    with Endpoint(say(reply(["x"])), models=({"id": "m", "owned_by": "vllm"},)) as endpoint:
+        backend = connect(endpoint.url)
+        backend._host = "vllm.example.com"  # rented by the hour, or by the token: not ours to know
+        n_before = len(endpoint.exchanges)
+        assert last(list(backend.prewarm(PrewarmRequest((FILE,)), never))).finish_reason == "cancelled"
+        assert len(endpoint.exchanges) == n_before
+
+
+# Grammars.
+
+
+def guided(exchange: Exchange, *, speaks: bool = True, refuses: bool = False) -> None:
+    """A server with llguidance behind `structured_outputs`."""
+    body = exchange.body
+    grammar = body.get("structured_outputs", {}).get("grammar")
+    if grammar and not speaks:
+        exchange.json({"error": {"message": "Invalid grammar specification."}}, 400)
+    elif grammar == GRAMMAR_PROBE:
+        exchange.head()
+        exchange.send(reply([GRAMMAR_PROBE_REPLY]))
+    elif grammar and refuses:
+        exchange.json({"error": {"message": "Current row has 2699 items; max is 2000"}}, 400)
+    else:
+        exchange.head()
+        exchange.send(reply(["constrained" if grammar else "free"]))
+
+
+VLLM_MODEL = {"id": "m", "owned_by": "vllm", "max_model_len": 4096}
+
+
+def test_a_grammar_is_passed_where_the_server_obeys_one() -> None:
+    request = GenerateRequest((TASK,), grammar='start: "x"\n', max_tokens=9)
+    long = GenerateRequest((TASK,), grammar='start: "x"\n' * (MAX_GRAMMAR_LINES + 1), max_tokens=9)
+    with Endpoint(guided, models=(VLLM_MODEL,)) as endpoint:
+        backend = connect(endpoint.url)
+        assert backend.info.constrains
+        assert run(backend, request)[0] == "constrained"
+        assert endpoint.asked[-1].body["structured_outputs"]["grammar"] == '%llguidance {}\nstart: "x"\n'
+        assert run(backend, long)[0] == "free"
+
+
+def test_no_grammar_is_passed_where_the_server_might_not_understand() -> None:
+    request = GenerateRequest((TASK,), grammar='start: "x"\n', max_tokens=9)
+    with Endpoint(lambda x: guided(x, speaks=False), models=(VLLM_MODEL,)) as endpoint:
+        backend = connect(endpoint.url)
+        assert not backend.info.constrains
+        assert run(backend, request)[0] == "free"
+    # One that ignores the field says something else than what the probe forces.
+    with Endpoint(say(reply(["Hello!"])), models=(VLLM_MODEL,)) as endpoint:
+        assert not connect(endpoint.url).info.constrains
+
+
+def test_a_grammar_that_is_refused_is_left_out() -> None:
+    request = GenerateRequest((TASK,), grammar='start: "x"\n', max_tokens=9)
+    with Endpoint(lambda x: guided(x, refuses=True), models=(VLLM_MODEL,)) as endpoint:
+        assert run(connect(endpoint.url), request)[0] == "free"
+
+
+# What a server does not accept.
+
+
+def test_fields_that_a_service_refuses_are_left_out_from_then_on() -> None:
+    def strict(exchange: Exchange) -> None:
+        for name in ("stream_options", "max_tokens", "temperature"):
+            if name in exchange.body:
+                message = f"Unsupported parameter: '{name}' is not supported with this model."
+                exchange.json({"error": {"message": message}}, 400)
+                return
+        exchange.head()
+        exchange.send(reply(["ok"]))
+
+    with Endpoint(strict) as endpoint:
+        backend = connect(endpoint.url)
+        assert run(backend)[0] == "ok"
+        n_before = len(endpoint.asked)
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == n_before + 1
+        assert endpoint.asked[-1].body["max_completion_tokens"] == 100
+
+
+OVERFLOWS = [
+    {
+        "error": {
+            "code": 400,
+            "message": "the request exceeds the available context size, try increasing it",
+            "type": "exceed_context_size_error",
+            "n_prompt_tokens": 9000,
+            "n_ctx": 8192,
+        }
+    },
+    {"error": {"message": "request (9000 tokens) exceeds the available context size (8192 tokens)"}},
+    {
+        "error": {
+            "message": "This model's maximum context length is 8192 tokens. However, you requested 9100 "
+            "tokens (9000 in the messages, 100 in the completion). Please reduce the length of the messages."
+        }
+    },
+    {
+        "object": "error",
+        "message": "This model's maximum context length is 8192 tokens. However, your messages resulted in "
+        "9000 tokens.",
+    },
+    {
+        "error": {
+            "message": "The input (9000 tokens) is longer than the model's context length (8192 tokens)."
+        }
+    },
+    {"message": "Input length (9000 tokens) exceeds the maximum allowed length (8192 tokens)."},
+]
+
+
+@pytest.mark.parametrize("payload", OVERFLOWS)
+def test_a_prompt_that_is_too_long_says_by_how_much(payload: dict[str, Any]) -> None:
+    script: Script = lambda exchange: exchange.json(payload, 400)  # noqa: E731
+    request = GenerateRequest((SYSTEM, Segment("a.py", FILE.text * 60), TASK))
+    with Endpoint(script) as endpoint, pytest.raises(BackendError, match="9,000 tokens") as caught:
+        run(connect(endpoint.url), request)
+    assert caught.value.code == "prompt_too_long"
+    data = caught.value.data
+    assert (data["n_prompt"], data["n_ctx"], data["n_excess"]) == (9000, 8192, 809)
+    assert [name for name, _ in data["segments"]] == ["rules", "a.py", "task"]
+    assert sum(size for _, size in data["segments"]) == pytest.approx(9000, rel=0.01)
+
+
+def test_fewer_tokens_are_asked_for_where_the_reply_does_not_fit() -> None:
+    def script(exchange: Exchange) -> None:
+        if exchange.body["max_tokens"] > 92:
+            message = (
+                "'max_tokens' is too large: 100. This model's maximum context length is 200 tokens and your "
+            )
+            exchange.json({"error": {"message": f"{message}request has 100 input tokens."}}, 400)
+        else:
+            exchange.head()
+            exchange.send(reply(["ok"]))
+
+    with Endpoint(script) as endpoint:
+        assert run(connect(endpoint.url))[0] == "ok"
+        assert endpoint.asked[-1].body["max_tokens"] == 92
+
+
+def test_a_server_that_cuts_prompts_in_silence_is_sent_none_that_is_too_long() -> None:
+    answers = {**OLLAMA_ANSWERS, "/api/ps": {"models": [{"name": "m", "context_length": 64}]}}
+    with Endpoint(
+        say(OLLAMA_STREAM, "application/x-ndjson"), answers, models=({"id": "m", "owned_by": "library"},)
+    ) as endpoint:
+        backend = connect(endpoint.url)
+        with pytest.raises(BackendError, match="raise `n_ctx`") as caught:
+            run(backend)
+        assert caught.value.code == "prompt_too_long"
+        list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))  # without what does not fit
+        assert [one["role"] for one in endpoint.asked[-1].body["messages"]] == ["system", "user"]
+        assert endpoint.asked[-1].body["messages"][1]["content"] == ""
+
+
+# The key.
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target(backend="openai_compatible", url="https://api.example.com/v1", api_key_env="SP_TEST_KEY")
+    monkeypatch.setenv("SP_TEST_KEY", f" {KEY}\n")
+    key = Key(target, "api.example.com")
+    assert key.header() == {"Authorization": f"Bearer {KEY}"}
+    assert KEY not in f"{key} {key!r} {target!r}"
+    monkeypatch.delenv("SP_TEST_KEY")
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(BackendError, match="SP_TEST_KEY, named by `api_key_env`, is not set") as caught:
+        Key(target, "api.example.com")
+    assert caught.value.code == "unauthorized"
+
+
+def test_the_key_comes_from_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def get_password(service: str, user: str) -> str:
+        asked.append((service, user))
+        return KEY
+
+    monkeypatch.setitem(sys.modules, "keyring", SimpleNamespace(get_password=get_password))
+    target = Target(backend="openai_compatible", url="https://api.example.com/v1")
+    assert Key(target, "api.example.com").header() == {"Authorization": f"Bearer {KEY}"}
+    assert asked == [("singlepass", "api.example.com")]
+    assert not Key(target, "localhost")  # nobody is asked for a key to their own machine
+
+
+def test_a_redirect_takes_no_key_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SP_TEST_KEY", KEY)
+    with Endpoint(say(OK)) as other:
+        script = headers_only(302, Location=f"{other.url}/v1/chat/completions")
+        with Endpoint(script) as endpoint:
+            backend = connect(endpoint.url, api_key_env="SP_TEST_KEY")
+            with pytest.raises(BackendError, match=f"redirects to {other.url}/v1/chat/completions"):
+                run(backend)
+        assert not other.exchanges
+
+
+def command_line(pid: int) -> str:
+    return " ".join(psutil.Process(pid).cmdline())
+
+
+def logs_of(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.glob("*.log"))
+
+
+@pytest.mark.anyio
+async def test_through_the_engine_the_key_is_in_no_command_line_and_no_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SP_TEST_KEY", KEY)
+    script = say(reply(["through ", "the engine"]))
+    with Endpoint(script) as endpoint:
+        target = Target(backend="openai_compatible", url=endpoint.url, api_key_env="SP_TEST_KEY")
+        client = EngineClient(target, runtime_dir=folder)
+        info = await client.connect()
+        assert info.name == "m"
+        text = "".join([one.text async for one in client.generate(REQUEST) if isinstance(one, TextChunk)])
+        assert text == "through the engine"
+        status = await client.status()
+        assert status is not None
+        command = command_line(status.pid)
+        assert "openai_compatible" in command
+        assert KEY not in command
+        await client.stop()
+        assert endpoint.asked[-1].headers["authorization"] == f"Bearer {KEY}"
+    assert logs_of(folder)
+    assert KEY not in logs_of(folder)
+
+
+# Cancelling.
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 3.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    assert condition()
+
+
+def talking(exchange: Exchange) -> None:
+    """A token every 10 ms, until nobody listens."""
+    exchange.head()
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < 5:
+            exchange.event(delta("x"))
+            time.sleep(0.01)
+    except OSError:
+        exchange.closed_after = 0.0
+
+
+CANCELLED: list[tuple[str, Script, int]] = [
+    # name, what the endpoint does, tokens after which to cancel
+    ("before the head", lambda x: x.wait_closed(), 0),
+    ("in a silent prefill", then_silence(), 0),
+    ("while comments come", then_silence(b": ping\n\n"), 0),
+    (
+        "in a prefill with progress",
+        then_silence(event({"choices": [], "prompt_progress": {"total": 9, "cache": 0, "processed": 3}})),
+        0,
+    ),
+    ("in the middle of the reply", talking, 3),
+    ("between tokens", then_silence(event(delta("one"))), 1),
+    ("while the server is to be left alone", headers_only(429, Retry_After="15"), 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("script", "n_tokens"), [row[1:] for row in CANCELLED], ids=[row[0] for row in CANCELLED]
+)
+def test_cancelling_closes_the_connection(script: Script, n_tokens: int) -> None:
+    stop = StopFlag()
+    with Endpoint(script) as endpoint:
+        backend = connect(endpoint.url)
+        events: list[Event] = []
+
+        def generate() -> None:
+            events.extend(backend.generate(REQUEST, stop))
+
+        thread = threading.Thread(target=generate)
+        thread.start()
+        wait_for(lambda: bool(endpoint.asked))
+        time.sleep(0.1)
+        stop.set()
+        began = time.monotonic()
+        thread.join(3)
+        assert time.monotonic() - began < 0.5
+        endpoint.join()
+        asked = endpoint.asked[-1]
+        if script is not CANCELLED[-1][1]:
+            assert asked.closed_after is not None
+            assert asked.closed_after < 1
+        finished = last(events)
+        assert finished.finish_reason == "cancelled"
+        assert finished.timings.n_decoded >= n_tokens
+        stop.clear()
+        endpoint.script = say(OK)
+        assert run(backend)[0] == "ok"  # the next request is unharmed
+
+
+def test_cancelling_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    with Endpoint(say(OK)) as endpoint:
+        backend = connect(endpoint.url)
+        stop = StopFlag()
+        monkeypatch.setattr(socket, "create_connection", lambda *_, **__: released.wait(3))
+        threading.Timer(0.1, stop.set).start()
+        began = time.monotonic()
+        assert last(list(backend.generate(REQUEST, stop))).finish_reason == "cancelled"
+        assert time.monotonic() - began < 0.5
+        released.set()
+
+
+def test_leaving_the_iterator_closes_the_connection() -> None:
+    with Endpoint(talking) as endpoint:
+        events = connect(endpoint.url).generate(REQUEST, never)
+        assert any(isinstance(one, TextChunk) for one in itertools.islice(events, 5))
+        events.close()  # type: ignore[attr-defined]
+        wait_for(lambda: endpoint.asked[-1].closed_after is not None)
+
+
+def test_a_slow_reader_is_not_taken_for_a_slow_server() -> None:
+    with Endpoint(say(reply(["a", "b", "c"]))) as endpoint:
+        texts: list[str] = []
+        for one in connect(endpoint.url, stall_timeout_s=0.1, prefill_timeout_s=0.2).generate(REQUEST, never):
+            time.sleep(0.15)
+            texts += [one.text] if isinstance(one, TextChunk) else []
+    assert texts == ["a", "b", "c"]
+
+
+def test_a_connection_is_used_again() -> None:
+    """Two requests over one connection, where the server keeps it open."""
+    n_connections = 0
+
+    def answer(kind: str, body: bytes) -> bytes:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return head.encode() + body
+
+    def serve(listener: socket.socket) -> None:
+        nonlocal n_connections
+        models = json.dumps({"data": [{"id": "m", "owned_by": "me"}]}).encode()
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            n_connections += 1
+            with sock:
+                data = b""
+                while more := sock.recv(65536):
+                    data += more
+                    if data.startswith(b"GET"):
+                        sock.sendall(answer("application/json", models))
+                        data = b""
+                    elif data.rstrip().endswith(b"}"):
+                        sock.sendall(answer("text/event-stream", OK))
+                        data = b""
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        backend = connect(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        assert [run(backend)[0] for _ in range(3)] == ["ok"] * 3
+        backend.close()
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(2)
+    assert n_connections == 1
+
+
+# A real server.
+
+
+@pytest.fixture(scope="module")
+def llama_cpp_server(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`llama_cpp.server` of llama-cpp-python, with a model of random weights."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(random_model), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--n_ctx", "1024", "--n_threads", "1"]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                connect(url).close()
+                break
+            except BackendError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_a_real_server_says_what_llama_cpp_says(llama_cpp_server: str, random_model: Path) -> None:
+    remote = connect(llama_cpp_server)
+    local = open_backend(Target(model=str(random_model), n_ctx=1024, n_threads=1), lambda _: True)
+    assert remote.info.device.startswith("llama_cpp.server at")
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    n_same = 0
+    for at in range(100):
+        task = Segment("task", "Explain this:\n" + "\n".join(lines[5 * at : 5 * at + 6]) + "\n")
+        request = GenerateRequest((SYSTEM, task), max_tokens=12)
+        theirs, finished = run(remote, request)
+        ours = text_of(list(local.generate(request, never)))
+        n_same += theirs.strip() == ours.strip()
+        assert finished.finish_reason in ("length", "stop")
+    local.close()
+    remote.close()
+    assert n_same >= 95
+
+
+def test_a_real_server_reads_ahead_and_is_cancelled(llama_cpp_server: str) -> None:
+    backend = connect(llama_cpp_server)
+    assert last(list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))).finish_reason == "stop"
+    timings = run(backend, GenerateRequest((SYSTEM, FILE, TASK), max_tokens=4))[1].timings
+    assert timings.n_cached > 0
+    assert math.isfinite(timings.prefill_ms)
+    stop = StopFlag()
+    events: list[Event] = []
+    for one in backend.generate(GenerateRequest((SYSTEM, FILE, TASK), max_tokens=500), stop):
+        events.append(one)
+        if isinstance(one, TextChunk):
+            stop.set()
+    assert last(events).finish_reason == "cancelled"
+    stop.clear()
+    assert run(backend, GenerateRequest((SYSTEM, TASK), max_tokens=4))[1].timings.n_decoded == 4
+
+
+def test_a_real_server_and_a_prompt_that_is_too_long(llama_cpp_server: str) -> None:
+    """It closes the connection, so the settings must say how long its context is."""
+    request = GenerateRequest((SYSTEM, Segment("big.py", FILE.text * 20), TASK), max_tokens=64, min_reply=16)
+    with pytest.raises(BackendError, match="setting `n_ctx` to it helps"):
+        run(connect(llama_cpp_server), request)
+    with pytest.raises(BackendError, match=r"big\.py") as caught:
+        run(connect(llama_cpp_server, n_ctx=1024), request)
+    assert caught.value.code == "prompt_too_long"
+    assert caught.value.data["n_ctx"] == 1024
+    assert caught.value.data["n_excess"] > 0
