@@ -9,7 +9,14 @@ from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
 from singlepass import __version__
-from singlepass.handlers import COMMAND_CANCEL, COMMAND_CONTEXT, COMMAND_EDIT, COMMAND_REVERT, Handlers
+from singlepass.handlers import (
+    COMMAND_CANCEL,
+    COMMAND_CONTEXT,
+    COMMAND_EDIT,
+    COMMAND_REVERT,
+    COMMAND_SELECT_TARGET,
+    Handlers,
+)
 
 _KINDS = [
     lsp.CodeActionKind.QuickFix,
@@ -43,6 +50,7 @@ def build_server() -> LanguageServer:
         (COMMAND_CANCEL, handlers.cancel),
         (COMMAND_REVERT, handlers.revert),
         (COMMAND_CONTEXT, handlers.context),
+        (COMMAND_SELECT_TARGET, handlers.select_target),
     ):
         server.command(command)(partial(handler))
     return server

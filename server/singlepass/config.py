@@ -19,6 +19,7 @@ from msgspec import Meta
 from singlepass_backends.base import Target
 
 from singlepass.core.actions import Action
+from singlepass.core.routing import Route
 
 USER_FILE = "singlepass.toml"
 REPOSITORY_FILE = ".singlepass.toml"
@@ -29,6 +30,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Everything that can be set. The README lists the same names."""
 
     target: Target = Target()
+    targets: dict[str, Target] = {}
+    """More targets, by name; `target` itself is the one named `default`, and the first."""
+    routes: tuple[Route, ...] = ()
+    """Which target serves which kind of action or language; the first rule that matches counts."""
+    max_wait_s: Annotated[float, Meta(gt=0)] = 10.0
+    """Without a rule: the first target expected to be done within this time, else the fastest."""
+    remote_workspaces: tuple[str, ...] = ()
+    """Folders, or `*`, whose code may be sent to remote targets."""
     review: Literal["stream", "confirm"] = "stream"
     """`stream` sends each hunk as it arrives; `confirm` sends one edit at the end that asks first."""
     actions: tuple[Action, ...] = ()
@@ -54,6 +63,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allow_outside_workspace: bool = False
     """Allow edits of files outside the workspace folders."""
     log_level: Literal["error", "warning", "info", "debug"] = "info"
+
+    @property
+    def has_target(self) -> bool:
+        """Whether any target names a model or a server."""
+        return any(target.is_set for target in (self.target, *self.targets.values()))
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ COMMAND_EDIT = "singlepass.edit"
 COMMAND_CANCEL = "singlepass.cancel"
 COMMAND_REVERT = "singlepass.revert"
 COMMAND_CONTEXT = "singlepass.context"
+COMMAND_SELECT_TARGET = "singlepass.selectTarget"
 
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
 _TITLE_CHARS = 70
@@ -193,7 +194,7 @@ class Handlers:
         ]
 
     def _encode(self, offer: "_Offer", estimate: str) -> lsp.CodeAction | lsp.Command:
-        arguments = {**offer.arguments, "title": offer.title}
+        arguments = {**offer.arguments, "title": offer.title, "kind": offer.kind}
         title = offer.title + estimate
         command = lsp.Command(title, COMMAND_EDIT, arguments=[arguments])
         capabilities = self.editor.capabilities
@@ -229,6 +230,16 @@ class Handlers:
         """`singlepass.revert`: takes back the last job's edits; returns {message}."""
         try:
             return {"message": await self.jobs.revert()}
+        except UserError as error:
+            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+
+    def select_target(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.selectTarget`: (name), or (null) for a choice by rules and estimates, or nothing to ask
+        only; returns {selected, targets}."""
+        if len(arguments) > 1 or (arguments and not isinstance(arguments[0], str | None)):
+            raise JsonRpcException(f"{COMMAND_SELECT_TARGET} takes the name of a target.", _REQUEST_FAILED)
+        try:
+            return self.jobs.select_target(arguments[0]) if arguments else self.jobs.list_targets()
         except UserError as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 
@@ -274,6 +285,7 @@ class Handlers:
             asked.diagnostics,
             comment,
             asked.files,
+            asked.kind,
         )
 
 
@@ -295,6 +307,8 @@ class EditArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The line of the comment that asks for this edit; the edit takes the comment away."""
     files: tuple[str, ...] = ()
     """URIs of more files that the edit may change."""
+    kind: str = ""
+    """The CodeActionKind, for rules about targets."""
 
 
 class _Offer(msgspec.Struct, frozen=True):

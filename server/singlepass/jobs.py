@@ -6,24 +6,27 @@ different documents.
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from singlepass_backends.base import ModelInfo, Segment
+from singlepass_backends.base import Segment
 
 from singlepass.config import Settings, user_file
 from singlepass.core.context import Context
 from singlepass.core.estimate import Sample, estimate_ms, title_suffix
 from singlepass.core.prompt import render_context, render_repository
+from singlepass.core.routing import Request, Routed, advise, compare
 from singlepass.delivery import Source, revert_edits
 from singlepass.documents import Document, Documents
 from singlepass.editor import Editor
 from singlepass.history import History
 from singlepass.outcome import Job, JobRequest, Outcome
-from singlepass.repository import Repository
+from singlepass.repository import CHARS_PER_TOKEN, Repository
 from singlepass.session import ASSUMED_CONTEXT, Session, encodable, fit, fitting_map, gather, grammar_for
+from singlepass.targets import DEFAULT, Targets, is_remote, rates_key
 from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Ahead, Warming
 from singlepass.workspace import UserError, Workspace
 
@@ -33,6 +36,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_FITTED = 8
+_MAX_BEFORE = 50
+"""So many requests at one document are remembered."""
+
+
+class _Before(NamedTuple):
+    """An earlier request at a document, in lines of that time."""
+
+    first_line: int
+    end_line: int
+    prefill_s: float
 
 
 class Jobs:
@@ -43,14 +56,20 @@ class Jobs:
         self.workspace = workspace
         self.editor = editor
         self.settings = Settings()
-        self._engine: EngineClient | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
         self._n_jobs = 0
-        self._fitted: dict[Context, Context] = {}
+        self._fitted: dict[tuple[str, Context], Context] = {}
+        self._before: dict[str, list[_Before]] = {}
         self.history = History()
-        self.warming = Warming(editor, self._ahead, self._client, lambda: bool(self._running))
+        self.targets = Targets(lambda: workspace.folders, self.history)
+        self.targets.on_loading = self._tell_loading
+        self._ahead_on = DEFAULT
+        """The target that is read ahead on."""
+        self.warming = Warming(
+            editor, self._ahead, self._reader, lambda: bool(self._running), lambda: self._ahead_on
+        )
         self.repository = Repository(workspace, lambda: bool(self._running))
         self.repository.on_update = self.warming.again
 
@@ -58,8 +77,7 @@ class Jobs:
 
     def configure(self, settings: Settings) -> None:
         """Take new settings; another target is attached by the next job."""
-        if settings.target != self.settings.target and self._engine is not None:
-            engine, self._engine = self._engine, None
+        for engine in self.targets.configure(settings):
             task = asyncio.ensure_future(self._close(engine))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -75,37 +93,46 @@ class Jobs:
             await asyncio.wait([task for _, _, task in self._running.values()])
         await engine.aclose()
 
-    def _client(self) -> "EngineClient":
-        """The engine's client. Raises UserError when no model is configured."""
-        if not self.settings.target.is_set:
-            raise UserError(no_model_message())
-        if self._engine is None:
-            from singlepass_backends.client import EngineClient  # here: the editor waits for our imports
+    def _reader(self, uri: str | None) -> "EngineClient":
+        """The client to read ahead on for a document. Raises UserError where there is none."""
+        document = self.documents.get(uri) if uri is not None else None
+        name = self.targets.ahead(document.language if document is not None else "")
+        if name != self._ahead_on:
+            self._ahead_on = name
+            self.warming.forget()
+        return self.targets.client(name)
 
-            self._engine = EngineClient(
-                self.settings.target, idle_exit_s=self.settings.idle_exit_minutes * 60
-            )
-            self._engine.on_loading = self._tell_loading
-        return self._engine
+    def select_target(self, name: str | None) -> dict[str, Any]:
+        """Use this target, or leave it to the rules again (None); what there is. Raises UserError."""
+        self.targets.select(name)
+        self.warming.again(0)
+        message = f"target: {name}" if name else "the target is chosen for each request"
+        status = {"job": None, "uri": None, "state": "target", "message": message, "percent": None}
+        self.editor.notify("singlepass/status", {**status, "target": name or self._ahead_on})
+        return self.list_targets()
+
+    def list_targets(self) -> dict[str, Any]:
+        """The targets, and which is selected."""
+        return {"selected": self.targets.selected, "targets": self.targets.listed()}
 
     def _tell_loading(self, fraction: float) -> None:
         for _, running, _ in self._running.values():
             running.tell_loading(fraction)
 
-    def _n_ctx(self) -> int:
-        info = self._engine.info if self._engine is not None else None
-        return (info.n_ctx if info is not None else self.settings.target.n_ctx) or ASSUMED_CONTEXT
+    def _n_ctx(self, name: str) -> int:
+        info = self.targets.client(name).info
+        return (info.n_ctx if info is not None else self.targets.by_name[name].n_ctx) or ASSUMED_CONTEXT
 
-    def _gather(self, uri: str, files: Sequence[str]) -> tuple[Context, dict[str, Source]]:
-        n_ctx = self._n_ctx()
+    def _gather(self, uri: str, files: Sequence[str], name: str) -> tuple[Context, dict[str, Source]]:
+        n_ctx = self._n_ctx(name)
         return gather(uri, files, self.documents, self.workspace, self.settings, self.repository, n_ctx)
 
-    async def _fit(self, context: Context) -> Context:
+    async def _fit(self, name: str, context: Context) -> Context:
         """See `session.fit`. Remembered, because the engine answers only between two chunks."""
-        fitted = self._fitted.pop(context, None)
+        fitted = self._fitted.pop((name, context), None)
         if fitted is None:
-            fitted = await fit(context, self._client(), self._n_ctx())
-        self._fitted[context] = fitted
+            fitted = await fit(context, self.targets.client(name), self._n_ctx(name))
+        self._fitted[name, context] = fitted
         if len(self._fitted) > _MAX_FITTED:
             del self._fitted[next(iter(self._fitted))]
         return fitted
@@ -123,8 +150,10 @@ class Jobs:
                 )
         if not request.instruction.strip():
             raise UserError("The instruction is empty. Say what to change.")
-        engine = self._client()
-        context, sources = self._gather(request.uri, request.files)
+        asked, routed = self._choose(request)
+        name = routed.target or DEFAULT
+        engine = self.targets.client(name)
+        context, sources = self._gather(request.uri, request.files, name)
         for job, _, task in self._running.values():
             if job.request.uri == request.uri:
                 job.superseded = True
@@ -133,7 +162,8 @@ class Jobs:
         if (document := self.documents.get(request.uri)) is not None:
             self._clear(document)
         self._n_jobs += 1
-        job = Job(self._n_jobs, request)
+        job = Job(self._n_jobs, request, target=name, routed=routed.why)
+        self._advise(job, asked)
         running = Session(
             job,
             context,
@@ -142,7 +172,7 @@ class Jobs:
             settings=self.settings,
             engine=engine,
             editor=self.editor,
-            fit=self._fit,
+            fit=functools.partial(self._fit, name),
         )
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
@@ -153,11 +183,16 @@ class Jobs:
         self._running.pop(job.id, None)
         if job.applied:
             self._last = job
-        if job.timings is not None and job.info is not None and not task.cancelled():
+        target = self.targets.by_name.get(job.target)
+        if job.timings is not None and target is not None and not task.cancelled():
             spent = job.timings
+            request = job.request
+            before = self._before.setdefault(request.uri, [])
+            before.append(_Before(request.first_line, request.end_line, spent.prefill_ms / 1000))
+            del before[:-_MAX_BEFORE]
             self.history.add(
                 Sample(
-                    target_name(job.info),
+                    rates_key(target),
                     spent.n_prefilled,
                     spent.prefill_ms,
                     spent.n_decoded,
@@ -170,6 +205,37 @@ class Jobs:
         elif (error := task.exception()) is not None:
             # Only telling the outcome can have failed: most likely the editor is gone.
             log.error("the outcome of job %d could not be told", job.id, exc_info=error)
+
+    def _choose(self, request: JobRequest) -> tuple[Request, Routed]:
+        """The target for a request, by the size that it probably has. Raises UserError without one."""
+        document = self.documents.get(request.uri)
+        n_uncached = self.warming.n_uncached(request.uri)
+        text = document.text if document is not None else ""
+        # What is around the document is known once it is gathered; most of it is the map and the neighbours.
+        n_prompt = len(text) // CHARS_PER_TOKEN + 2 * self.settings.context_map_tokens
+        rates = [one.rates for one in self.targets.candidates() if one.rates]
+        asked = Request(
+            n_prompt=n_prompt,
+            n_reply=round(rates[0].n_reply) if rates else 0,
+            kind=request.kind,
+            language=document.language if document is not None else "",
+        )
+        n_cached = {} if n_uncached is None else {self._ahead_on: max(0, n_prompt - n_uncached)}
+        return asked, self.targets.choose(asked, n_cached)
+
+    def _advise(self, job: Job, asked: Request) -> None:
+        """When the same place was worked on before, put the alternatives side by side."""
+        request = job.request
+        earlier = [
+            one
+            for one in self._before.get(request.uri, ())
+            if one.first_line <= request.end_line and request.first_line <= one.end_line
+        ]
+        if earlier:
+            candidates = self.targets.candidates()
+            job.options = compare(asked, candidates, job.target)
+            advice = advise([one.prefill_s for one in earlier], asked, candidates, job.target)
+            job.advice = advice.text if advice else ""
 
     def cancel(self, id: int | None = None) -> int:
         """Cancel one job, or all; returns how many were in flight."""
@@ -205,18 +271,19 @@ class Jobs:
             self.warming.soon(uri, pause_s)
 
     async def _ahead(self, uri: str | None) -> Ahead:
+        name = self._ahead_on
         if uri is None:
-            return Ahead(encodable(render_repository(fitting_map(self.repository, self._n_ctx()))))
-        gathered, _ = self._gather(uri, ())
-        engine = self._client()
-        context = await self._fit(gathered)
+            return Ahead(encodable(render_repository(fitting_map(self.repository, self._n_ctx(name)))))
+        gathered, _ = self._gather(uri, (), name)
+        engine = self.targets.client(name)
+        context = await self._fit(name, gathered)
         return Ahead(encodable(render_context(context)), lambda: grammar_for(context, engine.info))
 
     def estimate(self, uri: str) -> str:
         """What an action on this document would probably take, as a title's suffix; empty where unknown."""
-        info = self._engine.info if self._engine is not None else None
+        target = self.targets.by_name.get(self._ahead_on)
         n_uncached = self.warming.n_uncached(uri)
-        known = self.history.rates(target_name(info)) if info and self.settings.estimates else None
+        known = self.history.rates(rates_key(target)) if target and self.settings.estimates else None
         if known is None or n_uncached is None:
             return ""
         return title_suffix(estimate_ms(known, n_uncached))
@@ -226,14 +293,16 @@ class Jobs:
 
         Raises UserError: no model, a file that cannot be read; BackendError of the engine.
         """
-        engine = self._client()
+        engine = self._reader(uri)
+        name = self._ahead_on
         info = await engine.connect()
-        gathered, _ = self._gather(uri, ())
-        context = await self._fit(gathered)
+        gathered, _ = self._gather(uri, (), name)
+        context = await self._fit(name, gathered)
         # With an empty task, because the tokens that end the template count with the last segment.
         segments = (*render_context(context), Segment("task", ""))
         found = (await engine.inspect(segments, spawn=True) or ())[:-1]
         return {
+            "target": {"name": name, "remote": is_remote(self.targets.by_name[name])},
             "n_ctx": info.n_ctx,
             "segments": [msgspec.to_builtins(segment) for segment in found],
             "left_out": list(context.left_out),
@@ -287,22 +356,7 @@ class Jobs:
         if tasks:
             await asyncio.wait(tasks, timeout=2)
         await self.repository.aclose()
-        if self._engine is not None:
-            engine, self._engine = self._engine, None
+        for engine in self.targets.take_clients():
             await engine.aclose()
         if self._closing:
             await asyncio.wait(self._closing, timeout=2)
-
-
-def target_name(info: ModelInfo) -> str:
-    """What rates are kept by: another model, or the same on another device, is another speed."""
-    return f"{info.name} on {info.device}"
-
-
-def no_model_message() -> str:
-    """What to do when no model is configured."""
-    return (
-        f"No model is configured. Put the path of a GGUF file into {user_file()}:\n\n"
-        '[target]\nmodel = "/path/to/model.gguf"\n\n'
-        "or start with `singlepass demo`, which needs none."
-    )

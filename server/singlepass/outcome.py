@@ -10,6 +10,7 @@ from singlepass_backends.base import BackendError, ModelInfo, PrefillProgress, S
 from singlepass.core import report
 from singlepass.core.actions import CommentTask
 from singlepass.core.planner import PlannedHunk, RejectedHunk
+from singlepass.core.routing import Option
 from singlepass.delivery import AppliedEdit, Source
 from singlepass.documents import Document
 from singlepass.lsp import range_to_lsp
@@ -31,6 +32,8 @@ class JobRequest(msgspec.Struct, frozen=True):
     """The comment that asked, which the edit takes away."""
     files: tuple[str, ...] = ()
     """URIs of further files that may be edited, open or not."""
+    kind: str = ""
+    """The LSP CodeActionKind of the action; empty for an instruction of the user's own."""
 
 
 class Job(msgspec.Struct):
@@ -40,6 +43,14 @@ class Job(msgspec.Struct):
     request: JobRequest
     state: str = "starting"
     superseded: bool = False
+    target: str = ""
+    """The name of the target in use."""
+    routed: str = ""
+    """Why this one."""
+    advice: str = ""
+    """That the same place takes too long again and again, with the alternatives."""
+    options: tuple[Option, ...] = ()
+    """When something was done at the same place before: again here, and every other target."""
     info: ModelInfo | None = None
     progress: PrefillProgress | None = None
     timings: Timings | None = None
@@ -82,6 +93,8 @@ def summary(job: Job, outcome: Outcome) -> str:
             parts.append(job.miss)
         if job.left_out:
             parts.append(f"left out of the prompt: {', '.join(job.left_out)}")
+        if job.advice:
+            parts.append(job.advice)
         if job.info and job.info.random_weights:
             parts.append("random weights: valid but meaningless edits")
         return "; ".join(parts)
@@ -138,7 +151,15 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
         "miss": job.miss or None,
         "timings": msgspec.to_builtins(job.timings) if job.timings else None,
         "target": info
-        and {"backend": info.backend, "model": info.name, "n_ctx": info.n_ctx, "device": info.device},
+        and {
+            "name": job.target,
+            "why": job.routed,
+            "backend": info.backend,
+            "model": info.name,
+            "n_ctx": info.n_ctx,
+            "device": info.device,
+        },
+        "options": [msgspec.to_builtins(option) for option in job.options],
         "error": job.error and {"code": job.error.code, "message": job.error.message},
     }
 

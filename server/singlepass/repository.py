@@ -198,7 +198,7 @@ class Repository:
     def _wanted(self) -> bool:
         settings = self._settings
         return bool(
-            settings.target.is_set
+            settings.has_target
             and self.workspace.folders
             and (settings.context_map_tokens or settings.max_neighbours)
         )

@@ -466,7 +466,14 @@ class Session:
         self._progress.report(message, percent)
         self.editor.notify(
             "singlepass/status",
-            {"job": job.id, "uri": job.request.uri, "state": state, "message": message, "percent": percent},
+            {
+                "job": job.id,
+                "uri": job.request.uri,
+                "state": state,
+                "message": message,
+                "percent": percent,
+                "target": job.target,
+            },
         )
 
     def conclude(self, outcome: Outcome) -> None:

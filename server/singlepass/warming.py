@@ -62,16 +62,19 @@ class Warming:
         self,
         editor: Editor,
         plan: Plan,
-        reader: Callable[[], Reader],
+        reader: Callable[[str | None], Reader],
         is_busy: Callable[[], bool],
+        target: Callable[[], str],
     ) -> None:
-        """`reader` gives the engine's client or raises UserError. Nothing is read ahead while `is_busy`."""
+        """`reader` gives the engine's client or raises UserError. Nothing is read ahead while `is_busy`.
+        `target` names the target in use."""
         self.settings = Settings()
         self.task: asyncio.Task[None] | None = None
         self._editor = editor
         self._plan = plan
         self._reader = reader
         self._is_busy = is_busy
+        self._target = target
         self._asked: str | None = None
         self._segments: tuple[Segment, ...] = ()
         self._uri: str | None = None
@@ -106,14 +109,14 @@ class Warming:
         return [self.task]
 
     def _is_allowed(self) -> bool:
-        if not self.settings.prewarm or not self.settings.target.is_set:
+        if not self.settings.prewarm or not self.settings.has_target:
             return False
         return self.settings.prewarm != "plugged" or _is_plugged()
 
     async def _after(self, uri: str | None, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
         try:
-            reader = self._reader()
+            reader = self._reader(uri)
             await reader.connect()  # only then is it known how much fits
             ahead = await self._plan(uri)
             if ahead.segments == self._segments or self._is_busy():
@@ -147,7 +150,7 @@ class Warming:
     def _tell(self, uri: str | None, state: str, message: str, percent: int) -> None:
         if not self._is_busy():
             status = {"job": None, "uri": uri, "state": state, "message": message, "percent": percent}
-            self._editor.notify("singlepass/status", status)
+            self._editor.notify("singlepass/status", {**status, "target": self._target()})
 
 
 def _is_plugged() -> bool:

@@ -117,7 +117,8 @@ async def test_actions_carry_the_command_and_prewarm() -> None:
     assert (mine.kind, mine.tags, mine.edit) == ("refactor.rewrite", [lsp.CodeActionTag.LlmGenerated], None)
     assert mine.command.command == "singlepass.edit"
     (arguments,) = mine.command.arguments
-    assert arguments == {"uri": URI, "range": json_range(0, 1), "instruction": "Do mine.", "title": "Mine"}
+    expected = {"uri": URI, "range": json_range(0, 1), "instruction": "Do mine.", "title": "Mine"}
+    assert arguments == {**expected, "kind": "refactor.rewrite"}
     # What is offered is what the command takes.
     for one in found:
         assert world.handlers.edit(*one.command.arguments) == {"job": 7}

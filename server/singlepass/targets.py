@@ -1,0 +1,181 @@
+"""The user's targets in one workspace: which there are, which are allowed, a client for each that is in use.
+
+`target` of the settings is the one named `default`; `targets` names more. A remote target, a server that is
+not on this machine, is used only for workspaces that the user listed, whatever else is set.
+"""
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from singlepass_backends.base import Target
+
+from singlepass.config import Settings, user_file
+from singlepass.core.routing import Candidate, Request, Routed, estimate_s, route
+from singlepass.history import History
+from singlepass.workspace import UserError
+
+if TYPE_CHECKING:
+    from singlepass_backends.client import EngineClient
+
+DEFAULT = "default"
+"""The name of `target`."""
+
+
+class Targets:
+    """Which targets there are, and the clients of those in use."""
+
+    def __init__(self, folders: Callable[[], Sequence[Path]], history: History) -> None:
+        """`folders` gives those of the workspace."""
+        self.settings = Settings()
+        self.on_loading: Callable[[float], None] = lambda _: None
+        self.selected: str | None = None
+        """The user's choice by command; None leaves it to rules and estimates."""
+        self._folders = folders
+        self._history = history
+        self._clients: dict[str, tuple[Target, EngineClient]] = {}
+
+    @property
+    def by_name(self) -> dict[str, Target]:
+        """The targets that name a model or a server, in the user's order."""
+        named = {DEFAULT: self.settings.target, **self.settings.targets}
+        return {name: target for name, target in named.items() if target.is_set}
+
+    def configure(self, settings: Settings) -> "list[EngineClient]":
+        """Take new settings. Returns the clients of targets that are no more as they were, to be closed."""
+        self.settings = settings
+        now = self.by_name
+        if self.selected not in now:
+            self.selected = None
+        gone = [name for name, (target, _) in self._clients.items() if now.get(name) != target]
+        return [self._clients.pop(name)[1] for name in gone]
+
+    def take_clients(self) -> "list[EngineClient]":
+        """All clients, to be closed."""
+        clients, self._clients = [client for _, client in self._clients.values()], {}
+        return clients
+
+    def client(self, name: str) -> "EngineClient":
+        """The client of a target, made at its first use. Raises UserError for one that is not set."""
+        target = self.by_name.get(name)
+        if target is None:
+            raise UserError(no_model_message())
+        if name not in self._clients:
+            from singlepass_backends.client import EngineClient  # here: the editor waits for our imports
+
+            client = EngineClient(target, idle_exit_s=self.settings.idle_exit_minutes * 60)
+            client.on_loading = self.on_loading
+            self._clients[name] = target, client
+        return self._clients[name][1]
+
+    def candidates(self, n_cached: dict[str, int] | None = None) -> list[Candidate]:
+        """The targets as they stand now, with the tokens of a prompt that each has cached."""
+        return [
+            Candidate(
+                name=name,
+                is_remote=is_remote(target),
+                is_allowed=self._is_allowed(target),
+                rates=self._history.rates(rates_key(target)),
+                n_cached=(n_cached or {}).get(name, 0),
+            )
+            for name, target in self.by_name.items()
+        ]
+
+    def ahead(self, language: str = "") -> str:
+        """The target to read ahead on: the selected one, the one of a rule for the language, or the first."""
+        # Nothing to read takes no time, so the first allowed one is within any limit.
+        return self.choose(Request(n_prompt=0, n_reply=0, language=language), {}).target or DEFAULT
+
+    def choose(self, request: Request, n_cached: dict[str, int]) -> Routed:
+        """The target for a request. Raises UserError where none is set or allowed."""
+        if not self.by_name:
+            raise UserError(no_model_message())
+        candidates = self.candidates(n_cached)
+        selected = next((one for one in candidates if one.name == self.selected and one.is_allowed), None)
+        if selected is not None:
+            return Routed(
+                target=selected.name,
+                why=f"`{selected.name}` is selected",
+                estimate_s=estimate_s(selected, request),
+            )
+        routed = route(request, candidates, self.settings.routes, self.settings.max_wait_s)
+        if routed.target is None:
+            hosts = ", ".join(dict.fromkeys(_host(target) for target in self.by_name.values()))
+            raise UserError(
+                f"Every target is a remote server ({hosts}), and none is allowed for this workspace: code "
+                f'would leave this machine. To allow it, add the folder, or "*" for all, to '
+                f"`remote_workspaces` in {user_file()}."
+            )
+        return routed
+
+    def select(self, name: str | None) -> None:
+        """Use this target from now on, or leave it to the rules again. Raises UserError for a wrong name."""
+        targets = self.by_name
+        if name is not None and name not in targets:
+            raise UserError(f"There is no target `{name}`. There are: {', '.join(targets) or 'none'}.")
+        if name is not None and not self._is_allowed(targets[name]):
+            raise UserError(
+                f"`{name}` is a remote server ({_host(targets[name])}), not allowed for this workspace. "
+                f'Add the folder, or "*" for all, to `remote_workspaces` in {user_file()}.'
+            )
+        self.selected = name
+
+    def listed(self) -> list[dict[str, Any]]:
+        """The targets, for a client with a user interface."""
+        return [
+            {
+                "name": one.name,
+                "model": self.by_name[one.name].model,
+                "backend": self.by_name[one.name].backend,
+                "remote": one.is_remote,
+                "allowed": one.is_allowed,
+                "prefill_rate": one.rates and one.rates.prefill,
+                "decode_rate": one.rates and one.rates.decode,
+            }
+            for one in self.candidates()
+        ]
+
+    def _is_allowed(self, target: Target) -> bool:
+        if not is_remote(target):
+            return True
+        listed = self.settings.remote_workspaces
+        if "*" in listed:
+            return True
+        allowed = [Path(one).expanduser() for one in listed]
+        folders = self._folders()
+        return bool(folders) and all(any(folder.is_relative_to(one) for one in allowed) for folder in folders)
+
+
+def is_remote(target: Target) -> bool:
+    """Whether what is sent to this target leaves the machine."""
+    if target.backend != "openai_compatible":
+        return False
+    host = _host(target)
+    if host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def rates_key(target: Target) -> str:
+    """What rates are kept by: another model, or the same elsewhere, has another speed."""
+    where = f" at {_host(target)}" if target.url else ""
+    layers = f", {target.n_gpu_layers} layers" if target.n_gpu_layers >= 0 else ""
+    return f"{target.backend} {Path(target.model).name}{where}{layers}"
+
+
+def no_model_message() -> str:
+    """What to do when no model is configured."""
+    return (
+        f"No model is configured. Put the path of a GGUF file into {user_file()}:\n\n"
+        '[target]\nmodel = "/path/to/model.gguf"\n\n'
+        "or start with `singlepass demo`, which needs none."
+    )
+
+
+def _host(target: Target) -> str:
+    return urlsplit(target.url).hostname or ""
