@@ -14,6 +14,7 @@ from typing import Any
 
 import generations
 import overhead
+import remote_overhead
 import replay
 from machine import describe
 
@@ -138,7 +139,15 @@ def _after(one: dict[str, Any]) -> str:
     return f"median {share['median']:.1%}, 95th percentile {share['p95']:.1%}"
 
 
+def remote_table() -> str:
+    """What the remote backend costs over HTTP."""
+    found = result("remote-overhead")
+    loads = f"{found['load_before']:.1f} and {found['load_after']:.1f} runnable processes before and after"
+    return "\n".join([about(found), "", f"{loads}.", "", remote_overhead.table(found)])
+
+
 TABLES = {
+    "remote": remote_table,
     "summary": summary_table,
     "prefill": prefill_table,
     "replay": replay_table,

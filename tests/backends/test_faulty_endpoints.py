@@ -325,7 +325,13 @@ FAULTY: list[tuple[str, Script, str, str, str]] = [
         "\ufffd\ufffd",
     ),
     ("cut by the limit", say(reply(["x"] * 100, finish="length")), "", "length", "x" * 100),
-    ("cut by the context", say(reply(["x"], finish="length")), "", "context", "x"),
+    (
+        "cut by the context",
+        say(reply(["x"], finish="length", usage={"completion_tokens": 1})),
+        "",
+        "context",
+        "x",
+    ),
 ]
 
 

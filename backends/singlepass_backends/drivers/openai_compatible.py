@@ -508,9 +508,12 @@ class OpenAICompatibleBackend:
         name = self._failures.name
         match finish:
             case "length" | "max_tokens" | "limit":
-                # Characters of several tokens come as one piece, so without a count there is a doubt.
-                is_far_off = n_decoded * (1 if "n_decoded" in meter.report else 2) < max_tokens
-                return "context" if is_far_off else "length"
+                if "n_decoded" in meter.report:
+                    return "length" if n_decoded >= max_tokens else "context"
+                # Pieces are no tokens: some tokens give no text. So the estimate must come near the limit.
+                n_context = int(meter.report.get("n_prompt", meter.n_prompt)) + n_decoded
+                is_full = self._has_known_context and n_context >= 0.9 * self.info.n_ctx
+                return "context" if is_full else "length"
             case "end":  # LM Studio gives no reason
                 return "length" if n_decoded >= max_tokens else "stop"
             case "tool_calls" | "function_call":

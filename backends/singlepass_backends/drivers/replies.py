@@ -125,7 +125,7 @@ class StreamReader:
 
     def _piece(self, data: str) -> Piece:
         try:
-            payload = json.loads(data)
+            payload = msgspec.json.decode(data)
         except (ValueError, RecursionError):
             raise ReplyError("an event that is not JSON") from None
         return self._read(_dict(payload))
@@ -168,24 +168,36 @@ def error_text(payload: object) -> str:
 
 
 def _openai(payload: dict[str, Any]) -> Piece:
-    if "choices" not in payload and (error := error_text(payload)):
+    is_suspect = bool(payload.get("error")) or "choices" not in payload
+    if is_suspect and (error := error_text(payload)):
         return Piece(error=error)
-    choices = [_dict(choice) for choice in _list(payload.get("choices"))]
-    choice = next((one for one in choices if one.get("index", 0) == 0), cast("dict[str, Any]", {}))
+    choice: dict[str, Any] = {}
+    for one in _list(payload.get("choices")):
+        choice = _dict(one)
+        if choice.get("index", 0) == 0:
+            break
+        choice = {}
     delta = _dict(choice.get("delta")) or _dict(choice.get("message"))
-    thought = delta.get("reasoning_content") or delta.get("reasoning")
-    progress = _dict(payload.get("prompt_progress"))
+    report: dict[str, float] = {}
+    if usage := _dict(payload.get("usage")):
+        report |= _usage(usage)
+    if timings := _dict(payload.get("timings")):
+        report |= _timings(timings)
     return Piece(
         text=_content(delta.get("content")),
-        has_thought=bool(thought),
+        has_thought=bool(delta.get("reasoning_content") or delta.get("reasoning")),
         has_tool_call=bool(delta.get("tool_calls") or delta.get("function_call")),
-        progress=Progress(_int(progress, "total"), _int(progress, "cache"), _int(progress, "processed"))
-        if progress
-        else None,
+        progress=_progress(_dict(payload.get("prompt_progress"))),
         finish=_str(choice.get("finish_reason")),
-        report=_usage(_dict(payload.get("usage"))) | _timings(_dict(payload.get("timings"))),
-        error=error_text(payload) if payload.get("error") else "",
+        report=report,
     )
+
+
+def _progress(fields: dict[str, Any]) -> Progress | None:
+    """`prompt_progress` of llama-server."""
+    if not fields:
+        return None
+    return Progress(_int(fields, "total"), _int(fields, "cache"), _int(fields, "processed"))
 
 
 def _usage(usage: dict[str, Any]) -> dict[str, float]:
