@@ -45,6 +45,7 @@ class _Before(NamedTuple):
 
     first_line: int
     end_line: int
+    n_prompt: int
     prefill_s: float
 
 
@@ -188,7 +189,8 @@ class Jobs:
             spent = job.timings
             request = job.request
             before = self._before.setdefault(request.uri, [])
-            before.append(_Before(request.first_line, request.end_line, spent.prefill_ms / 1000))
+            seconds = spent.prefill_ms / 1000
+            before.append(_Before(request.first_line, request.end_line, spent.n_prompt, seconds))
             del before[:-_MAX_BEFORE]
             self.history.add(
                 Sample(
@@ -211,8 +213,10 @@ class Jobs:
         document = self.documents.get(request.uri)
         n_uncached = self.warming.n_uncached(request.uri)
         text = document.text if document is not None else ""
-        # What is around the document is known once it is gathered; most of it is the map and the neighbours.
-        n_prompt = len(text) // CHARS_PER_TOKEN + 2 * self.settings.context_map_tokens
+        before = self._before.get(request.uri)
+        # Without a request before, about as much again as the map stands around the document.
+        guess = len(text) // CHARS_PER_TOKEN + 2 * self.settings.context_map_tokens
+        n_prompt = before[-1].n_prompt if before else guess
         rates = [one.rates for one in self.targets.candidates() if one.rates]
         asked = Request(
             n_prompt=n_prompt,

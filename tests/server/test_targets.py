@@ -1,0 +1,189 @@
+"""Several targets: which serves a request, what may leave the machine, and choosing one by hand."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from server.fakes import FakeEngine
+from server.test_jobs import ONE, URI, World, current, prewarmed
+from singlepass.config import Settings, load_settings
+from singlepass.core.estimate import Sample
+from singlepass.core.routing import Route
+from singlepass.history import History
+from singlepass.outcome import JobRequest
+from singlepass.targets import DEFAULT, Targets, is_remote, rates_key
+from singlepass.workspace import UserError
+from singlepass_backends.base import Finished, Target, Timings
+
+pytestmark = pytest.mark.anyio
+__all__ = ["current"]  # a fixture that replaces the engine's client
+
+SMALL, LARGE = Target(model="small.gguf"), Target(model="large.gguf")
+SERVER = Target(backend="openai_compatible", url="https://api.example.com/v1", model="big")
+LOCAL_SERVER = Target(backend="openai_compatible", url="http://127.0.0.1:8080")
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
+
+
+def targets(*folders: str, **settings: Any) -> Targets:
+    found = Targets(lambda: [Path(folder) for folder in folders], History())
+    found.configure(Settings(**settings))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("url", "remote"),
+    [
+        ("http://localhost:11434", False),
+        ("http://LOCALHOST", False),
+        ("http://127.0.0.1:8080/v1", False),
+        ("http://127.8.9.1", False),
+        ("http://[::1]:8080", False),
+        ("http://models.localhost", False),
+        ("http://192.168.1.5:8080", True),
+        ("https://api.example.com/v1", True),
+        ("https://localhost.example.com", True),
+        ("https://127.0.0.1.example.com", True),
+    ],
+)
+def test_what_leaves_the_machine(url: str, remote: bool) -> None:
+    assert is_remote(msgspec.structs.replace(SERVER, url=url)) == remote
+    assert not is_remote(msgspec.structs.replace(SMALL, url=url))
+
+
+@pytest.mark.parametrize(
+    ("listed", "folders", "allowed"),
+    [
+        ((), ["/w"], False),
+        (("/w",), ["/w"], True),
+        (("/w",), ["/w/sub"], True),
+        (("/w",), ["/wide"], False),
+        (("/w",), ["/w", "/secret"], False),
+        (("/w", "/secret"), ["/w", "/secret"], True),
+        (("/w",), [], False),
+        (("*",), [], True),
+        (("~/code",), [str(Path.home() / "code" / "a")], True),
+    ],
+)
+def test_a_remote_target_is_for_listed_workspaces(
+    listed: tuple[str, ...], folders: list[str], allowed: bool
+) -> None:
+    found = targets(*folders, target=SERVER, remote_workspaces=listed)
+    if allowed:
+        assert found.ahead() == DEFAULT
+        found.select(DEFAULT)
+        return
+    for use in (found.ahead, lambda: found.select(DEFAULT)):
+        with pytest.raises(UserError, match=r"api\.example\.com.*remote_workspaces"):
+            use()
+
+
+def test_a_remote_target_that_is_not_allowed_is_passed_over() -> None:
+    found = targets("/w", target=SERVER, targets={"here": SMALL, "near": LOCAL_SERVER})
+    assert found.ahead() == "here"
+    listed = {one["name"]: (one["remote"], one["allowed"]) for one in found.listed()}
+    assert listed == {DEFAULT: (True, False), "here": (False, True), "near": (False, True)}
+    found.configure(Settings(target=SERVER, targets={"here": SMALL}, remote_workspaces=("*",)))
+    assert found.ahead() == DEFAULT
+
+
+def test_settings_name_targets_and_rules() -> None:
+    values = {
+        "target": {"model": "small.gguf"},
+        "targets": {"large": {"model": "large.gguf"}},
+        "routes": [{"target": "large", "kinds": ["refactor.extract"]}],
+        "max_wait_s": 3,
+    }
+    settings, problems = load_settings([("a", values)])
+    assert problems == []
+    assert settings.targets == {"large": LARGE}
+    assert settings.routes == (Route(target="large", kinds=("refactor.extract",)),)
+    settings, problems = load_settings([("a", {}), ("b", {"targets": {"large": {"modell": "x"}}})])
+    (problem,) = problems
+    assert str(problem).startswith("b: `targets")
+    # A repository can name none of this.
+    _, problems = load_settings([], [("r", values)])
+    assert len(problems) == 4
+
+
+class Two(World):
+    """A world with two local targets, whose engines play these scripts."""
+
+    def __init__(self, *scripts: Any, **settings: Any) -> None:
+        both = {"target": SMALL, "targets": {"large": LARGE}, **settings}
+        super().__init__(*scripts, settings=Settings(**both))
+
+    def engine_of(self, target: Target) -> FakeEngine:
+        (found,) = [engine for known, engine in self.engines if known == target]
+        return found
+
+
+def test_the_first_target_serves_what_is_not_measured() -> None:
+    found = targets("/w", target=SMALL, targets={"large": LARGE})
+    assert found.ahead() == DEFAULT
+
+
+async def test_a_rule_sends_a_kind_of_action_to_its_target() -> None:
+    world = Two([], routes=(Route(target="large", kinds=("refactor",)),))
+    world.jobs.targets.client("large")  # the first engine is the one with the script
+    told = await world.run(kind="refactor.extract")
+    assert (told["target"]["name"], told["target"]["why"]) == ("large", "a rule sends refactor to `large`")
+    assert world.engine_of(LARGE).requests
+    assert {one["target"] for _, one in world.editor.calls if isinstance(one, dict) and "percent" in one} == {
+        "large"
+    }
+
+
+async def test_the_first_within_the_wait_serves_and_else_the_fastest() -> None:
+    slow = Timings(n_prompt=1000, n_cached=0, n_prefilled=1000, n_decoded=50, prefill_ms=9e4, decode_ms=5e3)
+    world = Two([ONE, Finished("stop", slow)])
+    told = await world.run()
+    assert told["target"]["name"] == DEFAULT
+    for _ in range(2):
+        world.jobs.history.add(Sample(rates_key(LARGE), 1000, 1000.0, 50, 1000.0))
+    world.engine.scripts.append([])
+    client = world.jobs.targets.client("large")
+    client.scripts.append([])  # type: ignore[attr-defined]
+    told = await world.run()
+    assert told["target"]["name"] == "large"
+    assert "`default` would take about" in told["target"]["why"]
+    # The same place again: what each would take, side by side.
+    assert [(one["target"], one["is_here"]) for one in told["options"]] == [("large", True), (DEFAULT, False)]
+
+
+async def test_again_and_again_at_one_place_is_worth_advice() -> None:
+    slow = Timings(n_prompt=900, n_cached=0, n_prefilled=900, n_decoded=9, prefill_ms=25_000, decode_ms=900)
+    world = World(*([Finished("stop", slow)] for _ in range(7)))
+    messages = [(await world.run())["message"] for _ in range(6)]
+    assert all("requests here took" not in message for message in messages[:5])
+    assert "5 requests here took 25.0 s to 25.0 s of prefill each" in messages[5]
+    assert "again on `default` about 25.9 s (25.0 s of prefill)" in messages[5]
+    elsewhere = world.jobs.start(JobRequest(URI, "Do", "Do it.", 2, 3))
+    assert (await world.editor.finish(elsewhere))["options"] == []
+
+
+async def test_a_target_is_selected_by_hand() -> None:
+    world = Two()
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    found = world.jobs.select_target("large")
+    assert found["selected"] == "large"
+    assert [one["name"] for one in found["targets"]] == [DEFAULT, "large"]
+    await prewarmed(world)
+    assert len(world.engine_of(LARGE).prewarmed) == 1
+    status = next(one for method, one in world.editor.calls if method == "singlepass/status")
+    assert (status["state"], status["target"]) == ("target", "large")
+    with pytest.raises(UserError, match=r"no target `huge`\. There are: default, large"):
+        world.jobs.select_target("huge")
+    assert world.jobs.select_target(None)["selected"] is None
+    # One that is no more is not selected any more.
+    world.jobs.select_target("large")
+    world.jobs.configure(Settings(target=SMALL))
+    assert world.jobs.list_targets()["selected"] is None
+    await asyncio.sleep(0)
+    await world.jobs.shutdown()
