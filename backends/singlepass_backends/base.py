@@ -192,9 +192,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A backend with a model. Two servers whose targets are equal share one engine."""
 
-    backend: Literal["llama_cpp", "scripted"] = "llama_cpp"
+    backend: Literal["llama_cpp", "mlx", "scripted"] = "llama_cpp"
     model: str = ""
-    """Path of a GGUF file (llama_cpp) or of a recording (scripted)."""
+    """Path of a GGUF file (llama_cpp), of a model folder (mlx) or of a recording (scripted)."""
     n_ctx: Annotated[int, Meta(ge=0)] = 0
     """Context in tokens; 0 takes what the model was trained with, up to 32,768."""
     n_gpu_layers: Annotated[int, Meta(ge=-1)] = -1

@@ -2,24 +2,37 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from singlepass_backends.base import Backend, BackendError, Target
 
+if TYPE_CHECKING:
+    from singlepass_backends.generation.driver import Driver
+
 _TINY_BYTES = 64_000_000
 
 
 def check_target(target: Target) -> None:
-    """A quick look, without loading anything. Raises BackendError `no_model` or `model_missing`."""
+    """A quick look, without loading anything. Raises BackendError `no_model`, `model_missing`, and for MLX
+    those of a folder that cannot be used."""
     if not target.model:
         raise BackendError(
             "no_model",
             "No model is set. Set `model` to a GGUF file, or try `singlepass demo`, which needs none.",
         )
     path = Path(target.model)
+    if target.backend == "mlx":
+        from singlepass_backends.drivers.model_folder import read_folder
+
+        read_folder(path)
+        return
     if path.is_dir():
-        raise BackendError("model_missing", f"{path} is a folder. Name the GGUF file inside it.")
+        raise BackendError(
+            "model_missing",
+            f'{path} is a folder. Name the GGUF file inside it; for a folder of MLX set `backend = "mlx"`.',
+        )
     if not path.exists():
         raise BackendError("model_missing", f"There is no model file at {path}. Check the setting `model`.")
 
@@ -41,15 +54,25 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
 
         return ScriptedBackend(target, on_progress)
 
-    from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
     from singlepass_backends.generation.loop import InProcessBackend
     from singlepass_backends.generation.store import Store, cache_dir
-    from singlepass_backends.hardware import physical_cores
 
-    if target.n_threads == 0:
-        target = msgspec.structs.replace(target, n_threads=_n_threads(target, physical_cores()))
-    driver = LlamaCppDriver(target, on_progress)
+    driver = _open_driver(target, on_progress)
     store = Store(cache_dir() / "prefixes", driver.state_key) if driver.state_key else None
     backend = InProcessBackend(driver, store)
     backend.warm()
     return backend
+
+
+def _open_driver(target: Target, on_progress: Callable[[float], bool]) -> "Driver":
+    if target.backend == "mlx":
+        from singlepass_backends.drivers.mlx import MlxDriver
+
+        return MlxDriver(target, on_progress)
+
+    from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+    from singlepass_backends.hardware import physical_cores
+
+    if target.n_threads == 0:
+        target = msgspec.structs.replace(target, n_threads=_n_threads(target, physical_cores()))
+    return LlamaCppDriver(target, on_progress)
