@@ -32,6 +32,14 @@ LSP_MODULES = {
 }
 """The only modules of the server that may know pygls and lsprotocol."""
 
+OWN_RUNTIMES = {
+    "llama_cpp.py": {"llama_cpp"},
+    "mlx.py": {"mlx", "mlx_lm"},
+    "mlx_cache.py": {"mlx", "mlx_lm"},
+    "hf_tokenizer.py": {"tokenizers"},
+}
+"""What each driver may load."""
+
 PURE = {"bisect", "collections", "collections.abc", "dataclasses", "difflib", "enum", "itertools", "json"}
 PURE |= {"functools", "heapq", "math", "operator", "re", "statistics", "string", "typing", "unicodedata"}
 PURE |= {"msgspec"}
@@ -124,6 +132,18 @@ def test_drivers_know_the_seam_and_their_own_runtime_lazily(path: Path) -> None:
     allowed = {f"singlepass_backends.{module}" for module in modules_allowed}
     assert {module for module in own if not module.startswith("singlepass_backends.drivers")} <= allowed
     assert not roots(imports(path, lazy=False)) & (RUNTIMES - {"numpy"})
+
+
+@pytest.mark.parametrize("path", modules(BACKENDS / "drivers"), ids=lambda path: path.name)
+def test_drivers_load_no_runtime_but_their_own(path: Path) -> None:
+    """Those named as text for `import_module`, which other rules do not see."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    named = {
+        ast.literal_eval(node.args[0]).partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module"
+    }
+    assert named <= OWN_RUNTIMES.get(path.name, set())
 
 
 def test_only_choose_and_the_probe_name_drivers() -> None:

@@ -199,9 +199,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A backend with a model. Two servers whose targets are equal share one engine."""
 
-    backend: Literal["llama_cpp", "scripted", "openai_compatible"] = "llama_cpp"
+    backend: Literal["llama_cpp", "mlx", "openai_compatible", "scripted"] = "llama_cpp"
     model: str = ""
-    """Path of a GGUF file (llama_cpp) or of a recording (scripted); a remote server's name of its model."""
+    """Path of a GGUF file (llama_cpp), of a model folder (mlx) or of a recording (scripted); of a remote
+    server, its name of the model."""
     url: str = ""
     """Of a remote server (openai_compatible), e.g. `http://localhost:11434`."""
     api_key_env: str = ""

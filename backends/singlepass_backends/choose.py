@@ -6,18 +6,22 @@ What the user left open is chosen for this machine by `fit.py`; here it is looke
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from singlepass_backends.base import Backend, BackendError, Target
 from singlepass_backends.facts import ModelFacts
 from singlepass_backends.fit import Choice, choose
 
+if TYPE_CHECKING:
+    from singlepass_backends.generation.driver import Driver
+
 _log = logging.getLogger(__name__)
 
 
 def check_target(target: Target) -> None:
     """A quick look, without loading anything. Raises BackendError `no_model`, `model_missing`, `unsupported`
-    or `unauthorized`."""
+    or `unauthorized`, and for MLX those of a folder that cannot be used."""
     if target.backend == "openai_compatible":
         _check_url(target)
         return
@@ -27,8 +31,17 @@ def check_target(target: Target) -> None:
             "No model is set. Set `model` to a GGUF file, or try `singlepass demo`, which needs none.",
         )
     path = Path(target.model)
+    if target.backend == "mlx" or path.is_dir():
+        from singlepass_backends.drivers import mlx_folder, model_folder
+
+        if target.backend == "mlx" or mlx_folder.is_model_folder(path):
+            model_folder.read_folder(path)
+            return
     if path.is_dir():
-        raise BackendError("model_missing", f"{path} is a folder. Name the GGUF file inside it.")
+        raise BackendError(
+            "model_missing",
+            f'{path} is a folder. Name the GGUF file inside it; for a folder of MLX set `backend = "mlx"`.',
+        )
     if not path.exists():
         raise BackendError("model_missing", f"There is no model file at {path}. Check the setting `model`.")
 
@@ -75,8 +88,10 @@ def choose_for_this_machine(target: Target) -> Choice:
     from singlepass_backends.drivers.llama_cpp import load_library
     from singlepass_backends.hardware import machine
 
-    model = read_model_facts(Path(target.model))
-    load_library()  # before the probes, so that what it says goes to the log
+    path = Path(target.model)
+    model = read_model_facts(path)
+    if not path.is_dir():
+        load_library()  # before the probes, so that what it says goes to the log
     return choose(machine(), model, target)
 
 
@@ -102,7 +117,6 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
 
         return OpenAICompatibleBackend(target, on_progress)
 
-    from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
     from singlepass_backends.generation.loop import InProcessBackend
     from singlepass_backends.generation.store import Store, cache_dir
 
@@ -116,8 +130,19 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
         _log.info("%s", line)
     for line in choice.todo:
         _log.warning("%s", line)
-    driver = LlamaCppDriver(chosen, on_progress)
+    driver = _open_driver(choice, on_progress)
     store = Store(cache_dir() / "prefixes", driver.state_key) if driver.state_key else None
     backend = InProcessBackend(driver, store)
     backend.warm()
     return backend
+
+
+def _open_driver(choice: Choice, on_progress: Callable[[float], bool]) -> "Driver":
+    if choice.backend == "mlx":
+        from singlepass_backends.drivers.mlx import MlxDriver
+
+        return MlxDriver(choice.target, on_progress)
+
+    from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+
+    return LlamaCppDriver(choice.target, on_progress)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtimes import Runtime
 from singlepass_backends.client import list_engines, stop_engine
+from singlepass_backends.random_mlx_model import write_mlx_model
 from singlepass_backends.random_model import Shape, write_random_model
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +48,38 @@ def sliding_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "sliding.gguf"
     write_random_model(path, corpus=corpus(), shape=Shape(n_layer=6, n_window=64))
     return path
+
+
+@pytest.fixture(scope="session")
+def mlx_model(tmp_path_factory: pytest.TempPathFactory, random_model: Path) -> Path:
+    """The folder of the same model as `random_model`."""
+    path = tmp_path_factory.mktemp("models") / "random"
+    write_mlx_model(path, random_model)
+    return path
+
+
+@pytest.fixture(scope="session")
+def mlx_hybrid_model(tmp_path_factory: pytest.TempPathFactory, hybrid_model: Path) -> Path:
+    """The folder of the same model as `hybrid_model`."""
+    path = tmp_path_factory.mktemp("models") / "hybrid"
+    write_mlx_model(path, hybrid_model)
+    return path
+
+
+@pytest.fixture(scope="session")
+def llama_cpp(random_model: Path, hybrid_model: Path) -> Runtime:
+    return Runtime("llama_cpp", random_model, hybrid_model)
+
+
+@pytest.fixture(scope="session")
+def mlx(mlx_model: Path, mlx_hybrid_model: Path) -> Runtime:
+    return Runtime("mlx", mlx_model, mlx_hybrid_model)
+
+
+@pytest.fixture(params=["llama_cpp", "mlx"])
+def runtime(request: pytest.FixtureRequest, llama_cpp: Runtime, mlx: Runtime) -> Runtime:
+    """Each runtime in turn."""
+    return llama_cpp if request.param == "llama_cpp" else mlx
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from runtimes import Runtime
 from singlepass_backends.base import (
     BackendError,
     Event,
@@ -71,7 +72,7 @@ def with_client(
     asyncio.run(main())
 
 
-def test_text_from_a_random_model_in_an_engine(random_model: Path, folder: Path) -> None:
+def test_text_from_a_random_model_in_an_engine(runtime: Runtime, folder: Path) -> None:
     async def body(client: EngineClient) -> None:
         fractions: list[float] = []
         client.on_loading = fractions.append
@@ -102,7 +103,7 @@ def test_text_from_a_random_model_in_an_engine(random_model: Path, folder: Path)
         assert "x = 1" not in log
         assert "Fix." not in log
 
-    with_client(Target(model=str(random_model), n_ctx=1024, n_threads=1), folder, body)
+    with_client(runtime.target(), folder, body)
 
 
 @pytest.mark.parametrize("how", ["stopped", "idle", "killed"])

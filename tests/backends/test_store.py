@@ -2,12 +2,13 @@
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
-from fake_driver import WatchedDriver, check_same_choices
-from singlepass_backends.base import Finished, GenerateRequest, Segment, Target, TextChunk
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from fake_driver import check_same_choices
+from runtimes import Kind, Runtime, run
+from singlepass_backends.base import GenerateRequest, Segment, Target
 from singlepass_backends.generation.history import Known
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store, assemble, parse
@@ -107,36 +108,20 @@ FILE = Segment("a.py", "def value(a, b):\n    return a + b\n" * 4)
 REQUEST = GenerateRequest((SYSTEM, MAP, FILE, Segment("task", "Rename value.")), max_tokens=16)
 
 
-def open_model(model: Path, folder: Path, n_ctx: int = 2048) -> InProcessBackend:
-    return watched(model, folder, n_ctx)[1]
-
-
-def watched(model: Path, folder: Path, n_ctx: int = 2048) -> tuple[WatchedDriver, InProcessBackend]:
-    target = Target(model=str(model), n_ctx=n_ctx, n_batch=256, n_threads=1)
-    driver = WatchedDriver(LlamaCppDriver(target, lambda _: True))
-    return driver, InProcessBackend(driver, Store(folder, driver.state_key))
-
-
-def run(backend: InProcessBackend, request: GenerateRequest = REQUEST) -> tuple[str, Finished]:
-    events = list(backend.generate(request, lambda: False))
-    finished = events[-1]
-    assert isinstance(finished, Finished)
-    return "".join(event.text for event in events if isinstance(event, TextChunk)), finished
+def target(runtime: Runtime, kind: Kind = "attention", **settings: object) -> Target:
+    return runtime.target(kind, **{"n_batch": 256, "n_ctx": 2048, **settings})
 
 
 @pytest.mark.parametrize("kind", ["attention", "hybrid"])
-def test_nothing_shared_is_read_again_after_a_restart(
-    kind: str, random_model: Path, hybrid_model: Path, tmp_path: Path
-) -> None:
-    model = random_model if kind == "attention" else hybrid_model
-    cold, backend = watched(model, tmp_path / "cache")
-    _, first = run(backend)
+def test_nothing_shared_is_read_again_after_a_restart(runtime: Runtime, kind: Kind, tmp_path: Path) -> None:
+    cold, backend = runtime.watched(target(runtime, kind), tmp_path / "cache")
+    _, first = run(backend, REQUEST)
     assert first.timings.n_cached == 0
     assert first.miss is not None
     assert first.miss.reason == "new"
     backend.close()
-    warm, backend = watched(model, tmp_path / "cache")
-    _, second = run(backend)
+    warm, backend = runtime.watched(target(runtime, kind), tmp_path / "cache")
+    _, second = run(backend, REQUEST)
     check_same_choices(warm.choices, cold.choices)
     rules, map_, file, task = second.segments
     assert (rules.n_cached, map_.n_cached) == (rules.n_tokens, map_.n_tokens)
@@ -144,35 +129,37 @@ def test_nothing_shared_is_read_again_after_a_restart(
     assert second.miss is not None
     assert (second.miss.segment, second.miss.reason) == ("a.py", "restart")
     # And going on from there is as if nothing had been.
-    third = run(backend)[1]
+    third = run(backend, REQUEST)[1]
     assert third.timings.n_prefilled == 1
     other = GenerateRequest((SYSTEM, MAP, Segment("b.py", "x = 1\n" * 30), Segment("task", "Do.")))
     assert run(backend, other)[1].segments[1].n_cached == map_.n_tokens
     backend.close()
-    # A file of the same content elsewhere is the same model; another context is another state.
-    copied = tmp_path / "copied.gguf"
-    copied.write_bytes(model.read_bytes())
-    for path, n_ctx, is_warm in ((copied, 2048, True), (model, 1536, False)):
-        backend = open_model(path, tmp_path / "cache", n_ctx)
-        assert (run(backend)[1].timings.n_cached > 0) == is_warm
+    # The same content elsewhere is the same model; another context, or cache, is another state.
+    model, copied = runtime.model(kind), tmp_path / "copied"
+    if model.is_dir():
+        shutil.copytree(model, copied)
+    else:
+        shutil.copy(model, copied)
+    for settings in ({"model": str(copied)}, {"n_ctx": 1536}, {"kv_cache_type": "q8_0"}):
+        _, backend = runtime.watched(target(runtime, kind, **settings), tmp_path / "cache")
+        assert (run(backend, REQUEST)[1].timings.n_cached > 0) == ("model" in settings)
         backend.close()
 
 
 def test_a_state_that_the_runtime_refuses_is_read_anew(
-    random_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    runtime: Runtime, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backend = open_model(random_model, tmp_path / "cache")
-    cold, _ = run(backend)
+    _, backend = runtime.watched(target(runtime), tmp_path / "cache")
+    cold, _ = run(backend, REQUEST)
     backend.close()
     [path] = (tmp_path / "cache").iterdir()
-    target = Target(model=str(random_model), n_ctx=2048, n_batch=256, n_threads=1)
-    driver = LlamaCppDriver(target, lambda _: True)
+    driver = runtime.driver(target(runtime))
     good = parse(path.read_bytes(), driver.state_key)
     for state in (good.state[: len(good.state) // 2], b"", b"\xff" * 1000):
         bad = Prefix(good.tokens, state, good.checkpoints, good.known)
         path.write_bytes(b"".join(assemble(bad, driver.state_key)))
         backend = InProcessBackend(driver, Store(tmp_path / "cache", driver.state_key))
-        text, finished = run(backend)
+        text, finished = run(backend, REQUEST)
         assert finished.timings.n_cached == 0
         assert text == cold
         assert "the runtime refused it" in caplog.text
@@ -180,15 +167,13 @@ def test_a_state_that_the_runtime_refuses_is_read_anew(
     driver.close()
 
 
-def test_1000_corruptions_of_a_saved_prefix_are_all_detected(random_model: Path, tmp_path: Path) -> None:
-    backend = open_model(random_model, tmp_path / "cache")
-    run(backend)
+def test_1000_corruptions_of_a_saved_prefix_are_all_detected(runtime: Runtime, tmp_path: Path) -> None:
+    driver, backend = runtime.watched(target(runtime), tmp_path / "cache")
+    run(backend, REQUEST)
+    key = driver.state_key
     backend.close()
     [path] = (tmp_path / "cache").iterdir()
     good = path.read_bytes()
-    driver = LlamaCppDriver(Target(model=str(random_model), n_ctx=2048, n_threads=1), lambda _: True)
-    key = driver.state_key
-    driver.close()
     wanted = parse(good, key)
     choose = random.Random(0)
     for number in range(1000):

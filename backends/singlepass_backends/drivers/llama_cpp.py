@@ -6,7 +6,6 @@ crashes. API: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 """
 
 import ctypes
-import hashlib
 import importlib
 import logging
 import re
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, Interrupt, ModelInfo, Target
+from singlepass_backends.drivers.fingerprint import fingerprint
 from singlepass_backends.drivers.gguf_header import read_header
 from singlepass_backends.facts import N_CTX_MOST, N_RECURRENT_SEQUENCES
 from singlepass_backends.generation.driver import Interrupted, State
@@ -27,8 +27,6 @@ from singlepass_backends.stop_flag import StopFlag
 
 _N_SEQUENCES = 17
 _ABORTED = 2  # what llama_decode returns when the abort callback ended it
-_SAMPLE_BYTES = 4096
-_N_SAMPLES = 64
 
 _log = logging.getLogger(__name__)
 _log_lines: deque[str] = deque(maxlen=200)
@@ -220,7 +218,7 @@ class LlamaCppDriver:
         template = lib.llama_model_chat_template(model, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
         parts = (
-            _fingerprint(path),
+            fingerprint(path),
             str(importlib.import_module("llama_cpp").__version__),
             f"n_ctx={self.n_ctx} kv={self._kv_cache_type} flash={target.flash_attention}",
         )
@@ -389,18 +387,3 @@ class LlamaCppDriver:
 
 def _pointer(data: NDArray[np.uint8]) -> Any:
     return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-
-
-def _fingerprint(path: Path) -> str:
-    """Of the model file's content: its size, its first MiB (the header) and samples from all over it. Reads a
-    little, so that a file of many gigabytes takes milliseconds."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        digest.update(str(size).encode())
-        file.seek(0)
-        digest.update(file.read(1 << 20))
-        for index in range(_N_SAMPLES):
-            file.seek(size * index // _N_SAMPLES)
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()

@@ -70,7 +70,7 @@ def probe(target: Target) -> Probe:
     if target.model:
         path = Path(target.model).expanduser().absolute()
         found.model = _model(path)
-        if not found.model.error and target.backend == "llama_cpp":
+        if not found.model.error and target.backend in ("llama_cpp", "mlx"):
             try:
                 facts = read_model_facts(path)
                 found.model.architecture, found.model.size_bytes = facts.architecture, facts.size_bytes
