@@ -297,6 +297,8 @@ class Jobs:
 
         Raises UserError: no model, a file that cannot be read; BackendError of the engine.
         """
+        if self.targets.by_name and not any(one.is_allowed for one in self.targets.candidates()):
+            return self._context_before_allowed(uri)
         engine = self._reader(uri)
         name = self._ahead_on
         info = await engine.connect()
@@ -306,11 +308,30 @@ class Jobs:
         segments = (*render_context(context), Segment("task", ""))
         found = (await engine.inspect(segments, spawn=True) or ())[:-1]
         return {
-            "target": {"name": name, "remote": is_remote(self.targets.by_name[name])},
+            "target": self._described(name, is_allowed=True),
             "n_ctx": info.n_ctx,
             "segments": [msgspec.to_builtins(segment) for segment in found],
             "left_out": list(context.left_out),
         }
+
+    def _context_before_allowed(self, uri: str) -> dict[str, Any]:
+        """What would be sent to the first target, a remote one; nothing is, so tokens are estimated."""
+        name = next(iter(self.targets.by_name))
+        context, _ = self._gather(uri, (), name)
+        segments = [
+            {"name": one.name, "n_tokens": len(one.text) // CHARS_PER_TOKEN, "n_cached": 0}
+            for one in render_context(context)
+        ]
+        return {
+            "target": self._described(name, is_allowed=False),
+            "n_ctx": self._n_ctx(name),
+            "segments": segments,
+            "left_out": list(context.left_out),
+        }
+
+    def _described(self, name: str, *, is_allowed: bool) -> dict[str, Any]:
+        target = self.targets.by_name[name]
+        return {"name": name, "url": target.url, "remote": is_remote(target), "allowed": is_allowed}
 
     def workspace_opened(self) -> None:
         """Get to know the repository, and read ahead what every prompt of it begins with."""

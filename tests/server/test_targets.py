@@ -187,3 +187,18 @@ async def test_a_target_is_selected_by_hand() -> None:
     assert world.jobs.list_targets()["selected"] is None
     await asyncio.sleep(0)
     await world.jobs.shutdown()
+
+
+async def test_what_would_be_sent_is_shown_before_it_is_allowed() -> None:
+    world = World(settings=Settings(target=SERVER))
+    found = await world.jobs.context(URI)
+    assert found["target"] == {"name": DEFAULT, "url": SERVER.url, "remote": True, "allowed": False}
+    assert [one["name"] for one in found["segments"]] == ["system", "a.py"]
+    assert world.engines[0][1].n_inspected == 0
+    with pytest.raises(UserError, match="remote_workspaces"):
+        world.start()
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    assert all(not engine.prewarmed and engine.info is None for _, engine in world.engines)
+    world.jobs.configure(Settings(target=SERVER, remote_workspaces=("/w",)))
+    assert (await world.jobs.context(URI))["target"]["allowed"]

@@ -36,6 +36,10 @@ def print_context(file: Path, model: Path | None) -> int:
     console.print(
         f"{n_tokens:,} of {found['n_ctx']:,} tokens of context, {n_cached:,} cached; the task comes last"
     )
+    target = found["target"]
+    if target["remote"]:
+        sent = "is sent" if target["allowed"] else "would be sent, once you allow it in `remote_workspaces`,"
+        console.print(f"all of it {sent} to {target['url']}", soft_wrap=True)
     if found["left_out"]:
         console.print(f"left out: {', '.join(found['left_out'])}", soft_wrap=True)
     return 0
