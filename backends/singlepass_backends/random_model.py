@@ -58,10 +58,12 @@ def write_random_model(
     shape: Shape | None = None,
     seed: int = 0,
     tensor_type: TensorType = "F16",
+    words: Literal["gpt-2", "qwen2"] = "gpt-2",
 ) -> None:
     """Write a random model with a byte-level BPE tokenizer trained on `corpus`, under 2 MB by default.
 
-    The same arguments give the same file. A small corpus gives fewer than `n_vocab` tokens. Raises
+    The same arguments give the same file. A small corpus gives fewer than `n_vocab` tokens. `words` is how
+    text is cut before that; transformers cuts as `qwen2` for this architecture, whatever a file says. Raises
     BackendError `unsupported` where the packages of the extra `demo` are missing, OSError for the path.
     """
     tokens, merges = _train_tokenizer(corpus, n_vocab)
@@ -69,7 +71,7 @@ def write_random_model(
     def add_tokenizer(writer: Any) -> int:
         n_plain = len(tokens)
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("gpt-2")
+        writer.add_tokenizer_pre(words)
         writer.add_token_list([*tokens, *_SPECIAL_TOKENS])
         writer.add_token_types([_NORMAL] * n_plain + [_CONTROL] * len(_SPECIAL_TOKENS))
         writer.add_token_merges(merges)

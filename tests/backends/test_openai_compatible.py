@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import math
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -41,7 +39,7 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.choose import check_target, open_backend
+from singlepass_backends.choose import check_target
 from singlepass_backends.client import EngineClient
 from singlepass_backends.drivers import openai_compatible
 from singlepass_backends.drivers.api_key import Key
@@ -143,6 +141,23 @@ def test_servers_are_recognized(
         info = connect(endpoint.url).info
     assert info.device.partition(" at ")[0] == device
     assert (info.name, info.n_ctx, info.constrains) == ("m", n_ctx, False)
+
+
+def test_mlx_lm_runs_the_model_it_was_started_with() -> None:
+    """It lists all that were ever downloaded; where none was, its list is an empty body."""
+    header = "BaseHTTP/0.6 Python/3.11.4"
+    with Endpoint(say(OK), models=({"id": "one"}, {"id": "two"}), header=header) as endpoint:
+        assert connect(endpoint.url).info.name == "default_model"
+        assert connect(endpoint.url, model="two").info.name == "two"
+    with Endpoint(lambda x: x.head(kind="application/json", Server=header)) as endpoint:
+        del endpoint.answers["/v1/models"]
+        backend = connect(endpoint.url)
+        assert backend.info.name == "default_model"
+        assert backend.info.device.startswith("mlx_lm.server at")
+    with Endpoint(lambda x: x.head(kind="application/json")) as endpoint:
+        del endpoint.answers["/v1/models"]
+        with pytest.raises(BackendError, match="sent no list of models, but nothing"):
+            connect(endpoint.url)
 
 
 def test_the_model_is_named_where_there_are_several() -> None:
@@ -317,6 +332,21 @@ def test_mlx_lm_tells_its_prefill_in_comments() -> None:
         events = list(connect(endpoint.url).generate(REQUEST, never))
     found = [(one.n_done, one.n_prompt) for one in events if isinstance(one, PrefillProgress)]
     assert found[1:] == [(512, 2048), (2048, 2048), (2048, 2048)]
+
+
+def test_the_prefill_of_mlx_lm_is_what_it_had_not_cached() -> None:
+    usage = {"prompt_tokens": 150, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 140}}
+    stream = b": keepalive 4/10\n\n: keepalive 10/10\n\n" + reply(["x"], usage=usage)
+    with Endpoint(say(stream), models=({"id": "m"},), header="BaseHTTP/0.6 Python/3.12.1") as endpoint:
+        backend = connect(endpoint.url)
+        run(backend)
+        task = Segment("task", "Rename values to totals.")
+        events = list(backend.generate(GenerateRequest((SYSTEM, FILE, task), max_tokens=9), never))
+    found = [one for one in events if isinstance(one, PrefillProgress)]
+    assert len({one.n_cached for one in found}) == 1
+    assert found[0].n_cached == pytest.approx(140, abs=8)
+    assert [one.n_done - one.n_cached for one in found[1:]] == [4, 10, 10]
+    assert [one.n_prompt - one.n_cached for one in found[1:]] == [10, 10, 10]
 
 
 def test_what_is_probably_cached_is_inferred_from_the_latest_prompts() -> None:
@@ -706,80 +736,3 @@ def test_a_connection_is_used_again() -> None:
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(2)
     assert n_connections == 1
-
-
-# A real server.
-
-
-@pytest.fixture(scope="module")
-def llama_cpp_server(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`llama_cpp.server` of llama-cpp-python, with a model of random weights."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(random_model), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--n_ctx", "1024", "--n_threads", "1"]
-    log = tmp_path_factory.mktemp("server") / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                connect(url).close()
-                break
-            except BackendError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def test_a_real_server_says_what_llama_cpp_says(llama_cpp_server: str, random_model: Path) -> None:
-    remote = connect(llama_cpp_server)
-    local = open_backend(Target(model=str(random_model), n_ctx=1024, n_threads=1), lambda _: True)
-    assert remote.info.device.startswith("llama_cpp.server at")
-    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
-    n_same = 0
-    for at in range(100):
-        task = Segment("task", "Explain this:\n" + "\n".join(lines[5 * at : 5 * at + 6]) + "\n")
-        request = GenerateRequest((SYSTEM, task), max_tokens=12)
-        theirs, finished = run(remote, request)
-        ours = text_of(list(local.generate(request, never)))
-        n_same += theirs.strip() == ours.strip()
-        assert finished.finish_reason in ("length", "stop")
-    local.close()
-    remote.close()
-    assert n_same >= 95
-
-
-def test_a_real_server_reads_ahead_and_is_cancelled(llama_cpp_server: str) -> None:
-    backend = connect(llama_cpp_server)
-    assert last(list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))).finish_reason == "stop"
-    timings = run(backend, GenerateRequest((SYSTEM, FILE, TASK), max_tokens=4))[1].timings
-    assert timings.n_cached > 0
-    assert math.isfinite(timings.prefill_ms)
-    stop = StopFlag()
-    events: list[Event] = []
-    for one in backend.generate(GenerateRequest((SYSTEM, FILE, TASK), max_tokens=500), stop):
-        events.append(one)
-        if isinstance(one, TextChunk):
-            stop.set()
-    assert last(events).finish_reason == "cancelled"
-    stop.clear()
-    assert run(backend, GenerateRequest((SYSTEM, TASK), max_tokens=4))[1].timings.n_decoded == 4
-
-
-def test_a_real_server_and_a_prompt_that_is_too_long(llama_cpp_server: str) -> None:
-    """It closes the connection, so the settings must say how long its context is."""
-    request = GenerateRequest((SYSTEM, Segment("big.py", FILE.text * 20), TASK), max_tokens=64, min_reply=16)
-    with pytest.raises(BackendError, match="setting `n_ctx` to it helps"):
-        run(connect(llama_cpp_server), request)
-    with pytest.raises(BackendError, match=r"big\.py") as caught:
-        run(connect(llama_cpp_server, n_ctx=1024), request)
-    assert caught.value.code == "prompt_too_long"
-    assert caught.value.data["n_ctx"] == 1024
-    assert caught.value.data["n_excess"] > 0

@@ -168,7 +168,12 @@ class Failures:
                 what = "wants an API key"
                 todo = "Put it into an environment variable and name that in `api_key_env`"
             return self.error("unauthorized", f"{self.name} {what} ({status}){said}. {todo}.")
-        if "model" in lower and (status == 404 or re.search(r"not (?:found|exist)|unknown|no such", lower)):
+        is_unlisted = bool(self.listed) and all(model != one.id for one in self.listed)
+        names_model = "model" in lower and (
+            status == 404 or re.search(r"not (?:found|exist)|unknown|no such", lower)
+        )
+        # mlx_lm.server passes on what a failed download says, which need not speak of models.
+        if names_model or (status == 404 and is_unlisted):
             return self.error(
                 "model_missing",
                 f"{self.name} has no model {model!r}{said}. Set `model` to one that it "

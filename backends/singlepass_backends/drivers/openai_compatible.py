@@ -59,6 +59,7 @@ from singlepass_backends.drivers.servers import (
     LM_STUDIO,
     LM_STUDIO_OLD,
     MAX_GRAMMAR_LINES,
+    MLX_LM,
     OLLAMA,
     Details,
     ListedModel,
@@ -296,9 +297,10 @@ class OpenAICompatibleBackend:
         server = recognize(self._failures.listed, header, self._port)
         if server is GENERIC and is_local(self._host) and read_details(OLLAMA, "", self._ask(OLLAMA.details)):
             server = OLLAMA
-        if not self._target.model and len(self._failures.listed) != 1:
+        listed = self._failures.listed
+        model = self._target.model or (listed[0].id if len(listed) == 1 else server.default_model)
+        if not model:
             raise self._failures.no_model()
-        model = self._target.model or self._failures.listed[0].id
         details = Details()
         if server.details:
             found = read_details(server, model, self._ask(server.details))
@@ -334,16 +336,18 @@ class OpenAICompatibleBackend:
         )
 
     def _list_models(self) -> str:
-        """Ask for the models; returns the header `Server`. Services without such a list have the model's name
-        in the settings."""
+        """Ask for the models; returns the header `Server`, empty where there is no list: for such services
+        the model's name is in the settings."""
         response = self._send("GET", f"{self._base}/models", None, ASK_S)
         header = response.headers.get("server", "")
         if response.status in (404, 405):
-            return header
+            return ""
         with response:
             if response.status != 200:
                 raise self._failure(response)
             body = self._read(response, _MAX_WHOLE_BYTES)
+        if not body and recognize((), header, self._port) is MLX_LM:
+            return header
         try:
             self._failures.listed = listed_models(json.loads(body))
         except (ValueError, RecursionError):
@@ -495,7 +499,10 @@ class OpenAICompatibleBackend:
     def _progress(piece: Piece, meter: _Meter) -> PrefillProgress:
         progress = piece.progress
         assert progress is not None
-        if progress.total:
+        if progress.is_new_only:
+            meter.n_prompt = meter.n_cached + progress.total
+            meter.n_done = meter.n_cached + progress.done
+        elif progress.total:
             meter.n_prompt, meter.n_cached = progress.total, min(progress.cached, progress.total)
             meter.n_done = max(meter.n_cached, min(progress.done, progress.total))
         else:

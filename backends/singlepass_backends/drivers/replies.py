@@ -11,7 +11,7 @@ Three formats, which end in the same `Piece`s:
   (https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, "Timings and context usage" and
   `return_progress`), `reasoning_content` or `reasoning` for thoughts,
   `usage.prompt_tokens_details.cached_tokens`, and the comments `: keepalive 1024/2048` by which mlx_lm.server
-  tells its prefill (`keepalive_callback` in https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/server.py);
+  tells its prefill, of what was not cached (`keepalive_callback` in https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/server.py);
 - `ollama`: a JSON object a line, durations in ns
   (https://github.com/ollama/ollama/blob/main/docs/api.md, "Generate a chat completion");
 - `lm_studio`: named server-sent events (https://lmstudio.ai/docs/developer/rest/streaming-events).
@@ -45,6 +45,8 @@ class Progress(msgspec.Struct, frozen=True):
     total: int
     cached: int
     done: int
+    is_new_only: bool = False
+    """What was cached is not in these numbers."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -115,7 +117,7 @@ class StreamReader:
             elif line.startswith(":"):
                 if progress := _KEEPALIVE.fullmatch(line):
                     done, total = int(progress[1]), int(progress[2])
-                    yield Piece(progress=Progress(total, 0, min(done, total)))
+                    yield Piece(progress=Progress(total, 0, min(done, total), is_new_only=True))
             elif line.startswith("data:"):
                 self._data.append(line[5:].removeprefix(" "))
             elif not line and self._data:

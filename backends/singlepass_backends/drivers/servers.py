@@ -22,7 +22,10 @@ A server is recognized by its list of models (`GET /v1/models`: `owned_by` of an
 - llama_cpp.server: `owned_by: "me"` (https://github.com/abetlen/llama-cpp-python, llama_cpp/server/app.py).
   One sequence, whose longest common beginning is kept.
 - mlx_lm.server: Python's own `Server: BaseHTTP/…` and no `owned_by`
-  (https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/SERVER.md).
+  (https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/SERVER.md). It lists every model in the Hugging Face
+  cache beside the one it was started with, whose other name is `default_model`, and loads whichever a request
+  names; where there is no such cache its list is an empty body (`handle_models_request` in mlx_lm/server.py).
+  It reads prompts of any length.
 """
 
 import ipaddress
@@ -71,6 +74,8 @@ class Server:
     """It refuses a prompt that is too long and says so, rather than cut it or close the connection."""
     grammar_fields: tuple[tuple[str, ...], ...] = ()
     """Where a grammar may be passed, the likeliest first; tried when connecting."""
+    default_model: str = ""
+    """The name under which it has the model it was started with, where it lists others too."""
     start: str = ""
     """How people start it."""
 
@@ -133,7 +138,14 @@ LLAMA_CPP_PYTHON = Server(
     keeps_prefix=True,
     tells_overflow=False,
 )
-MLX_LM = Server("mlx_lm.server", extra=_NO_THINKING, prewarm={"max_tokens": 1}, keeps_prefix=True)
+MLX_LM = Server(
+    "mlx_lm.server",
+    extra=_NO_THINKING,
+    prewarm={"max_tokens": 1},
+    keeps_prefix=True,
+    tells_overflow=False,
+    default_model="default_model",
+)
 
 _OWNERS = {
     "llamacpp": LLAMA_SERVER,
