@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import generations
+import llama_server
 import overhead
 import remote_overhead
 import replay
@@ -146,8 +147,15 @@ def remote_table() -> str:
     return "\n".join([about(found), "", f"{loads}.", "", remote_overhead.table(found)])
 
 
+def llama_server_table() -> str:
+    """What the contract tests saw of llama-server."""
+    found = result("llama-server")
+    return "\n".join([about(found), "", llama_server.table(found)])
+
+
 TABLES = {
     "remote": remote_table,
+    "llama-server": llama_server_table,
     "summary": summary_table,
     "prefill": prefill_table,
     "replay": replay_table,

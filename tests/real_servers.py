@@ -26,6 +26,8 @@ INFERRED = {
     "llama-server": ("n_forward", "queue_ms"),
 }
 """What each does not report of a request."""
+COUNTING = [name for name in NAMES if "n_cached" not in INFERRED[name]]
+"""Those that report the tokens of a prompt, how many of them were cached, and how far a prefill is."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class RealServer:
 
     @property
     def counts(self) -> bool:
-        """It reports the tokens of a prompt, and how many of them it had cached."""
-        return "n_cached" not in INFERRED[self.name]
+        """It is one of `COUNTING`."""
+        return self.name in COUNTING
 
     def n_connections(self) -> int:
         """Clients whose connection the server has not closed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_driver import WatchedDriver
-from real_servers import INFERRED, N_CTX, NAMES, RealServer, started
+from real_servers import COUNTING, INFERRED, N_CTX, NAMES, RealServer, started
 from remote import FILE, SYSTEM, TASK, close_all, connect, last, never, run, text_of
 from runtimes import Runtime
 from singlepass_backends.base import (
@@ -144,13 +144,14 @@ def test_it_reads_ahead(server: RealServer, record_property: Record) -> None:
     timings = run(backend, GenerateRequest((SYSTEM, file, TASK), max_tokens=4))[1].timings
     assert timings.n_cached > 0.9 * ahead.timings.n_prompt
     assert timings.n_prefilled < 0.2 * timings.n_prompt
-    record_property("prewarm_decoded", ahead.timings.n_decoded)
+    record_property("prewarm_decoded", f"{ahead.timings.n_decoded}, {ahead.timings.decode_ms:.3f} ms")
     if server.counts:
         record_property("cached", f"{timings.n_cached} of {ahead.timings.n_prompt}")
 
 
+@pytest.mark.parametrize("server", COUNTING, indirect=True)
 def test_it_tells_its_prefill(server: RealServer, record_property: Record) -> None:
-    """The reports grow, and count like the timings where the server counts."""
+    """The reports grow, and count like the timings."""
     backend = connect(server.url)
     file = Segment("a.py", lines(40, 40))
     run(backend, GenerateRequest((SYSTEM, file), max_tokens=1))
@@ -158,15 +159,14 @@ def test_it_tells_its_prefill(server: RealServer, record_property: Record) -> No
     events = list(backend.generate(GenerateRequest((SYSTEM, file, tasks), max_tokens=2), never))
     found = [one for one in events if isinstance(one, PrefillProgress)]
     timings = last(events).timings
+    told = found[1:-1]
+    assert len(told) >= 3
+    assert [one.n_done for one in told] == sorted(one.n_done for one in told)
+    assert all(one.n_cached <= one.n_done <= one.n_prompt for one in told)
+    assert told[-1].n_prompt == pytest.approx(timings.n_prompt, rel=0.1)
+    assert told[-1].n_cached == pytest.approx(timings.n_cached, rel=0.1)
     assert found[-1].n_done == found[-1].n_prompt
-    if server.counts:
-        told = found[1:-1]
-        assert len(told) >= 3
-        assert [one.n_done for one in told] == sorted(one.n_done for one in told)
-        assert all(one.n_cached <= one.n_done <= one.n_prompt for one in told)
-        assert told[-1].n_prompt == pytest.approx(timings.n_prompt, rel=0.1)
-        assert told[-1].n_cached == pytest.approx(timings.n_cached, rel=0.1)
-        record_property("progress", len(told))
+    record_property("progress", len(told))
 
 
 def test_cancelling_a_reply_closes_the_connection(server: RealServer) -> None:
@@ -183,6 +183,7 @@ def test_cancelling_a_reply_closes_the_connection(server: RealServer) -> None:
     assert timings.n_decoded == 4
 
 
+@pytest.mark.parametrize("server", COUNTING, indirect=True)
 def test_cancelling_a_prefill_closes_the_connection(server: RealServer, record_property: Record) -> None:
     backend = connect(server.url)
     stop = StopFlag()
@@ -191,14 +192,14 @@ def test_cancelling_a_prefill_closes_the_connection(server: RealServer, record_p
     began = 0.0
     for one in backend.generate(GenerateRequest((SYSTEM, file, TASK), max_tokens=100), stop):
         events.append(one)
-        if len(events) == 2 or (len(events) == 1 and not server.counts):
+        if len(events) == 2:  # the server's first word of it
             stop.set()
             began = time.monotonic()
     cancel_ms = (time.monotonic() - began) * 1e3
     assert last(events).finish_reason == "cancelled"
     assert not text_of(events)
     assert cancel_ms < 500
-    record_property("cancel_ms", f"{cancel_ms:.0f}")
+    record_property("cancel_ms", f"{cancel_ms:.1f}")
     record_property("released_ms", f"{wait_released(server):.0f}")
     assert run(connect(server.url), GenerateRequest((SYSTEM, TASK), max_tokens=4))[0]
 
@@ -216,8 +217,8 @@ def test_the_seed_counts(server: RealServer) -> None:
 
 
 LONG = GenerateRequest(
-    (SYSTEM, Segment("big.py", FILE.text * 20), TASK), max_tokens=64, min_reply=16
-)  # of about 4,000 tokens
+    (SYSTEM, Segment("big.py", FILE.text * 15), TASK), max_tokens=64, min_reply=16
+)  # of about 2,600 tokens
 
 
 def test_a_prompt_that_is_too_long_for_the_settings(server: RealServer) -> None:
@@ -231,7 +232,7 @@ def test_a_prompt_that_is_too_long_for_the_settings(server: RealServer) -> None:
 def test_a_prompt_that_is_too_long_for_the_server(server: RealServer) -> None:
     backend = connect(server.url)
     if server.name == "mlx_lm.server":  # reads it whatever its length
-        assert run(backend, LONG)[1].timings.n_prompt > 3 * N_CTX
+        assert run(backend, LONG)[1].timings.n_prompt > 2 * N_CTX
         return
     # llama_cpp.server closes the connection, so the settings must say how long its context is.
     says = {"llama_cpp.server": "setting `n_ctx` to it helps", "llama-server": r"big\.py"}
@@ -240,7 +241,7 @@ def test_a_prompt_that_is_too_long_for_the_server(server: RealServer) -> None:
     if server.counts:
         assert caught.value.code == "prompt_too_long"
         assert caught.value.data["n_ctx"] == N_CTX
-        assert caught.value.data["n_prompt"] > 3 * N_CTX
+        assert caught.value.data["n_prompt"] > 2 * N_CTX
 
 
 def test_a_reply_ends_where_the_context_does(server: RealServer) -> None:

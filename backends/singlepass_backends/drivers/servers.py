@@ -6,7 +6,8 @@ A server is recognized by its list of models (`GET /v1/models`: `owned_by` of an
 - llama-server: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md. `owned_by:
   "llamacpp"`; `/props` has `default_generation_settings.n_ctx` and `total_slots`. `cache_prompt` keeps the
   prefix, `return_progress` tells the prefill, "n_predict … When 0, no tokens will be generated but the prompt
-  is evaluated into the cache", a grammar that begins with `%llguidance` is llguidance's where it was built in
+  is evaluated into the cache" (it still samples one from the prompt's own logits, without another pass, and
+  counts it), a grammar that begins with `%llguidance` is llguidance's where it was built in
   (https://github.com/ggml-org/llama.cpp/blob/master/docs/llguidance.md).
 - Ollama: https://github.com/ollama/ollama/blob/main/docs/api.md. `owned_by: "library"` or a user's name, so
   `/api/version` decides. Another `num_ctx` than the loaded model's makes it load the model again, so one
