@@ -31,12 +31,11 @@ def check_target(target: Target) -> None:
             "No model is set. Set `model` to a GGUF file, or try `singlepass demo`, which needs none.",
         )
     path = Path(target.model)
-    if target.backend == "mlx" or path.is_dir():
-        from singlepass_backends.drivers import mlx_folder, model_folder
+    from singlepass_backends.drivers import mlx_folder, model_folder
 
-        if target.backend == "mlx" or mlx_folder.is_model_folder(path):
-            model_folder.read_folder(path)
-            return
+    if target.backend == "mlx" or mlx_folder.is_model_folder(path):
+        model_folder.read_folder(path)
+        return
     if path.is_dir():
         raise BackendError(
             "model_missing",

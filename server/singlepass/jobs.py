@@ -1,7 +1,7 @@
-"""The jobs in flight: start, newest wins, cancel, revert, shutdown; and the one engine client they share.
+"""The jobs in flight: start, newest wins, cancel, revert, shutdown; and what is read ahead for the next one.
 
 A command starts a job and returns: pygls does not cancel an asynchronous command, and a command whose task is
-cancelled never answers. At most one job runs on a document; a newer one cancels it. The engine queues jobs of
+cancelled never answers. At most one job runs on a document; a newer one cancels it. An engine queues jobs of
 different documents.
 """
 
