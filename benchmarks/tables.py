@@ -17,6 +17,7 @@ import llama_server
 import overhead
 import remote_overhead
 import replay
+import wakeups
 from machine import describe
 
 HERE = Path(__file__).parent
@@ -163,6 +164,7 @@ TABLES = {
     "confirm": confirm_table,
     "generations": generations_table,
     "overhead": overhead_table,
+    "wakeups": lambda: wakeups.table(result("wakeups")),
 }
 
 
