@@ -13,8 +13,11 @@ from singlepass.handlers import (
     COMMAND_CANCEL,
     COMMAND_CONTEXT,
     COMMAND_EDIT,
+    COMMAND_KEEP,
+    COMMAND_RETRY,
     COMMAND_REVERT,
     COMMAND_SELECT_TARGET,
+    COMMAND_UNDO,
     Handlers,
 )
 
@@ -49,6 +52,9 @@ def build_server() -> LanguageServer:
         (COMMAND_EDIT, handlers.edit),
         (COMMAND_CANCEL, handlers.cancel),
         (COMMAND_REVERT, handlers.revert),
+        (COMMAND_KEEP, handlers.keep),
+        (COMMAND_UNDO, handlers.undo),
+        (COMMAND_RETRY, handlers.retry),
         (COMMAND_CONTEXT, handlers.context),
         (COMMAND_SELECT_TARGET, handlers.select_target),
     ):

@@ -1,6 +1,8 @@
-"""From planned hunks to the editor's buffer, and back out of it.
+"""From planned hunks to the editor's buffer.
 
 `deliver` rebases hunks onto the buffers as they are now and sends them as one versioned workspace edit.
+`send` is its last step alone, for edits that are taken back.
+
 Three kinds of editor are reckoned with: one that applies the edit as sent; one that refuses because the user
 typed in between (the hunks are rebased again); and one that applies it late, to a version it was not planned
 for (vscode-languageserver-node #1756). The last is told from the first by what comes back: the document must
@@ -13,14 +15,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from singlepass.core import report
-from singlepass.core.edits import Edit, Snapshot, apply, invert, rebase_span
+from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.lines import Encoding, LineIndex
 from singlepass.core.planner import PlannedHunk, RejectedHunk, rebase
 from singlepass.documents import Document
 from singlepass.editor import Editor
-from singlepass.lsp import TextEdit, edits_to_lsp
+from singlepass.lsp import edits_to_lsp
 
-_TRIES = 8
+TRIES = 8
 """Times hunks are rebased and sent because the user typed meanwhile."""
 _ECHO_TIMEOUT_S = 5.0
 """How long the didChange of an applied edit may take."""
@@ -39,13 +41,18 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class AppliedEdit(msgspec.Struct, frozen=True):
-    """An edit that the editor applied to an open document, and how to take it back."""
+    """Edits that the editor applied to one file as if at once."""
 
-    document: Document
-    revision: int
-    """Of the document right after the edit."""
-    inverse: tuple[Edit, ...]
-    """On the text at that revision."""
+    uri: str
+    text: str
+    """Before, which the edits refer to."""
+    edits: tuple[Edit, ...]
+    document: Document | None = None
+    """None for a file that was not open."""
+    before: int = 0
+    """The document's revision with that text."""
+    after: int = 0
+    """The revision at which it had all edits."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -58,21 +65,99 @@ class Delivery(msgspec.Struct, frozen=True):
     """Applied edits whose result is not what was predicted, in words for the user."""
 
 
-class _Place(msgspec.Struct):
+class Place(msgspec.Struct):
     """The edits for one file, on its text as it is now."""
 
-    source: Source
-    version: int | None
-    revision: int
+    uri: str
+    path: str
+    """As the user is told it."""
     text: str
-    index: LineIndex
     edits: list[Edit]
+    document: Document | None = None
+    version: int | None = None
+    revision: int = 0
 
     @property
     def moved_on(self) -> bool:
         """Whether the document is another version by now."""
-        document = self.source.document
+        document = self.document
         return document is not None and document.is_open and document.version != self.version
+
+    def index(self, encoding: Encoding) -> LineIndex:
+        """Offsets and positions of the text."""
+        document = self.document
+        if document is not None and document.revision == self.revision:
+            return document.index
+        return LineIndex(self.text, encoding)
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What became of one workspace edit."""
+
+    is_applied: bool
+    reason: str = ""
+    """Why not."""
+    typed: bool = False
+    """Whether it was refused because the user typed meanwhile: worth another try."""
+    applied: tuple[AppliedEdit, ...] = ()
+    mismatches: tuple[Place, ...] = ()
+    """Where what came back is not what was predicted."""
+
+
+async def send(
+    places: Sequence[Place],
+    editor: Editor,
+    encoding: Encoding,
+    label: str,
+    description: str,
+    *,
+    confirm: bool = False,
+) -> Sent:
+    """Send one workspace edit, once, and check what comes back.
+
+    The edits of a place are in the order of its text.
+    """
+    expected = [
+        (place, place.document, place.document.expect(apply(place.text, place.edits)))
+        for place in places
+        if place.document is not None
+    ]
+    annotated = editor.capabilities.annotations
+    try:
+        result = await editor.apply(
+            {
+                (place.uri, place.version): edits_to_lsp(place.index(encoding), place.edits, annotated)
+                for place in places
+            },
+            label,
+            description,
+            confirm=confirm,
+        )
+        if result.applied or any(one.met_at is not None for _, _, one in expected):
+            for _, document, one in expected:
+                await document.until(lambda one=one: one.met_at is not None, _ECHO_TIMEOUT_S)
+            applied = [
+                AppliedEdit(place.uri, place.text, tuple(place.edits))
+                for place in places
+                if place.document is None
+            ]
+            mismatches: list[Place] = []
+            for place, document, one in expected:
+                if one.met_at is None or _overwrites(document, place.revision, one.met_at):
+                    mismatches.append(place)
+                else:
+                    edits = tuple(place.edits)
+                    applied.append(
+                        AppliedEdit(place.uri, place.text, edits, document, place.revision, one.met_at)
+                    )
+            return Sent(True, applied=tuple(applied), mismatches=tuple(mismatches))
+    finally:
+        for _, document, one in expected:
+            document.forget(one)
+    # Refused: because the user typed, which a didChange tells, or for a reason of the editor's own.
+    for place, document, _ in expected:
+        await document.until(lambda place=place: place.moved_on, _TYPED_TIMEOUT_S)
+    return Sent(False, result.reason, typed=any(place.moved_on for place in places))
 
 
 async def deliver(
@@ -88,14 +173,13 @@ async def deliver(
 
     `sources` has the files by URI.
     """
-    label = f"singlepass: {title}"
     rejected: list[RejectedHunk] = []
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         placed: list[PlannedHunk] = []
-        places: dict[str, _Place] = {}
+        places: dict[str, Place] = {}
         # In the order of the text: two hunks that border on each other may both insert at the border.
         for hunk in sorted(hunks, key=lambda hunk: (hunk.start, hunk.end)):
-            problem = _place(hunk, sources[hunk.snapshot.uri], encoding, places)
+            problem = _place(hunk, sources[hunk.snapshot.uri], places)
             if problem is None:
                 placed.append(hunk)
             else:
@@ -103,66 +187,49 @@ async def deliver(
         hunks = placed
         if not hunks:
             return Delivery(rejected=tuple(rejected))
-        expected = {
-            uri: (place.source.document, place.source.document.expect(apply(place.text, place.edits)))
-            for uri, place in places.items()
-            if place.source.document is not None
-        }
-        try:
-            result = await editor.apply(
-                {
-                    (place.source.snapshot.uri, place.version): edits_to_lsp(
-                        place.index, place.edits, editor.capabilities.annotations
-                    )
-                    for place in places.values()
-                },
-                label,
-                _describe(hunks),
-                confirm=confirm,
+        label = f"singlepass: {title}"
+        sent = await send([*places.values()], editor, encoding, label, _describe(hunks), confirm=confirm)
+        if sent.is_applied:
+            wrong = {place.uri for place in sent.mismatches}
+            return Delivery(
+                sum(hunk.snapshot.uri not in wrong for hunk in hunks),
+                sent.applied,
+                tuple(rejected),
+                tuple(mismatch_message(place.path) for place in sent.mismatches),
             )
-            if result.applied or any(one.met_at is not None for _, one in expected.values()):
-                for document, one in expected.values():
-                    await document.until(lambda one=one: one.met_at is not None, _ECHO_TIMEOUT_S)
-                met = {
-                    uri: None if _overwrites(document, places[uri].revision, one.met_at) else one.met_at
-                    for uri, (document, one) in expected.items()
-                }
-                return _applied(hunks, places, met, rejected)
-        finally:
-            for document, one in expected.values():
-                document.forget(one)
-        # Refused: because the user typed, which a didChange tells, or for a reason of the editor's own.
-        for place in places.values():
-            if place.source.document is not None:
-                await place.source.document.until(lambda place=place: place.moved_on, _TYPED_TIMEOUT_S)
-        if not any(place.moved_on for place in places.values()):
-            refused = [_refused(hunk, result.reason) for hunk in hunks]
+        if not sent.typed:
+            refused = [_refused(hunk, sent.reason) for hunk in hunks]
             return Delivery(rejected=(*rejected, *refused))
     stale = "The document changed again and again while the hunk was sent; nothing was written."
     return Delivery(rejected=(*rejected, *(RejectedHunk(hunk.hunk, "stale", stale) for hunk in hunks)))
 
 
-def _place(
-    planned: PlannedHunk, source: Source, encoding: Encoding, places: dict[str, _Place]
-) -> RejectedHunk | None:
+def mismatch_message(path: str) -> str:
+    """What the user is told when an edit was applied, but not as it was planned."""
+    return (
+        f"The editor says it applied an edit to {path}, but what came back is not what was planned. It was "
+        "probably applied to a later version. Look at the lines around it; undo takes it back."
+    )
+
+
+def _place(planned: PlannedHunk, source: Source, places: dict[str, Place]) -> RejectedHunk | None:
     """Add the hunk's edits to the place of its file, or say why they have none any more."""
     document = source.document
     if document is None:
         text, version, revision = source.snapshot.text, None, 0
         edits: tuple[Edit, ...] | RejectedHunk = planned.edits
-        index = LineIndex(text, encoding)
     elif not document.is_open:
         return RejectedHunk(planned.hunk, "stale", "The document was closed; nothing was written.")
     else:
         text, version, revision = document.text, document.version, document.revision
-        index = document.index
         changes = document.changes_since(source.revision)
         if changes is None:
             return RejectedHunk(planned.hunk, "stale", "The document changed too often; nothing was written.")
         edits = rebase(planned, changes, text)
     if isinstance(edits, RejectedHunk):
         return edits
-    place = places.setdefault(source.snapshot.uri, _Place(source, version, revision, text, index, []))
+    uri = source.snapshot.uri
+    place = places.setdefault(uri, Place(uri, source.path, text, [], document, version, revision))
     place.edits.extend(edits)
     return None
 
@@ -189,32 +256,6 @@ def _overwrites(document: Document, revision: int, met_at: int | None) -> bool:
     return False
 
 
-def _applied(
-    hunks: Sequence[PlannedHunk],
-    places: Mapping[str, _Place],
-    met: Mapping[str, int | None],
-    rejected: Sequence[RejectedHunk],
-) -> Delivery:
-    applied: list[AppliedEdit] = []
-    mismatches: list[str] = []
-    for uri, place in places.items():
-        document = place.source.document
-        if document is None:
-            continue
-        met_at = met[uri]
-        if met_at is None:
-            mismatches.append(
-                f"The editor says it applied an edit to {place.source.path}, but what came back is not "
-                "what was planned. It was probably applied to a later version. Look at the lines around it; "
-                "undo takes it back."
-            )
-        else:
-            applied.append(AppliedEdit(document, met_at, tuple(invert(place.text, place.edits))))
-    wrong = {uri for uri, met_at in met.items() if met_at is None}
-    n_applied = sum(hunk.snapshot.uri not in wrong for hunk in hunks)
-    return Delivery(n_applied, tuple(applied), tuple(rejected), tuple(mismatches))
-
-
 def _refused(planned: PlannedHunk, reason: str) -> RejectedHunk:
     why = reason.rstrip(".") or "it gave no reason; the file may be read-only"
     return RejectedHunk(planned.hunk, "refused", f"The editor refused the edit: {why}.")
@@ -225,34 +266,3 @@ def _describe(hunks: Sequence[PlannedHunk]) -> str:
     n_new = sum(len(hunk.hunk.new) for hunk in hunks)
     paths = ", ".join(dict.fromkeys(hunk.hunk.path for hunk in hunks))
     return f"{report.count(n_old, 'line')} of {paths} become {n_new:,}"
-
-
-def revert_edits(
-    applied: Sequence[AppliedEdit],
-) -> tuple[dict[tuple[str, int | None], list[TextEdit]], list[AppliedEdit]]:
-    """The workspace edit that takes edits back, and those that cannot be taken back any more.
-
-    An edit goes back only where the text is still as it was left.
-    """
-    back: dict[tuple[str, int | None], list[TextEdit]] = {}
-    kept: list[AppliedEdit] = []
-    # The newest first: where two are put back at one place, the older one stood behind.
-    for one in reversed(applied):
-        document = one.document
-        changes = document.changes_since(one.revision) if document.is_open else None
-        spans = [None if changes is None else rebase_span(e.start, e.end, changes) for e in one.inverse]
-        moved = [
-            Edit(*span, edit.new) for span, edit in zip(spans, one.inverse, strict=True) if span is not None
-        ]
-        if len(moved) < len(one.inverse) or not all(_fits(document, edit) for edit in moved):
-            kept.append(one)
-            continue
-        edits = edits_to_lsp(document.index, moved, annotated=False)
-        back.setdefault((document.uri, document.version), []).extend(edits)
-    return back, kept[::-1]
-
-
-def _fits(document: Document, back: Edit) -> bool:
-    """Whether lines that are put back where nothing is left of them do not land inside another line."""
-    whole_lines = back.start == back.end and back.new.endswith(("\n", "\r"))
-    return not whole_lines or document.index.position(back.start)[1] == 0

@@ -22,11 +22,13 @@ from singlepass.lsp import (
     Capabilities,
     changes_from_lsp,
     encoding_from_lsp,
+    lines_to_json,
     path_from_uri,
     plain,
     range_from_json,
 )
 from singlepass.outcome import JobRequest
+from singlepass.reviewing import Selected
 from singlepass.workspace import UserError, Workspace
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 COMMAND_EDIT = "singlepass.edit"
 COMMAND_CANCEL = "singlepass.cancel"
 COMMAND_REVERT = "singlepass.revert"
+COMMAND_KEEP = "singlepass.keep"
+COMMAND_UNDO = "singlepass.undo"
+COMMAND_RETRY = "singlepass.retry"
 COMMAND_CONTEXT = "singlepass.context"
 COMMAND_SELECT_TARGET = "singlepass.selectTarget"
 
@@ -159,7 +164,7 @@ class Handlers:
             return []
         self.jobs.prewarm(document.uri)
         first, end = _lines_of(params.range)
-        base = {"uri": document.uri, "range": _range_json(first, end)}
+        base = {"uri": document.uri, "range": lines_to_json(first, end)}
         offers = [
             *self._quick_fixes(params, base),
             *_comment_offers(document, first, max(first, end - 1), base),
@@ -185,7 +190,7 @@ class Handlers:
                     **base,
                     "instruction": fix_instruction([diagnostic.message]),
                     "diagnostics": [f"line {diagnostic.range.start.line + 1}: {diagnostic.message}"],
-                    "range": _range_json(*_lines_of(diagnostic.range)),
+                    "range": lines_to_json(*_lines_of(diagnostic.range)),
                 },
                 diagnostic,
             )
@@ -230,6 +235,26 @@ class Handlers:
         """`singlepass.revert`: takes back the last job's edits; returns {message}."""
         try:
             return {"message": await self.jobs.revert()}
+        except UserError as error:
+            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+
+    def keep(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.keep`: ({job, uri, hunk}), each optional; takes hunks out of review; returns {kept}."""
+        return {"kept": self.jobs.reviews.keep(_selected(COMMAND_KEEP, arguments))}
+
+    async def undo(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.undo`: ({job, uri, hunk}), all optional; returns {undone, changed}."""
+        selected = _selected(COMMAND_UNDO, arguments)
+        try:
+            return msgspec.to_builtins(await self.jobs.reviews.undo(selected, "undo"))
+        except UserError as error:
+            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+
+    async def retry(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.retry`: ({job}), by default the last; takes its hunks back; returns what was asked."""
+        selected = _selected(COMMAND_RETRY, arguments)
+        try:
+            return await self.jobs.retry(selected.job)
         except UserError as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 
@@ -289,6 +314,20 @@ class Handlers:
         )
 
 
+def _selected(command: str, arguments: Sequence[Any]) -> Selected:
+    """Which hunks a command means; all without an argument. Raises JsonRpcException."""
+    try:
+        if len(arguments) > 1:
+            raise ValueError(f"got {len(arguments)} arguments")
+        return msgspec.convert(
+            plain(arguments[0]) if arguments and arguments[0] is not None else {}, Selected
+        )
+    except ValueError as error:
+        raise JsonRpcException(
+            f"{command} takes nothing, or one object that names hunks: {error}.", _REQUEST_FAILED
+        ) from None
+
+
 def _section(value: Any) -> Mapping[str, Any]:
     """Settings as the editor gave them; nothing where they are not an object."""
     value = plain(value)
@@ -324,7 +363,7 @@ def _comment_offers(document: Document, first: int, last: int, base: Mapping[str
         return []
     arguments = {**base, "instruction": task.instruction, "comment": task.start}
     if base["range"]["start"] == base["range"]["end"]:
-        arguments["range"] = _range_json(task.start, task.end)
+        arguments["range"] = lines_to_json(task.start, task.end)
     return [_Offer(f"Do: {_shorten(task.instruction)}", "refactor.rewrite", arguments)]
 
 
@@ -334,10 +373,6 @@ def _lines_of(value: lsp.Range) -> tuple[int, int]:
     if start == end:
         return start[0], start[0]
     return start[0], max(end[0] + (end[1] > 0), start[0] + 1)
-
-
-def _range_json(first: int, end: int) -> dict[str, Any]:
-    return {"start": {"line": first, "character": 0}, "end": {"line": end, "character": 0}}
 
 
 def _shorten(text: str) -> str:

@@ -18,13 +18,16 @@ from singlepass.config import Settings, user_file
 from singlepass.core.context import Context
 from singlepass.core.estimate import Sample, estimate_ms, title_suffix
 from singlepass.core.prompt import render_context, render_repository
+from singlepass.core.review import lines_now
 from singlepass.core.routing import Request, Routed, advise, compare
-from singlepass.delivery import Source, revert_edits
+from singlepass.delivery import Source
 from singlepass.documents import Document, Documents
 from singlepass.editor import Editor
 from singlepass.history import History
+from singlepass.lsp import lines_to_json
 from singlepass.outcome import Job, JobRequest, Outcome
 from singlepass.repository import CHARS_PER_TOKEN, Repository
+from singlepass.reviewing import Reviews, Selected
 from singlepass.session import ASSUMED_CONTEXT, Session, encodable, fit, fitting_map, gather, grammar_for
 from singlepass.targets import DEFAULT, Targets, is_remote, rates_key
 from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Ahead, Warming
@@ -38,6 +41,8 @@ log = logging.getLogger(__name__)
 _MAX_FITTED = 8
 _MAX_BEFORE = 50
 """So many requests at one document are remembered."""
+_MAX_ASKED = 20
+"""So many requests, with the text they were about, can be tried again."""
 
 
 class _Before(NamedTuple):
@@ -61,6 +66,8 @@ class Jobs:
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
         self._n_jobs = 0
+        self._asked: dict[int, tuple[JobRequest, str]] = {}
+        self.reviews = Reviews(documents, workspace, editor)
         self._fitted: dict[tuple[str, Context], Context] = {}
         self._before: dict[str, list[_Before]] = {}
         self.history = History()
@@ -165,6 +172,9 @@ class Jobs:
         self._n_jobs += 1
         job = Job(self._n_jobs, request, target=name, routed=routed.why)
         self._advise(job, asked)
+        self._asked[job.id] = request, document.text if document is not None else ""
+        if len(self._asked) > _MAX_ASKED:
+            del self._asked[next(iter(self._asked))]
         running = Session(
             job,
             context,
@@ -173,6 +183,7 @@ class Jobs:
             settings=self.settings,
             engine=engine,
             editor=self.editor,
+            reviews=self.reviews,
             fit=functools.partial(self._fit, name),
         )
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
@@ -253,19 +264,46 @@ class Jobs:
         if any(job.id == self._n_jobs for job, _, _ in self._running.values()):
             raise UserError("The last job is still running. Cancel it first.")
         job = self._last
-        if job is None or not job.applied:
+        if job is None or not self.reviews.has_edits(job.id):
             raise UserError("There is no edit of singlepass to take back.")
-        edits, kept = revert_edits(job.applied)
-        n_back = len(job.applied) - len(kept)
-        if edits:
-            label = f"singlepass: revert {job.request.title}"
-            result = await self.editor.apply(edits, label, "Take the last edits back")
-            if not result.applied:
-                raise UserError(f"The editor refused to take the edits back: {result.reason or 'no reason'}.")
-        job.applied = kept
-        return f"{n_back} of {n_back + len(kept)} edits taken back" + (
-            "; the others were changed since and stay" if kept else ""
+        title = f"revert {job.request.title}"
+        taken = await self.reviews.undo(Selected(job=job.id), title, also_kept=True)
+        n_stay = self.reviews.n_changed(job.id)
+        return f"{taken.undone} of {taken.undone + n_stay} edits taken back" + (
+            "; the others were changed since and stay" if n_stay else ""
         )
+
+    async def retry(self, id: int | None = None) -> dict[str, Any]:
+        """Take back what is in review of a job, the last one by default; what was asked, for another try.
+
+        Raises UserError for a job that is not remembered, and when the editor refuses.
+        """
+        id = self._n_jobs if id is None else id
+        if id not in self._asked:
+            raise UserError(f"There is no job {id} to try again." if id else "Nothing was asked for yet.")
+        if id in self._running:
+            _, _, task = self._running[id]
+            task.cancel()
+            await asyncio.wait([task])
+        request, text = self._asked[id]
+        await self.reviews.undo(Selected(job=id), f"undo {request.title}")
+        document = self.documents.get(request.uri)
+
+        def now(first: int, end: int) -> tuple[int, int]:
+            return (first, end) if document is None else lines_now(text, document.text, first, end)
+
+        first, end = now(request.first_line, request.end_line)
+        comment = request.comment
+        return {
+            "uri": request.uri,
+            "range": lines_to_json(first, end),
+            "instruction": request.instruction,
+            "title": request.title,
+            "files": list(request.files),
+            "kind": request.kind,
+            "diagnostics": list(request.diagnostics),
+            "comment": comment and now(comment.start, comment.end)[0],
+        }
 
     # Around them.
 
@@ -351,11 +389,13 @@ class Jobs:
 
     def document_opened(self, document: Document) -> None:
         """Find out which files stand near it, and read ahead."""
+        self.reviews.catch_up(document.uri)
         self.repository.opened(document.uri)
         self.prewarm(document.uri, OPENED_PAUSE_S)
 
     def document_changed(self, document: Document) -> None:
         """The user typed: diagnostics that only tell the time have served."""
+        self.reviews.catch_up(document.uri)
         self.repository.typed()
         self.prewarm(document.uri, TYPED_PAUSE_S)
         if document.transient and not any(
@@ -365,6 +405,7 @@ class Jobs:
 
     def document_closed(self, document: Document) -> None:
         """Take our diagnostics with it."""
+        self.reviews.catch_up(document.uri)
         self._clear(document)
 
     def _clear(self, document: Document) -> None:

@@ -48,6 +48,17 @@ def range_to_lsp(index: LineIndex, start: int, end: int) -> lsp.Range:
     return lsp.Range(lsp.Position(*index.position(start)), lsp.Position(*index.position(end)))
 
 
+def range_to_json(index: LineIndex, start: int, end: int) -> dict[str, Any]:
+    """The range of a span of offsets, as our own notifications and answers carry it."""
+    places = (("start", index.position(start)), ("end", index.position(end)))
+    return {name: {"line": line, "character": character} for name, (line, character) in places}
+
+
+def lines_to_json(first: int, end: int) -> dict[str, Any]:
+    """The range of whole lines, `end` exclusive."""
+    return {"start": {"line": first, "character": 0}, "end": {"line": end, "character": 0}}
+
+
 def changes_from_lsp(
     text: str, changes: Iterable[lsp.TextDocumentContentChangeEvent], encoding: Encoding
 ) -> list[Edit]:

@@ -223,6 +223,7 @@ def _rejected(rejected: RejectedHunk) -> dict[str, Any]:
 def _first_edited_line(job: Job, document: Document) -> int:
     """The line of the first edit in the document, or of the selection."""
     for applied in job.applied:
-        if applied.document is document and applied.inverse:
-            return document.index.line_of(min(applied.inverse[0].start, len(document.text)))
+        if applied.document is document and applied.edits:
+            # Nothing of the same edit stands before it, so it is where it was.
+            return document.index.line_of(min(applied.edits[0].start, len(document.text)))
     return job.request.first_line

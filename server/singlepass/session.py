@@ -6,6 +6,7 @@ keystrokes win: a hunk whose lines they touched is rejected and reported with it
 """
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import logging
@@ -44,6 +45,7 @@ from singlepass.documents import Documents
 from singlepass.editor import Editor, Progress
 from singlepass.outcome import Job, Outcome, diagnostics, payload, rejected_sentence, summary
 from singlepass.repository import CHARS_PER_TOKEN, Repository
+from singlepass.reviewing import Reviews
 from singlepass.workspace import UserError, Workspace, read_near, read_source
 
 log = logging.getLogger(__name__)
@@ -200,6 +202,7 @@ class Session:
         settings: Settings,
         engine: Engine,
         editor: Editor,
+        reviews: Reviews,
         fit: Callable[[Context], Awaitable[Context]],
     ) -> None:
         self.job = job
@@ -208,6 +211,7 @@ class Session:
         self.settings = settings
         self.engine = engine
         self.editor = editor
+        self.reviews = reviews
         self.sources = sources
         self._context = context
         self._target_path = context.target.path
@@ -362,26 +366,15 @@ class Session:
         hunks = [hunk for hunk in hunks if self._is_current(hunk)]
         if not hunks:
             return
-        sending = asyncio.ensure_future(
-            deliver(
-                hunks,
-                self.sources,
-                self.editor,
-                self.documents.encoding,
-                self.job.request.title,
-                confirm=self.settings.review == "confirm",
-            )
-        )
+        sending = asyncio.ensure_future(self._send(hunks))
         try:
-            self._book(await asyncio.shield(sending))
+            await asyncio.shield(sending)
         except asyncio.CancelledError:
             # The edit is on its way already: know what became of it, so that it can be reverted.
             try:
                 await asyncio.wait([sending], timeout=_LAST_EDIT_S)
             finally:
-                if sending.done():
-                    self._book(sending.result())
-                else:
+                if not sending.done():
                     sending.cancel()
                     message = (
                         "The job was cancelled before the editor answered; the edit may be there or not."
@@ -411,8 +404,18 @@ class Session:
             self.sources[uri] = msgspec.structs.replace(source, document=document, revision=document.revision)
         return True
 
+    async def _send(self, hunks: Sequence[PlannedHunk]) -> None:
+        # Someone may take long over a confirmation; nothing else waits for that.
+        confirm = self.settings.review == "confirm"
+        uris = [hunk.snapshot.uri for hunk in hunks]
+        async with contextlib.nullcontext() if confirm else self.reviews.sending(uris):
+            encoding, title = self.documents.encoding, self.job.request.title
+            self._book(await deliver(hunks, self.sources, self.editor, encoding, title, confirm=confirm))
+
     def _book(self, delivery: Delivery) -> None:
         job = self.job
+        for applied in delivery.applied:
+            self.reviews.add(job.id, applied)
         job.n_applied += delivery.n_applied
         job.applied += delivery.applied
         job.rejected += delivery.rejected

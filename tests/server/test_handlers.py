@@ -40,7 +40,8 @@ class World:
         workspace = SimpleNamespace(position_encoding=lsp.PositionEncodingKind.Utf16)
         self.handlers = Handlers(SimpleNamespace(workspace=workspace))  # type: ignore[arg-type]
         self.editor = FakeEditor(self.handlers.documents)
-        self.handlers.editor = self.handlers.jobs.editor = self.editor  # type: ignore[assignment]
+        jobs = self.handlers.jobs
+        self.handlers.editor = jobs.editor = jobs.reviews.editor = self.editor  # type: ignore[assignment]
         self.handlers.initialize(
             lsp.InitializeParams(
                 capabilities=capabilities or headless_capabilities(),

@@ -88,6 +88,8 @@ class HeadlessEditor:
         self.diagnostics: dict[str, Sequence[lsp.Diagnostic]] = {}
         self.statuses: list[dict[str, Any]] = []
         self.timings: list[dict[str, Any]] = []
+        self.hunks: dict[str, dict[str, Any]] = {}
+        """The latest `singlepass/hunks` of each document."""
         self.log: deque[str] = deque(maxlen=200)
         """The last lines of the server's log."""
         self.on_change: Callable[[], None] = lambda: None
@@ -250,6 +252,7 @@ class HeadlessEditor:
             (lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS, self._publish),
             ("singlepass/status", self._status),
             ("singlepass/timings", self._timings),
+            ("singlepass/hunks", self._hunks),
         ):
             self.client.feature(method)(partial(handler))  # a bound method takes no attributes
 
@@ -302,6 +305,11 @@ class HeadlessEditor:
 
     def _timings(self, params: Any) -> None:
         self.timings.append(plain(params))
+        self._notify()
+
+    def _hunks(self, params: Any) -> None:
+        told = plain(params)
+        self.hunks[told["uri"]] = told
         self._notify()
 
     def _notify(self) -> None:

@@ -74,6 +74,14 @@ def line_ending(text: str) -> str:
     return max(counts, key=counts.__getitem__)
 
 
+def is_line_start(text: str, offset: int) -> bool:
+    """Whether a line, as people count them, starts at the offset."""
+    if offset == 0 or (offset == 1 and text.startswith(BYTE_ORDER_MARK)):
+        return True
+    previous = text[offset - 1 : offset]
+    return previous == "\n" or (previous == "\r" and text[offset : offset + 1] != "\n")
+
+
 class LineIndex:
     """Converts between offsets and LSP positions of one text.
 

@@ -27,7 +27,7 @@ import msgspec
 
 from singlepass.core.diff_parser import Hunk, HunkDropped
 from singlepass.core.edits import Edit, Snapshot, rebase_span
-from singlepass.core.lines import BYTE_ORDER_MARK, Line, line_ending, split_lines, visible_lines
+from singlepass.core.lines import Line, is_line_start, line_ending, split_lines, visible_lines
 from singlepass.core.matcher import Ambiguous, Found, How, NotFound, match, reindent
 
 RejectReason = Literal[
@@ -133,11 +133,11 @@ def rebase(planned: PlannedHunk, changes: Sequence[Edit], text: str) -> tuple[Ed
     if span is None:
         return stale
     start, end = span
-    if start < 0 or text[start:end] != before or not _is_line_start(text, start):
+    if start < 0 or text[start:end] != before or not is_line_start(text, start):
         return stale
     # A last line without a line end may have got one since, together with further lines.
     whole = before.endswith(("\n", "\r")) or text[end : end + 1] not in ("\n", "\r")
-    if whole and not (_is_line_start(text, end) or end == len(text)):
+    if whole and not (is_line_start(text, end) or end == len(text)):
         return stale
     shift = start - planned.start
     return tuple(Edit(edit.start + shift, edit.end + shift, edit.new) for edit in planned.edits)
@@ -170,7 +170,7 @@ def _line_edits(
         eol = line_ending(text)
     ends_open = bool(lines) and lines[-1].end == lines[-1].next
     edits: list[Edit] = []
-    for old_start, old_end, new_start, new_end in _changed_blocks(old, hunk.new):
+    for old_start, old_end, new_start, new_end in changed_blocks(old, hunk.new):
         first, last = found.start + old_start, found.start + old_end
         start = lines[first].start if first < len(lines) else _end_of(text, lines)
         end = lines[last - 1].next if last > first else start
@@ -206,7 +206,7 @@ def _keep_apart(text: str, start: int, end: int, new: str) -> str:
     return front + new + back
 
 
-def _changed_blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
+def changed_blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
     """What differs: `old[a:b]` becomes `new[c:d]`, in ascending order."""
     n_front = 0
     while n_front < min(len(old), len(new)) and old[n_front] == new[n_front]:
@@ -222,13 +222,6 @@ def _changed_blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, i
         return [(a, b, c, d)]
     matcher = difflib.SequenceMatcher(None, old[a:b], new[c:d], autojunk=False)
     return [(a + i, a + j, c + k, c + m) for tag, i, j, k, m in matcher.get_opcodes() if tag != "equal"]
-
-
-def _is_line_start(text: str, offset: int) -> bool:
-    if offset == 0 or (offset == 1 and text.startswith(BYTE_ORDER_MARK)):
-        return True
-    previous = text[offset - 1 : offset]
-    return previous == "\n" or (previous == "\r" and text[offset : offset + 1] != "\n")
 
 
 def _place(start: int, end: int) -> str:

@@ -1,0 +1,173 @@
+"""The hunks of a document that wait for the user's word: to be kept, or to be undone.
+
+Theory of operation
+===================
+
+A `Review` is a text and the hunks in it, as values: where each stands, and what stood there before. The text
+there is always what the hunk wrote. Three things happen to it, each a function from one review to the next:
+
+- `typed`: the user changed the text. Hunks beside the change move; one whose lines were touched is nobody's
+  proposal any more, so it leaves.
+- `wrote`: singlepass changed it. Hunks under the new edits leave, the others move, and every edit is a hunk.
+- `undone`: some hunks went back to what stood there before. All others stay, also those that border on them.
+
+Why our own edits are not simply typed: two deletions side by side leave two empty hunks at one offset. When
+the lines of one come back, nothing but their order tells on which side of them the other stands.
+
+A hunk is whole lines. Who types in its first line, before its first character, has touched it, although no
+character of it changed. Whether a border still is one is asked of the text; a border that was none from the
+beginning, as at the end of a file without a last line end, need not become one.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
+
+from singlepass.core.edits import Edit, apply, rebase_span, validate
+from singlepass.core.lines import is_line_start, visible_lines
+from singlepass.core.planner import changed_blocks
+
+
+class ReviewHunk(msgspec.Struct, frozen=True):
+    """One edit of ours. `text[start:end]` of its review is `new`."""
+
+    id: int
+    job: int
+    start: int
+    end: int
+    old: str
+    """What stood there before."""
+    new: str
+    is_kept: bool = False
+    """The user has said yes; it can still be taken back with the rest of its job."""
+
+
+class Review(msgspec.Struct, frozen=True):
+    """A document's text and our hunks in it, in the order of the text. They do not overlap."""
+
+    text: str
+    hunks: tuple[ReviewHunk, ...] = ()
+
+
+def typed(review: Review, changes: Sequence[Edit], text: str) -> Review:
+    """After changes that were not ours, one after the other; `text` is their result."""
+    if not changes:
+        return review
+
+    def move(hunk: ReviewHunk) -> Iterable[ReviewHunk]:
+        span = rebase_span(hunk.start, hunk.end, changes)
+        if span is None:
+            return
+        start, end = span
+        if is_line_start(review.text, hunk.start) and not is_line_start(text, start):
+            return
+        if _ends_lines(review.text, hunk.end) and not _ends_lines(text, end):
+            return
+        yield msgspec.structs.replace(hunk, start=start, end=end)
+
+    return Review(text, tuple(moved for hunk in review.hunks for moved in move(hunk)))
+
+
+def wrote(review: Review, edits: Iterable[Edit], job: int, first_id: int) -> Review:
+    """After edits of ours, applied as if at once. Each is a hunk, numbered from `first_id` on.
+
+    Raises ValueError as `validate` does.
+    """
+    ordered = validate(review.text, edits)
+    left = [hunk for hunk in review.hunks if not any(_overlap(hunk, edit) for edit in ordered)]
+    # The sort is stable: where a hunk without text and an insertion meet, the hunk stood there first.
+    in_order: list[ReviewHunk | Edit] = sorted([*left, *ordered], key=lambda one: (one.start, one.end))
+    hunks: list[ReviewHunk] = []
+    shift = 0
+    for one in in_order:
+        start = one.start + shift
+        if isinstance(one, ReviewHunk):
+            hunks.append(msgspec.structs.replace(one, start=start, end=one.end + shift))
+        else:
+            old = review.text[one.start : one.end]
+            hunks.append(ReviewHunk(first_id, job, start, start + len(one.new), old, one.new))
+            first_id += 1
+            shift += len(one.new) - len(old)
+    return Review(apply(review.text, ordered), tuple(hunks))
+
+
+def undo_edits(review: Review, ids: Collection[int]) -> list[Edit]:
+    """The edits that restore what stood under these hunks.
+
+    Those that border on each other are one edit, because editors differ in what they make of several that
+    begin at one place.
+    """
+    edits: list[Edit] = []
+    for hunk in review.hunks:
+        if hunk.id not in ids:
+            continue
+        if edits and edits[-1].end == hunk.start:
+            last = edits.pop()
+            edits.append(Edit(last.start, hunk.end, last.new + hunk.old))
+        else:
+            edits.append(Edit(hunk.start, hunk.end, hunk.old))
+    return edits
+
+
+def undone(review: Review, ids: Collection[int]) -> Review:
+    """After `undo_edits` of the same hunks."""
+    hunks: list[ReviewHunk] = []
+    shift = 0
+    for hunk in review.hunks:
+        if hunk.id in ids:
+            shift += len(hunk.old) - len(hunk.new)
+        else:
+            hunks.append(msgspec.structs.replace(hunk, start=hunk.start + shift, end=hunk.end + shift))
+    return Review(apply(review.text, undo_edits(review, ids)), tuple(hunks))
+
+
+def kept(review: Review, ids: Collection[int]) -> Review:
+    """After the user's yes to these hunks."""
+    return msgspec.structs.replace(
+        review,
+        hunks=tuple(
+            msgspec.structs.replace(hunk, is_kept=True) if hunk.id in ids else hunk for hunk in review.hunks
+        ),
+    )
+
+
+def without(review: Review, ids: Collection[int]) -> Review:
+    """Without these hunks, whose text stays."""
+    left = tuple(hunk for hunk in review.hunks if hunk.id not in ids)
+    return msgspec.structs.replace(review, hunks=left)
+
+
+def merged(one: Review, other: Review) -> Review:
+    """The hunks of two reviews of the same text; where they overlap, those of the second."""
+    assert one.text == other.text
+    left = [hunk for hunk in one.hunks if not any(_overlap(hunk, newer) for newer in other.hunks)]
+    hunks = sorted([*left, *other.hunks], key=lambda hunk: (hunk.start, hunk.end))
+    return Review(one.text, tuple(hunks))
+
+
+def lines_now(before: str, now: str, first: int, end: int) -> tuple[int, int]:
+    """Where lines of an earlier text (0-based, `end` exclusive) stand now.
+
+    Lines that became others are answered with those others, as far as the difference of the texts tells.
+    """
+    shift, first_now, end_now = 0, None, None
+    for old_start, old_end, new_start, new_end in changed_blocks(visible_lines(before), visible_lines(now)):
+        if end_now is None and end <= old_start:
+            end_now = end + shift
+        if first_now is None and first < old_end:
+            first_now = first + shift if first <= old_start else new_start
+        if end_now is None and end < old_end:
+            end_now = new_end
+        shift = new_end - old_end
+    first_now = first + shift if first_now is None else first_now
+    end_now = end + shift if end_now is None else end_now
+    return first_now, max(first_now, end_now)
+
+
+def _overlap(hunk: ReviewHunk, other: ReviewHunk | Edit) -> bool:
+    return other.start < hunk.end and hunk.start < other.end
+
+
+def _ends_lines(text: str, offset: int) -> bool:
+    """Whether a run of lines may end here: before a line, before a line end, or with the text."""
+    return offset == len(text) or text[offset] in "\r\n" or is_line_start(text, offset)

@@ -1,0 +1,327 @@
+"""What singlepass wrote and the user has not judged yet: kept, undone, and told to the editor.
+
+`core/review.py` says how hunks move. Here they are brought up to date with the documents, taken back by
+versioned workspace edits, and announced with `singlepass/hunks`.
+
+The changes of a document do not tell who made them. So while an edit of ours is on its way to a document
+(`sending`), its changes are not looked at; afterwards it is known which of them were ours. One edit is under
+way at a time, because an editor might apply two that were planned on the same text.
+
+Hunks of a file that is not open, or not any more, wait for it to be opened with the text they belong to.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from singlepass.core import report
+from singlepass.core.lines import LineIndex
+from singlepass.core.review import Review, ReviewHunk, kept, merged, typed, undo_edits, undone, without, wrote
+from singlepass.delivery import TRIES, AppliedEdit, Place, Sent, mismatch_message, send
+from singlepass.documents import Document, Documents, Expectation
+from singlepass.editor import Editor
+from singlepass.lsp import range_to_json
+from singlepass.workspace import UserError, Workspace, read_source
+
+
+class Selected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which hunks a command means: those that all of this is true of."""
+
+    job: int | None = None
+    uri: str | None = None
+    hunk: int | None = None
+
+
+ALL = Selected()
+
+
+class Undone(msgspec.Struct, frozen=True):
+    """What became of the hunks that were to be taken back."""
+
+    undone: int = 0
+    changed: int = 0
+    """Their text is not as singlepass left it, so it stays."""
+
+
+class _Reviewed(msgspec.Struct):
+    """A file with hunks in review."""
+
+    uri: str
+    review: Review
+    document: Document | None = None
+    """None while it is not open with the text that the hunks belong to."""
+    revision: int = 0
+    """Of the document, that the hunks are of."""
+    is_fresh: bool = False
+    """Whether an edit of ours may still be on its way into the document that is opened for it."""
+    awaited: tuple[Document, Expectation] | None = None
+    told: tuple[int, ...] = ()
+    """The hunks that the editor knows of."""
+    job: int = 0
+    """The newest that wrote here."""
+
+    @property
+    def listed(self) -> list[ReviewHunk]:
+        """The hunks to be judged."""
+        return [hunk for hunk in self.review.hunks if not hunk.is_kept]
+
+    def matching(self, selected: Selected, *, also_kept: bool) -> set[int]:
+        """The numbers of the hunks that are meant."""
+        if selected.uri not in (None, self.uri):
+            return set()
+        return {
+            hunk.id
+            for hunk in self.review.hunks
+            if (also_kept or not hunk.is_kept)
+            and selected.job in (None, hunk.job)
+            and selected.hunk in (None, hunk.id)
+        }
+
+
+class Reviews:
+    """All hunks in review."""
+
+    def __init__(self, documents: Documents, workspace: Workspace, editor: Editor) -> None:
+        self.editor = editor
+        self.on_told: Callable[[], None] = lambda: None
+        """Called when other hunks are in review than before."""
+        self._documents = documents
+        self._workspace = workspace
+        self._by_uri: dict[str, _Reviewed] = {}
+        self._changed: dict[int, int] = {}
+        """The hunks that left because the user changed them, each with its job."""
+        self._n_hunks = 0
+        self._lock = asyncio.Lock()
+        self._held: frozenset[str] = frozenset()
+
+    # What was written.
+
+    @contextlib.asynccontextmanager
+    async def sending(self, uris: Iterable[str]) -> AsyncGenerator[None, None]:
+        """While an edit is under way to these files; book it with `add` before the end."""
+        async with self._lock:
+            self._held = frozenset(uris)
+            try:
+                yield
+            finally:
+                held, self._held = self._held, frozenset()
+                for uri in held:
+                    self.catch_up(uri)
+
+    def add(self, job: int, applied: AppliedEdit) -> None:
+        """The hunks of an edit that the editor has applied."""
+        for one in [*self._by_uri.values()]:
+            old = {hunk.id for hunk in one.review.hunks if hunk.is_kept and hunk.job != job}
+            one.review = without(one.review, old)
+        document = applied.document
+        fresh = _Reviewed(applied.uri, Review(applied.text), document, applied.before)
+        entry = self._by_uri.setdefault(applied.uri, fresh)
+        entry.job = job
+        first_id = self._n_hunks + 1
+        self._n_hunks += len(applied.edits)
+        if document is None or entry.document is not document:
+            # It was not open, or it was opened anew.
+            if entry.document is not None or entry.review.text != applied.text:
+                self._drop(entry)
+                entry.review = Review(applied.text)
+            entry.review = wrote(entry.review, applied.edits, job, first_id)
+            entry.document, entry.revision, entry.is_fresh = document, applied.after, document is None
+        elif entry.revision <= applied.before:
+            self._move(entry, applied.before, applied.text)
+            entry.review = wrote(entry.review, applied.edits, job, first_id)
+            entry.revision = applied.after
+        else:
+            # The edit came while nobody waited for it, as after a confirmation, and was taken for typing.
+            written = wrote(Review(applied.text), applied.edits, job, first_id)
+            changes = document.changes_since(applied.after) or ()
+            since = typed(written, changes[: entry.revision - applied.after], entry.review.text)
+            entry.review = merged(entry.review, since)
+        self.catch_up(applied.uri)
+
+    # The documents.
+
+    def catch_up(self, uri: str) -> None:
+        """The document was opened, changed or closed: bring its hunks up to date, and tell what is new."""
+        entry = self._by_uri.get(uri)
+        if entry is None or uri in self._held:
+            return
+        if entry.document is not None:
+            self._move(entry, entry.document.revision, entry.document.text)
+            if not entry.document.is_open:
+                # They wait for it to be opened again. Nobody shows them meanwhile.
+                entry.document, entry.is_fresh, entry.told = None, False, _ids(entry.listed)
+        if entry.awaited is not None and not entry.awaited[0].is_open:
+            entry.awaited = None
+        if entry.document is None and (document := self._documents.get(uri)) is not None:
+            self._attach(entry, document)
+        self._tell(entry)
+
+    def _attach(self, entry: _Reviewed, document: Document) -> None:
+        """Hunks that wait for a document come into review where it has their text."""
+        if entry.awaited is None and document.text != entry.review.text:
+            if entry.is_fresh:
+                entry.awaited = document, document.expect(entry.review.text)
+            else:
+                self._drop(entry)
+            return
+        met_at = document.revision
+        if entry.awaited is not None:
+            if entry.awaited[1].met_at is None:
+                return
+            met_at = entry.awaited[1].met_at
+            document.forget(entry.awaited[1])
+        entry.awaited, entry.is_fresh, entry.told = None, False, ()
+        entry.document, entry.revision = document, met_at
+        self._move(entry, document.revision, document.text)
+
+    def _move(self, entry: _Reviewed, revision: int, text: str) -> None:
+        """The user's changes up to a revision, at which the document had this text."""
+        document = entry.document
+        assert document is not None
+        changes = document.changes_since(entry.revision)
+        if changes is None:
+            self._drop(entry)
+            entry.review = Review(text)
+        else:
+            before = entry.review.hunks
+            entry.review = typed(entry.review, changes[: revision - entry.revision], text)
+            left = {hunk.id for hunk in entry.review.hunks}
+            self._changed.update((hunk.id, hunk.job) for hunk in before if hunk.id not in left)
+        entry.revision = revision
+
+    def _drop(self, entry: _Reviewed) -> None:
+        """The text is not what the hunks belong to any more."""
+        self._changed.update((hunk.id, hunk.job) for hunk in entry.review.hunks)
+        entry.review = without(entry.review, {hunk.id for hunk in entry.review.hunks})
+
+    # Telling.
+
+    def _tell(self, entry: _Reviewed) -> None:
+        """`singlepass/hunks`, if others are in review than the editor was told."""
+        listed = entry.listed
+        if entry.awaited is None and _ids(listed) != entry.told:
+            entry.told = _ids(listed)
+            index = self._index(entry)
+            self.editor.notify(
+                "singlepass/hunks",
+                {
+                    "job": max((hunk.job for hunk in listed), default=entry.job),
+                    "uri": entry.uri,
+                    "version": entry.document.version if entry.document is not None else None,
+                    "hunks": [
+                        {
+                            "id": hunk.id,
+                            "range": range_to_json(index, hunk.start, hunk.end),
+                            "old": hunk.old,
+                            "new": hunk.new,
+                        }
+                        for hunk in listed
+                    ],
+                },
+            )
+            self.on_told()
+        if not entry.review.hunks:
+            del self._by_uri[entry.uri]
+
+    def _index(self, entry: _Reviewed) -> LineIndex:
+        document = entry.document
+        if document is not None and document.revision == entry.revision:
+            return document.index
+        return LineIndex(entry.review.text, self._documents.encoding)
+
+    # What the user says.
+
+    def keep(self, selected: Selected = ALL) -> int:
+        """Take these hunks out of review, with their text as it is; how many."""
+        n_kept = 0
+        for entry in [*self._by_uri.values()]:
+            ids = entry.matching(selected, also_kept=False)
+            if ids:
+                n_kept += len(ids)
+                entry.review = kept(entry.review, ids)
+                self._tell(entry)
+        return n_kept
+
+    async def undo(self, selected: Selected, title: str, *, also_kept: bool = False) -> Undone:
+        """Restore the text under these hunks where it still is as they left it.
+
+        `title` names what is done in the editor's list of undo steps. Raises UserError when the editor
+        refuses.
+        """
+        asked = {
+            id for entry in self._by_uri.values() for id in entry.matching(selected, also_kept=also_kept)
+        }
+        if not asked:
+            return Undone(changed=int(selected.hunk in self._changed))
+        async with self.sending(entry.uri for entry in self._with(asked)):
+            for _ in range(TRIES):
+                places = [place for entry in self._with(asked) if (place := self._place(entry, asked))]
+                if not places:
+                    return Undone(changed=len(asked))
+                n_hunks = sum(len(asked & {h.id for h in e.review.hunks}) for e in self._with(asked))
+                sent = await send(
+                    places,
+                    self.editor,
+                    self._documents.encoding,
+                    f"singlepass: {title}",
+                    f"{report.count(n_hunks, 'edit')} taken back",
+                )
+                if sent.is_applied:
+                    return self._book(sent, asked)
+                if not sent.typed:
+                    reason = sent.reason.rstrip(".") or "no reason"
+                    raise UserError(f"The editor refused to take the edits back: {reason}.")
+        raise UserError("The editor refused to take the edits back: the document changed again and again.")
+
+    def _with(self, ids: set[int]) -> Iterator[_Reviewed]:
+        for entry in [*self._by_uri.values()]:
+            if any(hunk.id in ids for hunk in entry.review.hunks):
+                yield entry
+
+    def _place(self, entry: _Reviewed, asked: set[int]) -> Place | None:
+        """The edits that take hunks of one file back; None where its text is not as they left it."""
+        document = entry.document
+        if document is not None:
+            self._move(entry, document.revision, document.text)
+        else:
+            try:
+                if self._documents.get(entry.uri) or read_source(entry.uri) != entry.review.text:
+                    return None
+            except UserError:
+                return None
+        edits = undo_edits(entry.review, asked)
+        if not edits:
+            return None
+        path = self._workspace.name(entry.uri)[0]
+        place = Place(entry.uri, path, entry.review.text, edits, document)
+        if document is not None:
+            place.version, place.revision = document.version, document.revision
+        return place
+
+    def _book(self, sent: Sent, asked: set[int]) -> Undone:
+        n_undone = 0
+        for applied in sent.applied:
+            entry = self._by_uri[applied.uri]
+            ids = {hunk.id for hunk in entry.review.hunks} & asked
+            entry.review = undone(entry.review, ids)
+            entry.revision = applied.after
+            entry.is_fresh = applied.document is None
+            n_undone += len(ids)
+        for place in sent.mismatches:
+            self.editor.say("warning", f"singlepass: {mismatch_message(place.path)}")
+        return Undone(n_undone, len(asked) - n_undone)
+
+    def n_changed(self, job: int) -> int:
+        """Edits of a job that the user has changed since."""
+        return sum(one == job for one in self._changed.values())
+
+    def has_edits(self, job: int) -> bool:
+        """Whether anything is left of what a job wrote, kept or changed or in review."""
+        hunks = (hunk for entry in self._by_uri.values() for hunk in entry.review.hunks)
+        return any(hunk.job == job for hunk in hunks) or self.n_changed(job) > 0
+
+
+def _ids(hunks: Sequence[ReviewHunk]) -> tuple[int, ...]:
+    return tuple(hunk.id for hunk in hunks)
