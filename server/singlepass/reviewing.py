@@ -241,7 +241,7 @@ class Reviews:
             if ids:
                 n_kept += len(ids)
                 entry.review = kept(entry.review, ids)
-                self._tell(entry)
+                self.catch_up(entry.uri)
         return n_kept
 
     async def undo(self, selected: Selected, title: str, *, also_kept: bool = False) -> Undone:

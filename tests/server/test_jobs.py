@@ -14,6 +14,7 @@ from singlepass.core.edits import Edit
 from singlepass.documents import Documents
 from singlepass.jobs import Jobs
 from singlepass.outcome import JobRequest
+from singlepass.reviewing import ALL
 from singlepass.workspace import UserError, Workspace
 from singlepass_backends.base import (
     BackendError,
@@ -592,6 +593,49 @@ async def test_a_revert_under_which_somebody_types_on_and_on_can_be_tried_again(
     world.editor.before_apply = lambda: None
     await world.jobs.revert()
     assert world.text == "x\n" * 8 + TEXT
+
+
+async def test_kept_edits_are_reverted_too() -> None:
+    world = World([ONE, THREE])
+    await world.run()
+    assert world.jobs.reviews.keep(ALL) == 2
+    assert await world.jobs.revert() == "2 of 2 edits taken back"
+    assert world.text == TEXT
+
+
+async def test_trying_again_ends_a_job_that_still_runs() -> None:
+    decoding = asyncio.Event()
+    world = World([ONE, decoding.set, asyncio.Event()], text="# AI: do\n" + TEXT)
+    with pytest.raises(UserError, match="Nothing was asked for yet"):
+        await world.jobs.retry()
+    job = world.start(comment=CommentTask(0, 1, "do"), kind="quickfix", diagnostics=("bad",))
+    await decoding.wait()
+    world.editor.type(URI, Edit(0, 0, "typed\n"))
+    asked = await world.jobs.retry()
+    assert world.editor.states(job)[-1] == "cancelled"
+    assert world.text == "typed\n# AI: do\n" + TEXT
+    assert asked == {
+        "uri": URI,
+        "range": {"start": {"line": 1, "character": 0}, "end": {"line": 2, "character": 0}},
+        "instruction": "Do it.",
+        "title": "Do",
+        "files": [],
+        "kind": "quickfix",
+        "diagnostics": ["bad"],
+        "comment": 1,
+    }
+    with pytest.raises(UserError, match="There is no job 7 to try again"):
+        await world.jobs.retry(7)
+
+
+async def test_only_the_latest_requests_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singlepass.jobs._MAX_ASKED", 2)
+    world = World(*(["\n"] for _ in range(3)))
+    for _ in range(3):
+        await world.run()
+    assert (await world.jobs.retry(2))["title"] == "Do"
+    with pytest.raises(UserError, match="There is no job 1 to try again"):
+        await world.jobs.retry(1)
 
 
 # Prewarm and the engine.
