@@ -45,6 +45,7 @@ def build_server() -> LanguageServer:
         (lsp.TEXT_DOCUMENT_DID_SAVE, handlers.did_save),
         (lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, handlers.did_change_watched_files),
         (lsp.TEXT_DOCUMENT_CODE_ACTION, handlers.code_action, lsp.CodeActionOptions(_KINDS)),
+        (lsp.TEXT_DOCUMENT_CODE_LENS, handlers.code_lens),
     ):
         # pygls marks what it registers with attributes; a bound method takes none, a partial does.
         server.feature(method, *options)(partial(handler))

@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Publish an Information diagnostic with the timings of the last job."""
     idle_exit_minutes: Annotated[float, Meta(gt=0)] = 30.0
     """The engine exits after this time without a request."""
+    code_lenses: bool = False
+    """Offer to keep or undo each edit in the text, for editors without a user interface of ours."""
     allow_outside_workspace: bool = False
     """Allow edits of files outside the workspace folders."""
     log_level: Literal["error", "warning", "info", "debug"] = "info"

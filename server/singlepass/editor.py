@@ -41,6 +41,8 @@ class Editor:
     def __init__(self, server: LanguageServer) -> None:
         self._server = server
         self.capabilities = Capabilities(lsp.ClientCapabilities())
+        self._refreshing: asyncio.Task[None] | None = None
+        self._refresh_again = False
 
     async def apply(
         self,
@@ -119,6 +121,24 @@ class Editor:
             return None
         section: Any = plain(answer[0]) if answer else None
         return cast("Mapping[str, Any]", section) if isinstance(section, dict) else None
+
+    def refresh_lenses(self) -> None:
+        """Have the editor ask for code lenses anew; without support it does so when the text changes."""
+        if not (self.capabilities.lenses and self.capabilities.lens_refresh):
+            return
+        self._refresh_again = True
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.ensure_future(self._refresh_lenses())
+
+    async def _refresh_lenses(self) -> None:
+        """One request at a time, though hunks may come faster than an editor draws."""
+        while self._refresh_again:
+            self._refresh_again = False
+            try:
+                request = self._server.workspace_code_lens_refresh_async(None)
+                await asyncio.wait_for(request, _ANSWER_TIMEOUT_S)
+            except (TimeoutError, JsonRpcException) as error:
+                log.info("this editor refreshes no code lenses: %r", error)
 
     async def watch(self, globs: Sequence[str]) -> None:
         """Have the editor tell of files that change outside it; without support it does not."""

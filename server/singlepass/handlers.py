@@ -26,6 +26,7 @@ from singlepass.lsp import (
     path_from_uri,
     plain,
     range_from_json,
+    range_to_lsp,
 )
 from singlepass.outcome import JobRequest
 from singlepass.reviewing import Selected
@@ -55,6 +56,7 @@ class Handlers:
         self.workspace = Workspace()
         self.editor = Editor(server)
         self.jobs = Jobs(self.documents, self.workspace, self.editor)
+        self.jobs.reviews.on_told = self._refresh_lenses
         self._options: Mapping[str, Any] = {}
         self._section: Mapping[str, Any] = {}
 
@@ -106,7 +108,10 @@ class Handlers:
             repository,
         )
         logging.getLogger("singlepass").setLevel(settings.log_level.upper())
+        had_lenses = self.jobs.settings.code_lenses
         self.jobs.configure(settings)
+        if settings.code_lenses != had_lenses:
+            self.editor.refresh_lenses()
         for problem in (*problems, *wrong):
             self.editor.say("warning", f"singlepass settings: {problem}")
 
@@ -212,6 +217,32 @@ class Handlers:
             command=command,
             tags=[lsp.CodeActionTag.LlmGenerated] if capabilities.action_tags else None,
         )
+
+    # Code lenses.
+
+    def code_lens(self, params: lsp.CodeLensParams) -> list[lsp.CodeLens]:
+        """Keep and undo, above each hunk; for all of the document too, above the first of several."""
+        if not (self.jobs.settings.code_lenses and self.editor.capabilities.lenses):
+            return []
+        uri = params.text_document.uri
+        index, hunks = self.jobs.reviews.listed(uri)
+        lenses: list[lsp.CodeLens] = []
+        for hunk in hunks:
+            place = range_to_lsp(index, hunk.start, hunk.start)
+            what = "" if hunk.new else " deletion"  # of which nothing is to be seen
+            offers = [(f"Keep{what}", COMMAND_KEEP, {"hunk": hunk.id})]
+            offers.append((f"Undo{what}", COMMAND_UNDO, {"hunk": hunk.id}))
+            if hunk is hunks[0] and len(hunks) > 1:
+                offers += [("Keep all", COMMAND_KEEP, {"uri": uri}), ("Undo all", COMMAND_UNDO, {"uri": uri})]
+            lenses += (
+                lsp.CodeLens(place, lsp.Command(title, command, arguments=[arguments]))
+                for title, command, arguments in offers
+            )
+        return lenses
+
+    def _refresh_lenses(self) -> None:
+        if self.jobs.settings.code_lenses:
+            self.editor.refresh_lenses()
 
     # Commands.
 

@@ -214,6 +214,8 @@ class Capabilities:
             find("workspace", "workspace_edit", "change_annotation_support") is not None
         )
         self.configuration = bool(find("workspace", "configuration"))
+        self.lenses = find("text_document", "code_lens") is not None
+        self.lens_refresh = bool(find("workspace", "code_lens", "refresh_support"))
         self.watching = bool(find("workspace", "did_change_watched_files", "dynamic_registration"))
         self.progress = bool(find("window", "work_done_progress"))
         self.action_literals = find("text_document", "code_action", "code_action_literal_support") is not None

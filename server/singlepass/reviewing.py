@@ -231,6 +231,13 @@ class Reviews:
             return document.index
         return LineIndex(entry.review.text, self._documents.encoding)
 
+    def listed(self, uri: str) -> tuple[LineIndex, list[ReviewHunk]]:
+        """The hunks in review of an open document, and the positions in the text that they are of."""
+        entry = self._by_uri.get(uri)
+        if entry is None or entry.document is None:
+            return LineIndex(""), []
+        return self._index(entry), entry.listed
+
     # What the user says.
 
     def keep(self, selected: Selected = ALL) -> int:

@@ -177,6 +177,61 @@ async def test_try_again_restores_the_text_and_tells_what_was_asked(tmp_path: Pa
             await editor.command("singlepass.retry", {"job": 99})
 
 
+async def test_code_lenses_offer_to_keep_and_undo(tmp_path: Path) -> None:
+    path = write(tmp_path, "values.py", SOURCE)
+    async with HeadlessEditor(tmp_path, options(tmp_path, code_lenses=True)) as editor:
+        assert editor.initialized is not None
+        assert editor.initialized.capabilities.code_lens_provider is not None
+        file = editor.open(path)
+        await edit(editor, file, lines(1, 20), "First")
+        await editor.until(lambda: editor.n_refreshed > 0)
+        lenses = await editor.lenses(file)
+        assert [(one.range.start.line, one.command and one.command.title) for one in lenses] == [
+            (2, "Keep"),
+            (2, "Undo"),
+            (2, "Keep all"),
+            (2, "Undo all"),
+            (4, "Keep deletion"),
+            (4, "Undo deletion"),
+            (8, "Keep"),
+            (8, "Undo"),
+        ]
+
+        async def click(lens: lsp.CodeLens) -> Any:
+            assert lens.command is not None
+            return await editor.command(lens.command.command, *lens.command.arguments or ())
+
+        assert await click(lenses[-2]) == {"kept": 1}
+        assert await click(lenses[5]) == {"undone": 1, "changed": 0}
+        lenses = await editor.lenses(file)
+        assert [one.command and one.command.title for one in lenses] == ["Keep", "Undo"]
+        assert await click(lenses[1]) == {"undone": 1, "changed": 0}
+        assert await editor.lenses(file) == []
+        assert file.text == SOURCE.replace("value_9 = 9\n", "value_9 = 9  # 𝔘\nmore = 10\n")
+
+
+async def test_code_lenses_come_and_go_with_the_setting(tmp_path: Path) -> None:
+    path = write(tmp_path, "values.py", SOURCE)
+    async with HeadlessEditor(tmp_path, options(tmp_path)) as editor:
+        file = editor.open(path)
+        await edit(editor, file, lines(1, 20), "Second")
+        assert await editor.lenses(file) == []
+        assert editor.n_refreshed == 0
+        editor.configure({"code_lenses": True})
+        await editor.until(lambda: editor.n_refreshed == 1)
+        assert len(await editor.lenses(file)) == 2
+
+
+@pytest.mark.parametrize("name", ["plain", "poor"])
+async def test_no_code_lenses_where_the_editor_shows_none(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "values.py", SOURCE)
+    async with HeadlessEditor(tmp_path, options(tmp_path, code_lenses=True), CLIENTS[name]()) as editor:
+        file = editor.open(path)
+        await edit(editor, file, lines(1, 20), "Second")
+        assert await editor.lenses(file) == []
+        assert editor.n_refreshed == 0
+
+
 @pytest.mark.parametrize("name", ["keep", "undo", "retry"])
 async def test_wrong_arguments_are_named(name: str, tmp_path: Path) -> None:
     async with HeadlessEditor(tmp_path, options(tmp_path)) as editor:

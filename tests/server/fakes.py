@@ -127,6 +127,9 @@ class FakeEditor:
     def publish(self, uri: str, version: int | None, diagnostics: Sequence[lsp.Diagnostic]) -> None:
         self.calls.append(("publish", (uri, version, list(diagnostics))))
 
+    def refresh_lenses(self) -> None:
+        self.calls.append(("refresh_lenses", None))
+
     async def watch(self, globs: Sequence[str]) -> None:
         self.calls.append(("watch", list(globs)))
 

@@ -49,6 +49,7 @@ def headless_capabilities() -> lsp.ClientCapabilities:
         window=lsp.WindowClientCapabilities(work_done_progress=True),
         workspace=lsp.WorkspaceClientCapabilities(
             apply_edit=True,
+            code_lens=lsp.CodeLensWorkspaceClientCapabilities(refresh_support=True),
             workspace_edit=lsp.WorkspaceEditClientCapabilities(
                 document_changes=True,
                 change_annotation_support=lsp.ChangeAnnotationsSupportOptions(),
@@ -63,6 +64,7 @@ def headless_capabilities() -> lsp.ClientCapabilities:
                 ),
                 tag_support=lsp.CodeActionTagOptions([lsp.CodeActionTag.LlmGenerated]),
             ),
+            code_lens=lsp.CodeLensClientCapabilities(),
             publish_diagnostics=lsp.PublishDiagnosticsClientCapabilities(
                 data_support=True, version_support=True
             ),
@@ -90,6 +92,8 @@ class HeadlessEditor:
         self.timings: list[dict[str, Any]] = []
         self.hunks: dict[str, dict[str, Any]] = {}
         """The latest `singlepass/hunks` of each document."""
+        self.n_refreshed = 0
+        """How often the server had code lenses asked for anew."""
         self.log: deque[str] = deque(maxlen=200)
         """The last lines of the server's log."""
         self.on_change: Callable[[], None] = lambda: None
@@ -219,6 +223,11 @@ class HeadlessEditor:
         )
         return list(await self._ask(self.client.text_document_code_action_async(params)) or ())
 
+    async def lenses(self, file: OpenFile) -> list[lsp.CodeLens]:
+        """textDocument/codeLens."""
+        params = lsp.CodeLensParams(lsp.TextDocumentIdentifier(file.uri))
+        return list(await self._ask(self.client.text_document_code_lens_async(params)) or ())
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something the server sends. Raises ServerGone when it ends first."""
         while not condition():
@@ -246,6 +255,7 @@ class HeadlessEditor:
             (lsp.WORKSPACE_APPLY_EDIT, self.apply_edit),
             (lsp.WINDOW_WORK_DONE_PROGRESS_CREATE, _ignore),
             (lsp.PROGRESS, _ignore),
+            (lsp.WORKSPACE_CODE_LENS_REFRESH, self._refresh),
             (lsp.WINDOW_SHOW_MESSAGE, self._show_message),
             (lsp.WINDOW_SHOW_MESSAGE_REQUEST, self.answer),
             (lsp.WINDOW_LOG_MESSAGE, _ignore),
@@ -305,6 +315,10 @@ class HeadlessEditor:
 
     def _timings(self, params: Any) -> None:
         self.timings.append(plain(params))
+        self._notify()
+
+    def _refresh(self, _: Any) -> None:
+        self.n_refreshed += 1
         self._notify()
 
     def _hunks(self, params: Any) -> None:
