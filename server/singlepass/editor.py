@@ -13,12 +13,14 @@ from typing import Any, Literal, cast
 
 import msgspec
 from lsprotocol import types as lsp
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import JsonRpcException, JsonRpcMethodNotFound
 from pygls.lsp.server import LanguageServer
 
 from singlepass.lsp import Capabilities, TextEdit, plain, workspace_edit_to_lsp
 
 log = logging.getLogger(__name__)
+
+NO_EDITS = "this editor does not support workspace/applyEdit, so that nothing can be written into it"
 
 _ANSWER_TIMEOUT_S = 60.0
 _LEVELS = {
@@ -54,7 +56,7 @@ class Editor:
     ) -> ApplyResult:
         """Send one workspace edit and wait for the answer. Never raises for what the editor answers."""
         if not self.capabilities.apply_edit:
-            return ApplyResult(False, "this editor does not support workspace/applyEdit")
+            return ApplyResult(False, NO_EDITS)
         if confirm and not self.capabilities.annotations and not await self._confirmed(label, description):
             return ApplyResult(False, "it was not confirmed")
         edit = workspace_edit_to_lsp(
@@ -72,6 +74,9 @@ class Editor:
         except TimeoutError:
             return ApplyResult(False, f"the editor did not answer within {_ANSWER_TIMEOUT_S:.0f} s")
         except JsonRpcException as error:
+            if error.code == JsonRpcMethodNotFound.CODE:
+                self.capabilities.apply_edit = False
+                return ApplyResult(False, NO_EDITS)
             return ApplyResult(False, f"the editor answered with an error: {error.message}")
         return ApplyResult(bool(result.applied), result.failure_reason or "")
 
@@ -142,18 +147,25 @@ class Editor:
 
     async def watch(self, globs: Sequence[str]) -> None:
         """Have the editor tell of files that change outside it; without support it does not."""
-        if not self.capabilities.watching:
-            return
-        watchers = [lsp.FileSystemWatcher(glob) for glob in globs]
-        registration = lsp.Registration(
-            str(uuid.uuid4()),
-            lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES,
-            lsp.DidChangeWatchedFilesRegistrationOptions(watchers),
-        )
+        if self.capabilities.watching:
+            watchers = [lsp.FileSystemWatcher(glob) for glob in globs]
+            options = lsp.DidChangeWatchedFilesRegistrationOptions(watchers)
+            await self._register(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
+
+    async def follow_configuration(self) -> None:
+        """Have the editor tell when its settings change; without support it does so by itself or never."""
+        if self.capabilities.dynamic_configuration:
+            # With a section VS Code sends the values along, and once more at once; we ask for them.
+            section = None if self.capabilities.configuration else "singlepass"
+            options = lsp.DidChangeConfigurationRegistrationOptions(section)
+            await self._register(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION, options)
+
+    async def _register(self, method: str, options: Any) -> None:
+        registration = lsp.Registration(str(uuid.uuid4()), method, options)
         try:
             await self._server.client_register_capability_async(lsp.RegistrationParams([registration]))
         except JsonRpcException as error:
-            log.info("this editor watches no files: %r", error)
+            log.info("this editor does not register %s: %r", method, error)
 
     async def progress(self, title: str, on_cancel: Callable[[], object]) -> "Progress":
         """Open a work-done progress; without client support one that does nothing."""

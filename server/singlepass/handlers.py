@@ -59,6 +59,8 @@ class Handlers:
         self.jobs.reviews.on_told = self._refresh_lenses
         self._options: Mapping[str, Any] = {}
         self._section: Mapping[str, Any] = {}
+        self._problems: list[str] = []
+        """What is wrong in the settings, as the user was told it."""
 
     # Life.
 
@@ -68,30 +70,36 @@ class Handlers:
         folders = [folder.uri for folder in params.workspace_folders or ()]
         if not folders and params.root_uri:
             folders = [params.root_uri]
+        elif not folders and params.root_path:
+            folders = [Path(params.root_path).as_uri()] if Path(params.root_path).is_absolute() else []
         self.workspace.folders = [path for uri in folders if (path := path_from_uri(uri))]
         self._options = _section(params.initialization_options)
 
     async def initialized(self, params: lsp.InitializedParams) -> None:
+        self._configure()  # what is known already, for a request that comes before the answer
         self._section = await self.editor.configuration() or {}
-        self._start_over()
+        self._configure()
+        self._read_ahead()
         from singlepass.outline import source_glob  # here: the editor waits for our imports
 
         await self.editor.watch([source_glob(), "**/.gitignore", f"**/{REPOSITORY_FILE}"])
+        await self.editor.follow_configuration()
 
     async def did_change_configuration(self, params: lsp.DidChangeConfigurationParams) -> None:
         asked = await self.editor.configuration()
         self._section = asked if asked is not None else _section(_section(params.settings).get("singlepass"))
-        self._start_over()
+        # Some editors tell of every setting of theirs.
+        if self._configure():
+            self._read_ahead()
 
-    def _start_over(self) -> None:
+    def _read_ahead(self) -> None:
         """Everything anew, under the settings as they are now."""
-        self._configure()
         self.jobs.workspace_opened()
         for document in reversed([*self.documents.recent()]):  # the last is what is read ahead
             self.jobs.document_opened(document)
 
-    def _configure(self) -> None:
-        """Read the settings' files again and put everything together."""
+    def _configure(self) -> bool:
+        """Read the settings' files again and put everything together. Whether anything is different now."""
         user, problems = read_toml(user_file())
         repository: list[tuple[str, Mapping[str, Any]]] = []
         for folder in self.workspace.folders:
@@ -108,12 +116,15 @@ class Handlers:
             repository,
         )
         logging.getLogger("singlepass").setLevel(settings.log_level.upper())
-        had_lenses = self.jobs.settings.code_lenses
+        before = self.jobs.settings
         self.jobs.configure(settings)
-        if settings.code_lenses != had_lenses:
+        if settings.code_lenses != before.code_lenses:
             self.editor.refresh_lenses()
-        for problem in (*problems, *wrong):
-            self.editor.say("warning", f"singlepass settings: {problem}")
+        told, self._problems = self._problems, [str(problem) for problem in (*problems, *wrong)]
+        for problem in self._problems:
+            if problem not in told:
+                self.editor.say("warning", f"singlepass settings: {problem}")
+        return settings != before
 
     async def shutdown(self, params: None) -> None:
         await self.jobs.shutdown()
@@ -125,6 +136,7 @@ class Handlers:
         self.workspace.folders = [*kept, *(path for path in added if path not in kept)]
         self._configure()  # a folder may bring settings of its own
         self.jobs.folders_changed()
+        self._read_ahead()
 
     # Documents.
 
@@ -165,7 +177,7 @@ class Handlers:
 
     def code_action(self, params: lsp.CodeActionParams) -> list[lsp.CodeAction | lsp.Command]:
         document = self.documents.get(params.text_document.uri)
-        if document is None:
+        if document is None or not self.editor.capabilities.apply_edit:
             return []
         self.jobs.prewarm(document.uri)
         first, end = _lines_of(params.range)

@@ -53,6 +53,8 @@ class MapBuilt(msgspec.Struct, frozen=True, tag=True):
 
     text: str | None
     ms: float
+    keep: str = ""
+    """Where it is kept, as it was asked for, which says of what folders it is."""
 
 
 class Near(msgspec.Struct, frozen=True, tag=True):

@@ -186,7 +186,7 @@ class Indexer:
                 text = drifted(request.old, index.outlines, request.budget, index.graph.imports)
                 if text is not None and request.keep:
                     _keep(Path(request.keep), text)
-                self._send(MapBuilt(text, _ms_since(started)))
+                self._send(MapBuilt(text, _ms_since(started), request.keep))
             case AskNear():
                 self._near(request, complete=True)
 

@@ -22,7 +22,7 @@ from singlepass.core.review import lines_now
 from singlepass.core.routing import Request, Routed, advise, compare
 from singlepass.delivery import Source
 from singlepass.documents import Document, Documents
-from singlepass.editor import Editor
+from singlepass.editor import NO_EDITS, Editor
 from singlepass.history import History
 from singlepass.lsp import lines_to_json
 from singlepass.outcome import Job, JobRequest, Outcome
@@ -149,6 +149,8 @@ class Jobs:
 
     def start(self, request: JobRequest) -> int:
         """Start a job and return its id. Raises UserError for a request that cannot be served."""
+        if not self.editor.capabilities.apply_edit:
+            raise UserError(f"{NO_EDITS[0].upper()}{NO_EDITS[1:]}.")
         for uri in (request.uri, *request.files):
             _, inside = self.workspace.name(uri)
             if not inside and not self.settings.allow_outside_workspace:
@@ -385,7 +387,6 @@ class Jobs:
     def folders_changed(self) -> None:
         """Other workspace folders: files have other names in the prompt."""
         self.repository.folders_changed()
-        self.warming.again()
 
     def document_opened(self, document: Document) -> None:
         """Find out which files stand near it, and read ahead."""

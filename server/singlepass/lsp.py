@@ -208,7 +208,8 @@ class Capabilities:
                 value = getattr(value, name, None)
             return value
 
-        self.apply_edit = bool(find("workspace", "apply_edit"))
+        # Kate applies edits and does not announce it. Who cannot says so when asked.
+        self.apply_edit = find("workspace", "apply_edit") is not False
         self.versioned_edits = bool(find("workspace", "workspace_edit", "document_changes"))
         self.annotations = self.versioned_edits and (
             find("workspace", "workspace_edit", "change_annotation_support") is not None
@@ -216,6 +217,9 @@ class Capabilities:
         self.configuration = bool(find("workspace", "configuration"))
         self.lenses = find("text_document", "code_lens") is not None
         self.lens_refresh = bool(find("workspace", "code_lens", "refresh_support"))
+        self.dynamic_configuration = bool(
+            find("workspace", "did_change_configuration", "dynamic_registration")
+        )
         self.watching = bool(find("workspace", "did_change_watched_files", "dynamic_registration"))
         self.progress = bool(find("window", "work_done_progress"))
         self.action_literals = find("text_document", "code_action", "code_action_literal_support") is not None

@@ -84,7 +84,9 @@ class Repository:
     def near(self, uri: str) -> Sequence[Path]:
         """The files near a document, the nearest first, as far as they are known now."""
         path = path_from_uri(uri)
-        return tuple(map(Path, self._near.get(str(path), ())))
+        found = map(Path, self._near.get(str(path), ()))
+        # An answer may be about folders that are no longer open.
+        return tuple(one for one in found if any(one.is_relative_to(f) for f in self.workspace.folders))
 
     # What happens.
 
@@ -126,8 +128,12 @@ class Repository:
         self._look_later()
 
     def folders_changed(self) -> None:
-        """Other workspace folders: everything is named anew."""
+        """Other workspace folders: everything is named anew, and what is gone must not be sent any more."""
+        self.map, self._ready = "", None
+        self._near.clear()
+        self._newer.clear()
         if self._task is not None:
+            self._load()
             self._scan()
 
     async def aclose(self) -> None:
@@ -283,7 +289,7 @@ class Repository:
             case MapBuilt():
                 self._asked = False
                 self._built, self._cost_s = time.monotonic(), reply.ms / 1000
-                if reply.text is not None:
+                if reply.text is not None and reply.keep == str(self._kept()):
                     self._ready = reply
             case Near():
                 self._take_near(reply)

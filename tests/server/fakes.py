@@ -133,6 +133,9 @@ class FakeEditor:
     async def watch(self, globs: Sequence[str]) -> None:
         self.calls.append(("watch", list(globs)))
 
+    async def follow_configuration(self) -> None:
+        self.calls.append(("follow_configuration", None))
+
     async def configuration(self) -> Mapping[str, Any] | None:
         return self.settings
 

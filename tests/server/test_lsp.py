@@ -185,13 +185,13 @@ FLAGS = (
 @pytest.mark.parametrize(
     ("announced", "expected"),
     [
-        (lsp.ClientCapabilities(), set()),
+        (lsp.ClientCapabilities(), {"apply_edit"}),
         (
             lsp.ClientCapabilities(
                 workspace=lsp.WorkspaceClientCapabilities(),
                 text_document=lsp.TextDocumentClientCapabilities(),
             ),
-            set(),
+            {"apply_edit"},  # some apply edits and do not announce it
         ),
         (headless_capabilities(), set(FLAGS) - {"configuration"}),
         (
