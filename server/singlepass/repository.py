@@ -95,6 +95,8 @@ class Repository:
         old, self._settings = self._settings, settings
         changed = (old.ignore, old.context_map_tokens) != (settings.ignore, settings.context_map_tokens)
         if changed and self._task is not None:
+            if old.ignore != settings.ignore:
+                self._forget()
             self._scan()
 
     def open(self) -> None:
@@ -129,12 +131,14 @@ class Repository:
 
     def folders_changed(self) -> None:
         """Other workspace folders: everything is named anew, and what is gone must not be sent any more."""
-        self.map, self._ready = "", None
-        self._near.clear()
-        self._newer.clear()
         if self._task is not None:
-            self._load()
+            self._forget()
             self._scan()
+
+    def _forget(self) -> None:
+        """The map in use may name files that must not be sent any more."""
+        self.map, self._ready = "", None
+        self._load()
 
     async def aclose(self) -> None:
         """End the indexer."""
@@ -310,8 +314,10 @@ class Repository:
     # The map of the last time.
 
     def _kept(self) -> Path:
-        """Where the map of these folders is kept."""
-        names = "\0".join(f"{path}\0{prefix}" for path, prefix in self.workspace.prefixes())
+        """Where the map of these folders, without what is ignored, is kept."""
+        names = "\0".join(
+            (*(f"{path}\0{prefix}" for path, prefix in self.workspace.prefixes()), *self._settings.ignore)
+        )
         key = hashlib.sha256(f"{names}\0{self._budget()}".encode("utf-8", "surrogateescape")).hexdigest()
         if given := os.environ.get("SINGLEPASS_CACHE_DIR"):
             return Path(given) / "maps" / key[:32]

@@ -16,7 +16,7 @@ from singlepass import repository as module
 from singlepass.config import Settings
 from singlepass.core.context import Context
 from singlepass.documents import Documents
-from singlepass.index_wire import Folder
+from singlepass.index_wire import Folder, MapBuilt, Near
 from singlepass.indexer import Index
 from singlepass.repository import Repository
 from singlepass.session import gather
@@ -128,6 +128,50 @@ async def test_nothing_new_comes_into_use_while_the_user_types(folder: Path) -> 
     busy = False
     await until(lambda: found.map)
     await found.aclose()
+
+
+async def test_other_folders_have_another_map_and_nothing_of_the_old_one(folder: Path) -> None:
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "thing.py").write_text("class Thing:\n    def turn(self): ...\n")
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/store.py"))
+        await until(lambda: found.map and near(found, folder, "app/store.py"))
+        first = found.map
+        found.workspace.folders = [folder, other]
+        found.folders_changed()
+        assert found.map == ""
+        assert found.near(uri(folder, "app/store.py")) == ()
+        found.opened(uri(folder, "app/store.py"))
+        await until(lambda: "class Thing" in found.map)
+        assert "work/app/store.py\n" in found.map
+        assert "other/thing.py\n" in found.map
+        await until(lambda: near(found, folder, "app/store.py"))
+
+        found.workspace.folders = [other]
+        found.folders_changed()
+        found._take(MapBuilt("class Late", 0, "where the map of the two folders is kept"))
+        found._take(Near(str(folder / "app/store.py"), (str(folder / "app/model.py"),), complete=True))
+        assert found.near(uri(folder, "app/store.py")) == ()
+        await until(lambda: found.map)
+        assert found.map.startswith("thing.py\n")
+        assert "Store" not in found.map
+
+        # What was kept of the first folder is there at once.
+        found.workspace.folders = [folder]
+        found.folders_changed()
+        assert found.map == first
+
+
+async def test_what_is_ignored_from_now_on_leaves_the_map(folder: Path) -> None:
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/store.py"))
+        await until(lambda: "class Row" in found.map)
+        found.configure(Settings(target=SETTINGS.target, ignore=("model.py",)))
+        assert found.map == ""
+        await until(lambda: found.map)
+        assert "class Row" not in found.map
+        assert "class Store" in found.map
 
 
 async def test_an_indexer_that_dies_is_started_again_and_then_left(
