@@ -119,7 +119,7 @@ class SegmentUse(msgspec.Struct, frozen=True):
     n_cached: int
 
 
-MissReason = Literal["new", "changed", "evicted", "moved", "restart"]
+MissReason = Literal["new", "changed", "evicted", "moved", "restart", "unfinished"]
 
 
 class Miss(msgspec.Struct, frozen=True):
@@ -127,7 +127,8 @@ class Miss(msgspec.Struct, frozen=True):
 
     *new*: never seen. *changed*: a segment of this name was cached with other tokens. *evicted*: it was
     cached like this, and had to go. *moved*: its tokens were cached, after others. *restart*: an engine
-    before this one had it cached.
+    before this one had it cached. *unfinished*: it was being read, ahead or for a request that was cancelled,
+    and that was interrupted.
     """
 
     segment: str

@@ -55,11 +55,28 @@ def test_why_a_segment_was_not_cached(now: dict[str, str], n_cached: int, miss: 
     assert history.miss(tokens, marks, n_cached, has_task=True) == miss
 
 
-def test_what_was_never_finished_is_new() -> None:
+def test_what_was_being_read_is_unfinished() -> None:
+    history = History()
+    tokens, marks = prompt(**BEFORE)
+    history.remember(tokens, marks, 4)
+    assert history.miss(tokens, marks, 4, has_task=False) == Miss("b", 5, "unfinished")
+    assert history.miss(tokens, marks, 5, has_task=False) == Miss("a", 4, "unfinished")
+    # Another text of the same name was never read, whole or in part.
+    edited, _ = prompt(**{**BEFORE, "a": "axaa"})
+    assert history.miss(edited, marks, 5, has_task=False) == Miss("a", 4, "new")
+    # Read to the end it is known, and read anew and interrupted it is unfinished again.
+    history.remember(tokens, marks, 9)
+    assert history.miss(tokens, marks, 4, has_task=False) == Miss("b", 5, "evicted")
+    assert history.miss(edited, marks, 5, has_task=False) == Miss("a", 4, "changed")
+    history.remember(tokens, marks, 5)
+    assert history.miss(tokens, marks, 5, has_task=False) == Miss("a", 4, "unfinished")
+
+
+def test_the_next_engine_is_told_of_whole_segments_only() -> None:
     history = History()
     tokens, marks = prompt(**BEFORE)
     history.remember(tokens, marks, 7)
-    assert history.miss(tokens, marks, 5, has_task=False) == Miss("a", 4, "new")
+    assert [one.name for one in history.known()] == ["map", "b"]
 
 
 def test_what_an_engine_before_this_one_had() -> None:

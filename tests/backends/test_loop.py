@@ -317,6 +317,19 @@ def test_a_saved_edit_is_named_with_what_it_costs() -> None:
     assert finished.miss is None
 
 
+def test_a_click_into_reading_ahead_finds_it_unfinished() -> None:
+    backend = InProcessBackend(FakeDriver(n_batch=16))
+    request = files("a", "a = 1\n" * 40)
+    answers = after(16)
+    events = list(backend.prewarm(PrewarmRequest(request.segments[:2]), lambda: next(answers)))
+    reached = max(event.n_done for event in events if isinstance(event, PrefillProgress))
+    _, finished, _ = run(backend, request)
+    assert finished.timings.n_cached == reached
+    assert finished.miss is not None
+    assert (finished.miss.segment, finished.miss.reason) == ("a", "unfinished")
+    assert 0 < finished.miss.n_tokens < len("a = 1\n" * 40)
+
+
 def test_a_driver_that_refuses_a_step_costs_a_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeDriver(can_trim=False)
     backend = InProcessBackend(driver)

@@ -35,6 +35,8 @@ class _Version:
     before: bytes
     is_ours: bool
     """Cached by this engine and not by one before it."""
+    is_whole: bool = True
+    """Read to its end. Reading ahead stops for every click."""
 
 
 def uses(marks: Sequence[Mark], n_prompt: int, n_cached: int) -> tuple[SegmentUse, ...]:
@@ -56,9 +58,9 @@ class History:
         self._versions: OrderedDict[str, list[_Version]] = OrderedDict()
 
     def remember(self, tokens: Sequence[int], marks: Sequence[Mark], n_done: int) -> None:
-        """The first `n_done` of `tokens` are cached."""
-        for known in _known(tokens, [mark for mark in marks if mark.end <= n_done]):
-            self._add(known.name, _Version(known.own, known.before, True))
+        """The first `n_done` of `tokens` are cached; the rest was to be."""
+        for known, mark in zip(_known(tokens, marks), marks, strict=True):
+            self._add(known.name, _Version(known.own, known.before, True, mark.end <= n_done))
 
     def recall(self, known: Iterable[Known]) -> None:
         """An earlier engine had these cached."""
@@ -68,7 +70,8 @@ class History:
 
     def known(self) -> list[Known]:
         """The latest version of each segment, for the engine after this one."""
-        return [Known(name, list_[-1].own, list_[-1].before) for name, list_ in self._versions.items()]
+        whole = {name: [one for one in list_ if one.is_whole] for name, list_ in self._versions.items()}
+        return [Known(name, list_[-1].own, list_[-1].before) for name, list_ in whole.items() if list_]
 
     def miss(
         self, tokens: Sequence[int], marks: Sequence[Mark], n_cached: int, *, has_task: bool
@@ -81,7 +84,12 @@ class History:
         mark = stable[index]
         n_again = stable[-1].end - n_cached
         found = _known(tokens, stable)[index]
-        versions = self._versions.get(mark.name, [])
+        all_versions = self._versions.get(mark.name, [])
+        if any(
+            not one.is_whole and (one.own, one.before) == (found.own, found.before) for one in all_versions
+        ):
+            return Miss(mark.name, n_again, "unfinished")
+        versions = [version for version in all_versions if version.is_whole]
         ours = [version for version in versions if version.is_ours]
         if not versions:
             return Miss(mark.name, n_again, "new")
@@ -95,8 +103,8 @@ class History:
     def _add(self, name: str, version: _Version) -> None:
         versions = self._versions.setdefault(name, [])
         self._versions.move_to_end(name)
-        if version in versions:
-            versions.remove(version)
+        same = (version.own, version.before)
+        versions[:] = [one for one in versions if (one.own, one.before) != same]
         versions.append(version)
         del versions[:-_KEPT_VERSIONS]
         if len(self._versions) > _KEPT_NAMES:

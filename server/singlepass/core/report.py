@@ -86,5 +86,7 @@ def miss_sentence(miss: Miss, saved_s_ago: float | None = None) -> str:
             return f"the cache had no room left for {name}: {again}"
         case "moved":
             return f"what stands before {name} changed: {again}"
+        case "unfinished":
+            return f"{name} was still being read ahead: {count(miss.n_tokens, 'token')} were left"
         case "restart":
             return f"the engine was started anew: {again}, from {name} on"
