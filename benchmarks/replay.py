@@ -38,6 +38,7 @@ from editing import Ask, Change, Close, Disk, Git, Open, Pause, Save, Session, s
 from machine import command
 from numpy.typing import NDArray
 from singlepass.config import Settings
+from singlepass.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, gather
 from singlepass.core.context import Context, shrink
 from singlepass.core.edits import Edit
 from singlepass.core.prompt import Task, render_context, render_prompt
@@ -47,7 +48,6 @@ from singlepass.index_wire import Folder
 from singlepass.indexer import Index
 from singlepass.lsp import path_from_uri
 from singlepass.repository import CHARS_PER_TOKEN
-from singlepass.session import MIN_REPLY_TOKENS, TASK_TOKENS, gather
 from singlepass.workspace import Workspace
 from singlepass_backends.base import (
     BackendError,

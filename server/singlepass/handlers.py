@@ -316,7 +316,7 @@ class Handlers:
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             raise JsonRpcException(f"{COMMAND_CONTEXT} takes the URI of a document.", _REQUEST_FAILED)
         try:
-            return await self.jobs.context(arguments[0])
+            return await self.jobs.contexts.show(arguments[0])
         except (UserError, BackendError) as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 

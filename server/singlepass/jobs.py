@@ -1,4 +1,4 @@
-"""The jobs in flight: start, newest wins, cancel, revert, shutdown; and what is read ahead for the next one.
+"""The jobs in flight: start, newest wins, cancel, revert, try again, shutdown.
 
 A command starts a job and returns: pygls does not cancel an asynchronous command, and a command whose task is
 cancelled never answers. At most one job runs on a document; a newer one cancels it. An engine queues jobs of
@@ -11,16 +11,11 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-from singlepass_backends.base import Segment
-
 from singlepass.config import Settings, user_file
-from singlepass.core.context import Context
+from singlepass.contexts import Contexts
 from singlepass.core.estimate import Sample, estimate_ms, title_suffix
-from singlepass.core.prompt import render_context, render_repository
 from singlepass.core.review import lines_now
-from singlepass.core.routing import Request, Routed, advise, compare
-from singlepass.delivery import Source
+from singlepass.core.routing import Candidate, Request, advise, compare
 from singlepass.documents import Document, Documents
 from singlepass.editor import NO_EDITS, Editor
 from singlepass.history import History
@@ -28,9 +23,9 @@ from singlepass.lsp import lines_to_json
 from singlepass.outcome import Job, JobRequest, Outcome
 from singlepass.repository import CHARS_PER_TOKEN, Repository
 from singlepass.reviewing import Reviews, Selected
-from singlepass.session import ASSUMED_CONTEXT, Session, encodable, fit, fitting_map, gather, grammar_for
-from singlepass.targets import DEFAULT, Targets, is_remote, rates_key
-from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Ahead, Warming
+from singlepass.session import Session
+from singlepass.targets import DEFAULT, Targets, rates_key
+from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Warming
 from singlepass.workspace import UserError, Workspace
 
 if TYPE_CHECKING:
@@ -38,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MAX_FITTED = 8
 _MAX_BEFORE = 50
 """So many requests at one document are remembered."""
 _MAX_ASKED = 20
@@ -68,17 +62,20 @@ class Jobs:
         self._n_jobs = 0
         self._asked: dict[int, tuple[JobRequest, str]] = {}
         self.reviews = Reviews(documents, workspace, editor)
-        self._fitted: dict[tuple[str, Context], Context] = {}
         self._before: dict[str, list[_Before]] = {}
         self.history = History()
         self.targets = Targets(lambda: workspace.folders, self.history)
         self.targets.on_loading = self._tell_loading
-        self._ahead_on = DEFAULT
-        """The target that is read ahead on."""
-        self.warming = Warming(
-            editor, self._ahead, self._reader, lambda: bool(self._running), lambda: self._ahead_on
-        )
         self.repository = Repository(workspace, lambda: bool(self._running))
+        self.contexts = Contexts(documents, workspace, self.targets, self.repository)
+        self.warming = Warming(
+            editor,
+            self.contexts.ahead,
+            self.contexts.reader,
+            lambda: bool(self._running),
+            lambda: self.contexts.ahead_on,
+        )
+        self.contexts.on_other_target = self.warming.forget
         self.repository.on_update = self.warming.again
 
     # The engine.
@@ -90,9 +87,9 @@ class Jobs:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             self.warming.forget()
-            self._fitted.clear()
+            self.contexts.forget()
         self.settings = settings
-        self.warming.settings = settings
+        self.warming.settings = self.contexts.settings = settings
         self.repository.configure(settings)
 
     async def _close(self, engine: "EngineClient") -> None:
@@ -101,22 +98,13 @@ class Jobs:
             await asyncio.wait([task for _, _, task in self._running.values()])
         await engine.aclose()
 
-    def _reader(self, uri: str | None) -> "EngineClient":
-        """The client to read ahead on for a document. Raises UserError where there is none."""
-        document = self.documents.get(uri) if uri is not None else None
-        name = self.targets.ahead(document.language if document is not None else "")
-        if name != self._ahead_on:
-            self._ahead_on = name
-            self.warming.forget()
-        return self.targets.client(name)
-
     def select_target(self, name: str | None) -> dict[str, Any]:
         """Use this target, or leave it to the rules again (None); what there is. Raises UserError."""
         self.targets.select(name)
         self.warming.again(0)
         message = f"target: {name}" if name else "the target is chosen for each request"
         status = {"job": None, "uri": None, "state": "target", "message": message, "percent": None}
-        self.editor.notify("singlepass/status", {**status, "target": name or self._ahead_on})
+        self.editor.notify("singlepass/status", {**status, "target": name or self.contexts.ahead_on})
         return self.list_targets()
 
     def list_targets(self) -> dict[str, Any]:
@@ -126,24 +114,6 @@ class Jobs:
     def _tell_loading(self, fraction: float) -> None:
         for _, running, _ in self._running.values():
             running.tell_loading(fraction)
-
-    def _n_ctx(self, name: str) -> int:
-        info = self.targets.client(name).info
-        return (info.n_ctx if info is not None else self.targets.by_name[name].n_ctx) or ASSUMED_CONTEXT
-
-    def _gather(self, uri: str, files: Sequence[str], name: str) -> tuple[Context, dict[str, Source]]:
-        n_ctx = self._n_ctx(name)
-        return gather(uri, files, self.documents, self.workspace, self.settings, self.repository, n_ctx)
-
-    async def _fit(self, name: str, context: Context) -> Context:
-        """See `session.fit`. Remembered, because the engine answers only between two chunks."""
-        fitted = self._fitted.pop((name, context), None)
-        if fitted is None:
-            fitted = await fit(context, self.targets.client(name), self._n_ctx(name))
-        self._fitted[name, context] = fitted
-        if len(self._fitted) > _MAX_FITTED:
-            del self._fitted[next(iter(self._fitted))]
-        return fitted
 
     # Jobs.
 
@@ -160,10 +130,11 @@ class Jobs:
                 )
         if not request.instruction.strip():
             raise UserError("The instruction is empty. Say what to change.")
-        asked, routed = self._choose(request)
+        asked, candidates = self._asked_for(request)
+        routed = self.targets.choose(asked, candidates)
         name = routed.target or DEFAULT
         engine = self.targets.client(name)
-        context, sources = self._gather(request.uri, request.files, name)
+        context, sources = self.contexts.gather(request.uri, request.files, name)
         for job, _, task in self._running.values():
             if job.request.uri == request.uri:
                 job.superseded = True
@@ -173,8 +144,8 @@ class Jobs:
             self._clear(document)
         self._n_jobs += 1
         job = Job(self._n_jobs, request, target=name, routed=routed.why)
-        self._advise(job, asked)
-        self._asked[job.id] = request, document.text if document is not None else ""
+        self._advise(job, asked, candidates)
+        self._asked[job.id] = request, sources[request.uri].snapshot.text
         if len(self._asked) > _MAX_ASKED:
             del self._asked[next(iter(self._asked))]
         running = Session(
@@ -186,7 +157,7 @@ class Jobs:
             engine=engine,
             editor=self.editor,
             reviews=self.reviews,
-            fit=functools.partial(self._fit, name),
+            fit=functools.partial(self.contexts.fit, name),
         )
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
@@ -221,26 +192,27 @@ class Jobs:
             # Only telling the outcome can have failed: most likely the editor is gone.
             log.error("the outcome of job %d could not be told", job.id, exc_info=error)
 
-    def _choose(self, request: JobRequest) -> tuple[Request, Routed]:
-        """The target for a request, by the size that it probably has. Raises UserError without one."""
+    def _asked_for(self, request: JobRequest) -> tuple[Request, list[Candidate]]:
+        """A request by the size that it probably has, and the targets with what they have cached of it."""
         document = self.documents.get(request.uri)
-        n_uncached = self.warming.n_uncached(request.uri)
         text = document.text if document is not None else ""
         before = self._before.get(request.uri)
         # Without a request before, about as much again as the map stands around the document.
         guess = len(text) // CHARS_PER_TOKEN + 2 * self.settings.context_map_tokens
         n_prompt = before[-1].n_prompt if before else guess
-        rates = [one.rates for one in self.targets.candidates() if one.rates]
+        n_uncached = self.warming.n_uncached(request.uri)
+        n_cached = {} if n_uncached is None else {self.contexts.ahead_on: max(0, n_prompt - n_uncached)}
+        candidates = self.targets.candidates(n_cached)
+        rates = [one.rates for one in candidates if one.rates]
         asked = Request(
             n_prompt=n_prompt,
             n_reply=round(rates[0].n_reply) if rates else 0,
             kind=request.kind,
             language=document.language if document is not None else "",
         )
-        n_cached = {} if n_uncached is None else {self._ahead_on: max(0, n_prompt - n_uncached)}
-        return asked, self.targets.choose(asked, n_cached)
+        return asked, candidates
 
-    def _advise(self, job: Job, asked: Request) -> None:
+    def _advise(self, job: Job, asked: Request, candidates: Sequence[Candidate]) -> None:
         """When the same place was worked on before, put the alternatives side by side."""
         request = job.request
         earlier = [
@@ -249,7 +221,6 @@ class Jobs:
             if one.first_line <= request.end_line and request.first_line <= one.end_line
         ]
         if earlier:
-            candidates = self.targets.candidates()
             job.options = compare(asked, candidates, job.target)
             advice = advise([one.prefill_s for one in earlier], asked, candidates, job.target)
             job.advice = advice.text if advice else ""
@@ -314,64 +285,14 @@ class Jobs:
         if not self.workspace.is_hidden(uri, self.settings.ignore):
             self.warming.soon(uri, pause_s)
 
-    async def _ahead(self, uri: str | None) -> Ahead:
-        name = self._ahead_on
-        if uri is None:
-            return Ahead(encodable(render_repository(fitting_map(self.repository, self._n_ctx(name)))))
-        gathered, _ = self._gather(uri, (), name)
-        engine = self.targets.client(name)
-        context = await self._fit(name, gathered)
-        return Ahead(encodable(render_context(context)), lambda: grammar_for(context, engine.info))
-
     def estimate(self, uri: str) -> str:
         """What an action on this document would probably take, as a title's suffix; empty where unknown."""
-        target = self.targets.by_name.get(self._ahead_on)
+        target = self.targets.by_name.get(self.contexts.ahead_on)
         n_uncached = self.warming.n_uncached(uri)
         known = self.history.rates(rates_key(target)) if target and self.settings.estimates else None
         if known is None or n_uncached is None:
             return ""
         return title_suffix(estimate_ms(known, n_uncached))
-
-    async def context(self, uri: str) -> dict[str, Any]:
-        """What an action on this document would have in its prompt: segments with tokens, cached or not.
-
-        Raises UserError: no model, a file that cannot be read; BackendError of the engine.
-        """
-        if self.targets.by_name and not any(one.is_allowed for one in self.targets.candidates()):
-            return self._context_before_allowed(uri)
-        engine = self._reader(uri)
-        name = self._ahead_on
-        info = await engine.connect()
-        gathered, _ = self._gather(uri, (), name)
-        context = await self._fit(name, gathered)
-        # With an empty task, because the tokens that end the template count with the last segment.
-        segments = (*render_context(context), Segment("task", ""))
-        found = (await engine.inspect(segments, spawn=True) or ())[:-1]
-        return {
-            "target": self._described(name, is_allowed=True),
-            "n_ctx": info.n_ctx,
-            "segments": [msgspec.to_builtins(segment) for segment in found],
-            "left_out": list(context.left_out),
-        }
-
-    def _context_before_allowed(self, uri: str) -> dict[str, Any]:
-        """What would be sent to the first target, a remote one; nothing is, so tokens are estimated."""
-        name = next(iter(self.targets.by_name))
-        context, _ = self._gather(uri, (), name)
-        segments = [
-            {"name": one.name, "n_tokens": len(one.text) // CHARS_PER_TOKEN, "n_cached": 0}
-            for one in render_context(context)
-        ]
-        return {
-            "target": self._described(name, is_allowed=False),
-            "n_ctx": self._n_ctx(name),
-            "segments": segments,
-            "left_out": list(context.left_out),
-        }
-
-    def _described(self, name: str, *, is_allowed: bool) -> dict[str, Any]:
-        target = self.targets.by_name[name]
-        return {"name": name, "url": target.url, "remote": is_remote(target), "allowed": is_allowed}
 
     def workspace_opened(self) -> None:
         """Get to know the repository, and read ahead what every prompt of it begins with."""

@@ -7,11 +7,9 @@ keystrokes win: a hunk whose lines they touched is rejected and reported with it
 
 import asyncio
 import contextlib
-import functools
-import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -31,40 +29,24 @@ from singlepass_backends.base import (
 )
 
 from singlepass.config import Settings
+from singlepass.contexts import MIN_REPLY_TOKENS, encodable, grammar_for
 from singlepass.core import report
-from singlepass.core.context import MAP, Context, SourceFile, build_context, shrink
+from singlepass.core.context import Context, shrink
 from singlepass.core.diff_parser import DiffParser, Hunk, HunkDropped, HunkFinished, ParserEvent
-from singlepass.core.edits import Edit, Snapshot
-from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
+from singlepass.core.edits import Edit
+from singlepass.core.grammar import marker_size
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped
-from singlepass.core.prompt import Task, render_context, render_prompt
+from singlepass.core.prompt import Task, render_prompt
 from singlepass.delivery import Delivery, Source, deliver
 from singlepass.documents import Documents
 from singlepass.editor import Editor, Progress
 from singlepass.outcome import Job, Outcome, diagnostics, payload, rejected_sentence, summary
-from singlepass.repository import CHARS_PER_TOKEN, Repository
 from singlepass.reviewing import Reviews
-from singlepass.workspace import UserError, Workspace, read_near, read_source
+from singlepass.workspace import UserError, read_source
 
 log = logging.getLogger(__name__)
-
-RANDOM_BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
-"""Random weights never choose to stop, so the grammar stops them."""
-
-WINDOW_LINES = 5_000
-"""A grammar holds about 6,000 lines over all files. Of a longer document so many around the selection may be
-changed."""
-ASSUMED_CONTEXT = 32_768
-"""In tokens, until an engine has said what it has."""
-MAP_SHARE = 1 / 8
-NEAR_SHARE = 1 / 8
-"""How much of the context the map and the files beside the open ones may take."""
-MIN_REPLY_TOKENS = 512
-"""A prompt that leaves less room for its reply counts as too long."""
-TASK_TOKENS = 1024
-"""Room for a task that has not been asked for yet, before neighbours are left out for it."""
 
 _WORTH_EXPLAINING = 32
 """Tokens of context read after the click that are worth a word why."""
@@ -84,104 +66,6 @@ class Engine(Protocol):
     async def inspect(
         self, segments: tuple[Segment, ...], *, spawn: bool = False
     ) -> tuple[SegmentUse, ...] | None: ...
-
-
-def gather(
-    uri: str,
-    files: Sequence[str],
-    documents: Documents,
-    workspace: Workspace,
-    settings: Settings,
-    repository: Repository | None = None,
-    n_ctx: int = ASSUMED_CONTEXT,
-) -> tuple[Context, dict[str, Source]]:
-    """The context for work on one document, and the snapshots it may change, by URI.
-
-    `n_ctx` is the model's context in tokens. Raises UserError for a file that is not open
-    and cannot be read.
-    """
-    sources: dict[str, Source] = {}
-    paths = {MAP}
-
-    def add(uri: str, *, as_saved: bool = False) -> SourceFile:
-        path = _unlike(paths, workspace.name(uri)[0])
-        paths.add(path)
-        document = documents.get(uri)
-        if document is not None:
-            now = document.snapshot(), document.revision
-            snapshot, revision = document.saved() if as_saved else now
-            sources[uri] = Source(path, snapshot, document, revision)
-        else:
-            sources[uri] = Source(path, Snapshot(uri, None, read_source(uri)), None, 0)
-        opened = document.opened if document is not None else None
-        return SourceFile(path, sources[uri].snapshot.text, opened=opened)
-
-    target = add(uri)
-    neighbours = [add(file) for file in dict.fromkeys(files) if file != uri]
-    near = workspace.neighbours(uri, documents, settings.ignore, settings.max_neighbours)
-    neighbours += [add(other.uri, as_saved=True) for other in near if other.uri not in sources]
-    if repository is None:
-        return build_context(target, neighbours), sources
-    map = fitting_map(repository, n_ctx)
-    limit = settings.max_neighbours - len(neighbours)
-    for path in repository.near(uri):
-        if limit > 0 and path.as_uri() not in sources and (text := read_near(path)):
-            name = _unlike(paths, workspace.name(path.as_uri())[0])
-            paths.add(name)
-            neighbours.append(SourceFile(name, text, editable=False))
-            limit -= 1
-    budget = int(NEAR_SHARE * n_ctx * CHARS_PER_TOKEN)
-    return build_context(target, neighbours, map, budget), sources
-
-
-def fitting_map(repository: Repository, n_ctx: int) -> str:
-    """The repository map, unless it is too large for the model, whose context is for files and the task."""
-    return repository.map if len(repository.map) <= MAP_SHARE * n_ctx * CHARS_PER_TOKEN else ""
-
-
-async def fit(context: Context, engine: Engine, n_ctx: int) -> Context:
-    """The context without the neighbours that have no place in the model's beside a task and its reply.
-
-    What is read ahead and what a job asks for go through this, so that both leave out the same: left out only
-    at the click, a neighbour would take all that was read after it along. Raises BackendError of the engine.
-    """
-    room = n_ctx - min(MIN_REPLY_TOKENS + TASK_TOKENS, n_ctx // 4)
-    segments = encodable(render_context(context))
-    if sum(len(segment.text.encode()) for segment in segments) <= room:
-        return context  # a token has at least a byte
-    sizes = {use.name: use.n_tokens for use in await engine.inspect(segments) or ()}
-    n_excess = sum(sizes.values()) - room
-    return (n_excess > 0 and shrink(context, sizes, n_excess)) or context
-
-
-def grammar_for(
-    context: Context, info: ModelInfo | None, first_line: int = 0, end_line: int = 0
-) -> str | None:
-    """The edit grammar for work on the selected lines; None where the backend cannot constrain."""
-    if info is None or not info.constrains:
-        return None
-    files = context.editable
-    middle = (first_line + end_line) // 2
-    n_lines = context.target.text.count("\n")
-    # Most often the whole document, so that what prewarm built and compiled serves every selection.
-    first = 0 if n_lines <= WINDOW_LINES else middle - WINDOW_LINES // 2
-    size = marker_size([*files, *files.values()])
-    bounds = RANDOM_BOUNDS if info.random_weights else UNBOUNDED
-    return _grammar(tuple(files.items()), size, bounds, (context.target.path, first, first + WINDOW_LINES))
-
-
-@functools.lru_cache(maxsize=4)
-def _grammar(
-    files: tuple[tuple[str, str], ...], size: int, bounds: Bounds, window: tuple[str, int, int]
-) -> str:
-    path, first, end = window
-    return edit_grammar(dict(files), size, bounds, {path: (first, end)})
-
-
-def _unlike(paths: Container[str], path: str) -> str:
-    """The path, numbered where another file already has it, so that a hunk means one file."""
-    numbered = (f"{path} ({number})" for number in itertools.count(2))
-    return next(name for name in itertools.chain([path], numbered) if name not in paths)
 
 
 class Session:
@@ -501,13 +385,3 @@ class Session:
         self.editor.log(f"{job.request.title}: {sentence}")
         self.editor.notify("singlepass/timings", payload(job, outcome, sentence))
         self._tell(outcome, sentence)
-
-
-def encodable(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Segments without lone surrogates, which neither tokenizer nor wire takes."""
-    return tuple(
-        segment
-        if segment.text.isascii()
-        else msgspec.structs.replace(segment, text=segment.text.encode("utf-8", "replace").decode("utf-8"))
-        for segment in segments
-    )

@@ -86,13 +86,13 @@ class Targets:
     def ahead(self, language: str = "") -> str:
         """The target to read ahead on: the selected one, the one of a rule for the language, or the first."""
         # Nothing to read takes no time, so the first allowed one is within any limit.
-        return self.choose(Request(n_prompt=0, n_reply=0, language=language), {}).target or DEFAULT
+        request = Request(n_prompt=0, n_reply=0, language=language)
+        return self.choose(request, self.candidates()).target or DEFAULT
 
-    def choose(self, request: Request, n_cached: dict[str, int]) -> Routed:
-        """The target for a request. Raises UserError where none is set or allowed."""
-        if not self.by_name:
+    def choose(self, request: Request, candidates: Sequence[Candidate]) -> Routed:
+        """The target for a request, of all there are. Raises UserError where none is set or allowed."""
+        if not candidates:
             raise UserError(no_model_message())
-        candidates = self.candidates(n_cached)
         selected = next((one for one in candidates if one.name == self.selected and one.is_allowed), None)
         if selected is not None:
             return Routed(

@@ -804,7 +804,7 @@ async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
 
 async def test_the_context_of_a_document() -> None:
     world = World()
-    told = await world.jobs.context(URI)
+    told = await world.jobs.contexts.show(URI)
     assert [(one["name"], one["n_cached"]) for one in told["segments"]] == [("system", 0), ("a.py", 0)]
     assert told["left_out"] == []
 

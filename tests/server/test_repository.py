@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from singlepass import repository as module
 from singlepass.config import Settings
+from singlepass.contexts import gather
 from singlepass.core.context import Context
 from singlepass.documents import Documents
 from singlepass.index_wire import Folder, MapBuilt, Near
 from singlepass.indexer import Index
 from singlepass.repository import Repository
-from singlepass.session import gather
 from singlepass.workspace import Workspace
 from singlepass_backends.base import Target
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from server.fakes import FakeEngine
-from server.test_jobs import ONE, URI, World, current, prewarmed
+from server.test_jobs import ONE, SETTINGS, URI, World, current, prewarmed
 from singlepass.config import Settings, load_settings
 from singlepass.core.estimate import Sample
 from singlepass.core.routing import Route
@@ -15,7 +15,7 @@ from singlepass.history import History
 from singlepass.outcome import JobRequest
 from singlepass.targets import DEFAULT, Targets, is_remote, rates_key
 from singlepass.workspace import UserError
-from singlepass_backends.base import Finished, Target, Timings
+from singlepass_backends.base import Finished, PrefillProgress, Target, Timings
 
 pytestmark = pytest.mark.anyio
 __all__ = ["current"]  # a fixture that replaces the engine's client
@@ -167,6 +167,22 @@ async def test_again_and_again_at_one_place_is_worth_advice() -> None:
     assert (await world.editor.finish(elsewhere))["options"] == []
 
 
+async def test_what_is_cached_counts_when_the_same_place_is_asked_again() -> None:
+    spent = Timings(n_prompt=900, n_cached=0, n_prefilled=900, n_decoded=9, prefill_ms=9000, decode_ms=900)
+    world = World([Finished("stop", spent)], [Finished("stop", spent)])
+    await world.run()
+    world.jobs.history.add(Sample(rates_key(SETTINGS.target), 900, 9000.0, 9, 900.0))
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    assert world.engine.on_prewarm is not None
+    world.engine.on_prewarm(PrefillProgress(n_prompt=850, n_cached=0, n_done=800, elapsed_ms=0, eta_ms=None))
+    (option,) = (await world.run())["options"]
+    assert option["is_here"]
+    # 50 of the 900 tokens are left to be read, at 100 a second.
+    assert option["prefill_s"] == pytest.approx(0.5)
+    assert option["estimate_s"] == pytest.approx(1.4)
+
+
 async def test_a_target_is_selected_by_hand() -> None:
     world = Two()
     world.jobs.prewarm(URI, 0)
@@ -191,7 +207,7 @@ async def test_a_target_is_selected_by_hand() -> None:
 
 async def test_what_would_be_sent_is_shown_before_it_is_allowed() -> None:
     world = World(settings=Settings(target=SERVER))
-    found = await world.jobs.context(URI)
+    found = await world.jobs.contexts.show(URI)
     assert found["target"] == {"name": DEFAULT, "url": SERVER.url, "remote": True, "allowed": False}
     assert [one["name"] for one in found["segments"]] == ["system", "a.py"]
     assert world.engines[0][1].n_inspected == 0
@@ -201,4 +217,4 @@ async def test_what_would_be_sent_is_shown_before_it_is_allowed() -> None:
     await prewarmed(world)
     assert all(not engine.prewarmed and engine.info is None for _, engine in world.engines)
     world.jobs.configure(Settings(target=SERVER, remote_workspaces=("/w",)))
-    assert (await world.jobs.context(URI))["target"]["allowed"]
+    assert (await world.jobs.contexts.show(URI))["target"]["allowed"]
