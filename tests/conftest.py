@@ -32,6 +32,7 @@ def own_folders() -> Iterator[Path]:
     os.environ["SINGLEPASS_RUNTIME_DIR"] = str(folder / "run")
     os.environ["SINGLEPASS_CACHE_DIR"] = str(folder / "cache")
     os.environ["SINGLEPASS_STATE_DIR"] = str(folder / "state")
+    os.environ["SINGLEPASS_MODELS_DIR"] = str(folder / "models")
 
     async def stop_all() -> None:
         for paths in list_engines():

@@ -97,6 +97,25 @@ def test_policies_of_the_engine_are_sans_io(module_name: str) -> None:
         assert module in allowed, f"{module_name} imports {module}"
 
 
+@pytest.mark.parametrize("path", modules(BACKENDS), ids=lambda path: name(path, BACKENDS))
+def test_the_engine_downloads_nothing(path: Path) -> None:
+    if path.parent.name != "models":
+        assert not [m for m in imports(path) if m.startswith("singlepass_backends.models")]
+
+
+def test_only_the_hub_and_the_remote_backend_use_the_network() -> None:
+    for path in modules(BACKENDS):
+        if path.parent.name != "drivers" and name(path, BACKENDS) != "models/hub.py":
+            assert not roots(imports(path)) & HTTP, path
+
+
+@pytest.mark.parametrize("module", ["files", "offer"])
+def test_what_is_known_of_models_is_sans_io(module: str) -> None:
+    allowed = PURE | {"hashlib", "pathlib"}
+    for imported in imports(BACKENDS / "models" / f"{module}.py"):
+        assert imported in allowed or imported.startswith("singlepass_backends."), imported
+
+
 @pytest.mark.parametrize("module", ["replies", "servers"])
 def test_what_is_known_of_remote_servers_is_sans_io(module: str) -> None:
     allowed = PURE | {"codecs", "ipaddress", "urllib.parse", "singlepass_backends.drivers.replies"}
@@ -109,6 +128,9 @@ def test_the_server_never_loads_a_model_runtime(path: Path) -> None:
     assert not roots(imports(path)) & (RUNTIMES | HTTP)
     seam = {module for module in imports(path) if module.startswith("singlepass_backends")}
     allowed = {f"singlepass_backends.{module}" for module in ("base", "client", "wire")}
+    if name(path, SERVER) == "cli/models.py":  # the command line, which nothing waits for
+        allowed.add("singlepass_backends.facts")
+        seam = {module for module in seam if not module.startswith("singlepass_backends.models")}
     if name(path, SERVER) == "cli/demo.py":
         allowed.add("singlepass_backends.random_model")  # until the project has weights of its own
     assert seam <= allowed
@@ -155,7 +177,7 @@ def test_only_choose_and_the_probe_name_drivers() -> None:
 def test_starting_the_server_imports_no_runtime_and_no_command_line() -> None:
     code = "import singlepass.app, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = RUNTIMES | HTTP | {"typer", "rich", "anyio", "pathspec", "platformdirs", "psutil"}
+    heavy = RUNTIMES | HTTP | {"typer", "rich", "anyio", "pathspec", "platformdirs", "psutil", "tomlkit"}
     assert not heavy & {module.partition(".")[0] for module in loaded.stdout.split()}
 
 
@@ -207,6 +229,23 @@ def test_the_readme_lists_every_setting() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for setting in (*Settings.__struct_fields__, *Target.__struct_fields__):
         assert f"`{setting}`" in readme, f"the README does not describe `{setting}`"
+
+
+def test_the_readme_has_the_catalogue() -> None:
+    from singlepass_backends.models.catalogue import catalogue
+    from singlepass_backends.models.offer import offer
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"as of {catalogue().checked}" in " ".join(readme.split())
+    table = readme.partition("<!-- catalogue -->\n")[2].partition("\n<!-- end -->")[0]
+    rows = ["| | weights | GGUF, about | with 16,384 tokens | licence |", "|---|---|---|---|---|"]
+    for entry in catalogue().models:
+        one = offer(entry, None, 16_384, "gguf")
+        active = f"-A{entry.active:.2g}B" if entry.active else ""
+        licence = entry.licence + ("" if entry.commercial else ", not for commercial use")
+        sizes = [f"{n_bytes / 2**30:.1f} GiB" for n_bytes in (one.size_bytes, one.memory_bytes)]
+        rows.append(f"| `{entry.name}` | {entry.parameters:.3g}B{active} | {' | '.join(sizes)} | {licence} |")
+    assert table.splitlines() == rows
 
 
 def test_the_code_map_names_every_module() -> None:

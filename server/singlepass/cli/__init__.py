@@ -1,7 +1,7 @@
 """The command line. Each command's imports wait until it runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,10 +14,16 @@ app = typer.Typer(
 )
 engine_app = typer.Typer(help="The engine processes that hold models.", no_args_is_help=True)
 app.add_typer(engine_app, name="engine")
+models_app = typer.Typer(help="Models that edit code well: what fits this machine, and to download.")
+app.add_typer(models_app, name="models")
 
 _Model = Annotated[
     Path | None,
     typer.Option("--model", help="A GGUF file, instead of the configured target.", metavar="PATH"),
+]
+_Format = Annotated[
+    Literal["auto", "gguf", "mlx"],
+    typer.Option("--format", help="For llama.cpp or for MLX; auto is MLX where that is at home."),
 ]
 
 
@@ -89,3 +95,44 @@ def engine_stop() -> None:
     from singlepass.cli.engine import stop_all
 
     raise typer.Exit(stop_all())
+
+
+@models_app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    n_ctx: Annotated[
+        int, typer.Option("--n-ctx", help="Tokens of context for which memory is told.", min=512)
+    ] = 16_384,
+    json: Annotated[bool, typer.Option("--json", help="Print all that is known as JSON.")] = False,
+    format: _Format = "auto",
+) -> None:
+    """List models that edit code well, and what of them fits this machine. Needs no network."""
+    if context.invoked_subcommand is None:
+        from singlepass.cli.models import list_models
+
+        raise typer.Exit(list_models(n_ctx, format, as_json=json))
+
+
+@models_app.command("pull")
+def models_pull(
+    name: Annotated[str, typer.Argument(help="A name that `singlepass models` lists.")],
+    format: _Format = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Download it also where it does not fit.")] = False,
+    keep_settings: Annotated[
+        bool, typer.Option("--keep-settings", help="Download it and leave the settings as they are.")
+    ] = False,
+) -> None:
+    """Download a model, going on where an earlier attempt stopped, check it, and set it as a target."""
+    from singlepass.cli.models import pull_model
+
+    raise typer.Exit(pull_model(name, format, force=force, keep_settings=keep_settings))
+
+
+@models_app.command("use")
+def models_use(
+    name: Annotated[str, typer.Argument(help="A model that was downloaded.")], format: _Format = "auto"
+) -> None:
+    """Make a downloaded model the default target. Needs no network."""
+    from singlepass.cli.models import use_model
+
+    raise typer.Exit(use_model(name, format))

@@ -33,7 +33,7 @@ def run_doctor(model: Path | None) -> int:
         target = msgspec.structs.replace(target, backend="llama_cpp", model=str(model))
     is_remote = target.backend == "openai_compatible"
     path = "" if is_remote else target.model
-    found, failure = _probe(Target() if is_remote else target)
+    found, failure = probe(Target() if is_remote else target)
     todo = [f"Settings: {problem}" for problem in (*problems, *wrong)]
     if failure:
         todo.append(failure)
@@ -68,7 +68,7 @@ def run_doctor(model: Path | None) -> int:
         usable = False
         todo.append(
             f'No model is configured. Put `[target]` and `model = "/path/to/model.gguf"` into {user_file()}, '
-            "or try `singlepass demo`, which needs none."
+            "have one downloaded with `singlepass models pull`, or try `singlepass demo`, which needs none."
         )
     elif described and described["error"]:
         usable = False
@@ -81,7 +81,7 @@ def run_doctor(model: Path | None) -> int:
     return 0 if usable else 1
 
 
-def _probe(target: Target) -> tuple[dict[str, Any], str]:
+def probe(target: Target) -> tuple[dict[str, Any], str]:
     """What a process of its own finds; a runtime that crashes takes only that process along."""
     wishes = msgspec.json.encode(target).decode()
     command = [sys.executable, "-P", "-m", "singlepass_backends.engine", "--probe", "--target", wishes]
@@ -123,7 +123,7 @@ def _machine(found: dict[str, Any]) -> str:
     parts = [
         str(apple.get("name") or build.get("cpu") or "unknown processor"),
         report.count(machine["n_cores"], "core"),
-        f"{_gib(machine['ram_bytes'])} of memory, {_gib(machine['ram_free_bytes'])} free",
+        f"{gib(machine['ram_bytes'])} of memory, {gib(machine['ram_free_bytes'])} free",
     ]
     return ", ".join(parts)
 
@@ -136,14 +136,14 @@ def _gpus(found: dict[str, Any]) -> str:
     build: dict[str, Any] = machine["llama"] or {}
     devices: list[dict[str, Any]] = build.get("devices", [])
     usable = [
-        f"{device['name']}, {_gib(device['free_bytes'])} of {_gib(device['total_bytes'])} "
+        f"{device['name']}, {gib(device['free_bytes'])} of {gib(device['total_bytes'])} "
         + ("of the machine's memory" if device["is_unified"] else "free")
         for device in devices
     ]
     if usable:
         return "; ".join(usable)
     cards: list[dict[str, Any]] = machine["nvidia"]
-    sizes = [f", {_gib(card['total_bytes'])}" if card["total_bytes"] else "" for card in cards]
+    sizes = [f", {gib(card['total_bytes'])}" if card["total_bytes"] else "" for card in cards]
     there = [f"{card['name']}{size}, not usable yet" for card, size in zip(cards, sizes, strict=True)]
     return "; ".join(there) or "none that llama.cpp can use"
 
@@ -164,7 +164,7 @@ def _choice(choice: dict[str, Any] | None) -> str:
     target = choice["target"]
     layers = "no layer" if target["n_gpu_layers"] == 0 else f"n_gpu_layers {target['n_gpu_layers']}"
     takes = [
-        f"{_gib(choice[kind + '_bytes'])} of {_gib(choice[kind + '_budget'])} {where}"
+        f"{gib(choice[kind + '_bytes'])} of {gib(choice[kind + '_budget'])} {where}"
         for kind, where in (("gpu", "on the GPU"), ("ram", "of memory"))
         if choice[kind + "_bytes"]
     ]
@@ -176,7 +176,8 @@ def _choice(choice: dict[str, Any] | None) -> str:
     return "\n".join([first, *choice["why"], *([needs] if needs else [])])
 
 
-def _gib(n_bytes: int) -> str:
+def gib(n_bytes: int) -> str:
+    """`7.4 GiB`, `512 MiB`."""
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 

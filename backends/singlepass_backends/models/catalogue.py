@@ -1,0 +1,123 @@
+"""The models we recommend, as data (`catalogue.toml`), and what is known of one before it is downloaded."""
+
+import datetime
+import difflib
+import math
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from singlepass_backends.facts import ModelFacts
+
+Format = Literal["gguf", "mlx"]
+_Positive = Annotated[int, Meta(gt=0)]
+
+
+class GgufFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A GGUF file on the hub."""
+
+    repo: str
+    file: str
+    """Its name, also where it was split into parts, whose names follow from it."""
+    bits: Annotated[float, Meta(gt=0, le=16)]
+    """Bits a weight on average, for the estimate of its size."""
+
+
+class MlxRepo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A repository on the hub that is a model folder for MLX."""
+
+    repo: str
+    bits: Annotated[float, Meta(gt=0, le=16)]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model. The shape is that of its config.json, by the names of `ModelFacts`."""
+
+    name: str
+    """What the user types."""
+    title: str
+    licence: str
+    commercial: bool
+    """Whether the licence allows use at work."""
+    good_for: str
+    parameters: Annotated[float, Meta(gt=0)]
+    """In billions."""
+    active: float = 0.0
+    """In billions, those that work on one token, where that is not all of them."""
+    n_layer: _Positive
+    n_embd: _Positive
+    n_ff: _Positive
+    n_head: _Positive
+    n_head_kv: _Positive
+    key_length: _Positive
+    value_length: _Positive
+    n_vocab: _Positive
+    is_tied: bool = False
+    """Input and output embeddings are the same weights."""
+    n_ctx: _Positive
+    sliding_window: int = 0
+    n_expert: int = 0
+    gguf: GgufFile
+    mlx: MlxRepo | None = None
+    source: str
+    """Where shape and licence were read."""
+
+    def size_bytes(self, format: Format) -> int:
+        """An estimate of the weights in a format."""
+        return int(self.parameters * 1e9 * self._bits(format) / 8)
+
+    def facts(self, format: Format) -> ModelFacts:
+        """What `fit` needs to know, as estimated. Layers count as equal parts of the weights."""
+        size_bytes = self.size_bytes(format)
+        # As `mlx_folder` has it: all of an MLX model is in one memory, so its parts do not matter.
+        embedding = int(self.n_vocab * self.n_embd * self._bits(format) / 8) if format == "gguf" else 0
+        layers = size_bytes - (embedding if self.is_tied else 2 * embedding)
+        return ModelFacts(
+            format=format,
+            size_bytes=size_bytes,
+            layer_bytes=(layers // self.n_layer,) * self.n_layer,
+            input_bytes=embedding,
+            output_bytes=embedding,
+            n_ctx_train=self.n_ctx,
+            n_vocab=self.n_vocab,
+            n_embd=self.n_embd,
+            n_ff=self.n_ff,
+            n_head=self.n_head,
+            n_expert=self.n_expert,
+            layer_kv_values=(self.n_head_kv * (self.key_length + self.value_length),) * self.n_layer,
+            kv_block=math.gcd(32, self.key_length, self.value_length),
+            sliding_window=self.sliding_window,
+        )
+
+    def _bits(self, format: Format) -> float:
+        return self.mlx.bits if format == "mlx" and self.mlx else self.gguf.bits
+
+
+class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All entries, from small to large, and when they were last compared with their sources."""
+
+    checked: datetime.date
+    models: tuple[Entry, ...]
+
+    def find(self, name: str) -> Entry | None:
+        """The entry of a name, however its letters are cased."""
+        return next((entry for entry in self.models if entry.name == name.lower()), None)
+
+    def similar(self, name: str) -> list[str]:
+        """Names that the user may have meant."""
+        names = [entry.name for entry in self.models]
+        close = difflib.get_close_matches(name.lower(), names, n=3)
+        return close or [known for known in names if name.lower() in known][:3]
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The one in the package."""
+    text = (
+        resources.files("singlepass_backends.models").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    )
+    return msgspec.convert(tomllib.loads(text), Catalogue)

@@ -1,0 +1,263 @@
+"""Downloading a model: resumed, checked, and there all at once or not at all.
+
+Theory of operation. Everything goes into `NAME.part` beside the final folder, whose note says which files
+at which commit it is to hold. A file grows as `FILE.part`; its content is hashed as it comes, and only when
+size and hash are those that the hub announced does it lose its `.part`. When all have, the folder does. So
+whatever happens in between (a cut line, Ctrl+C, a full disk, a crash), what has its final name is complete,
+and the next `pull` goes on where this one stopped: it reads what is there once, for the hash, and asks for
+the rest.
+
+Where the hub has another version by then, files of the same hash are kept and the others begin again.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+from singlepass_backends.base import BackendError
+from singlepass_backends.choose import read_model_facts
+from singlepass_backends.facts import ModelFacts
+from singlepass_backends.fit import size
+from singlepass_backends.models import folder as folders
+from singlepass_backends.models.catalogue import Entry, Format
+from singlepass_backends.models.files import Digest, HubFile, Listing, PullError, gguf_files, mlx_files
+from singlepass_backends.models.hub import Hub, Interrupted
+
+_CHUNK = 1 << 20
+_MARGIN_BYTES = 256 << 20
+"""To leave free on the disk."""
+_MAX_FAILURES = 6
+"""Attempts in a row that brought nothing."""
+_MAX_WAIT_S = 60.0
+
+Stage = Literal["check", "load", "wait"]
+"""Reading what is there already; downloading; waiting to try again."""
+Progress = Callable[[Stage, str, int, int], None]
+"""Called with the stage, a word on it (the file, or why it waits), bytes done and bytes in all."""
+
+
+class Pulled:
+    """A model that is there."""
+
+    def __init__(self, path: Path, listing: Listing, facts: ModelFacts, *, is_new: bool) -> None:
+        self.path = path
+        """What to name as `model` in the settings."""
+        self.listing = listing
+        self.facts = facts
+        self.is_new = is_new
+        """False where it was there already."""
+
+
+def pull(
+    hub: Hub,
+    entry: Entry,
+    format: Format,
+    progress: Progress,
+    *,
+    root: Path | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Pulled:
+    """Have the model `entry` in `format` under `root`, downloading what is missing of it.
+
+    Raises PullError. KeyboardInterrupt passes through and leaves what has come.
+    """
+    listing = _listing(hub, entry, format)
+    final = folders.folder_of(entry, format, root)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(final):
+            note = folders.read_note(final)
+            is_new = note is None or note.files != listing.files or not folders.is_complete(final, listing)
+            if is_new:
+                _download(hub, listing, final, progress, sleep)
+    except OSError as error:
+        raise _disk_error(error, final.parent) from None
+    path = folders.model_path(final, listing, format)
+    try:
+        facts = read_model_facts(path)
+    except BackendError as error:
+        raise PullError(
+            f"{error.message} Its content is what the hub announced, so this is how it was published: choose "
+            "another model."
+        ) from None
+    return Pulled(path, listing, facts, is_new=is_new)
+
+
+def _listing(hub: Hub, entry: Entry, format: Format) -> Listing:
+    if format == "gguf":
+        return gguf_files(hub.files(entry.gguf.repo), entry.gguf.file)
+    if entry.mlx is None:
+        raise PullError(
+            f"{entry.name} has no conversion for MLX that we know of. Pull it as GGUF: --format gguf"
+        )
+    return mlx_files(hub.files(entry.mlx.repo))
+
+
+@contextmanager
+def _lock(final: Path) -> Generator[None]:
+    """Held while a model is downloaded. Raises PullError where another process does it."""
+    with final.with_name(f".{final.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PullError(
+                f"Another `singlepass models pull` is downloading {final.name} just now."
+            ) from None
+        yield
+
+
+def _download(
+    hub: Hub, listing: Listing, final: Path, progress: Progress, sleep: Callable[[float], None]
+) -> None:
+    staging = final.with_name(f"{final.name}.part")
+    staging.mkdir(exist_ok=True)
+    _keep_what_fits(staging, listing)
+    folders.write_note(staging, listing)
+    have = {
+        file.path: min(file.size_bytes, max(_size_of(staging / file.path), _size_of(_part(staging, file))))
+        for file in listing.files
+    }
+    missing = listing.size_bytes - sum(have.values())
+    free = shutil.disk_usage(staging).free
+    if missing + _MARGIN_BYTES > free:
+        raise PullError(
+            f"{final.name} needs {size(missing)} more, and the disk of {final.parent} has {size(free)} free. "
+            f"Make room, or set {folders.ENVIRONMENT_VARIABLE} to a folder on another disk."
+        )
+    done = 0
+    for file in sorted(listing.files, key=lambda file: file.size_bytes):  # what is small tells early
+        if not (staging / file.path).exists():
+            _File(hub, listing, file, staging, progress, sleep, done).load()
+        done += file.size_bytes
+    old = final.with_name(f"{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    staging.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_what_fits(staging: Path, listing: Listing) -> None:
+    """Remove what an earlier version of the model left."""
+    note = folders.read_note(staging)
+    same = set(listing.files) & set(note.files if note else ())
+    for path in staging.iterdir():
+        if path.name not in {name for file in same for name in (file.path, f"{file.path}.part")}:
+            path.unlink()
+
+
+class _File:
+    """The download of one file."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        listing: Listing,
+        file: HubFile,
+        staging: Path,
+        progress: Progress,
+        sleep: Callable[[float], None],
+        before: int,
+    ) -> None:
+        """`before` is what counts as done of the files before this one."""
+        self._hub, self._listing, self._file = hub, listing, file
+        self._path, self._part = staging / file.path, _part(staging, file)
+        self._progress, self._sleep, self._before = progress, sleep, before
+        self._digest = Digest(file)
+        self._have = 0
+
+    def load(self) -> None:
+        """Raises PullError, OSError."""
+        with self._part.open("ab+") as out:
+            resumed = self._read_part(out)
+            self._fill(out)
+            if not self._digest.is_right and resumed:
+                # What was here before may have been damaged: all of it once more.
+                self._restart(out)
+                self._fill(out)
+            if not self._digest.is_right:
+                self._restart(out)
+                raise PullError(
+                    f"{self._file.path} is not what the hub announced: its hash is another. It was thrown "
+                    "away. Try again; if that does not help, something on the way changes what you download."
+                )
+            os.fsync(out.fileno())
+        self._part.rename(self._path)
+
+    def _read_part(self, out: IO[bytes]) -> bool:
+        """Hash what an earlier download left; whether there was anything."""
+        if _size_of(self._part) > self._file.size_bytes:
+            out.truncate(0)
+        out.seek(0)
+        while data := out.read(_CHUNK):
+            self._digest.update(data)
+            self._have += len(data)
+            self._tell("check")
+        return self._have > 0
+
+    def _fill(self, out: IO[bytes]) -> None:
+        """Have all bytes of the file, trying again as long as it helps."""
+        n_failures = 0
+        while self._have < self._file.size_bytes:
+            before = self._have
+            try:
+                with self._hub.open(self._listing, self._file, self._have) as stream:
+                    if stream.start != self._have:
+                        self._restart(out)
+                        before = 0
+                    for data in stream:
+                        self._add(out, data)
+                if self._have < self._file.size_bytes:
+                    raise Interrupted("it ended too early")
+            except Interrupted as error:
+                out.flush()
+                if error.from_start:
+                    self._restart(out)
+                n_failures = 1 if self._have > before else n_failures + 1
+                if n_failures > _MAX_FAILURES:
+                    raise PullError(
+                        f"The download of {self._file.path} broke off: {error}. {size(self._have)} of "
+                        f"{size(self._file.size_bytes)} are kept; pull again to go on."
+                    ) from None
+                self._progress("wait", str(error), self._before + self._have, self._listing.size_bytes)
+                self._sleep(min(_MAX_WAIT_S, error.wait_s or 0.5 * 2**n_failures))
+
+    def _add(self, out: IO[bytes], data: bytes) -> None:
+        if self._have + len(data) > self._file.size_bytes:
+            self._restart(out)
+            raise PullError(f"{self._file.path} has more bytes than the hub announced. Try again later.")
+        out.write(data)
+        self._digest.update(data)
+        self._have += len(data)
+        self._tell("load")
+
+    def _restart(self, out: IO[bytes]) -> None:
+        out.seek(0)
+        out.truncate(0)
+        self._digest, self._have = Digest(self._file), 0
+
+    def _tell(self, stage: Stage) -> None:
+        self._progress(stage, self._file.path, self._before + self._have, self._listing.size_bytes)
+
+
+def _part(staging: Path, file: HubFile) -> Path:
+    return staging / f"{file.path}.part"
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _disk_error(error: OSError, folder: Path) -> PullError:
+    return PullError(
+        f"Writing to {folder} failed: {error.strerror or error}. What has come is kept; mend that, and pull "
+        f"again to go on. {folders.ENVIRONMENT_VARIABLE} names a folder on another disk."
+    )
