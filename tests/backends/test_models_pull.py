@@ -362,6 +362,11 @@ def test_what_was_published_broken_is_told(hub: HubDouble, tmp_path: Path) -> No
     fails(hub, tmp_path, "is not a GGUF file", "this is how it was published")
 
 
+def test_a_folder_that_mlx_could_not_use_is_told(hub: HubDouble, tmp_path: Path) -> None:
+    del hub.repos[MLX_REPO]["tokenizer.json"]
+    fails(hub, tmp_path, "has no tokenizer.json", "this is how it was published", format="mlx")
+
+
 def change(**fields: Any) -> Any:
     def changed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{**item, **fields} if item["path"] == FILE else item for item in items]

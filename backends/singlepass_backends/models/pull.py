@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
-from singlepass_backends.base import BackendError
-from singlepass_backends.choose import read_model_facts
+from singlepass_backends.base import BackendError, Target
+from singlepass_backends.choose import check_target, read_model_facts
 from singlepass_backends.facts import ModelFacts
 from singlepass_backends.fit import size
 from singlepass_backends.models import folder as folders
@@ -79,6 +79,7 @@ def pull(
         raise _disk_error(error, final.parent) from None
     path = folders.model_path(final, listing, format)
     try:
+        check_target(Target(model=str(path)))
         facts = read_model_facts(path)
     except BackendError as error:
         raise PullError(

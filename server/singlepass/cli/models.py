@@ -204,7 +204,7 @@ class _Progress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self._bar.add_task("asking the hub", total=None)
         self._percent = -_STEP_PERCENT
         self._waits = ""
 
