@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from singlepass.cli.settings_file import SettingsError, SettingsFile
 from singlepass.config import load_settings, read_toml
@@ -219,6 +220,7 @@ VALUES = st.one_of(
 TABLES = st.dictionaries(KEYS, VALUES, max_size=3)
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.dictionaries(KEYS, VALUES, max_size=3),
     st.dictionaries(st.sampled_from(["model", "n_ctx", "url", "backend"]), st.text(max_size=5), max_size=3)
