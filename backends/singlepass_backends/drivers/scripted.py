@@ -162,7 +162,10 @@ class ScriptedBackend:
     def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
         """Prefill as recorded, decode nothing."""
         try:
-            yield from self.generate(GenerateRequest(request.segments, max_tokens=0), interrupt)
+            for event in self.generate(GenerateRequest(request.segments, max_tokens=0), interrupt):
+                if isinstance(event, Finished) and event.finish_reason == "length":
+                    event = msgspec.structs.replace(event, finish_reason="stop")  # no text was asked for
+                yield event
         except BackendError:
             return  # a recorded failure is for the request itself
 
