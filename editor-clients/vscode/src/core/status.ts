@@ -1,0 +1,137 @@
+/** What the status bar says: a state, changed by what the server tells, drawn as text. */
+
+import type { Run } from "./runs";
+
+/** The notification `singlepass/status`. */
+export interface StatusParams {
+  readonly job: number | null;
+  readonly uri: string | null;
+  readonly state: string;
+  readonly message: string;
+  readonly percent: number | null;
+  readonly target: string | null;
+}
+
+export type Server = "starting" | "running" | "stopped" | "missing" | "failed";
+
+export interface Status {
+  readonly server: Server;
+  /** Jobs in flight, with what each was last said to do. */
+  readonly jobs: ReadonlyMap<number, string>;
+  /** `warming 63%` or `warm`; empty before the first word of it. */
+  readonly ahead: string;
+  readonly last: Run | undefined;
+  readonly target: string;
+  /** Hunks in review. */
+  readonly n_hunks: number;
+}
+
+export interface Drawn {
+  readonly text: string;
+  readonly tooltip: string;
+  readonly kind: "normal" | "warning" | "error";
+}
+
+export const NOTHING: Status = {
+  server: "starting",
+  jobs: new Map(),
+  ahead: "",
+  last: undefined,
+  target: "",
+  n_hunks: 0,
+};
+
+const ENDS = new Set(["done", "failed", "cancelled"]);
+
+/** The state after a word of the server. */
+export function told(status: Status, params: StatusParams): Status {
+  const target = params.target ?? status.target;
+  if (params.job === null) {
+    const ahead = params.state === "warming" || params.state === "warm" ? params.message : status.ahead;
+    return { ...status, ahead, target };
+  }
+  const jobs = new Map(status.jobs);
+  if (ENDS.has(params.state)) {
+    jobs.delete(params.job);
+  } else {
+    jobs.set(params.job, doing(params));
+  }
+  return { ...status, jobs, target };
+}
+
+/** The state after the server process started, ended, or was not found. */
+export function became(status: Status, server: Server): Status {
+  return server === "running" ? { ...status, server } : { ...NOTHING, server, last: status.last };
+}
+
+/** What a job does, short enough for a status bar. The server's message has it at length. */
+function doing(params: StatusParams): string {
+  const parts = params.message.split(" · ");
+  switch (params.state) {
+    case "loading":
+      return `loading ${params.percent ?? 0}%`;
+    case "prefill": {
+      const left = parts.find((part) => part.endsWith(" left"));
+      return `prefill ${params.percent ?? 0}%${left ? ` · ${rounded(left)}` : ""}`;
+    }
+    case "decode": {
+      const rate = parts.find((part) => part.endsWith(" tok/s"));
+      return rate ? `decode ${rate}` : "decode";
+    }
+    default:
+      return params.state;
+  }
+}
+
+/** `3.21 s left` → `3 s left`: a countdown needs no hundredths. */
+function rounded(left: string): string {
+  return left.replace(/\d+\.\d+/, (number) => String(Math.ceil(Number(number))));
+}
+
+/** `0.2 s + 61 tok/s`: the wait for the first text, and how fast the rest came. */
+export function cost(run: Run): string {
+  const wait = run.ttft_ms === null ? "" : `${(run.ttft_ms / 1000).toFixed(1)} s`;
+  const rate = run.decode_rate === null ? "" : `${Math.round(run.decode_rate)} tok/s`;
+  return [wait, rate].filter((part) => part !== "").join(" + ");
+}
+
+/** The item as it is drawn. */
+export function draw(status: Status): Drawn {
+  const [text, kind] = words(status);
+  const lines = [
+    status.last ? `Last: ${status.last.title}: ${status.last.message}` : "",
+    status.target ? `Target: ${status.target}` : "",
+    status.n_hunks > 0 ? `${status.n_hunks} ${status.n_hunks === 1 ? "hunk" : "hunks"} in review` : "",
+  ];
+  return { text: `$(zap) ${text}`, tooltip: lines.filter((line) => line !== "").join("\n\n"), kind };
+}
+
+function words(status: Status): [string, Drawn["kind"]] {
+  switch (status.server) {
+    case "missing":
+      return ["install singlepass", "warning"];
+    case "failed":
+    case "stopped":
+      return [`singlepass ${status.server}`, "error"];
+    case "starting":
+      return ["starting", "normal"];
+    case "running":
+  }
+  // The newest job is the one the user looks at.
+  const job = [...status.jobs].sort(([a], [b]) => b - a)[0];
+  if (job) {
+    return [job[1], "normal"];
+  }
+  if (status.ahead.startsWith("warming")) {
+    return [status.ahead, "normal"];
+  }
+  const base = status.ahead === "" ? "singlepass" : status.ahead;
+  if (!status.last) {
+    return [base, "normal"];
+  }
+  if (status.last.outcome !== "done") {
+    return [`${base} · ${status.last.outcome}`, status.last.outcome === "failed" ? "warning" : "normal"];
+  }
+  const spent = cost(status.last);
+  return [spent === "" ? base : `${base} · ${spent}`, "normal"];
+}

@@ -1,0 +1,292 @@
+/** Wires the parts together; each has its own story in its own file. */
+
+import * as vscode from "vscode";
+import type { Middleware } from "vscode-languageclient/node";
+import { Applier } from "./applying";
+import { Instructions, pickFiles } from "./asking";
+import type { HunksParams, Range } from "./core/review";
+import { addRun, type Run, runFrom } from "./core/runs";
+import { became, type Drawn, draw, NOTHING, type StatusParams, told } from "./core/status";
+import { install } from "./installing";
+import { RunsPanel } from "./panel";
+import { Reviewer } from "./reviewing";
+import { NoServer, ServerConnection } from "./server";
+import { chooseModel, chooseTarget, showContext } from "./targets";
+
+/** What a request asks for, as `singlepass.edit` takes it. */
+interface EditRequest {
+  readonly uri: string;
+  readonly range: Range;
+  readonly instruction: string;
+  readonly title?: string;
+  readonly files?: readonly string[];
+}
+
+/** What tests look at; nothing else uses it. */
+export interface Api {
+  status(): Drawn;
+  runs(): readonly Run[];
+  panel(): string | undefined;
+  readonly onDidDraw: vscode.Event<Drawn>;
+  readonly reviewer: Reviewer;
+}
+
+export function activate(context: vscode.ExtensionContext): Api {
+  const extension = new Extension(context);
+  context.subscriptions.push(extension);
+  extension.begin();
+  return extension.api;
+}
+
+class Extension implements vscode.Disposable {
+  private status = NOTHING;
+  private runs: Run[] = [];
+  private readonly log = vscode.window.createOutputChannel("singlepass", { log: true });
+  private readonly item = vscode.window.createStatusBarItem(
+    "singlepass.status",
+    vscode.StatusBarAlignment.Left,
+  );
+  private readonly drawn = new vscode.EventEmitter<Drawn>();
+  private readonly panel = new RunsPanel();
+  private readonly applier = new Applier();
+  private readonly instructions: Instructions;
+  private readonly reviewer: Reviewer;
+  private readonly server: ServerConnection;
+  private readonly registered: vscode.Disposable[] = [];
+
+  constructor(private readonly context: vscode.ExtensionContext) {
+    this.instructions = new Instructions(context.globalState);
+    const middleware: Middleware = {
+      workspace: { handleApplyEdit: (params, next) => this.applier.apply(params, next) },
+    };
+    this.server = new ServerConnection(context, this.log, middleware, {
+      became: (server) => {
+        this.status = became(this.status, server);
+        void setContext("ready", server === "running");
+        if (server !== "running") {
+          this.reviewer.clear();
+        }
+        this.update();
+      },
+      notified: (method, params) => this.notified(method, params),
+    });
+    this.reviewer = new Reviewer(
+      async (what, where) => {
+        await this.server.command(`singlepass.${what}`, ...(where ? [where] : []));
+      },
+      (n_hunks) => {
+        this.status = { ...this.status, n_hunks };
+        void setContext("reviewing", n_hunks > 0);
+        this.update();
+      },
+    );
+    this.item.name = "singlepass";
+    this.item.command = "singlepass.showRuns";
+    this.registered.push(this.log, this.item, this.drawn, this.panel, this.reviewer, this.server);
+  }
+
+  get api(): Api {
+    return {
+      status: () => draw(this.status),
+      runs: () => this.runs,
+      panel: () => this.panel.html,
+      onDidDraw: this.drawn.event,
+      reviewer: this.reviewer,
+    };
+  }
+
+  dispose(): void {
+    for (const one of this.registered) {
+      one.dispose();
+    }
+  }
+
+  begin(): void {
+    this.registerCommands();
+    this.registered.push(
+      vscode.workspace.onDidChangeTextDocument((event) => {
+        if (event.contentChanges.length > 0) {
+          this.applier.documentChanged(event.document);
+          this.reviewer.documentChanged(event);
+        }
+      }),
+      vscode.workspace.onDidChangeConfiguration((event) => {
+        if (event.affectsConfiguration("singlepass.server.path")) {
+          void this.restart();
+        } else if (event.affectsConfiguration("singlepass")) {
+          this.reviewer.draw();
+          this.server.settingsChanged();
+        }
+      }),
+      vscode.workspace.onDidGrantWorkspaceTrust(() => this.server.settingsChanged()),
+    );
+    this.update();
+    this.item.show();
+    void this.guarded(() => this.server.start());
+  }
+
+  private registerCommands(): void {
+    const commands: Record<string, (...args: never[]) => unknown> = {
+      ask: (given?: { instruction?: string }) => this.ask(given?.instruction),
+      askFiles: () => this.askFiles(),
+      tryAgain: (given?: { instruction?: string }) => this.tryAgain(given?.instruction),
+      cancelJob: () => this.server.command("singlepass.cancel"),
+      keepHunk: (uri?: vscode.Uri, id?: number) => this.reviewer.decide("keep", uri, id),
+      undoHunk: (uri?: vscode.Uri, id?: number) => this.reviewer.decide("undo", uri, id),
+      keepAll: () => this.server.command("singlepass.keep"),
+      undoAll: () => this.server.command("singlepass.undo"),
+      nextHunk: () => this.reviewer.go(1),
+      previousHunk: () => this.reviewer.go(-1),
+      showDiff: () => this.reviewer.showDiff(),
+      showRuns: () => this.showRuns(),
+      chooseTarget: () => chooseTarget(this.server),
+      chooseModel: () => chooseModel(),
+      showContext: () => showContext(this.server),
+      showLog: () => this.log.show(),
+      restart: () => this.restart(),
+      install: () => this.install(),
+      openWalkthrough: () =>
+        vscode.commands.executeCommand(
+          "workbench.action.openWalkthrough",
+          `${this.context.extension.id}#start`,
+        ),
+    };
+    for (const [name, run] of Object.entries(commands)) {
+      const guarded = (...args: unknown[]) => this.guarded(() => run(...(args as never[])));
+      this.registered.push(vscode.commands.registerCommand(`singlepass.${name}`, guarded));
+    }
+  }
+
+  /** Run something for the user; what goes wrong is told with what can be done about it. */
+  private async guarded<T>(run: () => T): Promise<Awaited<T> | undefined> {
+    try {
+      return await run();
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.log.error(message);
+      const offers = error instanceof NoServer ? ["Install", "Settings"] : ["Show Log"];
+      void vscode.window.showErrorMessage(`singlepass: ${message}`, ...offers).then((chosen) => {
+        if (chosen === "Install") {
+          void vscode.commands.executeCommand("singlepass.install");
+        } else if (chosen === "Settings") {
+          void vscode.commands.executeCommand("workbench.action.openSettings", "singlepass.server.path");
+        } else if (chosen) {
+          this.log.show();
+        }
+      });
+      return undefined;
+    }
+  }
+
+  // What the server tells.
+
+  private notified(method: "status" | "timings" | "hunks", params: unknown): void {
+    if (method === "hunks") {
+      this.reviewer.told(params as HunksParams);
+    } else if (method === "timings") {
+      const run = runFrom(params);
+      this.runs = addRun(this.runs, run);
+      this.status = { ...this.status, last: run };
+      void setContext("canRetry", true);
+      this.update();
+    } else {
+      const n_jobs = this.status.jobs.size;
+      this.status = told(this.status, params as StatusParams);
+      if (this.status.jobs.size !== n_jobs) {
+        this.applier.jobChanged();
+        void setContext("running", this.status.jobs.size > 0);
+      }
+      void setContext("warm", this.status.ahead === "warm");
+      this.update();
+    }
+  }
+
+  private update(): void {
+    const drawn = draw(this.status);
+    const { text, tooltip, kind } = drawn;
+    this.item.text = text;
+    this.item.tooltip = tooltip === "" ? "singlepass: show the last runs" : tooltip;
+    this.item.command = this.status.server === "missing" ? "singlepass.install" : "singlepass.showRuns";
+    this.item.backgroundColor =
+      kind === "normal" ? undefined : new vscode.ThemeColor(`statusBarItem.${kind}Background`);
+    this.panel.update(this.runs, this.status.ahead, this.status.target);
+    this.drawn.fire(drawn);
+  }
+
+  private showRuns(): void {
+    this.panel.show(this.runs, this.status.ahead, this.status.target);
+  }
+
+  // What the user asks for.
+
+  private async ask(given?: string, files: readonly string[] = []): Promise<void> {
+    const editor = vscode.window.activeTextEditor;
+    if (!editor || !["file", "untitled"].includes(editor.document.uri.scheme)) {
+      throw new Error("Open a file and select what to change.");
+    }
+    const { document, selection } = editor;
+    await this.server.start();
+    const instruction = given ?? (await this.instructions.ask(titleOf(document, selection)));
+    if (instruction) {
+      const uri = this.server.uri(document.uri);
+      await this.send({ uri, range: rangeOf(selection), instruction, files });
+    }
+  }
+
+  private async askFiles(): Promise<void> {
+    const editor = vscode.window.activeTextEditor;
+    const files = editor ? await pickFiles(editor.document.uri) : [];
+    if (files) {
+      await this.ask(
+        undefined,
+        files.map((file) => this.server.uri(file)),
+      );
+    }
+  }
+
+  private async tryAgain(given?: string): Promise<void> {
+    const asked = await this.server.command<EditRequest>("singlepass.retry");
+    const document = await vscode.workspace.openTextDocument(vscode.Uri.parse(asked.uri, true));
+    const editor = await vscode.window.showTextDocument(document);
+    const { start, end } = asked.range;
+    editor.selection = new vscode.Selection(start.line, start.character, end.line, end.character);
+    const instruction =
+      given ?? (await this.instructions.ask(titleOf(document, editor.selection), asked.instruction));
+    if (instruction) {
+      await this.send({ uri: asked.uri, range: asked.range, instruction, files: asked.files ?? [] });
+    }
+  }
+
+  private async send(request: EditRequest): Promise<void> {
+    await this.instructions.add(request.instruction);
+    await this.server.command("singlepass.edit", request);
+  }
+
+  private async restart(): Promise<void> {
+    await this.guarded(() => this.server.restart());
+  }
+
+  private async install(): Promise<void> {
+    if (await install(this.context)) {
+      await this.server.restart();
+    }
+  }
+}
+
+function rangeOf({ start, end }: vscode.Range): Range {
+  return {
+    start: { line: start.line, character: start.character },
+    end: { line: end.line, character: end.character },
+  };
+}
+
+function titleOf(document: vscode.TextDocument, selection: vscode.Selection): string {
+  const name = vscode.workspace.asRelativePath(document.uri);
+  const first = selection.start.line + 1;
+  const last = selection.end.line + (selection.end.character > 0 || selection.isEmpty ? 1 : 0);
+  return `singlepass: ${name}, ${first >= last ? `line ${first}` : `lines ${first}–${last}`}`;
+}
+
+function setContext(name: string, value: boolean): Thenable<unknown> {
+  return vscode.commands.executeCommand("setContext", `singlepass.${name}`, value);
+}
