@@ -111,6 +111,7 @@ def editor(
     *,
     trusts_all: bool = True,
     extensions: Path | None = None,
+    vsix: Path | None = None,
 ) -> Iterator[Editor]:
     """A VS Code with folders of its own below `folder`, and these settings of its user."""
     browser = need_editor()
@@ -129,11 +130,19 @@ def editor(
         arguments.append("--disable-workspace-trust")
     own = {"HOME": str(home), "EXTENSIONS_GALLERY": "{}", "SHELL": "/bin/sh"}
     own |= {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CONFIG", "CACHE", "DATA", "STATE")}
+    main = str(_CODE_SERVER / "lib" / "vscode" / "out" / "server-main.js")
+    everything = {**os.environ, **own, **(environment or {})}
+    if vsix is not None:
+        install = [str(_NODE), main, *arguments[6:], "--install-extension", str(vsix)]
+        done = subprocess.run(
+            install, env=everything, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert "successfully installed" in done.stdout, done.stdout + done.stderr
     log = folder / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [str(_NODE), str(_CODE_SERVER / "lib" / "vscode" / "out" / "server-main.js"), *arguments],
-            env={**os.environ, **own, **(environment or {})},
+            [str(_NODE), main, *arguments],
+            env=everything,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -1,8 +1,9 @@
 /** `node build.mjs [--tests] [--package]`: bundles the extension, its tests, or a .vsix with the server in it. */
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { build } from "esbuild";
 
 const options = new Set(process.argv.slice(2));
@@ -36,21 +37,39 @@ if (options.has("--tests")) {
 }
 
 if (options.has("--package")) {
-  const wheel = process.env.SINGLEPASS_WHEEL;
+  bundleServer();
+  const vsce = join("node_modules", ".bin", "vsce");
+  execFileSync(
+    vsce,
+    [
+      "package",
+      "--no-dependencies",
+      "--allow-missing-repository",
+      "--allow-package-all-secrets",
+      "--out",
+      "dist/singlepass.vsix",
+    ],
+    { stdio: "inherit" },
+  );
+}
+
+/** The server as a wheel in `dist`, built by PYTHON, which needs setuptools. */
+function bundleServer() {
   for (const name of readdirSync("dist").filter((name) => name.endsWith(".whl"))) {
     rmSync(join("dist", name));
   }
-  if (wheel) {
-    copyFileSync(wheel, join("dist", wheel.split("/").at(-1)));
-  } else {
-    const root = join(import.meta.dirname, "..", "..");
-    const python = process.env.PYTHON ?? "python3";
-    execFileSync(python, ["-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", "dist", root], {
-      stdio: "inherit",
-    });
+  const root = join(import.meta.dirname, "..", "..");
+  // In a copy, because setuptools would take along what it left there of earlier builds.
+  const copy = mkdtempSync(join(tmpdir(), "singlepass-wheel-"));
+  const isSource = (path) => !/__pycache__|\.egg-info/.test(path);
+  for (const name of ["server", "backends", "pyproject.toml", "README.md", "LICENSE"]) {
+    cpSync(join(root, name), join(copy, name), { recursive: true, filter: isSource });
   }
-  const vsce = join("node_modules", ".bin", "vsce");
-  execFileSync(vsce, ["package", "--no-dependencies", "--skip-license", "--out", "dist/singlepass.vsix"], {
-    stdio: "inherit",
+  const code = `from setuptools.build_meta import build_wheel; build_wheel(${JSON.stringify(resolve("dist"))})`;
+  execFileSync(process.env.PYTHON ?? "python3", ["-c", code], {
+    cwd: copy,
+    stdio: ["ignore", "ignore", "inherit"],
   });
+  rmSync(copy, { recursive: true });
+  copyFileSync(join(root, "LICENSE"), "LICENSE");
 }

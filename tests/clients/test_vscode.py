@@ -4,13 +4,22 @@ See `vscode.py` for what runs and what is needed.
 """
 
 import json
+import os
 import re
+import shutil
+import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
-from vscode import EXTENSION, editor, need_node, npm, own_python
+import singlepass
+from singlepass.config import REPOSITORY_KEYS, Settings
+from vscode import EXTENSION, ROOT, editor, need_node, npm, own_python
 
+OWN_SETTINGS = {"singlepass.server.path", "singlepass.inlineReview"}
+SMOKE = (EXTENSION / "test" / "browser" / "smoke.mjs").read_text(encoding="utf-8")
 SUITE = (EXTENSION / "test" / "editor" / "suite.ts").read_text(encoding="utf-8")
 TITLES = re.findall(r'^  it\("(.+)", ', SUITE, re.MULTILINE)
 
@@ -69,3 +78,114 @@ def test_in_the_editor(results: tuple[Mapping[str, str], str], title: str) -> No
     hooks = "\n".join(text for name, text in found.items() if "hook" in name)
     assert title in found, f"not run. {hooks}\n{output[-2000:]}"
     assert found[title] == "", found[title]
+
+
+@pytest.fixture(scope="session")
+def vsix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as a user gets it, with the server inside."""
+    need_node()
+    if not os.environ.get("KEEP_VSIX"):
+        npm("node", "build.mjs", "--package", PYTHON=sys.executable)
+    return EXTENSION / "dist" / "singlepass.vsix"
+
+
+def test_the_package_has_the_server_and_no_sources(vsix: Path) -> None:
+    with zipfile.ZipFile(vsix) as package:
+        names = package.namelist()
+    assert any(re.fullmatch(r"extension/dist/singlepass-.*\.whl", name) for name in names)
+    assert "extension/dist/extension.js" in names
+    assert not [name for name in names if name.endswith((".ts", ".map")) or "node_modules" in name]
+
+
+def test_the_package_in_a_browser(vsix: Path, tmp_path: Path) -> None:
+    """A workspace that is not trusted, and a server that is found on the machine."""
+    work, shots = tmp_path / "tally", EXTENSION / "out" / "shots"
+    shutil.rmtree(shots, ignore_errors=True)
+    shots.mkdir(parents=True)
+    shutil.copytree(ROOT / "server" / "singlepass" / "samples" / "tally", work)
+    (work / ".vscode").mkdir()
+    ran = tmp_path / "ran"
+    program = write_program(work / "evil" / "python3", f"#!/bin/sh\ntouch {ran}\n")
+    theirs = {"singlepass.server.path": str(program), "singlepass.target": {"model": "/theirs.gguf"}}
+    theirs["singlepass.actions"] = [{"title": "Theirs", "instruction": "Do."}]
+    (work / ".vscode" / "settings.json").write_text(json.dumps(theirs))
+
+    home = tmp_path / "editor" / "home"
+    code = f'#!/bin/sh\nexec "{sys.executable}" -m singlepass "$@"\n'
+    target = {"backend": "scripted", "model": str(write_recording(tmp_path / "recording.json"))}
+    extensions = tmp_path / "extensions"
+    with editor(
+        tmp_path / "editor",
+        {"singlepass.target": target},
+        trusts_all=False,
+        extensions=extensions,
+        vsix=vsix,
+    ) as vscode:
+        write_program(home / ".local" / "bin" / "singlepass", code)
+        status, output = vscode.drive("smoke.mjs", folder=str(work), shots=str(shots))
+    assert status == 0, output
+    assert output.count("ok   ") == SMOKE.count("await step(")
+    assert not ran.exists()
+
+
+def write_program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def write_recording(path: Path) -> Path:
+    """What the model of the browser's test answers, by what it is asked."""
+
+    def block(old: str, new: str) -> str:
+        return f"tally/words.py\n<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n"
+
+    types = [
+        ("def split_words(text):", "def split_words(text: str) -> list[str]:"),
+        (
+            "def count_words(texts, skip_stop_words=True):\n    counts = Counter()",
+            "def count_words(texts: Iterable[str], skip_stop_words: bool = True) -> Counter[str]:\n"
+            '    """How often each word occurs in the texts."""\n'
+            "    counts: Counter[str] = Counter()",
+        ),
+        (
+            "            if skip_stop_words == True:\n                if word not in STOP_WORDS:\n"
+            "                    counts[word] += 1\n            else:\n                counts[word] += 1",
+            "            if not (skip_stop_words and word in STOP_WORDS):\n                counts[word] += 1",
+        ),
+    ]
+    text = "".join(block(old, new) for old, new in types)
+    chunks = [text[i : i + 4] for i in range(0, len(text), 4)]
+    prompt = {"n_prompt": 4000, "n_cached": 3600, "chunk_tokens": 40, "chunk_ms": 150}
+    replies = [
+        {"when": "Add types", "text": chunks, "delay_ms": 16, **prompt},
+        {"when": "Explain", "text": ["\n"] * 5000, "delay_ms": 20, "n_prompt": 100},
+        {"n_prompt": 4000, "chunk_tokens": 400, "chunk_ms": 20},
+    ]
+    path.write_text(json.dumps({"name": "scripted", "replies": replies}))
+    return path
+
+
+def test_every_setting_of_the_server_can_be_set() -> None:
+    """With the same default, and by the user alone, but for what a repository may add to."""
+    manifest = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
+    declared = manifest["contributes"]["configuration"]["properties"]
+    names = set(Settings.__struct_fields__) - {"code_lenses"}  # the extension has lenses of its own
+    assert {f"singlepass.{name}" for name in names} | OWN_SETTINGS == set(declared)
+    defaults = json.loads(msgspec.json.encode(Settings()))
+    for name in names - {"target"}:
+        assert declared[f"singlepass.{name}"]["default"] == defaults[name], name
+    free = {name for name, setting in declared.items() if setting["scope"] != "machine"}
+    assert free == {f"singlepass.{name}" for name in REPOSITORY_KEYS} | {"singlepass.inlineReview"}
+    restricted = manifest["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
+    assert set(restricted) == {f"singlepass.{name}" for name in REPOSITORY_KEYS}
+
+
+def test_versions_agree() -> None:
+    manifest = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
+    assert manifest["version"] == singlepass.__version__
+
+
+def test_the_lock_file_names_no_host() -> None:
+    assert '"resolved"' not in (EXTENSION / "package-lock.json").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import { addRun, type Run, runFrom } from "./core/runs";
 import { became, type Drawn, draw, NOTHING, type StatusParams, told } from "./core/status";
 import { install } from "./installing";
 import { RunsPanel } from "./panel";
-import { Reviewer } from "./reviewing";
+import { Reviewer, type Where } from "./reviewing";
 import { NoServer, ServerConnection } from "./server";
 import { chooseModel, chooseTarget, showContext } from "./targets";
 
@@ -71,9 +71,7 @@ class Extension implements vscode.Disposable {
       notified: (method, params) => this.notified(method, params),
     });
     this.reviewer = new Reviewer(
-      async (what, where) => {
-        await this.server.command(`singlepass.${what}`, ...(where ? [where] : []));
-      },
+      (what, where) => this.judge(what, where),
       (n_hunks) => {
         this.status = { ...this.status, n_hunks };
         void setContext("reviewing", n_hunks > 0);
@@ -133,8 +131,8 @@ class Extension implements vscode.Disposable {
       cancelJob: () => this.server.command("singlepass.cancel"),
       keepHunk: (uri?: vscode.Uri, id?: number) => this.reviewer.decide("keep", uri, id),
       undoHunk: (uri?: vscode.Uri, id?: number) => this.reviewer.decide("undo", uri, id),
-      keepAll: () => this.server.command("singlepass.keep"),
-      undoAll: () => this.server.command("singlepass.undo"),
+      keepAll: () => this.judge("keep"),
+      undoAll: () => this.judge("undo"),
       nextHunk: () => this.reviewer.go(1),
       previousHunk: () => this.reviewer.go(-1),
       showDiff: () => this.reviewer.showDiff(),
@@ -253,13 +251,26 @@ class Extension implements vscode.Disposable {
     const instruction =
       given ?? (await this.instructions.ask(titleOf(document, editor.selection), asked.instruction));
     if (instruction) {
-      await this.send({ uri: asked.uri, range: asked.range, instruction, files: asked.files ?? [] });
+      // All that was asked, a comment to take away among it; only the words are others.
+      await this.send({ ...asked, title: "", instruction });
     }
   }
 
   private async send(request: EditRequest): Promise<void> {
     await this.instructions.add(request.instruction);
     await this.server.command("singlepass.edit", request);
+  }
+
+  /** Keep or undo what is in review, or a part of it. */
+  private async judge(what: "keep" | "undo", where?: Where): Promise<void> {
+    const answer = await this.server.command<{ changed?: number }>(
+      `singlepass.${what}`,
+      ...(where ? [where] : []),
+    );
+    if (answer.changed) {
+      const hunks = answer.changed === 1 ? "1 hunk stays" : `${answer.changed} hunks stay`;
+      void vscode.window.showWarningMessage(`singlepass: ${hunks}, because the text was changed since.`);
+    }
   }
 
   private async restart(): Promise<void> {

@@ -4,7 +4,6 @@ import * as vscode from "vscode";
 import { rangeFrom } from "./applying";
 import {
   asDiff,
-  before,
   type Change,
   catchUp,
   ghosts,
@@ -16,6 +15,7 @@ import {
   neighbour,
   type Step,
   size,
+  textBefore,
 } from "./core/review";
 
 /** Of the scheme whose documents are those in review as they were before. */
@@ -23,8 +23,11 @@ export const BEFORE = "singlepass-before";
 
 const MAX_STEPS = 200;
 
-/** Keep and undo on the server; `hunk` none means all of the document, no argument everything. */
-export type Verdict = (what: "keep" | "undo", where?: { uri: string; hunk?: number }) => Promise<void>;
+/** Which hunks are meant: one, or all of a document. */
+export interface Where {
+  readonly uri: string;
+  readonly hunk?: number;
+}
 
 interface InReview {
   readonly hunks: readonly Hunk[];
@@ -60,7 +63,7 @@ export class Reviewer
   readonly onDidChange = this.beforeChanged.event;
 
   constructor(
-    private readonly verdict: Verdict,
+    private readonly judge: (what: "keep" | "undo", where: Where) => Promise<void>,
     private readonly changed: (n_hunks: number) => void,
   ) {
     this.registered = [
@@ -71,6 +74,8 @@ export class Reviewer
       vscode.languages.registerCodeLensProvider([{ scheme: "file" }, { scheme: "untitled" }], this),
       vscode.workspace.registerTextDocumentContentProvider(BEFORE, this),
       vscode.window.onDidChangeVisibleTextEditors(() => this.draw()),
+      // The server tells again what is in review when a document is opened again with the same text.
+      vscode.workspace.onDidCloseTextDocument(({ uri }) => this.put(uri, "", [])),
     ];
   }
 
@@ -185,7 +190,7 @@ export class Reviewer
 
   provideTextDocumentContent(uri: vscode.Uri): string {
     const document = openDocument(vscode.Uri.parse(uri.query, true));
-    return document ? before(document.getText(), this.hunksOf(document.uri)) : "";
+    return document ? textBefore(document.getText(), this.hunksOf(document.uri)) : "";
   }
 
   // What the user does.
@@ -203,7 +208,7 @@ export class Reviewer
       void vscode.window.setStatusBarMessage("singlepass: no hunk here", 3000);
       return;
     }
-    await this.verdict(what, { uri: this.inReview.get(document.toString())!.uri, hunk: hunk.id });
+    await this.judge(what, { uri: this.inReview.get(document.toString())!.uri, hunk: hunk.id });
   }
 
   /** Go to the next or previous hunk, also into the other documents in review. */

@@ -129,7 +129,7 @@ export function neighbour(hunks: readonly Hunk[], line: number, direction: 1 | -
 }
 
 /** The text as it would be with all these hunks undone. */
-export function before(text: string, hunks: readonly Hunk[]): string {
+export function textBefore(text: string, hunks: readonly Hunk[]): string {
   const starts = lineStarts(text);
   const offset = (position: Position) =>
     Math.min((starts[position.line] ?? text.length) + position.character, text.length);

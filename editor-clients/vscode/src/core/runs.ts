@@ -90,9 +90,18 @@ function count(value: number | null): string {
   return value === null ? "–" : value.toLocaleString("en-US");
 }
 
+function fileName(uri: string): string {
+  const name = uri.split("/").at(-1) ?? "";
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
 function row(run: Run): string {
   const cells = [
-    `<td>${escapeHtml(run.title)}<br><small>${escapeHtml(decodeURIComponent(run.uri.split("/").at(-1) ?? ""))}</small></td>`,
+    `<td>${escapeHtml(run.title)}<br><small>${escapeHtml(fileName(run.uri))}</small></td>`,
     `<td class="${escapeHtml(run.outcome)}">${escapeHtml(run.outcome)}</td>`,
     ...[
       seconds(run.ttft_ms),

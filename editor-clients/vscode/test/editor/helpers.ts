@@ -1,13 +1,15 @@
 /** What the tests in the editor share: files, recordings of a model, waiting. */
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import * as vscode from "vscode";
 import type { Api } from "../../src/extension";
 
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 10_000;
 
 /** A reply of the scripted backend; see its module for the fields. */
 export interface Reply {
@@ -101,6 +103,15 @@ export async function use(target: {
 }): Promise<void> {
   await set("target", target);
   await until("the server knows the target", async () => (await targets())[0]?.model === target.model);
+}
+
+/** The process that holds the small model of random weights. */
+export async function enginePid(): Promise<number> {
+  const python = vscode.workspace.getConfiguration("singlepass").get<string>("server.path")!;
+  const listed = await promisify(execFile)(python, ["-P", "-m", "singlepass", "engine", "status"]);
+  const pid = /^pid (\d+) .* random /m.exec(listed.stdout)?.[1];
+  assert(pid, listed.stdout);
+  return Number(pid);
 }
 
 /** Write a recording for the scripted backend. */

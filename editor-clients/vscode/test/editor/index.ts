@@ -9,6 +9,9 @@ const TIMEOUT_MS = 30_000;
 export async function run(): Promise<void> {
   const mocha = new Mocha({ ui: "bdd", timeout: TIMEOUT_MS, color: false, reporter: "dot" });
   mocha.suite.emit("pre-require", globalThis, "suite", mocha);
+  if (process.env.SINGLEPASS_TEST_GREP) {
+    mocha.grep(process.env.SINGLEPASS_TEST_GREP);
+  }
   define();
   const results: Record<string, string> = {};
   await new Promise<void>((resolve, reject) => {

@@ -1,19 +1,25 @@
 /** What a user does, in the real editor, with a model whose words are known. */
 
 import assert from "node:assert/strict";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import * as vscode from "vscode";
 import type { Api } from "../../src/extension";
+import { beforeUri } from "../../src/reviewing";
 import {
   api,
   block,
   closeAll,
+  enginePid,
   finish,
+  folder,
   inOrder,
   open,
   type Reply,
   recording,
   select,
   set,
+  targets,
   until,
   use,
   watching,
@@ -31,6 +37,10 @@ const REPLIES: Reply[] = [
   {
     when: "wish-two-files",
     text: [block("one.py", "a = 1\n", "a = 10\n"), block("two.py", "b = 2\n", "b = 20\n")],
+  },
+  {
+    when: "wish-diff",
+    text: [block("left.py", "a = 1\n", "a = 10\n"), block("right.py", "b = 2\n", "b = 20\n")],
   },
   {
     when: "wish-undo",
@@ -59,6 +69,17 @@ const REPLIES: Reply[] = [
       block("decode.py", "def leave(name):\n", "def leave(name: str):\n"),
     ],
     delay_ms: 50,
+  },
+  {
+    when: "wish-review",
+    text: [
+      block("review.py", "    print('hello ' + name)\n", "    # say it\n    print(f'hello {name}')\n"),
+      block("review.py", "    print('bye ' + name)\n", "    print(f'bye {name}')\n"),
+    ],
+  },
+  {
+    when: "wish-other",
+    text: [block("review.py", "    print('hello ' + name)\n", "    print('HELLO ' + name)\n")],
   },
   { when: "wish-crash", text: ["crash.py\n"], fail: { code: "internal", message: "crash", exits: true } },
   {
@@ -89,7 +110,10 @@ export function define(): void {
     });
     await use({ backend: "scripted", model: recording(REPLIES) });
   });
-  afterEach(closeAll);
+  afterEach(async () => {
+    await vscode.commands.executeCommand("singlepass.keep");
+    await closeAll();
+  });
 
   it("reads ahead and says how far it is", async () => {
     const seen = await watching(extension, async () => {
@@ -249,5 +273,153 @@ export function define(): void {
     assert.equal(again.outcome, "done", again.message);
     assert.equal(ours().length, 0);
     await set("timings", undefined);
+  });
+
+  it("lets one hunk be kept and another be undone", async () => {
+    const editor = await open("review.py", GREET);
+    await finish(extension, () => ask("wish-review"));
+    const hunks = await until("both are in review", () => {
+      const listed = extension.reviewer.hunksOf(editor.document.uri);
+      return listed.length === 2 ? listed : undefined;
+    });
+    assert.deepEqual(
+      hunks.map(({ old }) => old),
+      ["    print('hello ' + name)\n", "    print('bye ' + name)\n"],
+    );
+    const lenses = await vscode.commands.executeCommand<vscode.CodeLens[]>(
+      "vscode.executeCodeLensProvider",
+      editor.document.uri,
+      20,
+    );
+    const titles = lenses.map((lens) => `${lens.range.start.line} ${lens.command?.title}`);
+    assert.deepEqual(titles.slice(0, 3), ["1 $(check) Keep", "1 $(discard) Undo", "1 +2 −1"]);
+
+    editor.selection = new vscode.Selection(0, 0, 0, 0);
+    await vscode.commands.executeCommand("type", { text: "# typed above\n" });
+    await vscode.commands.executeCommand("singlepass.nextHunk");
+    assert.equal(editor.selection.active.line, 2, "hunks move with what is typed above");
+    await vscode.commands.executeCommand("singlepass.nextHunk");
+    assert.equal(editor.selection.active.line, 7);
+    await vscode.commands.executeCommand("singlepass.undoHunk");
+    await until("it is undone", () => editor.document.getText().includes("'bye ' + name"));
+    await vscode.commands.executeCommand("singlepass.previousHunk");
+    assert.equal(editor.selection.active.line, 2);
+    await vscode.commands.executeCommand("singlepass.keepHunk");
+    await until("none is left", () => extension.reviewer.n_hunks === 0);
+    const kept = GREET.replace("    print('hello ' + name)", "    # say it\n    print(f'hello {name}')");
+    assert.equal(editor.document.getText(), `# typed above\n${kept}`);
+  });
+
+  it("takes a hunk out of review when its text is changed by hand", async () => {
+    const editor = await open("review.py", GREET);
+    await finish(extension, () => ask("wish-review"));
+    await until("both are in review", () => extension.reviewer.n_hunks === 2);
+    await editor.edit((builder) => builder.insert(new vscode.Position(2, 4), "return "));
+    await until("one is left", () => extension.reviewer.n_hunks === 1);
+    await vscode.commands.executeCommand("singlepass.undoAll");
+    await until("none is left", () => extension.reviewer.n_hunks === 0);
+    assert(editor.document.getText().includes("    return print(f'hello {name}')"));
+    assert(editor.document.getText().includes("'bye ' + name"));
+  });
+
+  it("shows what is in review in the diff editor", async () => {
+    const one = await open("left.py", "a = 1\n");
+    await open("right.py", "b = 2\n");
+    await finish(extension, () => ask("wish-diff"));
+    await until("both are in review", () => extension.reviewer.n_hunks === 2);
+    await vscode.commands.executeCommand("singlepass.showDiff");
+    const tab = await until("its tab is there", () =>
+      vscode.window.tabGroups.activeTabGroup.activeTab?.label.includes("in review")
+        ? vscode.window.tabGroups.activeTabGroup.activeTab
+        : undefined,
+    );
+    assert.match(tab.label, /edits in review/);
+    const before = await vscode.workspace.openTextDocument(beforeUri(one.document.uri));
+    assert.equal(before.getText(), "a = 1\n");
+    await vscode.commands.executeCommand("singlepass.undoAll");
+    await until("they are undone", () => one.document.getText() === "a = 1\n");
+  });
+
+  it("tries again with other words", async () => {
+    const editor = await open("review.py", GREET);
+    await finish(extension, () => ask("wish-review"));
+    const run = await finish(extension, () =>
+      vscode.commands.executeCommand("singlepass.tryAgain", { instruction: "wish-other" }),
+    );
+    assert.equal(run.title, "wish-other");
+    assert.equal(editor.document.getText(), GREET.replace("hello", "HELLO"));
+  });
+
+  it("shows the context, and the targets to choose from", async () => {
+    await open("free.py", GREET);
+    await vscode.commands.executeCommand("singlepass.showContext");
+    const page = await until("the page is open", () =>
+      vscode.window.visibleTextEditors.find(({ document }) => document.getText().includes("# Context of")),
+    );
+    assert.match(page.document.getText(), /\| free\.py \| \d+ \| \d+ \|/);
+    assert.deepEqual(
+      (await targets()).map(({ name }) => name),
+      ["default"],
+    );
+  });
+
+  it("asks first when the review is set to confirm", async () => {
+    await set("review", "confirm");
+    const editor = await open("free.py", GREET);
+    let applied = false;
+    const done = finish(extension, () => ask("wish-free")).then((run) => {
+      applied = true;
+      return run;
+    });
+    await until("the refactor preview waits", async () => {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      // What asks first is not ticked in VS Code's preview.
+      for (const command of ["focus", "toggleCheckedState", "apply"]) {
+        await vscode.commands.executeCommand(`refactorPreview.${command}`);
+        await vscode.commands.executeCommand("list.focusFirst");
+      }
+      return applied;
+    });
+    assert.equal((await done).outcome, "done");
+    assert.equal(editor.document.getText(), GREET.replace("'bye ' + name", "f'bye {name}'"));
+    await set("review", undefined);
+  });
+
+  it("takes no target and no program from a workspace", async () => {
+    const described = async () => (await targets()).map(({ name, backend, model }) => [name, backend, model]);
+    const before = await described();
+    const own = {
+      "singlepass.target": { model: "/theirs.gguf" },
+      "singlepass.target.url": "http://127.0.0.1:1",
+    };
+    mkdirSync(join(folder(), ".vscode"), { recursive: true });
+    writeFileSync(
+      join(folder(), ".vscode", "settings.json"),
+      JSON.stringify({ ...own, "singlepass.server.path": "/bin/false", "singlepass.ignore": ["*.secret"] }),
+    );
+    const section = () => vscode.workspace.getConfiguration("singlepass");
+    await until("the settings are read", () => section().inspect("ignore")?.workspaceValue);
+    await vscode.commands.executeCommand("singlepass.restart");
+    await until("the server runs again", () => !/starting/.test(extension.status().text));
+    await until("it has its settings", async () => (await described().catch(() => [])).length > 0);
+    assert.deepEqual(await described(), before);
+    rmSync(join(folder(), ".vscode"), { recursive: true });
+    await until("the settings are gone", () => !section().inspect("ignore")?.workspaceValue);
+  });
+
+  it("works with llama.cpp, and goes on after its engine was killed", async () => {
+    await use({ backend: "llama_cpp", model: process.env.SINGLEPASS_TEST_MODEL!, n_ctx: 4096, n_threads: 1 });
+    const editor = await open("real.py", GREET);
+    select(editor, 0, 1);
+    const run = await finish(extension, () => ask("Say hello to all."));
+    assert.equal(run.outcome, "done", run.message);
+    assert(run.n_applied > 0, run.message);
+    assert.notEqual(editor.document.getText(), GREET);
+    const seen = await watching(extension, async () => {
+      process.kill(await enginePid(), "SIGKILL");
+      const again = await finish(extension, () => ask("Say hello to nobody."));
+      assert.equal(again.outcome, "done", again.message);
+    });
+    inOrder(seen, /^prefill/, /^decode/);
   });
 }

@@ -1,0 +1,143 @@
+/**
+ * The packaged extension as a user meets it, in the browser: first use, shortcut, streamed edit, keep, undo, Escape,
+ * try again, panel; in a workspace that is not trusted. Screenshots go to `shots`.
+ *
+ * What is expected is looked for on the page; each `step` prints its name, so that a failure tells where it was.
+ */
+
+import { join } from "node:path";
+import { argument, open } from "./browser.mjs";
+
+const { url, chromium, folder, shots } = argument();
+const { browser, page } = await open(chromium, { width: 1180, height: 620 });
+page.setDefaultTimeout(60_000);
+
+async function step(name, run) {
+  try {
+    await run();
+    console.log(`ok   ${name}`);
+  } catch (error) {
+    await page.screenshot({ path: join(shots, "failed.png") });
+    console.log(`FAIL ${name}: ${error.message}`);
+    await browser.close();
+    process.exit(1);
+  }
+}
+
+const item = page
+  .locator("#singlepass\\.singlepass\\.singlepass\\.status, [id*='singlepass.status']")
+  .first();
+const status = (pattern) => item.filter({ hasText: pattern }).waitFor();
+const lines = () => page.locator(".editor-instance .view-lines").first();
+const shown = (pattern) => lines().filter({ hasText: pattern }).waitFor();
+const shot = (name) => page.screenshot({ path: join(shots, `${name}.png`) });
+
+async function command(name) {
+  await page.keyboard.press("F1");
+  await page.locator(".quick-input-widget input").first().fill(`>${name}`);
+  await page.locator(".quick-input-list .monaco-list-row").filter({ hasText: name }).first().waitFor();
+  await page.keyboard.press("Enter");
+}
+
+async function ask(instruction) {
+  await page.keyboard.press("Control+Alt+.");
+  await page.locator(".quick-input-title").filter({ hasText: "singlepass:" }).waitFor();
+  await page.keyboard.type(instruction);
+  await page.keyboard.press("Enter");
+}
+
+await step("opens the folder, in restricted mode", async () => {
+  await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`, { waitUntil: "commit" });
+  await page.locator("[id*='status.workspaceTrust']").waitFor();
+});
+
+await step("the extension runs and reads ahead", async () => {
+  await status(/starting|singlepass|warm/);
+  await page.keyboard.press("Control+P");
+  await page.keyboard.type("words.py");
+  await page.locator(".quick-input-list .monaco-list-row").filter({ hasText: "words.py" }).first().waitFor();
+  await page.keyboard.press("Enter");
+  await shown(/count_words/);
+  await status(/warm/);
+});
+
+await step("the menu has the model's actions, and none of a workspace that is not trusted", async () => {
+  await lines().locator(".view-line").filter({ hasText: "count_words" }).first().click();
+  await page.keyboard.press("Control+.");
+  await page.locator(".action-widget").filter({ hasText: "Simplify" }).waitFor();
+  if (await page.locator(".action-widget").filter({ hasText: "Theirs" }).count()) {
+    throw new Error("an action of the workspace is offered");
+  }
+  await shot("menu");
+  await page.keyboard.press("Escape");
+});
+
+await step("an instruction streams in", async () => {
+  await page.keyboard.press("Control+A");
+  await page.keyboard.press("Control+Alt+.");
+  await page.locator(".quick-input-title").filter({ hasText: "singlepass:" }).waitFor();
+  await page.keyboard.type("Add types");
+  await shot("ask");
+  await page.keyboard.press("Enter");
+  await status(/prefill \d+%/);
+  await shot("prefill");
+  await status(/decode \d+ tok\/s/);
+  await shown(/texts: Iterable/);
+  await shot("decode");
+  await status(/warm · .* tok\/s/);
+});
+
+await step("removed lines and Keep and Undo are shown", async () => {
+  await page.locator(".codelens-decoration a").filter({ hasText: "Keep" }).first().waitFor();
+  await page.keyboard.press("Control+Home");
+  await shot("review");
+});
+
+await step("one hunk is kept, another undone", async () => {
+  const lens = (title) => page.locator(".codelens-decoration a").filter({ hasText: title });
+  const before = await lens("Keep").count();
+  await lens("Undo").first().click();
+  await shown(/def split_words\(text\):/);
+  await lens("Keep").first().click();
+  await page.waitForFunction(
+    (n) =>
+      [...document.querySelectorAll(".codelens-decoration a")].filter((a) => a.textContent.includes("Keep"))
+        .length === n,
+    before - 2,
+  );
+  await shot("kept");
+});
+
+await step("Escape cancels", async () => {
+  await ask("Explain");
+  await status(/decode/);
+  await lines().click();
+  await page.keyboard.press("Escape");
+  await status(/cancelled/);
+});
+
+await step("try again has the last words", async () => {
+  await page.keyboard.press("Control+Alt+R");
+  await page.locator(".quick-input-title").filter({ hasText: "singlepass:" }).waitFor();
+  const words = await page.locator(".quick-input-widget input[type=text]").first().inputValue();
+  if (words !== "Explain") {
+    throw new Error(`the box has ${words}`);
+  }
+  await shot("again");
+  await page.keyboard.press("Escape");
+});
+
+await step("the status item opens the panel with the runs", async () => {
+  await item.click();
+  const frame = page.frameLocator("iframe.webview").frameLocator("iframe#active-frame");
+  await frame.locator("td").filter({ hasText: "Add types" }).first().waitFor();
+  await shot("panel");
+});
+
+await step("the walkthrough opens", async () => {
+  await command("singlepass: Get Started");
+  await page.locator(".gettingStartedContainer").filter({ hasText: "Get started with singlepass" }).waitFor();
+  await shot("walkthrough");
+});
+
+await browser.close();

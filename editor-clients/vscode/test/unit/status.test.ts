@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { runFrom } from "../../src/core/runs";
+import { became, draw, NOTHING, type Status, type StatusParams, told } from "../../src/core/status";
+
+function params(
+  state: string,
+  message: string,
+  percent: number | null = null,
+  job: number | null = 1,
+): StatusParams {
+  return { job, uri: "file:///a.py", state, message, percent, target: "default" };
+}
+
+const RUNNING = became(NOTHING, "running");
+const WARM = told(RUNNING, params("warm", "warm", 100, null));
+const RUN = runFrom({
+  job: 1,
+  outcome: "done",
+  message: "0.4 s: …",
+  ttft_ms: 234,
+  timings: { n_decoded: 122, decode_ms: 2000 },
+});
+
+function text(status: Status): string {
+  return draw(status).text.replace("$(zap) ", "");
+}
+
+describe("the status bar", () => {
+  const cases: [string, Status, string][] = [
+    ["before the server", NOTHING, "starting"],
+    ["with a server", RUNNING, "singlepass"],
+    ["no server", became(NOTHING, "missing"), "install singlepass"],
+    ["it stopped", became(WARM, "stopped"), "singlepass stopped"],
+    ["it would not start", became(NOTHING, "failed"), "singlepass failed"],
+    ["reading ahead", told(RUNNING, params("warming", "warming 63%", 63, null)), "warming 63%"],
+    ["read", WARM, "warm"],
+    ["a target was chosen", told(WARM, params("target", "target: large", null, null)), "warm"],
+    ["a job starts", told(WARM, params("starting", "starting")), "starting"],
+    ["the model loads", told(WARM, params("loading", "loading the model: 40%", 40)), "loading 40%"],
+    [
+      "the prompt is read",
+      told(WARM, params("prefill", "prefill 40% of 1,200 tokens · 12% cached · 2.31 s left", 40)),
+      "prefill 40% · 3 s left",
+    ],
+    [
+      "for minutes",
+      told(WARM, params("prefill", "prefill 4% of 90,000 tokens · 2 min 5 s left", 4)),
+      "prefill 4% · 2 min 5 s left",
+    ],
+    ["nobody knows how long", told(WARM, params("prefill", "prefill 0% of 9 tokens", 0)), "prefill 0%"],
+    ["text is written", told(WARM, params("decode", "40 tokens · 61 tok/s · 1 hunk")), "decode 61 tok/s"],
+    [
+      "a job ended",
+      told({ ...told(WARM, params("decode", "40 tokens")), last: RUN }, params("done", "0.4 s: …")),
+      "warm · 0.2 s + 61 tok/s",
+    ],
+    ["a job ended, and it warms again", { ...WARM, ahead: "warming 5%", last: RUN }, "warming 5%"],
+    ["a job failed", { ...WARM, last: { ...RUN, outcome: "failed" } }, "warm · failed"],
+    ["a job was cancelled", { ...WARM, last: { ...RUN, outcome: "cancelled" } }, "warm · cancelled"],
+    ["nothing was measured", { ...WARM, last: { ...RUN, ttft_ms: null, decode_rate: null } }, "warm"],
+  ];
+  for (const [what, status, expected] of cases) {
+    it(what, () => assert.equal(text(status), expected));
+  }
+
+  it("shows the newest of several jobs", () => {
+    const two = told(
+      told(WARM, params("decode", "1 token · 5 tok/s", null, 2)),
+      params("prefill", "prefill", 9, 1),
+    );
+    assert.equal(text(two), "decode 5 tok/s");
+    assert.equal(text(told(two, params("done", "", null, 2))), "prefill 9%");
+  });
+
+  it("forgets jobs and warmth with the server, but not the last run", () => {
+    const again = became(became({ ...told(WARM, params("decode", "x")), last: RUN }, "stopped"), "running");
+    assert.equal(again.jobs.size, 0);
+    assert.equal(text(again), "singlepass · 0.2 s + 61 tok/s");
+  });
+
+  it("says in its tooltip what the last run cost and what is in review", () => {
+    assert.match(
+      draw({ ...WARM, last: RUN, n_hunks: 1 }).tooltip,
+      /0\.4 s.*Target: default.*1 hunk in review/s,
+    );
+  });
+});
