@@ -95,7 +95,7 @@ class Editor:
             start_new_session=True,
         )
         try:
-            output, _ = driver.communicate(timeout=180)
+            output, _ = driver.communicate(timeout=240)
         except subprocess.TimeoutExpired:
             _end(driver)
             output, _ = driver.communicate()
@@ -120,6 +120,7 @@ def editor(
         path.mkdir(parents=True)
     (data / "Machine" / "settings.json").write_text(json.dumps(settings))
     ui = {"workbench.startupEditor": "none", "security.workspace.trust.startupPrompt": "never"}
+    ui |= {"workbench.secondarySideBar.defaultVisibility": "hidden", "editor.minimap.enabled": False}
     ui |= {"chat.commandCenter.enabled": False, "chat.disableAIFeatures": True}
     (data / "User" / "settings.json").write_text(json.dumps({**ui, "window.restoreWindows": "none"}))
     arguments = ["--host", "127.0.0.1", "--port", "0", "--without-connection-token"]

@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const options = new Set(process.argv.slice(2));
@@ -58,7 +59,7 @@ function bundleServer() {
   for (const name of readdirSync("dist").filter((name) => name.endsWith(".whl"))) {
     rmSync(join("dist", name));
   }
-  const root = join(import.meta.dirname, "..", "..");
+  const root = fileURLToPath(new URL("../..", import.meta.url));
   // In a copy, because setuptools would take along what it left there of earlier builds.
   const copy = mkdtempSync(join(tmpdir(), "singlepass-wheel-"));
   const isSource = (path) => !/__pycache__|\.egg-info/.test(path);

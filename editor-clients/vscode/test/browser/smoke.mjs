@@ -48,7 +48,7 @@ async function ask(instruction) {
 
 await step("opens the folder, in restricted mode", async () => {
   await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`, { waitUntil: "commit" });
-  await page.locator("[id*='status.workspaceTrust']").waitFor();
+  await page.getByText("Restricted Mode").first().waitFor();
 });
 
 await step("the extension runs and reads ahead", async () => {
@@ -82,7 +82,7 @@ await step("an instruction streams in", async () => {
   await status(/prefill \d+%/);
   await shot("prefill");
   await status(/decode \d+ tok\/s/);
-  await shown(/texts: Iterable/);
+  await shown(/Iterable\[str\]/);
   await shot("decode");
   await status(/warm · .* tok\/s/);
 });
@@ -97,7 +97,7 @@ await step("one hunk is kept, another undone", async () => {
   const lens = (title) => page.locator(".codelens-decoration a").filter({ hasText: title });
   const before = await lens("Keep").count();
   await lens("Undo").first().click();
-  await shown(/def split_words\(text\):/);
+  await shown(/split_words\(text\):/);
   await lens("Keep").first().click();
   await page.waitForFunction(
     (n) =>
