@@ -1,7 +1,7 @@
 """A real VS Code for tests: its server, a headless Chromium in front of it, and folders of its own.
 
-`editor-clients/vscode/test/install.sh` installs what is needed. What is missing skips a test with a reason on a
-user's machine; where SINGLEPASS_CI is set it is a failure.
+`editor-clients/vscode/test/install.sh` installs what is needed. What is missing skips a test with a reason
+on a user's machine; where SINGLEPASS_CI is set it is a failure.
 """
 
 import contextlib
@@ -82,7 +82,9 @@ class Editor:
     home: Path
     browser: str
 
-    def drive(self, script: str, environment: Mapping[str, str] | None = None, **more: Any) -> tuple[int, str]:
+    def drive(
+        self, script: str, environment: Mapping[str, str] | None = None, **more: Any
+    ) -> tuple[int, str]:
         """Run one of `test/browser` against it; its exit code and output."""
         given = {"url": f"http://{self.address}", "authority": self.address, "chromium": self.browser}
         given["extension"] = str(EXTENSION)
@@ -95,7 +97,7 @@ class Editor:
             start_new_session=True,
         )
         try:
-            output, _ = driver.communicate(timeout=240)
+            output, _ = driver.communicate(timeout=400)
         except subprocess.TimeoutExpired:
             _end(driver)
             output, _ = driver.communicate()
@@ -185,5 +187,7 @@ def _end(process: "subprocess.Popen[Any]") -> None:
 
 def _worth_reading(output: str) -> str:
     """Without what the workbench tells of itself."""
-    noise = re.compile(r"\[(ChatModelSelection|AgentHost|AccountPolicy)|Ignoring fetching|http://127\.0\.0\.1")
+    noise = re.compile(
+        r"\[(ChatModelSelection|AgentHost|AccountPolicy)|Ignoring fetching|http://127\.0\.0\.1"
+    )
     return "\n".join(line for line in output.splitlines() if not noise.search(line))

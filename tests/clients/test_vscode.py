@@ -1,10 +1,9 @@
-"""The extension for VS Code, in the real one: mocha inside its extension host, and the packaged .vsix in a browser.
+"""The extension for VS Code in the real one: mocha inside its extension host, the packaged .vsix in a browser.
 
 See `vscode.py` for what runs and what is needed.
 """
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -84,8 +83,7 @@ def test_in_the_editor(results: tuple[Mapping[str, str], str], title: str) -> No
 def vsix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as a user gets it, with the server inside."""
     need_node()
-    if not os.environ.get("KEEP_VSIX"):
-        npm("node", "build.mjs", "--package", PYTHON=sys.executable)
+    npm("node", "build.mjs", "--package", PYTHON=sys.executable)
     return EXTENSION / "dist" / "singlepass.vsix"
 
 

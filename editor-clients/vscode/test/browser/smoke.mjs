@@ -10,7 +10,7 @@ import { argument, open } from "./browser.mjs";
 
 const { url, chromium, folder, shots } = argument();
 const { browser, page } = await open(chromium, { width: 1180, height: 620 });
-page.setDefaultTimeout(60_000);
+page.setDefaultTimeout(150_000);
 
 async function step(name, run) {
   try {
