@@ -1,4 +1,4 @@
-"""The extension for VS Code in the real one: mocha inside its extension host, the packaged .vsix in a browser.
+"""The extension in a real VS Code: mocha inside its extension host, and the packaged .vsix in a browser.
 
 See `vscode.py` for what runs and what is needed.
 """
