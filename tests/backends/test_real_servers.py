@@ -25,7 +25,7 @@ from singlepass_backends.base import (
     Segment,
     TextChunk,
 )
-from singlepass_backends.random_mlx_model import write_mlx_model
+from singlepass_backends.gguf_to_mlx import write_mlx_model
 from singlepass_backends.random_model import write_random_model
 from singlepass_backends.stop_flag import StopFlag
 

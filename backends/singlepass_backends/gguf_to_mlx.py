@@ -1,7 +1,7 @@
 """A model folder for MLX out of a small GGUF file: the same weights and the same tokenizer.
 
-So one random model runs in both runtimes, and what they say can be compared. Knows the architectures that
-`random_model` writes, and no more. Needs no MLX.
+So one model runs in both runtimes, and what they say can be compared. Knows the architectures that
+`random_model` and our own edit model have, and no more. Needs no MLX.
 
 File format: https://huggingface.co/docs/safetensors/index#format
 """

@@ -1,0 +1,318 @@
+"""Train the edit model from scratch, on a CPU or a GPU, in pieces: a run resumes where the last one stopped.
+
+    python models/train.py --folder FOLDER
+
+The plan is a list of stages, short examples first: copying has to be learned before anything else, and on a
+short example a step costs little. The learning rate falls over the last stages. Examples are made while it
+trains, a shard at a time, each from a seed of its own; checkpoints fall between shards, so a run that was
+stopped and resumed sees what one that was not would have seen.
+
+Only the edit counts in full. A part of the prompt counts a little, so that the model learns the language.
+"""
+
+import argparse
+import json
+import multiprocessing
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizer as bpe
+import torch
+from corpus import read_corpus
+from examples import Size, answer, make_case, prompt_texts
+from network import Network, Shape
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many shards of examples of one size."""
+
+    n_shards: int
+    size: Size
+    with_system: float
+    """Share of examples with the system text, which is as long as a short example."""
+    decays: bool = False
+    """Whether the learning rate falls during this stage."""
+
+
+PLAN = (
+    Stage(26, Size(longest=170, distractors=0, headers=False, maps=0.0), 0.0),
+    Stage(8, Size(longest=280, distractors=1, maps=0.0), 0.03),
+    Stage(4, Size(longest=450, distractors=2, maps=0.1), 0.15, decays=True),
+    Stage(4, Size(longest=600, distractors=4, maps=0.3), 1.0, decays=True),
+)
+SHARD = 2048
+"""Examples in a shard."""
+_LENGTHS = (192, 256, 320, 448, 640, 1024)
+"""Examples are padded to one of these, so that a compiled network meets few shapes."""
+_BATCH_TOKENS = 6144
+_PROMPT_SHARE, _PROMPT_WEIGHT = 0.25, 0.1
+_FAR_SHARE, _FAR = 0.3, 3000
+"""Some tasks are put so many positions away from the files, as if those were long."""
+_MATRIX_RATE, _OTHER_RATE = 0.02, 0.002
+_N_VOCAB = 2048
+_TOKENIZER_CASES = 6000
+
+
+@dataclass(frozen=True)
+class Example:
+    """Tokens, where the task segment and where the answer starts."""
+
+    tokens: NDArray[np.uint16]
+    task: int
+    answer: int
+
+
+# Data.
+
+
+def vocabulary(folder: Path, seed: int) -> bpe.Vocabulary:
+    """The tokenizer's vocabulary, trained on first use."""
+    path = folder / "vocabulary.json"
+    if not path.exists():
+        corpus = read_corpus("train")
+        source = random.Random(seed)
+        texts = ["\n".join(function.lines) + "\n" for function in corpus.functions]
+        for _ in range(_TOKENIZER_CASES):
+            case = make_case(corpus, source, Size())
+            texts += [case.segments()[-1].text, answer(case.files, case.expected)]
+        texts += ["".join(text for text, _ in prompt_texts(case))] * 1000
+        path.write_text(json.dumps(asdict(bpe.train(texts, _N_VOCAB))), encoding="utf-8")
+    return bpe.Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, queue: Any) -> None:
+    """Put shard after shard into the queue, from number `first` on, and None at the end."""
+    torch.set_num_threads(1)
+    words = vocabulary(Path(folder), seed)
+    tokenizer = bpe.load(words)
+    corpus = read_corpus("train")
+    stages = [stage for stage in plan for _ in range(stage.n_shards)]
+    for number in range(first, len(stages)):
+        source = random.Random(f"{seed} {number}")
+        shard: list[Example] = []
+        while len(shard) < SHARD:
+            case = make_case(corpus, source, stages[number].size)
+            pieces = prompt_texts(case, system=source.random() < stages[number].with_system)
+            before, task = (
+                bpe.encode(tokenizer, part, len(words.tokens)) for part in (pieces[:-2], pieces[-2:])
+            )
+            reply = answer(case.files, case.expected) + bpe.END_OF_TURN
+            tokens = [*before, *task, *bpe.encode(tokenizer, [(reply, True)], len(words.tokens))]
+            if len(tokens) <= _LENGTHS[-1]:
+                shard.append(Example(np.array(tokens, np.uint16), len(before), len(before) + len(task)))
+        queue.put(shard)
+    queue.put(None)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors [batch, length]; `weights` is for predicting the token at the same place plus one."""
+
+    tokens: Tensor
+    positions: Tensor
+    weights: Tensor
+
+
+def _batches(shard: list[Example], seed: str) -> Iterator[Batch]:
+    source = random.Random(seed)
+    by_length: dict[int, list[Example]] = {length: [] for length in _LENGTHS}
+    for example in shard:
+        by_length[next(n for n in _LENGTHS if n >= len(example.tokens))].append(example)
+    batches: list[tuple[int, list[Example]]] = []
+    for length, examples in by_length.items():
+        source.shuffle(examples)
+        n_batch = _BATCH_TOKENS // length
+        for start in range(0, len(examples), n_batch):
+            part = examples[start : start + n_batch]
+            # The last one is filled with others of its length, so that all batches have one shape.
+            part += source.choices(examples, k=n_batch - len(part))
+            batches.append((length, part))
+    source.shuffle(batches)
+    noise = np.random.default_rng(source.getrandbits(64))
+    for length, examples in batches:
+        tokens = np.zeros((len(examples), length), np.int64)
+        positions = np.tile(np.arange(length, dtype=np.int64), (len(examples), 1))
+        weights = np.zeros((len(examples), length), np.float32)
+        for row, example in enumerate(examples):
+            n = len(example.tokens)
+            tokens[row, :n] = example.tokens
+            weights[row, : example.answer - 1] = _PROMPT_WEIGHT * (
+                noise.random(example.answer - 1) < _PROMPT_SHARE
+            )
+            weights[row, example.answer - 1 : n - 1] = 1.0
+            if noise.random() < _FAR_SHARE:
+                positions[row, example.task :] += int(noise.integers(_FAR))
+        yield Batch(*(torch.from_numpy(array) for array in (tokens, positions, weights)))
+
+
+# Optimizer.
+
+
+class Muon:
+    """Momentum, made orthogonal, for matrices. Source: Keller Jordan, "Muon", 2024.
+
+    A fused matrix is taken apart first: each of its parts is one.
+    """
+
+    def __init__(self, parameters: list[tuple[Tensor, int]]) -> None:
+        """Parameters, and of how many matrices each is fused, one above the other."""
+        self.parameters = parameters
+        self.momenta = [torch.zeros_like(parameter) for parameter, _ in parameters]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One step along `grad`."""
+        for (parameter, n_parts), momentum in zip(self.parameters, self.momenta, strict=True):
+            assert parameter.grad is not None
+            momentum.lerp_(parameter.grad, 0.05)
+            update = parameter.grad.lerp(momentum, 0.95)
+            for part, new in zip(parameter.chunk(n_parts), update.chunk(n_parts), strict=True):
+                part.sub_(_orthogonal(new), alpha=rate * max(1.0, part.shape[0] / part.shape[1]) ** 0.5)
+
+
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """Nearly U Vᵀ of a matrix U S Vᵀ, by five Newton-Schulz steps."""
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if is_tall else matrix).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if is_tall else x).float()
+
+
+# Training.
+
+
+class Trainer:
+    """The weights in float32, their copy in bfloat16 that computes, and the optimizers' state."""
+
+    def __init__(self, shape: Shape, device: str) -> None:
+        self.shape = shape
+        self.master = Network(shape).to(device)
+        self.network = Network(shape).to(device, torch.bfloat16)
+        self.forward: Any = torch.compile(self.network, dynamic=False)
+        matrices: list[tuple[Tensor, int]] = []
+        others: list[Tensor] = []
+        for name, parameter in self.master.named_parameters():
+            if parameter.ndim == 2 and "embedding" not in name:
+                matrices.append((parameter, 3 if "qkv" in name else 2 if "gate_up" in name else 1))
+            else:
+                others.append(parameter)
+        self.muon = Muon(matrices)
+        self.adam = torch.optim.AdamW(others, lr=_OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0)
+        self.n_shards = self.n_tokens = 0
+
+    def step(self, batch: Batch, rate: float) -> float:
+        """One step at `rate` times the full learning rate; the loss over the edits, in nats per token."""
+        with torch.no_grad():
+            for copy, parameter in zip(self.network.parameters(), self.master.parameters(), strict=True):
+                copy.copy_(parameter)
+                copy.grad = None
+        weights = batch.weights.flatten()
+        chosen = weights.nonzero().squeeze(1)
+        targets = batch.tokens.roll(-1, dims=1).flatten()[chosen]
+        states = self.forward(batch.tokens, batch.positions)
+        scores = self.network.logits(states.flatten(0, 1)[chosen]).float()
+        losses = functional.cross_entropy(scores, targets, reduction="none")
+        weights = weights[chosen]
+        n_edit = (weights == 1).sum()
+        ((losses * weights).sum() / n_edit).backward()
+        for copy, parameter in zip(self.network.parameters(), self.master.parameters(), strict=True):
+            assert copy.grad is not None
+            parameter.grad = copy.grad.float()
+        torch.nn.utils.clip_grad_norm_(self.master.parameters(), 1.0)
+        self.muon.step(rate * _MATRIX_RATE)
+        for group in self.adam.param_groups:
+            group["lr"] = rate * _OTHER_RATE
+        self.adam.step()
+        self.n_tokens += batch.tokens.numel()
+        return float(losses[weights == 1].mean().detach())
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        part = path.with_suffix(".part")
+        torch.save(
+            {
+                "shape": self.shape.plain(),
+                "weights": self.master.state_dict(),
+                "momenta": self.muon.momenta,
+                "adam": self.adam.state_dict(),
+                "n_shards": self.n_shards,
+                "n_tokens": self.n_tokens,
+            },
+            part,
+        )
+        part.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        saved = torch.load(path, weights_only=True)
+        self.master.load_state_dict(saved["weights"])
+        for momentum, values in zip(self.muon.momenta, saved["momenta"], strict=True):
+            momentum.copy_(values)
+        self.adam.load_state_dict(saved["adam"])
+        self.n_shards, self.n_tokens = saved["n_shards"], saved["n_tokens"]
+
+
+def learning_rate(plan: tuple[Stage, ...], shard: float) -> float:
+    """The share of the full rate at a place in the plan, in shards: constant, then falling to a hundredth."""
+    total = sum(stage.n_shards for stage in plan)
+    n_falling = sum(stage.n_shards for stage in plan if stage.decays)
+    warm = min(1.0, (shard + 0.05) / 0.5)
+    return warm * max(0.01, min(1.0, (total - shard) / n_falling if n_falling else 1.0))
+
+
+def main() -> None:
+    """Train, or go on training, and keep `checkpoint.pt` in the folder."""
+    parser = argparse.ArgumentParser(description="Train the edit model.")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--shards", type=str, default="", help="shards of each stage, instead of the plan's, as in 26,8,4,4"
+    )
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    plan = PLAN
+    if asked.shards:
+        counts = [int(n) for n in asked.shards.split(",")]
+        plan = tuple(Stage(n, s.size, s.with_system, s.decays) for n, s in zip(counts, PLAN, strict=True))
+    vocabulary(asked.folder, asked.seed)
+    torch.manual_seed(asked.seed)
+    trainer = Trainer(Shape(n_vocab=_N_VOCAB), "cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint = asked.folder / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    context = multiprocessing.get_context("spawn")
+    queue: Any = context.Queue(maxsize=2)
+    arguments = (str(asked.folder), asked.seed, plan, trainer.n_shards, queue)
+    maker = context.Process(target=_make_shards, args=arguments, daemon=True)
+    maker.start()
+    while (shard := queue.get()) is not None:
+        started, n_before = time.perf_counter(), trainer.n_tokens
+        batches = list(_batches(shard, f"{asked.seed} {trainer.n_shards}"))
+        losses: list[float] = []
+        for i, batch in enumerate(batches):
+            losses.append(trainer.step(batch, learning_rate(plan, trainer.n_shards + i / len(batches))))
+        trainer.n_shards += 1
+        trainer.save(checkpoint)
+        seconds = time.perf_counter() - started
+        print(
+            f"shard {trainer.n_shards}: {trainer.n_tokens / 1e6:.1f} M tokens, loss {np.mean(losses):.3f}, "
+            f"{(trainer.n_tokens - n_before) / seconds:,.0f} tokens/s",
+            flush=True,
+        )
+    maker.join()
+
+
+if __name__ == "__main__":
+    main()
