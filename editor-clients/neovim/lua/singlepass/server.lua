@@ -55,8 +55,10 @@ function M.install(done)
   local quoted = vim.tbl_map(vim.fn.shellescape, { python, folder, folder .. "/bin/pip", source() or "singlepass" })
   local script = ("%s -m venv --clear %s && %s install %s"):format(unpack(quoted))
   vim.cmd("botright 12new")
+  local window = vim.api.nvim_get_current_win()
   compat.terminal({ "sh", "-c", script }, function(code)
     if code == 0 then
+      pcall(vim.api.nvim_win_close, window, true) -- the user may have closed it
       vim.notify("singlepass: the server is installed")
       require("singlepass.client").start_everywhere()
       if done then
