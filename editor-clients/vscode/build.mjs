@@ -1,7 +1,16 @@
 /** `node build.mjs [--tests] [--package]`: bundles the extension, its tests, or a .vsix with the server in it. */
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -47,11 +56,23 @@ if (options.has("--package")) {
       "--no-dependencies",
       "--allow-missing-repository",
       "--allow-package-all-secrets",
+      "--readme-path",
+      bundleReadme(),
       "--out",
       "dist/singlepass.vsix",
     ],
     { stdio: "inherit" },
   );
+}
+
+/** The README without what leads nowhere once it is in the package: pictures and links into this repository. */
+function bundleReadme() {
+  const text = readFileSync("README.md", "utf8");
+  const alone = text
+    .replace(/^!\[.*\]\((?!https:).*\)\n\n?/gm, "")
+    .replace(/\[([^\]]*)\]\((?!https:|#)[^)]*\)/g, "$1");
+  writeFileSync("dist/README.md", alone);
+  return "dist/README.md";
 }
 
 /** The server as a wheel in `dist`, built by PYTHON, which needs setuptools. */

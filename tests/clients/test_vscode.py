@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import singlepass
+from singlepass import handlers
 from singlepass.config import REPOSITORY_KEYS, Settings
 from vscode import EXTENSION, ROOT, editor, need_node, npm, own_python
 
@@ -178,6 +179,15 @@ def test_every_setting_of_the_server_can_be_set() -> None:
     assert free == {f"singlepass.{name}" for name in REPOSITORY_KEYS} | {"singlepass.inlineReview"}
     restricted = manifest["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
     assert set(restricted) == {f"singlepass.{name}" for name in REPOSITORY_KEYS}
+
+
+def test_every_command_of_the_server_can_be_run() -> None:
+    """The extension registers them itself, so that they are there whatever becomes of the server."""
+    source = (EXTENSION / "src" / "server.ts").read_text(encoding="utf-8")
+    declared = re.search(r"SERVER_COMMANDS = \[(.*?)\]", source, re.DOTALL)
+    assert declared is not None
+    ours = {value for name, value in vars(handlers).items() if name.startswith("COMMAND_")}
+    assert set(re.findall(r'"(.+?)"', declared[1])) == ours
 
 
 def test_versions_agree() -> None:

@@ -10,7 +10,7 @@ import { became, type Drawn, draw, NOTHING, type StatusParams, told } from "./co
 import { install } from "./installing";
 import { RunsPanel } from "./panel";
 import { Reviewer, type Where } from "./reviewing";
-import { NoServer, ServerConnection } from "./server";
+import { NoServer, SERVER_COMMANDS, ServerConnection, Stopped } from "./server";
 import { chooseModel, chooseTarget, showContext } from "./targets";
 
 /** What a request asks for, as `singlepass.edit` takes it. */
@@ -27,6 +27,8 @@ export interface Api {
   status(): Drawn;
   runs(): readonly Run[];
   panel(): string | undefined;
+  /** What the user was last told that went wrong. */
+  failure(): string;
   readonly onDidDraw: vscode.Event<Drawn>;
   readonly reviewer: Reviewer;
 }
@@ -41,6 +43,7 @@ export function activate(context: vscode.ExtensionContext): Api {
 class Extension implements vscode.Disposable {
   private status = NOTHING;
   private runs: Run[] = [];
+  private failure = "";
   private readonly log = vscode.window.createOutputChannel("singlepass", { log: true });
   private readonly item = vscode.window.createStatusBarItem(
     "singlepass.status",
@@ -88,6 +91,7 @@ class Extension implements vscode.Disposable {
       status: () => draw(this.status),
       runs: () => this.runs,
       panel: () => this.panel.html,
+      failure: () => this.failure,
       onDidDraw: this.drawn.event,
       reviewer: this.reviewer,
     };
@@ -109,7 +113,7 @@ class Extension implements vscode.Disposable {
         }
       }),
       vscode.workspace.onDidChangeConfiguration((event) => {
-        if (event.affectsConfiguration("singlepass.server.path")) {
+        if (event.affectsConfiguration("singlepass.server.path") && this.server.isOtherProgram()) {
           void this.restart();
         } else if (event.affectsConfiguration("singlepass")) {
           this.reviewer.draw();
@@ -149,6 +153,10 @@ class Extension implements vscode.Disposable {
           `${this.context.extension.id}#start`,
         ),
     };
+    for (const command of SERVER_COMMANDS) {
+      const run = (...args: unknown[]) => this.guarded(() => this.server.command(command, ...args));
+      this.registered.push(vscode.commands.registerCommand(command, run));
+    }
     for (const [name, run] of Object.entries(commands)) {
       const guarded = (...args: unknown[]) => this.guarded(() => run(...(args as never[])));
       this.registered.push(vscode.commands.registerCommand(`singlepass.${name}`, guarded));
@@ -162,10 +170,16 @@ class Extension implements vscode.Disposable {
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       this.log.error(message);
+      this.failure = message;
       const offers = error instanceof NoServer ? ["Install", "Settings"] : ["Show Log"];
+      if (error instanceof Stopped) {
+        offers.unshift("Restart");
+      }
       void vscode.window.showErrorMessage(`singlepass: ${message}`, ...offers).then((chosen) => {
         if (chosen === "Install") {
           void vscode.commands.executeCommand("singlepass.install");
+        } else if (chosen === "Restart") {
+          void this.restart();
         } else if (chosen === "Settings") {
           void vscode.commands.executeCommand("workbench.action.openSettings", "singlepass.server.path");
         } else if (chosen) {
@@ -263,6 +277,12 @@ class Extension implements vscode.Disposable {
 
   /** Keep or undo what is in review, or a part of it. */
   private async judge(what: "keep" | "undo", where?: Where): Promise<void> {
+    if (this.status.server !== "running") {
+      throw new Error(
+        `The server is not running now, and nothing is in review: there is nothing to ${what}. ` +
+          "The text is as it was; the editor's own undo takes an edit back.",
+      );
+    }
     const answer = await this.server.command<{ changed?: number }>(
       `singlepass.${what}`,
       ...(where ? [where] : []),

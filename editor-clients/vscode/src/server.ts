@@ -6,13 +6,32 @@ import { access } from "node:fs/promises";
 import { homedir } from "node:os";
 import { promisify } from "node:util";
 import * as vscode from "vscode";
-import { LanguageClient, type Middleware, State } from "vscode-languageclient/node";
+import {
+  type DynamicFeature,
+  ExecuteCommandRequest,
+  LanguageClient,
+  type Middleware,
+  State,
+  type StaticFeature,
+} from "vscode-languageclient/node";
 import { candidates, fromSetting, type Machine, pythons, type ServerCommand } from "./core/discovery";
 import { serverSettings } from "./core/settings";
 import type { Server } from "./core/status";
 
 const SECTION = "singlepass";
 const PROBE_TIMEOUT_MS = 10_000;
+
+/** What the server lets a client run. */
+export const SERVER_COMMANDS = [
+  "singlepass.edit",
+  "singlepass.cancel",
+  "singlepass.revert",
+  "singlepass.keep",
+  "singlepass.undo",
+  "singlepass.retry",
+  "singlepass.context",
+  "singlepass.selectTarget",
+] as const;
 
 /** What the rest of the extension wants to hear of. */
 export interface Listeners {
@@ -23,10 +42,27 @@ export interface Listeners {
 /** No server was found; the message says what to do. */
 export class NoServer extends Error {}
 
+/** The server ended too often to be started again unasked. */
+export class Stopped extends Error {}
+
+/**
+ * A client that registers no commands of the server. It would take them away with each end of the process, so that a
+ * menu opened before answers "command not found"; the extension registers them once and for all.
+ */
+class Client extends LanguageClient {
+  override registerFeature(feature: StaticFeature | DynamicFeature<unknown>): void {
+    const type = "registrationType" in feature ? feature.registrationType : undefined;
+    if (type?.method !== ExecuteCommandRequest.method) {
+      super.registerFeature(feature);
+    }
+  }
+}
+
 export class ServerConnection implements vscode.Disposable {
   private client: LanguageClient | undefined;
   private starting: Promise<LanguageClient> | undefined;
   private readonly settingNames: string[];
+  private path: string | undefined;
 
   constructor(
     private readonly context: vscode.ExtensionContext,
@@ -51,9 +87,11 @@ export class ServerConnection implements vscode.Disposable {
   async stop(): Promise<void> {
     const starting = this.starting;
     this.starting = undefined;
-    await starting?.catch(() => undefined);
-    const client = this.client;
-    this.client = undefined;
+    // By now another may be on its way, which is left alone.
+    const client = await starting?.catch(() => undefined);
+    if (this.client === client) {
+      this.client = undefined;
+    }
     // One that died cannot be stopped; it is gone all the same.
     await client?.dispose().catch((error: unknown) => this.log.debug(String(error)));
   }
@@ -66,12 +104,20 @@ export class ServerConnection implements vscode.Disposable {
   /** Run one of the server's commands. */
   async command<T>(command: string, ...args: unknown[]): Promise<T> {
     const client = await this.start();
+    if (client.state === State.Stopped) {
+      throw new Stopped("The server has stopped.");
+    }
     return await client.sendRequest<T>("workspace/executeCommand", { command, arguments: args });
   }
 
   /** A document's address as the server knows it. */
   uri(document: vscode.Uri): string {
     return this.client?.code2ProtocolConverter.asUri(document) ?? document.toString();
+  }
+
+  /** Whether the user set another program since the last start. What a workspace sets counts for nothing. */
+  isOtherProgram(): boolean {
+    return setPath() !== this.path;
   }
 
   settingsChanged(): void {
@@ -100,7 +146,7 @@ export class ServerConnection implements vscode.Disposable {
       throw error;
     }
     this.log.info(`server: ${server.command} ${server.args.join(" ")} (${server.from})`);
-    const client = new LanguageClient(
+    const client = new Client(
       SECTION,
       "singlepass",
       // Not in the workspace: Python looks for modules where it is started.
@@ -143,7 +189,8 @@ export class ServerConnection implements vscode.Disposable {
   }
 
   private async find(): Promise<ServerCommand> {
-    const set = vscode.workspace.getConfiguration(SECTION).inspect<string>("server.path")?.globalValue;
+    const set = setPath();
+    this.path = set;
     const machine = this.machine();
     if (set) {
       const server = fromSetting(set, machine.home);
@@ -174,6 +221,10 @@ export class ServerConnection implements vscode.Disposable {
       workspace: (vscode.workspace.workspaceFolders ?? []).map((folder) => folder.uri.fsPath),
     };
   }
+}
+
+function setPath(): string | undefined {
+  return vscode.workspace.getConfiguration(SECTION).inspect<string>("server.path")?.globalValue;
 }
 
 async function isExecutable(path: string): Promise<boolean> {
