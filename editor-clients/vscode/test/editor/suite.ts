@@ -242,7 +242,7 @@ export function define(): void {
     await until("it is warm", () => extension.status().text.includes("warm"));
     const seen = await watching(extension, async () => {
       await finish(extension, () => ask("wish-states"));
-      await until("the result is shown", () => extension.status().text.includes("tok/s"));
+      await until("the result is shown", () => /warm · .* tok\/s$/.test(extension.status().text));
     });
     inOrder(
       seen,
