@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import Mocha from "mocha";
 import { define } from "./suite";
 
-const TIMEOUT_MS = 30_000;
+const TIMEOUT_MS = 120_000;
 
 export async function run(): Promise<void> {
   const mocha = new Mocha({ ui: "bdd", timeout: TIMEOUT_MS, color: false, reporter: "dot" });

@@ -55,7 +55,7 @@ const REPLIES: Reply[] = [
     when: "wish-typing",
     text: [
       block("typing.py", "def greet(name):\n", "def greet(name: str):\n"),
-      ...Array.from({ length: 20 }, () => "\n"),
+      ...Array.from({ length: 40 }, () => "\n"),
       block("typing.py", "def leave(name):\n", "def leave(name: str):\n"),
     ],
     delay_ms: 100,
