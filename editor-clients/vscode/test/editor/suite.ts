@@ -439,10 +439,13 @@ export function define(): void {
     await use({ backend: "llama_cpp", model: process.env.SINGLEPASS_TEST_MODEL!, n_ctx: 4096, n_threads: 1 });
     const editor = await open("real.py", GREET);
     select(editor, 0, 1);
+    const texts = () => vscode.workspace.textDocuments.map((document) => document.getText());
+    const before = texts();
     const run = await finish(extension, () => ask("Say hello to all."));
     assert.equal(run.outcome, "done", run.message);
     assert(run.n_applied > 0, run.message);
-    assert.notEqual(editor.document.getText(), GREET);
+    // Random weights choose among all open files, and VS Code holds those of closed tabs open for a while.
+    assert.notDeepEqual(texts(), before);
     const seen = await watching(extension, async () => {
       process.kill(await enginePid(), "SIGKILL");
       const again = await finish(extension, () => ask("Say hello to nobody."));
