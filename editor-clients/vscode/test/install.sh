@@ -4,7 +4,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-npm ci --no-fund --no-audit --loglevel=error
+# Not `npm ci`: it refuses a lock file that lacks optional packages for other platforms. The versions
+# and sums are those of the lock file all the same, and it stays as it is.
+npm install --no-save --no-fund --no-audit --loglevel=error
 # esbuild's binary is a package of its own, and the others bring nothing that has to be built.
 
 code_server=4.139.1
