@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import made_up
 import pytest
 from fake_driver import WatchedDriver
 from real_servers import COUNTING, INFERRED, N_CTX, NAMES, RealServer, started
@@ -44,8 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same random model for llama.cpp and for MLX, with words that all who read it cut the same way."""
     folder = tmp_path_factory.mktemp("models")
     gguf, mlx = folder / "qwen2.gguf", folder / "qwen2"
-    corpus = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
-    write_random_model(gguf, corpus=corpus, words="qwen2")
+    write_random_model(gguf, corpus=made_up.sources(), words="qwen2")
     write_mlx_model(mlx, gguf)
     return gguf, mlx
 
@@ -245,7 +245,7 @@ def test_a_prompt_that_is_too_long_for_the_server(server: RealServer) -> None:
 
 
 def test_a_reply_ends_where_the_context_does(server: RealServer) -> None:
-    file = Segment("a.py", FILE.text * 4)  # of about 700 tokens
+    file = Segment("a.py", FILE.text * 3)  # of about 800 tokens
     backend = connect(server.url, n_ctx=N_CTX)
     finished = run(backend, GenerateRequest((SYSTEM, file), max_tokens=400))[1]
     if server.name == "mlx_lm.server":  # it has no end
