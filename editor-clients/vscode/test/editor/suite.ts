@@ -7,6 +7,7 @@ import * as vscode from "vscode";
 import type { Api } from "../../src/extension";
 import { beforeUri } from "../../src/reviewing";
 import {
+  again,
   api,
   block,
   closeAll,
@@ -160,8 +161,8 @@ export function define(): void {
     assert.equal(two.document.getText(), "b = 20\n");
   });
 
-  it("takes a whole job back with one undo", async () => {
-    const editor = await open("undo.py", GREET);
+  it("takes a whole job back with one undo", async function () {
+    const editor = await open(again(this, "undo"), GREET);
     editor.selection = new vscode.Selection(2, 0, 2, 0);
     await vscode.commands.executeCommand("type", { text: "#before" });
     const start = editor.document.getText();
@@ -177,8 +178,8 @@ export function define(): void {
     assert.equal(editor.document.getText(), GREET);
   });
 
-  it("keeps what is typed while it streams", async () => {
-    const editor = await open("typing.py", GREET);
+  it("keeps what is typed while it streams", async function () {
+    const editor = await open(again(this, "typing"), GREET);
     await finish(extension, async () => {
       await ask("wish-typing");
       await until("the first hunk is there", () => editor.document.getText().includes("greet(name: str)"));
