@@ -124,6 +124,8 @@ def editor(
     ui = {"workbench.startupEditor": "none", "security.workspace.trust.startupPrompt": "never"}
     ui |= {"workbench.secondarySideBar.defaultVisibility": "hidden", "editor.minimap.enabled": False}
     ui |= {"chat.commandCenter.enabled": False, "chat.disableAIFeatures": True}
+    # In a browser VS Code saves after a second by itself, and every save ends a step of its undo.
+    ui |= {"files.autoSave": "off"}
     (data / "User" / "settings.json").write_text(json.dumps({**ui, "window.restoreWindows": "none"}))
     arguments = ["--host", "127.0.0.1", "--port", "0", "--without-connection-token"]
     arguments += ["--accept-server-license-terms", "--enable-smoke-test-driver", "--disable-telemetry"]

@@ -18,6 +18,7 @@ const code = await new Promise((resolve, reject) => {
     .then(() =>
       page.goto(
         `${url}/?folder=${encodeURIComponent(folder)}&payload=${encodeURIComponent(JSON.stringify(payload))}`,
+        { waitUntil: "commit" },
       ),
     )
     .catch(reject);

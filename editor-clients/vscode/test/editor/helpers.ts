@@ -66,18 +66,6 @@ export async function open(
   return await vscode.window.showTextDocument(document, { viewColumn: column, preview: false });
 }
 
-let attempts = 0;
-
-/**
- * A new file for a test of undo steps, which runs up to three times: on a busy machine VS Code was seen to end a step
- * in the middle of a job, and between typed letters. Why is open.
- */
-export function again(test: Mocha.Context, name: string): string {
-  test.retries(2);
-  attempts += 1;
-  return `${name}${attempts}.py`;
-}
-
 /** Select whole lines, from 0, the last included. */
 export function select(editor: vscode.TextEditor, first: number, last: number): void {
   editor.selection = new vscode.Selection(first, 0, last + 1, 0);

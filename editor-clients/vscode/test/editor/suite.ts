@@ -7,7 +7,6 @@ import * as vscode from "vscode";
 import type { Api } from "../../src/extension";
 import { beforeUri } from "../../src/reviewing";
 import {
-  again,
   api,
   block,
   closeAll,
@@ -51,6 +50,15 @@ const REPLIES: Reply[] = [
       block("undo.py", "def leave(name):\n", "def leave(name: str) -> None:\n"),
     ],
     delay_ms: 100,
+  },
+  {
+    when: "wish-saved",
+    text: [
+      block("saved.py", "def greet(name):\n", "def greet(name: str) -> None:\n"),
+      block("saved.py", "    print('hello ' + name)\n", "    print(f'hello {name}')\n"),
+      block("saved.py", "def leave(name):\n", "def leave(name: str) -> None:\n"),
+    ],
+    delay_ms: 400,
   },
   {
     when: "wish-typing",
@@ -161,8 +169,8 @@ export function define(): void {
     assert.equal(two.document.getText(), "b = 20\n");
   });
 
-  it("takes a whole job back with one undo", async function () {
-    const editor = await open(again(this, "undo"), GREET);
+  it("takes a whole job back with one undo", async () => {
+    const editor = await open("undo.py", GREET);
     editor.selection = new vscode.Selection(2, 0, 2, 0);
     await vscode.commands.executeCommand("type", { text: "#before" });
     const start = editor.document.getText();
@@ -178,8 +186,30 @@ export function define(): void {
     assert.equal(editor.document.getText(), GREET);
   });
 
-  it("keeps what is typed while it streams", async function () {
-    const editor = await open(again(this, "typing"), GREET);
+  it("takes a whole job back although files are saved while it streams", async () => {
+    const files = vscode.workspace.getConfiguration("files");
+    await files.update("autoSave", "afterDelay", vscode.ConfigurationTarget.Global);
+    await files.update("autoSaveDelay", 50, vscode.ConfigurationTarget.Global);
+    try {
+      const editor = await open("saved.py", GREET);
+      let n_saved = 0;
+      const listener = vscode.workspace.onDidSaveTextDocument(() => {
+        n_saved += 1;
+      });
+      const run = await finish(extension, () => ask("wish-saved"));
+      listener.dispose();
+      assert.equal(run.n_applied, 3, run.message);
+      assert(n_saved > 0, "nothing was saved while it streamed");
+      await vscode.commands.executeCommand("singlepass.undoAll");
+      await until("it is as before", () => editor.document.getText() === GREET);
+    } finally {
+      await files.update("autoSave", "off", vscode.ConfigurationTarget.Global);
+      await files.update("autoSaveDelay", undefined, vscode.ConfigurationTarget.Global);
+    }
+  });
+
+  it("keeps what is typed while it streams", async () => {
+    const editor = await open("typing.py", GREET);
     await finish(extension, async () => {
       await ask("wish-typing");
       await until("the first hunk is there", () => editor.document.getText().includes("greet(name: str)"));
