@@ -30,9 +30,9 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver, name)
 
-    def forward(self, tokens: list[int], position: int, *, logits: bool) -> Any:
-        self.passes.append((list(tokens), logits))
-        return self._driver.forward(tokens, position, logits=logits)
+    def forward(self, tokens: list[int], position: int, *, n_logits: int) -> Any:
+        self.passes.append((list(tokens), bool(n_logits)))
+        return self._driver.forward(tokens, position, n_logits=n_logits)
 
 
 def record(

@@ -8,7 +8,7 @@ request ever used it; so it can tell which tokens of a prewarm were worth readin
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,17 @@ class Tokenizer:
         assert n >= 0, "no text has more tokens than bytes"
         return tuple(tokens[:n])
 
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The bytes of each token; of those that are no text, none."""
+        buffer = ctypes.create_string_buffer(1024)
+        pieces: list[bytes] = []
+        for token in range(self.n_vocab):
+            n = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+            assert n >= 0, "no token is longer"
+            pieces.append(buffer.raw[:n])
+        return pieces
+
     def close(self) -> None:
         """Free the vocabulary."""
         self._lib.llama_model_free(self._model)
@@ -81,8 +92,8 @@ class CountingDriver:
         self._reading = _REQUEST
         self._reply: Sequence[int] = ()
         self._reply_at = 0
-        self._logits = np.zeros(self.n_vocab, np.float32)
-        self._said = 0
+        self._logits = np.zeros((n_batch, self.n_vocab), np.float32)
+        self._said: list[int] = []
 
     # What the replay asks.
 
@@ -126,7 +137,7 @@ class CountingDriver:
         """See `Driver`; nobody reads what it says."""
         return b""
 
-    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> NDArray[np.float32] | None:
+    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
         """See `Driver`."""
         n, working = len(tokens), self._cells[0]
         assert 0 < n <= self.n_batch
@@ -141,14 +152,15 @@ class CountingDriver:
         self.n_read += n
         if self._reading == _PREWARM:
             self.n_prewarmed += n
-        if not logits:
+        if not n_logits:
             return None
-        said = len(self._cells[0]) - self._reply_at
+        said = len(self._cells[0]) - self._reply_at - n_logits + 1
         assert said >= 0, "the reply begins after the prompt"
-        self._logits[self._said] = 0.0
-        self._said = self._reply[said] if said < len(self._reply) else min(self.eog_tokens)
-        self._logits[self._said] = 1.0
-        return self._logits
+        self._logits[: len(self._said), self._said] = 0.0
+        reply = [*self._reply[said : said + n_logits], *[min(self.eog_tokens)] * n_logits]
+        self._said = reply[:n_logits]
+        self._logits[range(n_logits), self._said] = 1.0
+        return self._logits[:n_logits]
 
     def watch(self, interrupt: Interrupt) -> bool:
         """See `Driver`; a pass takes no time."""

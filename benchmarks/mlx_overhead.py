@@ -58,9 +58,9 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver, name)
 
-    def forward(self, tokens: list[int], position: int, *, logits: bool) -> Any:
+    def forward(self, tokens: list[int], position: int, *, n_logits: int) -> Any:
         self.tokens += tokens
-        return self._driver.forward(tokens, position, logits=logits)
+        return self._driver.forward(tokens, position, n_logits=n_logits)
 
 
 @dataclass(frozen=True)

@@ -405,9 +405,9 @@ class Recorder(LlamaCppDriver):
 
     given: list[NDArray[np.float32]]
 
-    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> NDArray[np.float32] | None:
+    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
         """See `Driver`."""
-        found = super().forward(tokens, position, logits=logits)
+        found = super().forward(tokens, position, n_logits=n_logits)
         if found is not None:
             self.given.append(found.copy())
         return found

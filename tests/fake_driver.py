@@ -51,6 +51,8 @@ class FakeDriver:
         self.state_of: list[int] = [0] * n_sequences
         """For each sequence, after how many tokens its recurrent state is."""
         self.refuses_load = False
+        self.seen: set[int] = set()
+        """Tokens of all forward passes."""
         self.passes: list[tuple[int, bool]] = []
         """Tokens of each forward pass, and whether logits were asked for."""
         self.error: Exception | None = None
@@ -80,7 +82,7 @@ class FakeDriver:
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b""
 
-    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> np.ndarray | None:
+    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> np.ndarray | None:
         assert 0 < len(tokens) <= self.n_batch
         working = self.sequences[0]
         assert position == len(working) == self.state_of[0]
@@ -89,17 +91,18 @@ class FakeDriver:
         self._on_forward()
         working += map(Cell, tokens)
         self.state_of[0] = len(working)
-        self.passes.append((len(tokens), logits))
+        self.passes.append((len(tokens), bool(n_logits)))
+        self.seen.update(tokens)
         if self.error is not None:
             raise self.error
-        if not logits:
+        if not n_logits:
             return None
-        values = np.zeros(N_VOCAB, dtype=np.float32)
-        values[self._next()] = 1.0
+        values = np.zeros((n_logits, N_VOCAB), dtype=np.float32)
+        for row in range(n_logits):
+            values[row, self._next(self.cells[: len(working) - n_logits + 1 + row])] = 1.0
         return values
 
-    def _next(self) -> int:
-        cells = self.cells
+    def _next(self, cells: list[int]) -> int:
         if self.reply is not None:
             assistant = list(b"assistant\n")
             start = next(
@@ -178,16 +181,28 @@ class WatchedDriver:
     def __init__(self, driver: Any) -> None:
         self._driver = driver
         self.choices: list[tuple[int, float]] = []
+        self._rows: dict[int, tuple[int, float]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver, name)
 
-    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> np.ndarray | None:
-        values = self._driver.forward(tokens, position, logits=logits)
-        if values is not None:
-            second, best = np.partition(values, -2)[-2:]
-            self.choices.append((int(values.argmax()), float(best - second)))
+    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> np.ndarray | None:
+        values = self._driver.forward(tokens, position, n_logits=n_logits)
+        for at, row in enumerate(() if values is None else values, position + len(tokens) - n_logits):
+            second, best = np.partition(row, -2)[-2:]
+            self._rows[at] = int(row.argmax()), float(best - second)
+            self.choices.append(self._rows[at])
         return values
+
+    def trim(self, n_keep: int, sequence: int = 0) -> bool:
+        if sequence == 0:
+            self._rows = {at: choice for at, choice in self._rows.items() if at < n_keep}
+        return self._driver.trim(n_keep, sequence)
+
+    @property
+    def said(self) -> list[tuple[int, float]]:
+        """The choices after the tokens that are in sequence 0: without those after wrong drafts."""
+        return [self._rows[at] for at in sorted(self._rows)]
 
 
 def check_same_choices(warm: list[tuple[int, float]], cold: list[tuple[int, float]]) -> None:

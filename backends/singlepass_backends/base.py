@@ -63,6 +63,21 @@ class Sampling(msgspec.Struct, frozen=True):
     seed: int = 0
 
 
+class Draft(msgspec.Struct, frozen=True):
+    """What the reply will probably say, so that it is verified in batches instead of being generated token by
+    token. It changes how long a reply takes, never what it says.
+
+    The reply is expected to quote old lines between the lines `search` and `separator`, and to give the new
+    ones, which resemble them, up to the line `close`.
+    """
+
+    opening: str
+    """How the reply may begin."""
+    search: str
+    separator: str
+    close: str
+
+
 class GenerateRequest(msgspec.Struct, frozen=True):
     """One prompt and what may be generated from it."""
 
@@ -73,6 +88,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     sampling: Sampling = Sampling()
     min_reply: int = 1
     """Tokens of context to leave for the reply; a prompt that leaves fewer is too long."""
+    draft: Draft | None = None
 
 
 class PrewarmRequest(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ from singlepass.core.grammar import marker_size
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped
-from singlepass.core.prompt import Task, render_prompt
+from singlepass.core.prompt import Task, expect_reply, render_prompt
 from singlepass.delivery import Delivery, Source, deliver
 from singlepass.documents import Documents
 from singlepass.editor import Editor, Progress
@@ -178,6 +178,7 @@ class Session:
             max_tokens=settings.max_tokens,
             min_reply=min(settings.max_tokens, MIN_REPLY_TOKENS, info.n_ctx // 4),
             sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
+            draft=expect_reply(context, task, size),
         )
 
     # Events of the engine.

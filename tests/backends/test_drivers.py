@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_driver import check_same_choices
 from runtimes import FILE, LONG, REQUEST, SYSTEM, TASK, Kind, Runtime, check_fails, check_reuse, never, run
-from singlepass_backends.base import BackendError, GenerateRequest, PrewarmRequest, Segment
+from singlepass_backends.base import BackendError, Draft, Finished, GenerateRequest, PrewarmRequest, Segment
 from singlepass_backends.choose import open_backend
 from singlepass_backends.generation.loop import InProcessBackend
 
@@ -60,26 +60,58 @@ def test_replies_after_any_reuse_equal_those_of_a_cold_start(runtime: Runtime, k
 def test_a_restored_checkpoint_gives_the_very_logits(runtime: Runtime) -> None:
     driver = runtime.driver(runtime.target("hybrid"))
     tokens = driver.tokenize(LONG.text.encode()[:2000], special=False)[:200]
-    assert driver.forward(tokens[:64], 0, logits=False) is None
+    assert driver.forward(tokens[:64], 0, n_logits=0) is None
     state = driver.checkpoint()
-    driver.forward(tokens[64:128], 64, logits=False)
-    cold = np.array(driver.forward(tokens[128:160], 128, logits=True))
+    driver.forward(tokens[64:128], 64, n_logits=0)
+    cold = np.array(driver.forward(tokens[128:160], 128, n_logits=1))
     assert not driver.trim(64)
     assert driver.restore(state, 64)
-    driver.forward(tokens[64:128], 64, logits=False)
-    assert np.array_equal(cold, driver.forward(tokens[128:160], 128, logits=True))
+    driver.forward(tokens[64:128], 64, n_logits=0)
+    assert np.array_equal(cold, driver.forward(tokens[128:160], 128, n_logits=1))
     # Beside a copy the same tokens may come into other cells, and sums in another order are rounded
     # differently.
     driver.copy(0, 1, 160)
     assert driver.restore(state, 64)
-    driver.forward(tokens[64:128], 64, logits=False)
-    beside = driver.forward(tokens[128:160], 128, logits=True)
+    driver.forward(tokens[64:128], 64, n_logits=0)
+    beside = driver.forward(tokens[128:160], 128, n_logits=1)
     assert np.allclose(cold, beside, atol=1e-3)
-    last = np.array(driver.forward(tokens[160:190], 160, logits=True))
+    last = np.array(driver.forward(tokens[160:190], 160, n_logits=1))
     driver.trim(0)
     driver.copy(1, 0, 160)  # the copy was untouched by all that
-    assert np.allclose(last, driver.forward(tokens[160:190], 160, logits=True), atol=1e-3)
+    assert np.allclose(last, driver.forward(tokens[160:190], 160, n_logits=1), atol=1e-3)
     driver.close()
+
+
+def test_each_row_of_logits_is_that_of_its_token(runtime: Runtime) -> None:
+    driver = runtime.driver(runtime.target(n_batch=512))
+    tokens = driver.tokenize(LONG.text.encode(), special=False)[:80]
+    driver.forward(tokens[:40], 0, n_logits=0)
+    singly = [np.array(driver.forward([token], 40 + n, n_logits=1))[0] for n, token in enumerate(tokens[40:])]
+    for n_before, n_rows in ((0, 39), (3, 5), (30, 2), (39, 1)):
+        assert driver.trim(40 + n_before)
+        rows = driver.forward(tokens[40 + n_before :], 40 + n_before, n_logits=n_rows)
+        assert rows is not None
+        assert rows.shape == (n_rows, driver.n_vocab)
+        assert np.allclose(rows, singly[-n_rows:], atol=0.1)
+        assert not np.allclose(rows[0], singly[-n_rows - 1], atol=0.1), "rows differ by more than noise"
+    driver.close()
+
+
+DRAFTED = "".join(f"item_{n} = load('item_{n}')\n" for n in range(40))
+
+
+def test_a_reply_with_drafts_is_that_without(runtime: Runtime) -> None:
+    """But for ties within the noise between passes of one token and of several."""
+    said: list[list[tuple[int, float]]] = []
+    for draft in (None, Draft("item_0 = load", "a", "b", "c")):
+        driver, backend = runtime.watched(runtime.target(n_batch=512))
+        request = GenerateRequest((Segment("f", DRAFTED),), max_tokens=60, draft=draft)
+        *_, finished = backend.generate(request, lambda: False)
+        assert isinstance(finished, Finished)
+        assert (finished.timings.n_drafted > 0) == (draft is not None)
+        said.append(driver.said)
+        backend.close()
+    check_same_choices(said[1], said[0])
 
 
 def test_kept_sequences_do_not_touch_each_other(runtime: Runtime) -> None:
@@ -90,10 +122,10 @@ def test_kept_sequences_do_not_touch_each_other(runtime: Runtime) -> None:
 
     def put(tokens: list[int], start: int) -> None:
         for at in range(start, len(tokens), 512):
-            driver.forward(tokens[at : at + 512], at, logits=False)
+            driver.forward(tokens[at : at + 512], at, n_logits=0)
 
     def after(n: int) -> np.ndarray:
-        logits = np.array(driver.forward(tokens[n : n + 8], n, logits=True))
+        logits = np.array(driver.forward(tokens[n : n + 8], n, n_logits=1))
         assert driver.trim(n)
         return logits
 
@@ -208,9 +240,9 @@ def test_the_same_weights_say_the_same_in_both_runtimes(llama_cpp: Runtime, mlx:
             prompt = tokens[7 * n : 8 * n + 40]
             driver.clear()
             driver.choices.clear()
-            driver.forward(prompt, 0, logits=True)
+            driver.forward(prompt, 0, n_logits=1)
             for position in range(len(prompt), len(prompt) + 15):
-                driver.forward([driver.choices[-1][0]], position, logits=True)
+                driver.forward([driver.choices[-1][0]], position, n_logits=1)
             recorded.append(list(driver.choices))
         driver.close()
     n_equal = 0

@@ -19,26 +19,26 @@ from singlepass_backends.stop_flag import StopFlag
 def test_a_pass_stops_when_the_flag_is_set(llama_cpp: Runtime) -> None:
     driver = llama_cpp.driver(llama_cpp.target(n_threads=2))
     tokens = driver.tokenize(LONG.text.encode()[:2000], special=False)[:128]
-    driver.forward(tokens[:64], 0, logits=False)
-    cold = np.array(driver.forward(tokens[64:], 64, logits=True))
+    driver.forward(tokens[:64], 0, n_logits=0)
+    cold = np.array(driver.forward(tokens[64:], 64, n_logits=1))
     driver.trim(64)
     flag = StopFlag()
     assert driver.watch(flag)
     flag.set()
     for _ in range(3):
         with pytest.raises(Interrupted):
-            driver.forward(tokens[64:], 64, logits=True)
+            driver.forward(tokens[64:], 64, n_logits=1)
     flag.clear()
-    assert np.array_equal(cold, driver.forward(tokens[64:], 64, logits=True))
+    assert np.array_equal(cold, driver.forward(tokens[64:], 64, n_logits=1))
     # Another interrupt is not for llama.cpp to ask, and takes the flag's place.
     assert not driver.watch(never)
     flag.set()
     assert driver.trim(64)
-    assert np.array_equal(cold, driver.forward(tokens[64:], 64, logits=True))
+    assert np.array_equal(cold, driver.forward(tokens[64:], 64, n_logits=1))
     driver.close()
     hybrid = llama_cpp.driver(llama_cpp.target("hybrid", n_ctx=256))
     assert not hybrid.watch(flag)  # its state would be left half-way
-    assert hybrid.forward(tokens[:64], 0, logits=True) is not None
+    assert hybrid.forward(tokens[:64], 0, n_logits=1) is not None
     hybrid.close()
 
 
@@ -54,12 +54,12 @@ def test_a_request_after_a_stopped_one_is_as_if_cold(llama_cpp: Runtime, n_befor
     n_left = n_before
     forward = driver.forward
 
-    def stop_within(tokens: Sequence[int], position: int, *, logits: bool) -> object:
+    def stop_within(tokens: Sequence[int], position: int, *, n_logits: int) -> object:
         nonlocal n_left
         n_left -= 1
         if n_left < 0:
             flag.set()
-        return forward(tokens, position, logits=logits)
+        return forward(tokens, position, n_logits=n_logits)
 
     driver.forward = stop_within  # type: ignore[method-assign]
     *_, finished = backend.generate(REQUEST, flag)
@@ -91,7 +91,7 @@ def test_a_sliding_window_forgets_nothing_that_is_kept(sliding_model: Path) -> N
     numbers = itertools.count()
 
     def grow(chunk: list[int]) -> np.ndarray:
-        logits = driver.forward(chunk, len(held[0]), logits=True)
+        logits = driver.forward(chunk, len(held[0]), n_logits=1)
         held[0] = held[0] + [(token, next(numbers)) for token in chunk]
         return np.array(logits)
 
@@ -126,8 +126,8 @@ def test_a_sliding_window_forgets_nothing_that_is_kept(sliding_model: Path) -> N
             warm = grow([last])
             fresh.clear()
             for start in range(0, len(before), 64):
-                fresh.forward(before[start : start + 64], start, logits=False)
-            cold = fresh.forward([last], len(before), logits=True)
+                fresh.forward(before[start : start + 64], start, n_logits=0)
+            cold = fresh.forward([last], len(before), n_logits=1)
             assert np.allclose(warm, cold, atol=0.02)  # a lost cell moves them by 0.2
             n_checked += 1
     assert n_checked > 200

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_driver import FakeDriver
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from singlepass_backends.base import (
     BackendError,
+    Draft,
     Event,
     Finished,
     GenerateRequest,
@@ -19,7 +21,9 @@ from singlepass_backends.base import (
     Segment,
     TextChunk,
 )
+from singlepass_backends.generation.draft import Kind
 from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.generation.pace import Pace
 from singlepass_backends.generation.store import Store
 
 SYSTEM = Segment("rules", "Edit files.", "system")
@@ -203,6 +207,103 @@ def test_an_invalid_grammar(grammar: str) -> None:
         run(InProcessBackend(driver), GenerateRequest(REQUEST.segments, grammar))
     assert caught.value.code == "grammar_invalid"
     assert driver.passes == []  # known before anything is evaluated
+
+
+# Drafts.
+
+DRAFT = Draft("say: ", "OLD", "NEW", "END")
+
+
+def drafting(draft: Draft | None, **more: Any) -> GenerateRequest:
+    return GenerateRequest((SYSTEM, FILE, TASK), draft=draft, **more)
+
+
+class Always(Pace):
+    """Drafts as much as it may, whatever came of it."""
+
+    def n_draft(self, kind: Kind, n_other: int, n_most: int) -> int:
+        return n_most
+
+
+def test_drafted_tokens_are_counted_and_take_no_pass_of_their_own() -> None:
+    reply = b"OLD\nvalue = 1\nNEW\nvalue = 1\nEND\n"
+    opening = Draft("OLD\nvalue = 1\nNEW\nvalue = 1\n", "OLD", "NEW", "END")
+    driver = FakeDriver(reply=reply, n_batch=64)
+    text, finished, _ = run(InProcessBackend(driver, pace=Always(0.0)), drafting(opening, max_tokens=99))
+    timings = finished.timings
+    assert text == reply.decode()
+    # The first token comes with the prompt, 27 more with the opening and one after it, then the end of the
+    # block, and what follows it is no guess.
+    assert (timings.n_decoded, timings.n_forward) == (len(reply), 3)
+    assert timings.n_accepted == len(reply) - 1 - 2
+    assert driver.cells[timings.n_prompt :] == list(reply)
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40), st.integers(1, 30), st.integers(2, 40))
+def test_a_draft_changes_no_reply(reply: bytes, opening: bytes, max_tokens: int, n_batch: int) -> None:
+    """Right or wrong, and wherever a limit cuts the reply off."""
+    plain = run(InProcessBackend(FakeDriver(reply=reply)), drafting(None, max_tokens=max_tokens))
+    driver = FakeDriver(reply=reply, n_batch=n_batch)
+    draft = Draft(opening.decode("latin-1"), "a", "b", "c")
+    backend = InProcessBackend(driver, pace=Always(0.0))
+    for _ in range(2):
+        text, finished, _ = run(backend, drafting(draft, max_tokens=max_tokens))
+        assert text == plain[0]
+        assert finished.finish_reason == plain[1].finish_reason
+        assert finished.timings.n_decoded == plain[1].timings.n_decoded
+        said = driver.cells[finished.timings.n_prompt :]
+        assert bytes(said) == reply[: len(said)], "nothing wrong stays in the cache"
+        assert finished.timings.n_forward <= plain[1].timings.n_forward
+
+
+@given(st.integers(0, 1000), st.sampled_from(["", "abc", "k" * 30]), st.booleans())
+def test_a_draft_changes_no_sampled_reply(seed: int, opening: str, constrained: bool) -> None:
+    """Drawing as always and comparing keeps the distribution: with the same seed even the reply."""
+    grammar = "start: /([a-k][a-k])*/ /[l-z]{40}/" if constrained else None
+    more = {"sampling": Sampling(temperature=1.0, seed=seed), "grammar": grammar, "max_tokens": 60}
+    texts = [
+        run(InProcessBackend(FakeDriver(), pace=Always(0.0)), drafting(draft, **more))[0]
+        for draft in (None, Draft(opening, "a", "b", "c"))
+    ]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("n", range(12))
+def test_a_reply_with_drafts_is_cancelled_at_any_point(n: int) -> None:
+    driver = FakeDriver(reply=b"value = 1\nvalue = 2\nvalue = 3\n", n_batch=64)
+    backend = InProcessBackend(driver, pace=Always(0.0))
+    cut, _, _ = run(backend, drafting(DRAFT, max_tokens=99), interrupt_after=n)
+    whole, _, _ = run(backend, drafting(DRAFT, max_tokens=99))
+    assert whole == "value = 1\nvalue = 2\nvalue = 3\n"
+    assert whole.startswith(cut)
+
+
+def test_the_context_is_filled_to_its_end_with_drafts() -> None:
+    n = n_prompt_of(REQUEST) + 12
+    drivers = [FakeDriver(reply=b"ab" * 50, n_ctx=n) for _ in range(2)]
+    plain, drafted = (
+        run(InProcessBackend(driver, pace=Always(0.0)), drafting(draft, max_tokens=99))
+        for driver, draft in zip(drivers, (None, DRAFT), strict=True)
+    )
+    assert plain[0] == drafted[0]
+    assert plain[1].finish_reason == drafted[1].finish_reason == "context"
+    assert drafted[1].timings.n_accepted > 0
+
+
+def test_a_draft_is_held_to_the_grammar() -> None:
+    driver = FakeDriver(reply=b"xyxyxyxyxyxy", n_batch=64)
+    request = drafting(Draft("xyxyzzzz", "a", "b", "c"), grammar="start: /(xy)*q?/", max_tokens=12)
+    text, finished, _ = run(InProcessBackend(driver, pace=Always(0.0)), request)
+    assert text == "xyxyxyxyxyxy"
+    assert finished.timings.n_accepted >= 3
+    assert ord("z") not in driver.seen
+
+
+def test_a_model_that_cannot_trim_gets_no_drafts() -> None:
+    driver = FakeDriver(reply=b"say: say: say:", can_trim=False)
+    text, finished, _ = run(InProcessBackend(driver, pace=Always(0.0)), drafting(DRAFT, max_tokens=99))
+    assert text == "say: say: say:"
+    assert finished.timings.n_drafted == 0
 
 
 def test_prewarm_evaluates_what_the_request_then_finds() -> None:

@@ -312,11 +312,11 @@ def test_a_model_in_16_bits(random_model: Path, tmp_path: Path) -> None:
 def test_what_is_no_state_of_this_model_is_refused(mlx: Runtime) -> None:
     driver = mlx.driver(mlx.target(n_ctx=2048, n_batch=2048))
     tokens = driver.tokenize(LONG.text.encode(), special=False)[: BLOCK + 10]
-    driver.forward(tokens, 0, logits=False)
+    driver.forward(tokens, 0, n_logits=0)
     good = bytes(driver.save(0))
     assert driver.load(good, len(tokens))
     other = mlx.driver(mlx.target("hybrid"))
-    other.forward(tokens[:40], 0, logits=False)
+    other.forward(tokens[:40], 0, n_logits=0)
     states = [good[:-1], good + b"x", good[:20], good[1:], bytes(other.save(0)), bytes(pack(None))]
     states += [bytes(pack([(), ()])), bytes(pack([((),) * 2, ()])), b"sp-mlx\x00\x01\x00\x00\x00\x01\xc0"]
     for state in states:
@@ -350,7 +350,7 @@ def test_kept_sequences_share_what_they_have_in_common(mlx: Runtime) -> None:
     driver = mlx.driver(mlx.target(n_ctx=4096, n_batch=512))
     tokens = (driver.tokenize(LONG.text.encode(), special=False) * 2)[:3000]
     for at in range(0, len(tokens), 500):
-        driver.forward(tokens[at : at + 500], at, logits=False)
+        driver.forward(tokens[at : at + 500], at, n_logits=0)
     empty = mx.get_active_memory()
     driver.copy(0, 1, 3000)
     one = mx.get_active_memory() - empty

@@ -138,7 +138,7 @@ class World:
         tokens = [*wanted.tokens[n_cached:], *map(ord, reply)][:stop_after]
         for token in tokens:
             self.make_room(1)
-            self.driver.forward([token], len(self.driver.cells), logits=False)
+            self.driver.forward([token], len(self.driver.cells), n_logits=0)
             self.cache.append([token])
             if kind := stops.get(len(self.cache.working.tokens)):
                 state = self.driver.checkpoint()

@@ -279,16 +279,16 @@ class LlamaCppDriver:
                 return tokens[:n]
             size = -n
 
-    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> NDArray[np.float32] | None:
+    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
         """See `Driver`. Raises BackendError `out_of_memory` or `internal`."""
         n = len(tokens)
         self._tokens[:n] = tokens
         np.add(self._steps[:n], position, out=self._positions[:n])
         self._batch.n_tokens = n
-        self._wanted[n - 1] = logits
+        self._wanted[n - n_logits : n] = 1
         _log_lines.clear()
         status = self._lib.llama_decode(self._context, self._batch)
-        self._wanted[n - 1] = 0
+        self._wanted[n - n_logits : n] = 0
         if status == _ABORTED:
             self.trim(position)
             raise Interrupted
@@ -297,13 +297,14 @@ class LlamaCppDriver:
                 raise failure(Path(self.info.path), list(_log_lines))
             detail = next(iter(_log_lines), "Its log says nothing.")
             raise BackendError("internal", f"llama_decode failed with {status}. {detail}")
-        if not logits:
+        if not n_logits:
             # On a GPU the call returns early; wait, so that times are honest and a cancel is at most a chunk
             # away.
             self._lib.llama_synchronize(self._context)
             return None
-        pointer = self._lib.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
+        # The rows of a pass lie one after the other.
+        pointer = self._lib.llama_get_logits_ith(self._context, n - n_logits)
+        return np.ctypeslib.as_array(pointer, shape=(n_logits, self.n_vocab))
 
     def watch(self, interrupt: Interrupt) -> bool:
         """See `Driver`. llama.cpp asks between the nodes of a pass, on a CPU only; a recurrent state would be

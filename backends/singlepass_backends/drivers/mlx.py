@@ -172,7 +172,7 @@ class MlxDriver:
         working.clear()
         self.n_vocab = int(logits.shape[-1])
 
-    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> NDArray[np.float32] | None:
+    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
         """See `Driver`. Raises BackendError `out_of_memory` or `internal`."""
         mx, working = self._mx, self._working
         if position != working.n:
@@ -180,13 +180,13 @@ class MlxDriver:
         values: NDArray[np.float32] | None = None
         try:
             inputs = mx.array(tokens, dtype=mx.uint32)[None]
-            if logits and len(tokens) >= _ALONE:
-                self._model(inputs[:, :-1], cache=working.caches)
+            if n_logits and len(tokens) - n_logits >= _ALONE - 1:
+                self._model(inputs[:, :-n_logits], cache=working.caches)
                 mx.eval(working.arrays)
-                inputs = inputs[:, -1:]
+                inputs = inputs[:, -n_logits:]
             outputs = self._model(inputs, cache=working.caches)
-            if logits:
-                last = outputs[0, -1].astype(mx.float32)
+            if n_logits:
+                last = outputs[0, -n_logits:].astype(mx.float32)
                 mx.eval(last, working.arrays)
                 values = np.asarray(last)
             else:

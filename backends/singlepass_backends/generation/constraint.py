@@ -68,6 +68,10 @@ class Constraint:
         self._matcher.consume_token(token)
         self._check()
 
+    def n_valid(self, tokens: list[int]) -> int:
+        """How many of `tokens`, in a row, may come next. Nothing is consumed."""
+        return 0 if self.stopped else int(self._matcher.validate_tokens(tokens))
+
     def take_forced(self, n_most: int) -> list[int]:
         """The tokens the grammar leaves no choice about, at most `n_most`, consumed."""
         if n_most <= 0 or self.stopped:

@@ -58,10 +58,11 @@ class Driver(Protocol):
         """The bytes a token stands for; may split a character. Empty for control tokens."""
         ...
 
-    def forward(self, tokens: Sequence[int], position: int, *, logits: bool) -> Logits | None:
+    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> Logits | None:
         """Put `tokens` into sequence 0 at `position` (its current length) in one forward pass.
 
-        Returns the last token's logits, or None unless `logits`. The array is valid until the next call.
+        Returns the logits of the last `n_logits` tokens, [n_logits, n_vocab], or None for 0. The array is
+        valid until the next call.
         Raises `Interrupted` where what `watch` was given asks for it.
         """
         ...

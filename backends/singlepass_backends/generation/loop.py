@@ -16,6 +16,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from singlepass_backends.base import (
+    BackendError,
+    Draft,
     Event,
     Finished,
     FinishReason,
@@ -30,10 +32,12 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.generation.chunks import ChunkSize, chunk_seconds
-from singlepass_backends.generation.constraint import Constraint, Constraints
+from singlepass_backends.generation.chunks import MIN_CHUNK, ChunkSize, chunk_seconds
+from singlepass_backends.generation.constraint import Constraints
+from singlepass_backends.generation.draft import Drafter
 from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
 from singlepass_backends.generation.history import History, uses
+from singlepass_backends.generation.pace import Pace
 from singlepass_backends.generation.prefix import (
     CheckpointKind,
     Held,
@@ -43,9 +47,11 @@ from singlepass_backends.generation.prefix import (
     Step,
     Trim,
     Wanted,
+    common_prefix,
     shared_end,
 )
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, check_fits, fitting
+from singlepass_backends.generation.reply import Reply
 from singlepass_backends.generation.sampling import Sampler
 from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store
 
@@ -53,6 +59,11 @@ MIN_SAVED = 256
 """Tokens below which a prefix is read again rather than saved or loaded."""
 _MAX_SAVED_AT_EXIT = 4
 _MOSTLY = 0.8
+_BYTES = 4
+"""Of a token of source code, at least."""
+_SLOPE_CPU, _SLOPE_GPU = 0.5, 0.05
+"""What a further token of a pass costs, in passes of one, before it was measured: on two cores a pass of 8
+cost as much as 4.6 of one."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +79,8 @@ class _Meter:
     n_prefilled: int = 0
     n_decoded: int = 0
     n_forced: int = 0
+    n_drafted: int = 0
+    n_accepted: int = 0
     n_forward: int = 0
     prefilled: float = 0.0
     first_text: float = 0.0
@@ -86,6 +99,8 @@ class _Meter:
             n_prefilled=self.n_prefilled,
             n_decoded=self.n_decoded,
             n_forced=self.n_forced,
+            n_drafted=self.n_drafted,
+            n_accepted=self.n_accepted,
             n_forward=self.n_forward,
             queue_ms=(self.started - self.arrived) * 1e3,
             prefill_ms=(prefilled - self.started) * 1e3,
@@ -98,8 +113,9 @@ class _Meter:
 class InProcessBackend:
     """Runs requests on a `Driver`; implements `base.Backend`. Call it from one thread only."""
 
-    def __init__(self, driver: Driver, store: Store | None = None) -> None:
-        """`store` is where the repository's segments are saved; None saves nothing."""
+    def __init__(self, driver: Driver, store: Store | None = None, pace: Pace | None = None) -> None:
+        """`store` is where the repository's segments are saved; None saves nothing. `pace` decides how much
+        is drafted; None learns it."""
         self.info: ModelInfo = driver.info
         self._driver = driver
         self._store = store
@@ -108,6 +124,7 @@ class InProcessBackend:
         self._chunks = ChunkSize(driver.n_batch)
         self._chunk_s = 0.0
         self._scratch = driver.n_sequences - 1
+        self._pace = pace or Pace(_SLOPE_CPU if driver.info.device == "CPU" else _SLOPE_GPU)
         self._cache = PrefixCache(
             driver.n_ctx, n_sequences=max(1, self._scratch), can_trim=driver.info.can_trim
         )
@@ -129,7 +146,7 @@ class InProcessBackend:
         The pass has two tokens, because prefill runs other kernels than decode; where the processor lacks an
         instruction they need, the process dies now, while it loads, and not in the user's first request.
         """
-        self._driver.forward([0, 0][: self._driver.n_batch], 0, logits=True)
+        self._driver.forward([0, 0][: self._driver.n_batch], 0, n_logits=1)
         self._driver.clear()
         self._constraints.warm()
 
@@ -145,7 +162,9 @@ class InProcessBackend:
         logits = yield from self._prefill(prompt, interrupt, meter, is_request=True)
         reason: FinishReason = "cancelled"
         if logits is not None:
-            reason = yield from self._decode(request, constraint, logits, interrupt, meter)
+            drafter = self._drafter(request.draft, prompt.tokens)
+            reply = Reply(Sampler(request.sampling), constraint, drafter, self._driver)
+            reason = yield from self._decode(request, reply, logits, interrupt, meter)
         yield meter.finished(reason)
 
     def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
@@ -204,7 +223,7 @@ class InProcessBackend:
                 chunk = tokens[n_done : n_done + self._chunks.next(n_next - n_done, self._chunk_s)]
                 is_last = n_done + len(chunk) == len(tokens)
                 try:
-                    logits = self._forward(chunk, logits=is_request and is_last)
+                    logits = self._forward(chunk, n_logits=int(is_request and is_last))
                 except Interrupted:
                     break
                 n_done += len(chunk)
@@ -355,45 +374,49 @@ class InProcessBackend:
     def _decode(
         self,
         request: GenerateRequest,
-        constraint: Constraint | None,
+        reply: Reply,
         logits: Logits,
         interrupt: Interrupt,
         meter: _Meter,
     ) -> Generator[Event, None, FinishReason]:
         """Decode until a finish reason, and return it."""
         driver = self._driver
-        sampler = Sampler(request.sampling)
         text_of = codecs.getincrementaldecoder("utf-8")("replace").decode
+        drafted: list[int] = []
         reason: FinishReason | None = None
         while reason is None:
             if interrupt():
+                self._take_back(len(drafted))
                 reason = "cancelled"
                 break
-            n_most = min(request.max_tokens - meter.n_decoded, driver.n_ctx - len(self._cache.working.tokens))
-            # Only at the very start can the grammar force tokens before any is sampled.
-            batch = constraint.take_forced(n_most) if constraint and not meter.n_decoded else []
-            meter.n_forced += len(batch)
-            if not batch:
-                token = _choose(logits, sampler, constraint)
-                if token in driver.eog_tokens:
+            said: list[int] = []
+            n_room = driver.n_ctx - len(self._cache.working.tokens) + len(drafted)
+            # Each row of logits is for the token after one more drafted one, as long as those were right.
+            while reason is None and len(said) <= len(drafted) and said == drafted[: len(said)]:
+                expected = drafted[len(said)] if len(said) < len(drafted) else None
+                n_most = min(request.max_tokens - meter.n_decoded, n_room - len(said))
+                tokens, n_forced = reply.choose(logits[len(said)], expected, n_most)
+                meter.n_accepted += tokens[:1] == [expected] and n_forced < len(tokens)
+                said += tokens
+                meter.n_decoded += len(tokens)
+                meter.n_forced += n_forced
+                if not tokens or reply.stopped:
                     reason = "stop"
-                    break
-                batch = [token]
-                if constraint:
-                    constraint.consume(token)
-                    batch += constraint.take_forced(n_most - 1)
-                    meter.n_forced += len(batch) - 1
-            meter.n_decoded += len(batch)
-            if text := text_of(b"".join(map(driver.piece, batch))):
+                elif meter.n_decoded >= request.max_tokens:
+                    reason = "length"
+                elif len(said) >= n_room:
+                    reason = "context"
+            if text := text_of(b"".join(map(driver.piece, said))):
                 yield self._text(text, meter)
-            if constraint and constraint.stopped:
-                reason = "stop"
-            elif meter.n_decoded >= request.max_tokens:
-                reason = "length"
-            elif len(self._cache.working.tokens) + len(batch) >= driver.n_ctx:
-                reason = "context"
-            else:
-                after = self._advance(batch, interrupt, meter)
+            n_right = common_prefix(said, drafted)
+            meter.n_drafted += len(drafted)
+            self._take_back(len(drafted) - n_right)
+            if drafted:
+                self._pace.learn_draft(reply.drafted_as, len(drafted), n_right)
+            if reason is None:
+                n_most = min(request.max_tokens - meter.n_decoded, n_room - len(said))
+                drafted = self._draft(reply, said, len(said) - n_right, n_most)
+                after = self._advance(said[n_right:], drafted, interrupt, meter)
                 if after is None:
                     reason = "cancelled"
                 else:
@@ -402,33 +425,72 @@ class InProcessBackend:
             yield self._text(text, meter)
         return reason
 
+    def _drafter(self, draft: Draft | None, prompt: Sequence[int]) -> Drafter | None:
+        """None where there is nothing to expect, or where a wrong guess could not be taken back."""
+        driver = self._driver
+        if draft is None or not self.info.can_trim:
+            return None
+        return Drafter(b"".join(map(driver.piece, prompt)), draft)
+
     @staticmethod
     def _text(text: str, meter: _Meter) -> TextChunk:
         now = time.perf_counter()
         meter.first_text = meter.first_text or now
         return TextChunk(text, meter.n_decoded, (now - meter.prefilled) * 1e3)
 
-    def _advance(self, batch: list[int], interrupt: Interrupt, meter: _Meter) -> Logits | None:
-        """Decoded tokens into the cache: one pass, unless the grammar forced more than a chunk of them."""
+    def _draft(self, reply: Reply, said: Sequence[int], n_other: int, n_most: int) -> list[int]:
+        """Tokens to verify in the next pass, which has `n_other` tokens anyway: the first guess of which the
+        grammar admits the beginning, as much of it as pays."""
+        drafter = reply.drafter
+        if drafter is None:
+            return []
+        driver = self._driver
+        drafter.append(b"".join(map(driver.piece, said)))
+        n_most = min(n_most, min(MIN_CHUNK, driver.n_batch) - n_other)
+        guesses = drafter.guesses(n_most * _BYTES) if n_most > 0 else ()
+        for kind, text in sorted(guesses, key=lambda guess: -self._pace.expected(guess.kind, n_most)):
+            tokens = driver.tokenize(text, special=False)[:n_most]
+            tokens = tokens[: reply.n_valid(tokens)]
+            if tokens:
+                reply.drafted_as = kind
+                return tokens[: self._pace.n_draft(kind, n_other, len(tokens))]
+        return []
+
+    def _take_back(self, n: int) -> None:
+        """Forget the last `n` tokens of the cache, drafted ones that were wrong."""
+        if n:
+            n_kept = len(self._cache.working.tokens) - n
+            if not self._driver.trim(n_kept):
+                raise BackendError("internal", f"The cache could not be cut to {n_kept} tokens.")
+            self._cache.take_back(n)
+
+    def _advance(
+        self, batch: list[int], drafted: list[int], interrupt: Interrupt, meter: _Meter
+    ) -> Logits | None:
+        """Decoded and drafted tokens into the cache: one pass, unless the grammar forced more than a chunk of
+        them. Returns the logits after the last decoded token and after each drafted one."""
         logits: Logits | None = None
+        tokens = batch + drafted
         n_done = 0
-        while n_done < len(batch):
+        while n_done < len(tokens):
             if n_done and interrupt():
                 return None
-            chunk = batch[n_done : n_done + self._chunks.next(len(batch) - n_done, self._chunk_s)]
+            chunk = tokens[n_done : n_done + self._chunks.next(len(tokens) - n_done, self._chunk_s)]
             n_done += len(chunk)
+            start = time.perf_counter()
             try:
-                logits = self._forward(chunk, logits=n_done == len(batch))
+                logits = self._forward(chunk, n_logits=1 + len(drafted) if n_done == len(tokens) else 0)
             except Interrupted:
                 return None
+            self._pace.learn_pass(len(chunk), time.perf_counter() - start)
             meter.n_forward += 1
         return logits
 
-    def _forward(self, tokens: Sequence[int], *, logits: bool) -> Logits | None:
+    def _forward(self, tokens: Sequence[int], *, n_logits: int) -> Logits | None:
         self._carry_out(self._cache.room(len(tokens)))
         start = time.perf_counter()
         try:
-            result = self._driver.forward(tokens, len(self._cache.working.tokens), logits=logits)
+            result = self._driver.forward(tokens, len(self._cache.working.tokens), n_logits=n_logits)
         except Interrupted:
             raise  # nothing was changed
         except BaseException:
@@ -445,12 +507,3 @@ def _wanted(prompt: Prompt, *, is_request: bool) -> Wanted:
     before_task = marks[:-1] if is_request else marks
     n_stable = before_task[-1].end if before_task else 0
     return Wanted(prompt.tokens, tuple(marks), n_stable, needs_logits=is_request)
-
-
-def _choose(logits: Logits, sampler: Sampler, constraint: Constraint | None) -> int:
-    """The next token. Most often the grammar admits the likeliest one, and then the others need no look."""
-    if constraint is None:
-        return sampler.pick(logits, None)
-    if sampler.is_greedy and constraint.admits(best := sampler.pick(logits, None)):
-        return best
-    return sampler.pick(logits, constraint.allowed())

@@ -220,6 +220,13 @@ class PrefixCache:
         else:
             working.runs.append(range(start, self._n_evaluated))
 
+    def take_back(self, n: int) -> None:
+        """The last `n` tokens of sequence 0, none of them shared, were forgotten."""
+        working = self.working
+        n_kept = len(working.tokens) - n
+        del working.tokens[n_kept:]
+        working.runs = _first(working.runs, n_kept)
+
     def clear(self) -> None:
         """The cache was emptied."""
         self.sequences = [Held() for _ in self.sequences]

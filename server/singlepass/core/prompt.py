@@ -11,7 +11,7 @@ the task says that this request's markers are longer, so even then the earlier s
 """
 
 import msgspec
-from singlepass_backends.base import Segment
+from singlepass_backends.base import Draft, Segment
 
 from singlepass.core.context import MAP, Context, SourceFile
 from singlepass.core.lines import visible_lines
@@ -69,6 +69,20 @@ def render_context(context: Context) -> tuple[Segment, ...]:
 def render_prompt(context: Context, task: Task, marker_size: int = 7) -> tuple[Segment, ...]:
     """All segments of a request."""
     return (*render_context(context), Segment("task", _task_text(context, task, marker_size)))
+
+
+def expect_reply(context: Context, task: Task, marker_size: int = 7) -> Draft:
+    """What the reply probably says, for the engine to verify: the selected lines are replaced."""
+    search, separator, close = (
+        "<" * marker_size + " SEARCH",
+        "=" * marker_size,
+        ">" * marker_size + " REPLACE",
+    )
+    selected = visible_lines(context.target.text)[task.first_line : task.end_line]
+    old = "".join(f"{line}\n" for line in selected)
+    opening = f"{task.path}\n{search}\n{old}{separator}\n{old}"
+    # Without lone surrogates, which neither tokenizer nor wire takes.
+    return Draft(opening.encode("utf-8", "replace").decode("utf-8"), search, separator, close)
 
 
 def _file_segment(file: SourceFile, *, shared: bool) -> Segment:

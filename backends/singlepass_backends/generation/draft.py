@@ -1,0 +1,231 @@
+"""Which text probably comes next, for a pass that verifies its tokens all at once (sans-IO).
+
+An edit is mostly a copy. Guesses of these kinds are made; a wrong one costs time and never a token, because
+every drafted token is verified:
+
+*opening*: the reply begins as the server expects;
+*more*, *stop*: after a line that is quoted another one is, or the new lines follow;
+*lines*: the new lines go on as the old ones do, which they replace;
+*change*: the same where the last text is not the old one's: as if the change ended here;
+*text*, *echo*: what followed the same text where it stood last, in the prompt or in the reply; *text* after
+many equal bytes, *echo* after few.
+
+Everything is text and not tokens, because what ends a token in one place is its middle in another.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from singlepass_backends.base import Draft
+
+Kind = Literal["lines", "change", "opening", "more", "stop", "text", "echo"]
+
+_UNIT = re.compile(rb"[\w\x80-\xff]+|\n|[^\S\n]+|[^\w\s]")
+_UNIT_WORD = re.compile(rb"[\w\x80-\xff]+")
+_WORD, _BLANKS, _LINE_FEED, _OTHER = range(4)
+_LONG = (_WORD, _BLANKS)
+"""Classes of units that may go on."""
+_WEIGHTS = (1.0, 0.3, 1.0, 1.0)
+_FAR = 1e6
+_BEGIN, _GO_ON = 1.0, 0.15
+"""What it costs to begin to add units, or to leave some out, and to go on with that, times their weight."""
+_BREAK = 2.0
+"""What it costs more to add a line feed within an old line."""
+_REPLACE = 1.0
+"""What it costs to put a unit for another of its class."""
+_SUFFIXES: tuple[tuple[Kind, tuple[int, ...]], ...] = (("text", (64, 32, 16)), ("echo", (10, 6, 4, 3, 2)))
+"""Equal bytes, the most first."""
+
+
+class Guess(NamedTuple):
+    """Text that may come next, and why."""
+
+    kind: Kind
+    text: bytes
+
+
+class _Costs(NamedTuple):
+    """For each place in the old units, of the changes that lead to it: by what the last step there is."""
+
+    kept: NDArray[np.float32]
+    """The unit before the place was kept, or replaced."""
+    added: NDArray[np.float32]
+    left_out: NDArray[np.float32]
+
+
+class Follower:
+    """A place in old text which new text is expected to follow.
+
+    The place is the end of that beginning of the old text which becomes the new text at the least cost: an
+    alignment with affine gaps (Gotoh, "An improved algorithm for matching biological sequences", 1982) and
+    an open end, in units: words, blanks, line feeds and other characters.
+    """
+
+    def __init__(self, old: bytes, changes: dict[bytes, bytes]) -> None:
+        """`changes` are the words that were replaced so far; those seen here are added."""
+        self._old: list[bytes] = _UNIT.findall(old)
+        self._changes = changes
+        self._numbers: dict[bytes, int] = {}
+        self._units = np.array([self._number(unit) for unit in self._old], np.int32)
+        self._classes = np.array([*map(_class, self._old)], np.int8)
+        self._is_inside = np.array([False, *(unit != b"\n" for unit in self._old)])
+        """Whether a place is within a line."""
+        weights = [_WEIGHTS[_class(unit)] for unit in self._old]
+        self._skipped = np.cumsum([0.0, *weights], dtype=np.float32) * _GO_ON
+        """What it costs to go on leaving out all units before a place."""
+        far = np.full(len(self._old) + 1, _FAR, np.float32)
+        kept = far.copy()
+        kept[0] = 0.0
+        self._costs = _Costs(kept, far, _BEGIN + self._skipped)
+        self._open = b""
+        """The last unit, where it may go on."""
+        self._at: int = 0
+        self._is_equal = True
+        self._replaced: tuple[bytes, bytes] | None = None
+
+    def append(self, text: bytes) -> None:
+        """`text` is the next new one."""
+        units: list[bytes] = _UNIT.findall(self._open + text)
+        self._open = units.pop() if units and _class(units[-1]) in _LONG else b""
+        for unit in units:
+            self._costs = self._after(unit)
+            at = _cheapest(self._costs)
+            is_equal = at > 0 and self._old[at - 1] == unit
+            is_replaced = self._is_equal and not is_equal and at == self._at + 1
+            if is_replaced and unit[:1].isalpha():
+                self._replaced = self._old[at - 1], unit
+            elif self._replaced and not (is_equal and _class(unit) == _BLANKS):
+                # What follows says whether it was that word alone.
+                if is_equal:
+                    old, new = self._replaced
+                    self._changes[old] = new
+                self._replaced = None
+            self._at, self._is_equal = at, is_equal
+
+    def guess(self, n_bytes: int) -> Guess:
+        """What comes next, about so many bytes, if the new text follows the old one; empty at its end."""
+        at, is_equal = self._at, self._is_equal
+        if begun := self._open:
+            text = self._from(at, n_bytes + len(begun))
+            if text.startswith(begun):
+                return Guess("lines" if is_equal else "change", text[len(begun) :])
+            at = _cheapest(self._after(begun))
+            is_equal = at > 0 and self._old[at - 1] == begun
+        return Guess("lines" if is_equal else "change", self._from(at, n_bytes))
+
+    def _after(self, unit: bytes) -> _Costs:
+        """The costs after one more new unit."""
+        kept, added, left_out = self._costs
+        kind = _class(unit)
+        go_on = _GO_ON * _WEIGHTS[kind]
+        best = np.minimum(kept, left_out)
+        added = np.minimum(best + (_BEGIN + go_on), added + go_on)
+        if unit == b"\n":
+            added += _BREAK * self._is_inside
+        best = np.minimum(best, self._costs.added)[:-1]
+        differ = np.where(self._classes == kind, _REPLACE, _FAR) if kind in _LONG else _FAR
+        kept = np.concatenate(([_FAR], best + np.where(self._units == self._number(unit), 0.0, differ)))
+        # The cheapest place before each from which all units up to it are left out.
+        begun = np.minimum.accumulate(np.minimum(kept, added) - self._skipped)
+        left_out = np.concatenate(([_FAR], begun[:-1] + self._skipped[1:] + _BEGIN))
+        return _Costs(kept, added, left_out)
+
+    def _number(self, unit: bytes) -> int:
+        return self._numbers.setdefault(unit, len(self._numbers))
+
+    def _from(self, at: int, n_bytes: int) -> bytes:
+        """Old text from a place on, with the words replaced that were before."""
+        parts: list[bytes] = []
+        while at < len(self._old) and n_bytes > 0:
+            parts.append(self._changes.get(self._old[at], self._old[at]))
+            n_bytes -= len(parts[-1])
+            at += 1
+        return b"".join(parts)
+
+
+def _cheapest(costs: _Costs) -> int:
+    """The cheapest place; of several the last. Units are left out only for others that are kept."""
+    best = np.minimum(costs.kept, costs.added)[::-1]
+    return len(best) - 1 - int(np.argmax(best <= best.min() + 1e-3))
+
+
+def _class(unit: bytes) -> int:
+    if unit == b"\n":
+        return _LINE_FEED
+    if unit.isspace():
+        return _BLANKS
+    return _WORD if _UNIT_WORD.fullmatch(unit) else _OTHER
+
+
+class Drafter:
+    """Guesses for one reply. Tell it the text of the reply as it comes; ask for guesses in between."""
+
+    def __init__(self, prompt: bytes, draft: Draft) -> None:
+        """`prompt` is its text."""
+        self._search = f"{draft.search}\n".encode()
+        self._separator, self._close = f"{draft.separator}\n".encode(), f"{draft.close}\n".encode()
+        self._text = bytearray(prompt)
+        self._changes: dict[bytes, bytes] = {}
+        self._follower: Follower | None = Follower(draft.opening.encode(), {})
+        self._line_start = len(prompt)
+        """Where the line that is being written begins."""
+        self._old_start: int | None = None
+        """Where the old lines of the block begin, while they are being written."""
+        self._is_new = False
+
+    def append(self, text: bytes) -> None:
+        """`text` was added to the reply."""
+        *lines, rest = text.splitlines(keepends=True) if text else [b""]
+        for line in (*lines, rest):
+            self._text += line
+            if self._follower:
+                self._follower.append(line)
+            if line.endswith(b"\n"):
+                self._end_line(bytes(self._text[self._line_start :]))
+                self._line_start = len(self._text)
+
+    def guesses(self, n_bytes: int) -> Iterator[Guess]:
+        """What may come next, about so many bytes each."""
+        old = self._old_start
+        is_next_line = old is not None and self._line_start == len(self._text) > old
+        if self._follower:
+            kind, text = self._follower.guess(n_bytes)
+            line = b"" if text else self._text[self._line_start :]
+            if (
+                self._is_new
+                and len(text) < n_bytes
+                and text[-1:] in (b"", b"\n")
+                and self._close.startswith(line)
+            ):
+                text += self._close[len(line) :]
+            yield Guess(kind if self._is_new else "more" if is_next_line else "opening", text)
+        if is_next_line:
+            yield Guess("stop", (self._separator + self._text[self._old_start :])[:n_bytes])
+        for kind, text in self._elsewhere(n_bytes):
+            yield Guess("more" if is_next_line else kind, text)
+
+    def _end_line(self, line: bytes) -> None:
+        if self._is_new:
+            if line == self._close:
+                self._is_new, self._follower = False, None
+        elif self._old_start is None:
+            if line == self._search:
+                self._old_start = len(self._text)
+        elif line == self._separator:
+            old = bytes(self._text[self._old_start : self._line_start])
+            self._follower = Follower(old, self._changes)
+            self._old_start, self._is_new = None, True
+
+    def _elsewhere(self, n_bytes: int) -> Iterator[Guess]:
+        """What followed where the end of the text stood before."""
+        text = self._text
+        for kind, sizes in _SUFFIXES:
+            for size in sizes:
+                at = text.rfind(text[-size:], 0, len(text) - 1) if size < len(text) else -1
+                if at >= 0:
+                    yield Guess(kind, bytes(text[at + size : at + size + n_bytes]))
+                    return

@@ -1,0 +1,112 @@
+"""How many tokens to draft for a pass (sans-IO).
+
+A drafted token costs little where a pass of many tokens takes hardly longer than a pass of one, as on a
+GPU, and much on two CPU cores. So as much is drafted as pays. If the first of k tokens is right with
+probability p, and each further one with probability a, a pass yields 1 + p (1 − a^k) / (1 − a) tokens (after
+Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023, equation 1), at the cost
+of a pass of that size. All of that is measured while it runs.
+"""
+
+from typing import NamedTuple
+
+from singlepass_backends.generation.draft import Kind
+
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Sizes of passes whose cost is kept; one in between counts as the next larger one."""
+_FRESH = 0.2
+"""Weight of a new measurement."""
+_FADING = 0.01
+"""How far what was learned goes back to the prior for each pass in which it says that nothing pays."""
+_MEMORY = 0.98
+"""What an older draft counts after a newer one."""
+
+
+class _Habit(NamedTuple):
+    """Of one kind of guess: how often the first token was right and wrong, and those after a right one."""
+
+    first_right: float
+    first_wrong: float
+    right: float
+    wrong: float
+
+    def expected(self, n: int) -> float:
+        """How many of `n` drafted tokens will be right."""
+        first = self.first_right / (self.first_right + self.first_wrong)
+        a = self.right / (self.right + self.wrong)
+        return first * (1 - a**n) / (1 - a)
+
+
+_PRIOR: dict[Kind, _Habit] = {
+    "lines": _Habit(6, 4, 20, 4),
+    "opening": _Habit(5, 5, 6, 4),
+    "more": _Habit(4, 6, 10, 2),
+    "stop": _Habit(6, 4, 5, 3),
+    "text": _Habit(6, 4, 5, 2),
+    "echo": _Habit(3, 7, 3, 1),
+    "change": _Habit(2, 8, 4, 1),
+}
+"""As if so many had been seen."""
+
+
+class Pace:
+    """Learns from each pass; kept across requests, as the machine's rates are."""
+
+    def __init__(self, slope: float) -> None:
+        """`slope` is what a further token costs, in passes of one token, until it was measured."""
+        self._slope = slope
+        self._seconds: dict[int, float] = {}
+        self._seen = dict(_PRIOR)
+
+    def expected(self, kind: Kind, n: int) -> float:
+        """How many of `n` drafted tokens will be right."""
+        return self._seen[kind].expected(n)
+
+    def n_draft(self, kind: Kind, n_other: int, n_most: int) -> int:
+        """How many tokens, at most `n_most`, are worth adding to a pass of `n_other` that has to be made."""
+        habit = self._seen[kind]
+        best, best_rate = 0, 1 / self.cost(n_other)
+        sizes = [size - n_other for size in _SIZES if 0 < size - n_other < n_most]
+        for k in (*sizes, n_most):
+            rate = (1 + habit.expected(k)) / self.cost(n_other + k)
+            if rate > best_rate:
+                best, best_rate = k, rate
+        if not best:
+            # What was learned fades, so that it is tried again some time.
+            pairs = zip(habit, _PRIOR[kind], strict=True)
+            self._seen[kind] = _Habit(*(seen + _FADING * (prior - seen) for seen, prior in pairs))
+        return best
+
+    def cost(self, n: int) -> float:
+        """What a pass of `n` tokens costs, in passes of one."""
+        known, size = self._seconds, _size(n)
+        if 1 not in known:
+            return 1 + self._slope * (size - 1)
+        below = max(other for other in known if other <= size)
+        low = known[below] / known[1]
+        above = min((other for other in known if other >= size), default=None)
+        if above is None:
+            slope = self._slope if below == 1 else max(0.0, low - 1) / (below - 1)
+            return low + slope * (size - below)
+        high = known[above] / known[1]
+        return low + (high - low) * (size - below) / max(1, above - below)
+
+    def learn_pass(self, n: int, seconds: float) -> None:
+        """A pass of `n` tokens took `seconds`."""
+        if n <= _SIZES[-1]:
+            known = self._seconds.get(_size(n), seconds)
+            self._seconds[_size(n)] = known + _FRESH * (seconds - known)
+
+    def learn_draft(self, kind: Kind, n_drafted: int, n_right: int) -> None:
+        """Of so many drafted tokens so many were right, in a row."""
+        old = self._seen[kind]
+        first = n_right > 0
+        self._seen[kind] = _Habit(
+            _MEMORY * old.first_right + first,
+            _MEMORY * old.first_wrong + (not first),
+            _MEMORY * old.right + max(0, n_right - 1),
+            _MEMORY * old.wrong + (first and n_right < n_drafted),
+        )
+
+
+def _size(n: int) -> int:
+    return next((size for size in _SIZES if size >= n), n)

@@ -1,0 +1,403 @@
+"""How many forward passes an edit takes, exactly and without a model.
+
+    python benchmarks/oracle.py REPOSITORY… --vocab GGUF [--edits 250] [--json]
+
+Each edit is what a commit changed in one file, as the reply that makes it: blocks whose old lines are the
+changed ones, with as many around them as make the place unique. A driver that always wants the true next
+token runs it through the engine's own loop, grammar and drafts; what is counted is forward passes for each
+token of the reply, the pass that reads the prompt left out:
+
+- *plain*: every token takes a pass;
+- *n-gram*: what the libraries do: what followed the last two tokens where they stood last, 10 tokens of it,
+  without a grammar;
+- *forced*: the grammar alone;
+- *ours*: the grammar and the drafts, as long as on a device where a larger pass costs nothing.
+
+Half of the edits are asked for with a selection, which holds the changed lines and up to eight more at each
+end; for the others there is a cursor. The prompt is the system text, the file and the task. `new` is the
+share of tokens that no draft can know: with the one before them they stand nowhere in the prompt or earlier
+in the reply.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from counting import Tokenizer
+from editing import Git, Hunk, replayable
+from machine import command, describe, machine
+from numpy.typing import NDArray
+from singlepass.core.context import Context, SourceFile
+from singlepass.core.grammar import edit_grammar, marker_size, unique_runs
+from singlepass.core.lines import visible_lines
+from singlepass.core.prompt import Task, expect_reply, render_prompt
+from singlepass_backends.base import (
+    Draft,
+    Finished,
+    GenerateRequest,
+    Interrupt,
+    ModelInfo,
+    TextChunk,
+    Timings,
+)
+from singlepass_backends.generation.draft import Kind
+from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.generation.pace import Pace
+from singlepass_backends.generation.prompt import PromptBuilder
+
+N_CTX = 65_536
+MAX_TOKENS = 1500
+"""Of a reply."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A request and the reply it should get."""
+
+    context: Context
+    task: Task
+    size: int
+    reply: str
+
+
+def edits(git: Git, seed: int) -> Iterator[Edit]:
+    """What each commit changed in each file, in an order that the seed decides."""
+    history = git.history()
+    random.Random(seed).shuffle(history)
+    for id, parent, subject in history:
+        commit = replayable(git, id, parent, subject)
+        for path, hunks in commit.hunks.items() if commit else ():
+            text = git.text(parent, path)
+            assert text is not None
+            edit = _edit(path, text, hunks, subject, random.Random(f"{seed} {id} {path}"))
+            if edit is not None:
+                yield edit
+
+
+def _edit(path: str, text: str, hunks: Sequence[Hunk], subject: str, chance: random.Random) -> Edit | None:
+    lines, size = visible_lines(text), marker_size([text])
+    blocks = _blocks(lines, hunks)
+    if blocks is None:
+        return None
+    parts: list[str] = []
+    for old, new in blocks:
+        texts = ["".join(f"{line}\n" for line in part) for part in (old, new)]
+        parts.append(f"{path}\n{'<' * size} SEARCH\n{texts[0]}{'=' * size}\n{texts[1]}{'>' * size} REPLACE\n")
+    first, end = hunks[0].start, hunks[-1].start + len(hunks[-1].old)
+    if chance.random() < 0.5:
+        first, end = max(0, first - chance.randint(0, 8)), min(len(lines), end + chance.randint(1, 8))
+    else:
+        end = first
+    context = Context(SourceFile(path, text))
+    return Edit(context, Task(subject, path, first, end), size, "".join(parts))
+
+
+def _blocks(lines: list[str], hunks: Sequence[Hunk]) -> list[tuple[list[str], list[str]]] | None:
+    """Old and new lines of each block, the old ones a run that occurs once; hunks that meet share a block."""
+    ends = unique_runs(lines)
+    spans: list[tuple[int, int, list[str]]] = []
+    for hunk in hunks:
+        new = [line.rstrip("\n") for line in hunk.new]
+        start, end = hunk.start, hunk.start + len(hunk.old)
+        if start == end:  # an insertion quotes the line before, or after
+            if start:
+                start, new = start - 1, [lines[start - 1], *new]
+            elif lines:
+                end, new = 1, [*new, lines[0]]
+        while start > 0 and ends[start] is None:
+            start -= 1
+            new.insert(0, lines[start])
+        unique = ends[start] if start < len(lines) else None
+        if unique is None:
+            return None
+        new += lines[end:unique]
+        end = max(end, unique)
+        if spans and start < spans[-1][1]:
+            before = spans[-1]
+            if hunk.start < before[1]:
+                return None
+            new = new[before[1] - start :]
+            start, new = before[0], [*before[2], *new]
+            spans.pop()
+        spans.append((start, end, new))
+    return [(lines[start:end], new) for start, end, new in spans]
+
+
+class Oracle:
+    """A driver whose model always wants the true next token; see `generation.driver.Driver`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.info = ModelInfo(backend="oracle", name="oracle", n_ctx=N_CTX, n_vocab=tokenizer.n_vocab)
+        self.n_ctx, self.n_vocab, self.n_batch, self.n_sequences = N_CTX, tokenizer.n_vocab, 512, 2
+        self.eog_tokens, self.control_tokens = tokenizer.eog_tokens, tokenizer.eog_tokens
+        self.bos_tokens, self.special_texts = tokenizer.bos_tokens, dict[str, str]()
+        self.chat_template, self.state_key = tokenizer.chat_template, ""
+        self._tokenizer = tokenizer
+        self._held: list[int] = []
+        self._end = min(tokenizer.eog_tokens)
+        self._reply = b""
+        self._starts: list[int] = []
+        self._next: list[int] = []
+        self._n_prompt: int | None = None
+        self._logits = np.zeros((self.n_batch, self.n_vocab), np.float32)
+        self._set: list[int] = []
+
+    def want(self, reply: str) -> list[int]:
+        """After the prompt to come, say this; its tokens."""
+        self._reply, self._n_prompt = reply.encode(), None
+        self._next = self.tokenize(self._reply, special=False)
+        sizes = [len(self.piece(token)) for token in self._next]
+        self._starts = [sum(sizes[:n]) for n in range(len(sizes))]
+        return self._next
+
+    def piece(self, token: int) -> bytes:
+        """See `Driver`."""
+        return self._tokenizer.pieces[token]
+
+    def tokenize(self, text: bytes, *, special: bool) -> list[int]:
+        """See `Driver`."""
+        return list(self._tokenizer.remembered(text, special))
+
+    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
+        """See `Driver`."""
+        assert position == len(self._held)
+        self._held += tokens
+        if not n_logits:
+            return None
+        if self._n_prompt is None:
+            self._n_prompt = len(self._held)
+        self._logits[: len(self._set), self._set] = 0.0
+        said = self._held[self._n_prompt : len(self._held) - n_logits + 1]
+        text = b"".join(map(self.piece, said))
+        self._set = [self._after(text)]
+        for token in self._held[len(self._held) - n_logits + 1 :]:
+            text += self.piece(token)
+            self._set.append(self._after(text))
+        self._logits[range(n_logits), self._set] = 1.0
+        return self._logits[:n_logits]
+
+    def _after(self, text: bytes) -> int:
+        """The token to say after this much of the reply."""
+        if not self._reply.startswith(text) or text == self._reply:
+            return self._end
+        # The grammar's tokens may end where those of the whole reply do not.
+        at = bisect_right(self._starts, len(text)) - 1
+        if self._starts[at] == len(text):
+            return self._next[at]
+        return self.tokenize(self._reply[len(text) :], special=False)[0]
+
+    def watch(self, interrupt: Interrupt) -> bool:
+        """See `Driver`."""
+        return False
+
+    def clear(self) -> None:
+        """See `Driver`."""
+        self._held = []
+
+    def trim(self, n_keep: int, sequence: int = 0) -> bool:
+        """See `Driver`."""
+        if sequence == 0:
+            del self._held[n_keep:]
+        return True
+
+    def copy(self, source: int, target: int, n: int) -> None:
+        """See `Driver`; one sequence is enough here, and nothing is saved."""
+        raise NotImplementedError
+
+    def checkpoint(self) -> bytes:
+        """See `copy`."""
+        raise NotImplementedError
+
+    def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
+        """See `copy`."""
+        raise NotImplementedError
+
+    def save(self, sequence: int) -> bytes:
+        """See `copy`."""
+        raise NotImplementedError
+
+    def load(self, state: bytes, n_tokens: int) -> bool:
+        """See `copy`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """See `Driver`."""
+
+
+class FlatPace(Pace):
+    """As if a larger pass cost nothing."""
+
+    def n_draft(self, kind: Kind, n_other: int, n_most: int) -> int:
+        """See `Pace`."""
+        return n_most
+
+
+def run(backend: InProcessBackend, edit: Edit, *, grammar: str, draft: Draft | None) -> Timings:
+    """One reply, checked to be the one that was wanted."""
+    request = GenerateRequest(render_prompt(edit.context, edit.task, edit.size), grammar, draft=draft)
+    said: list[str] = []
+    finished: Finished | None = None
+    for event in backend.generate(request, lambda: False):
+        match event:
+            case TextChunk(text=text):
+                said.append(text)
+            case Finished():
+                finished = event
+            case _:
+                pass
+    assert finished is not None
+    assert "".join(said) == edit.reply, "the reply is in the grammar"
+    return finished.timings
+
+
+def libraries(prompt: Sequence[int], reply: Sequence[int], n_gram: int = 2, n_draft: int = 10) -> int:
+    """Passes with the libraries' n-gram speculation."""
+    seen: dict[tuple[int, ...], int] = {}
+    text = list(prompt)
+    for end in range(n_gram, len(text)):
+        seen[tuple(text[end - n_gram : end])] = end
+    n_said = n_passes = 0
+    while n_said < len(reply):
+        draft: Sequence[int] = ()
+        if n_said:  # the first token comes with the prompt
+            at = seen.get(tuple(text[-n_gram:]))
+            draft = text[at : at + n_draft] if at else ()
+            n_passes += 1
+        n_right = 0
+        while n_right < len(draft) and reply[n_said : n_said + 1] == [draft[n_right]]:
+            n_right += 1
+            n_said += 1
+        for token in reply[n_said - n_right : n_said + 1]:
+            seen[tuple(text[-n_gram:])] = len(text)
+            text.append(token)
+        n_said += 1
+    return n_passes
+
+
+def share_new(prompt: Sequence[int], reply: Sequence[int]) -> float:
+    """The share of tokens that, with the one before, stand nowhere before."""
+    text = [*prompt, *reply]
+    seen = set(itertools.pairwise(prompt))
+    n_new = 0
+    for pair in zip(text[len(prompt) - 1 :], reply, strict=False):
+        n_new += pair not in seen
+        seen.add(pair)
+    return n_new / len(reply)
+
+
+WAYS = ("plain", "n-gram", "forced", "ours")
+
+
+@dataclass
+class Counts:
+    """Of one repository: for each edit its tokens, and its passes in each way."""
+
+    n_tokens: list[int]
+    n_passes: dict[str, list[int]]
+    new: list[float]
+    n_left_out: int = 0
+
+    def over_all(self, way: str) -> float:
+        """Passes per token, over all tokens."""
+        return sum(self.n_passes[way]) / sum(self.n_tokens)
+
+    def at_median(self, way: str) -> float:
+        """Passes per token, of the edit in the middle."""
+        rates = (n / tokens for n, tokens in zip(self.n_passes[way], self.n_tokens, strict=True))
+        return statistics.median(rates)
+
+
+def count(driver: Oracle, backend: InProcessBackend, repository: Path, n_edits: int, seed: int) -> Counts:
+    """Replay edits of a repository."""
+    found = Counts([], {way: [] for way in WAYS}, [])
+    prompts = PromptBuilder(driver)
+    for edit in edits(Git(repository), seed):
+        if len(found.n_tokens) == n_edits:
+            break
+        reply = driver.want(edit.reply)
+        if len(reply) > MAX_TOKENS:
+            found.n_left_out += 1
+            continue
+        grammar = edit_grammar(edit.context.editable, edit.size)
+        forced = run(backend, edit, grammar=grammar, draft=None)
+        driver.want(edit.reply)
+        draft = expect_reply(edit.context, edit.task, edit.size)
+        ours = run(backend, edit, grammar=grammar, draft=draft)
+        prompt = prompts.build(render_prompt(edit.context, edit.task, edit.size)).tokens
+        found.n_tokens.append(len(reply))
+        for way, n in zip(
+            WAYS,
+            (len(reply) - 1, libraries(prompt, reply), forced.n_forward, ours.n_forward),
+            strict=True,
+        ):
+            found.n_passes[way].append(n)
+        found.new.append(share_new(prompt, reply))
+    return found
+
+
+def report(counts: dict[str, Counts]) -> dict[str, Any]:
+    """Everything as plain values."""
+    together = Counts([], {way: [] for way in WAYS}, [])
+    for one in counts.values():
+        together.n_tokens += one.n_tokens
+        together.new += one.new
+        together.n_left_out += one.n_left_out
+        for way in WAYS:
+            together.n_passes[way] += one.n_passes[way]
+    return {
+        name: {
+            "edits": len(one.n_tokens),
+            "left out": one.n_left_out,
+            "tokens": sum(one.n_tokens),
+            "new": sum(map(lambda share, n: share * n, one.new, one.n_tokens)) / sum(one.n_tokens),
+            "median": {way: one.at_median(way) for way in WAYS},
+            "all": {way: one.over_all(way) for way in WAYS},
+        }
+        for name, one in {**counts, "all": together}.items()
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The counts for people, as Markdown."""
+    rows = ["| passes per token | edits | tokens | new | " + " | ".join(WAYS) + " |"]
+    rows.append("|---|---:|---:|---:|" + "---:|" * len(WAYS))
+    for name, one in result["repositories"].items():
+        for what in ("median", "all"):
+            cells = " | ".join(f"{one[what][way]:.3f}" for way in WAYS)
+            label = f"{name}, {'the edit in the middle' if what == 'median' else 'over all tokens'}"
+            rows.append(f"| {label} | {one['edits']} | {one['tokens']:,} | {one['new']:.1%} | {cells} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description="Count the forward passes of real edits.")
+    parser.add_argument("repositories", nargs="+", type=Path)
+    parser.add_argument("--vocab", type=Path, required=True, metavar="GGUF")
+    parser.add_argument("--edits", type=int, default=250, help="of each repository")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    driver = Oracle(Tokenizer(asked.vocab))
+    backend = InProcessBackend(driver, pace=FlatPace(0.0))
+    counts = {path.name: count(driver, backend, path, asked.edits, asked.seed) for path in asked.repositories}
+    found = machine()
+    result = {"command": command(sys.argv), "machine": found, "repositories": report(counts)}
+    if asked.json:
+        print(json.dumps(result, indent=2))
+        return
+    print(describe(found))
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
