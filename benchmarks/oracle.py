@@ -50,6 +50,7 @@ from singlepass_backends.base import (
     Timings,
 )
 from singlepass_backends.generation.draft import Kind
+from singlepass_backends.generation.driver import State
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.pace import Pace
 from singlepass_backends.generation.prompt import PromptBuilder
@@ -213,19 +214,19 @@ class Oracle:
         """See `Driver`; one sequence is enough here, and nothing is saved."""
         raise NotImplementedError
 
-    def checkpoint(self) -> bytes:
+    def checkpoint(self) -> State:
         """See `copy`."""
         raise NotImplementedError
 
-    def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
+    def restore(self, checkpoint: State, n_keep: int, sequence: int = 0) -> bool:
         """See `copy`."""
         raise NotImplementedError
 
-    def save(self, sequence: int) -> bytes:
+    def save(self, sequence: int) -> State:
         """See `copy`."""
         raise NotImplementedError
 
-    def load(self, state: bytes, n_tokens: int) -> bool:
+    def load(self, state: State, n_tokens: int) -> bool:
         """See `copy`."""
         raise NotImplementedError
 
@@ -238,7 +239,7 @@ class FlatPace(Pace):
 
     def n_draft(self, kind: Kind, n_other: int, n_most: int) -> int:
         """See `Pace`."""
-        return n_most
+        return max(0, n_most)
 
 
 def run(backend: InProcessBackend, edit: Edit, *, grammar: str, draft: Draft | None) -> Timings:

@@ -48,8 +48,8 @@ def test_a_word_that_was_replaced_is_replaced_again() -> None:
     changes: dict[bytes, bytes] = {}
     follower = Follower(OLD, changes)
     follower.append(b"def total(items):\n    n = 0\n")
-    assert changes == {b"count": b"n"}
     assert follower.guess(1000).text.endswith(b"        n += item\n    return n\n")
+    assert changes == {b"count": b"n"}
     assert b"n += item" in Follower(OLD, changes).guess(1000).text
 
 

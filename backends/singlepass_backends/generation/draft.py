@@ -15,7 +15,7 @@ Everything is text and not tokens, because what ends a token in one place is its
 
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from singlepass_backends.base import Draft
 
 Kind = Literal["lines", "change", "opening", "more", "stop", "text", "echo"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _UNIT = re.compile(rb"[\w\x80-\xff]+|\n|[^\S\n]+|[^\w\s]")
 _UNIT_WORD = re.compile(rb"[\w\x80-\xff]+")
@@ -81,6 +82,7 @@ class Follower:
         kept = far.copy()
         kept[0] = 0.0
         self._costs = _Costs(kept, far, _BEGIN + self._skipped)
+        self._unread = bytearray()
         self._open = b""
         """The last unit, where it may go on."""
         self._at: int = 0
@@ -89,6 +91,11 @@ class Follower:
 
     def append(self, text: bytes) -> None:
         """`text` is the next new one."""
+        self._unread += text
+
+    def read(self) -> None:
+        """Follow the new text so far. Left until a guess is wanted, or all is told: 0.05 ms a unit."""
+        text, self._unread = bytes(self._unread), bytearray()
         units: list[bytes] = _UNIT.findall(self._open + text)
         self._open = units.pop() if units and _class(units[-1]) in _LONG else b""
         for unit in units:
@@ -108,6 +115,7 @@ class Follower:
 
     def guess(self, n_bytes: int) -> Guess:
         """What comes next, about so many bytes, if the new text follows the old one; empty at its end."""
+        self.read()
         at, is_equal = self._at, self._is_equal
         if begun := self._open:
             text = self._from(at, n_bytes + len(begun))
@@ -210,7 +218,8 @@ class Drafter:
 
     def _end_line(self, line: bytes) -> None:
         if self._is_new:
-            if line == self._close:
+            if line == self._close and self._follower:
+                self._follower.read()
                 self._is_new, self._follower = False, None
         elif self._old_start is None:
             if line == self._search:

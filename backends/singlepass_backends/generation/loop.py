@@ -34,7 +34,7 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.generation.chunks import MIN_CHUNK, ChunkSize, chunk_seconds
 from singlepass_backends.generation.constraint import Constraints
-from singlepass_backends.generation.draft import Drafter
+from singlepass_backends.generation.draft import KINDS, Drafter
 from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
 from singlepass_backends.generation.history import History, uses
 from singlepass_backends.generation.pace import Pace
@@ -59,8 +59,8 @@ MIN_SAVED = 256
 """Tokens below which a prefix is read again rather than saved or loaded."""
 _MAX_SAVED_AT_EXIT = 4
 _MOSTLY = 0.8
-_BYTES = 4
-"""Of a token of source code, at least."""
+_BYTES = 8
+"""Of a token of source code, more than on average."""
 _SLOPE_CPU, _SLOPE_GPU = 0.5, 0.05
 """What a further token of a pass costs, in passes of one, before it was measured: on two cores a pass of 8
 cost as much as 4.6 of one."""
@@ -444,17 +444,22 @@ class InProcessBackend:
         drafter = reply.drafter
         if drafter is None:
             return []
-        driver = self._driver
+        driver, pace = self._driver, self._pace
         drafter.append(b"".join(map(driver.piece, said)))
         n_most = min(n_most, min(MIN_CHUNK, driver.n_batch) - n_other)
-        guesses = drafter.guesses(n_most * _BYTES) if n_most > 0 else ()
-        for kind, text in sorted(guesses, key=lambda guess: -self._pace.expected(guess.kind, n_most)):
-            tokens = driver.tokenize(text, special=False)[:n_most]
-            tokens = tokens[: reply.n_valid(tokens)]
-            if tokens:
+        lengths = {kind: pace.n_draft(kind, n_other, n_most) for kind in KINDS} if n_most > 0 else {}
+        if not any(lengths.values()):
+            return []
+        start = time.perf_counter()
+        found: list[int] = []
+        guesses = [guess for guess in drafter.guesses(max(lengths.values()) * _BYTES) if lengths[guess.kind]]
+        for kind, text in sorted(guesses, key=lambda guess: -pace.expected(guess.kind, lengths[guess.kind])):
+            tokens = driver.tokenize(text[: lengths[kind] * _BYTES], special=False)[: lengths[kind]]
+            if found := tokens[: reply.n_valid(tokens)]:
                 reply.drafted_as = kind
-                return tokens[: self._pace.n_draft(kind, n_other, len(tokens))]
-        return []
+                break
+        pace.learn_drafting(time.perf_counter() - start)
+        return found
 
     def _take_back(self, n: int) -> None:
         """Forget the last `n` tokens of the cache, drafted ones that were wrong."""

@@ -55,6 +55,7 @@ class Pace:
         """`slope` is what a further token costs, in passes of one token, until it was measured."""
         self._slope = slope
         self._seconds: dict[int, float] = {}
+        self._draft_s = 0.0
         self._seen = dict(_PRIOR)
 
     def expected(self, kind: Kind, n: int) -> float:
@@ -64,10 +65,14 @@ class Pace:
     def n_draft(self, kind: Kind, n_other: int, n_most: int) -> int:
         """How many tokens, at most `n_most`, are worth adding to a pass of `n_other` that has to be made."""
         habit = self._seen[kind]
+        one = self._seconds.get(1)
+        if one is None and n_other == 1 and self._slope:
+            return 0  # to learn what such a pass costs
+        extra = self._draft_s / one if one else 0.0
         best, best_rate = 0, 1 / self.cost(n_other)
         sizes = [size - n_other for size in _SIZES if 0 < size - n_other < n_most]
         for k in (*sizes, n_most):
-            rate = (1 + habit.expected(k)) / self.cost(n_other + k)
+            rate = (1 + habit.expected(k)) / (self.cost(n_other + k) + extra)
             if rate > best_rate:
                 best, best_rate = k, rate
         if not best:
@@ -95,6 +100,10 @@ class Pace:
         if n <= _SIZES[-1]:
             known = self._seconds.get(_size(n), seconds)
             self._seconds[_size(n)] = known + _FRESH * (seconds - known)
+
+    def learn_drafting(self, seconds: float) -> None:
+        """Finding a draft took so long."""
+        self._draft_s += _FRESH * (seconds - self._draft_s)
 
     def learn_draft(self, kind: Kind, n_drafted: int, n_right: int) -> None:
         """Of so many drafted tokens so many were right, in a row."""
