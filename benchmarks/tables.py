@@ -14,6 +14,7 @@ from typing import Any
 
 import generations
 import llama_server
+import oracle
 import overhead
 import remote_overhead
 import replay
@@ -110,6 +111,12 @@ def generations_table() -> str:
     return "\n".join([about(found), "", generations.table(counts)])
 
 
+def oracle_table() -> str:
+    """Forward passes for each token of real edits."""
+    found = result("oracle")
+    return "\n".join([about(found), "", oracle.table(found)])
+
+
 def overhead_table() -> str:
     """What our own code costs: the model's part and the server's are runs of their own."""
     return "\n\n".join(overhead.table(result(name)) for name in ("overhead-model", "overhead-server"))
@@ -163,6 +170,7 @@ TABLES = {
     "replay-pause": pause_table,
     "confirm": confirm_table,
     "generations": generations_table,
+    "oracle": oracle_table,
     "overhead": overhead_table,
     "wakeups": lambda: wakeups.table(result("wakeups")),
 }
