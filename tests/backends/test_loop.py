@@ -226,16 +226,15 @@ class Always(Pace):
 
 
 def test_drafted_tokens_are_counted_and_take_no_pass_of_their_own() -> None:
-    reply = b"OLD\nvalue = 1\nNEW\nvalue = 1\nEND\n"
-    opening = Draft("OLD\nvalue = 1\nNEW\nvalue = 1\n", "OLD", "NEW", "END")
-    driver = FakeDriver(reply=reply, n_batch=64)
+    reply = b"OLD\nvalue = 1\nNEW\nvalue = 1\nSTOP\n"
+    opening = Draft("OLD\nvalue = 1\nNEW\nvalue = 1\n", "OLD", "NEW", "STOP")
+    driver = FakeDriver(reply=reply, n_batch=96)
     text, finished, _ = run(InProcessBackend(driver, pace=Always(0.0)), drafting(opening, max_tokens=99))
     timings = finished.timings
     assert text == reply.decode()
-    # The first token comes with the prompt, 27 more with the opening and one after it, then the end of the
-    # block, and what follows it is no guess.
-    assert (timings.n_decoded, timings.n_forward) == (len(reply), 3)
-    assert timings.n_accepted == len(reply) - 1 - 2
+    # The opening comes with the prompt, and one token after it; then one pass for the end of the block.
+    assert (timings.n_decoded, timings.n_forward) == (len(reply), 1)
+    assert timings.n_accepted == timings.n_drafted == len(reply) - 1
     assert driver.cells[timings.n_prompt :] == list(reply)
 
 

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from singlepass_backends.base import (
     BackendError,
@@ -110,6 +111,13 @@ class _Meter:
         )
 
 
+class _Ready(NamedTuple):
+    """Logits for what comes after the cached tokens before the drafted ones, and after each drafted one."""
+
+    logits: Logits
+    drafted: list[int]
+
+
 class InProcessBackend:
     """Runs requests on a `Driver`; implements `base.Backend`. Call it from one thread only."""
 
@@ -159,12 +167,12 @@ class InProcessBackend:
         constraint = self._constraints.open(request.grammar) if request.grammar is not None else None
         prompt = self._prompts.build(request.segments)
         check_fits(prompt, self._driver.n_ctx, request.min_reply)
-        logits = yield from self._prefill(prompt, interrupt, meter, is_request=True)
+        drafter = self._drafter(request.draft, prompt.tokens)
+        reply = Reply(Sampler(request.sampling), constraint, drafter, self._driver)
+        ready = yield from self._prefill(prompt, interrupt, meter, reply, request.max_tokens)
         reason: FinishReason = "cancelled"
-        if logits is not None:
-            drafter = self._drafter(request.draft, prompt.tokens)
-            reply = Reply(Sampler(request.sampling), constraint, drafter, self._driver)
-            reason = yield from self._decode(request, reply, logits, interrupt, meter)
+        if ready is not None:
+            reason = yield from self._decode(request, reply, ready, interrupt, meter)
         yield meter.finished(reason)
 
     def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
@@ -172,7 +180,7 @@ class InProcessBackend:
         now = time.perf_counter()
         meter = _Meter(arrived=now, started=now)
         prompt = fitting(self._prompts.build(request.segments, complete=False), self._driver.n_ctx)
-        yield from self._prefill(prompt, interrupt, meter, is_request=False)
+        yield from self._prefill(prompt, interrupt, meter)
         is_done = meter.n_cached + meter.n_prefilled == meter.n_prompt
         if is_done and request.grammar is not None and not interrupt():
             self._constraints.open(request.grammar)  # which keeps what it compiles
@@ -203,10 +211,17 @@ class InProcessBackend:
             self._driver.close()
 
     def _prefill(
-        self, prompt: Prompt, interrupt: Interrupt, meter: _Meter, *, is_request: bool
-    ) -> Generator[Event, None, Logits | None]:
-        """Bring the cache to `prompt`. Returns the last logits, or None when interrupted (or not needed)."""
+        self,
+        prompt: Prompt,
+        interrupt: Interrupt,
+        meter: _Meter,
+        reply: Reply | None = None,
+        max_tokens: int = 0,
+    ) -> Generator[Event, None, "_Ready | None"]:
+        """Bring the cache to `prompt` and, where there is a reply to come, to how it probably begins. Returns
+        None when interrupted, or when there is no reply."""
         tokens, marks = prompt.tokens, prompt.marks
+        is_request = reply is not None
         wanted = _wanted(prompt, is_request=is_request)
         self._load(wanted)
         n_done = self._start(wanted)
@@ -214,16 +229,23 @@ class InProcessBackend:
         meter.segments = uses(marks, len(tokens), n_done)
         meter.miss = self._history.miss(tokens, marks, n_done, has_task=is_request)
         stops = dict(self._cache.stops(wanted)) if n_done < len(tokens) else {}
-        logits: Logits | None = None
+        ready: _Ready | None = None
         self._chunk_s = chunk_seconds(is_request=is_request, can_stop=self._driver.watch(interrupt))
         try:
             yield PrefillProgress(len(tokens), meter.n_cached, n_done, 0.0, None)
             while n_done < len(tokens) and not interrupt():
                 n_next = min((at for at in stops if at > n_done), default=len(tokens))
                 chunk = tokens[n_done : n_done + self._chunks.next(n_next - n_done, self._chunk_s)]
-                is_last = n_done + len(chunk) == len(tokens)
                 try:
-                    logits = self._forward(chunk, n_logits=int(is_request and is_last))
+                    if reply is not None and n_done + len(chunk) == len(tokens):
+                        n_most = min(max_tokens, self._driver.n_ctx - len(tokens), MIN_CHUNK)
+                        n_most = min(n_most, self._driver.n_batch - len(chunk))
+                        drafted = self._draft(reply, (), len(chunk), n_most)
+                        logits = self._forward([*chunk, *drafted], n_logits=1 + len(drafted))
+                        assert logits is not None
+                        ready = _Ready(logits, drafted)
+                    else:
+                        self._forward(chunk, n_logits=0)
                 except Interrupted:
                     break
                 n_done += len(chunk)
@@ -236,7 +258,7 @@ class InProcessBackend:
         finally:
             self._history.remember(tokens, marks, n_done)
         meter.prefilled = time.perf_counter()
-        return logits if n_done == len(tokens) else None
+        return ready
 
     def _start(self, wanted: Wanted) -> int:
         """Bring sequence 0 to the longest usable beginning of `wanted`; returns how long that is."""
@@ -375,14 +397,14 @@ class InProcessBackend:
         self,
         request: GenerateRequest,
         reply: Reply,
-        logits: Logits,
+        ready: "_Ready",
         interrupt: Interrupt,
         meter: _Meter,
     ) -> Generator[Event, None, FinishReason]:
         """Decode until a finish reason, and return it."""
         driver = self._driver
         text_of = codecs.getincrementaldecoder("utf-8")("replace").decode
-        drafted: list[int] = []
+        logits, drafted = ready
         reason: FinishReason | None = None
         while reason is None:
             if interrupt():
@@ -415,7 +437,9 @@ class InProcessBackend:
                 self._pace.learn_draft(reply.drafted_as, len(drafted), n_right)
             if reason is None:
                 n_most = min(request.max_tokens - meter.n_decoded, n_room - len(said))
-                drafted = self._draft(reply, said, len(said) - n_right, n_most)
+                n_other = len(said) - n_right
+                n_most = min(n_most, min(MIN_CHUNK, driver.n_batch) - n_other)
+                drafted = self._draft(reply, said, n_other, n_most)
                 after = self._advance(said[n_right:], drafted, interrupt, meter)
                 if after is None:
                     reason = "cancelled"
@@ -446,7 +470,6 @@ class InProcessBackend:
             return []
         driver, pace = self._driver, self._pace
         drafter.append(b"".join(map(driver.piece, said)))
-        n_most = min(n_most, min(MIN_CHUNK, driver.n_batch) - n_other)
         lengths = {kind: pace.n_draft(kind, n_other, n_most) for kind in KINDS} if n_most > 0 else {}
         if not any(lengths.values()):
             return []
