@@ -81,6 +81,77 @@ def doctor(model: _Model = None) -> None:
     raise typer.Exit(run_doctor(model))
 
 
+@app.command()
+def plan(
+    hardware: Annotated[
+        list[str] | None,
+        typer.Option("--hardware", help="A name of the reference table; give several to compare them."),
+    ] = None,
+    memory: Annotated[
+        float, typer.Option("--memory", help="GPU memory in GiB: what context fits into it.", min=0)
+    ] = 0,
+    model: Annotated[
+        str,
+        typer.Option("--model", help="A model's file or folder, or a name that `singlepass models` lists."),
+    ] = "",
+    shape: Annotated[
+        str, typer.Option("--shape", help="Instead of a model: LAYERSxHEADSxHEAD_SIZE, perhaps xKV_HEADS.")
+    ] = "",
+    kv_cache_type: Annotated[
+        Literal["f16", "q8_0", "q4_0"], typer.Option("--kv-cache-type", help="Of the KV cache's values.")
+    ] = "f16",
+    context: Annotated[
+        int, typer.Option("--context", help="Tokens of prompt and reply together.", min=0)
+    ] = 0,
+    prompt_tokens: Annotated[
+        int,
+        typer.Option(
+            "--prompt-tokens", help="Tokens of the prompt; without it what the reply leaves.", min=0
+        ),
+    ] = 0,
+    output_tokens: Annotated[int, typer.Option("--output-tokens", help="Tokens of the reply.", min=0)] = 500,
+    new_tokens: Annotated[
+        int,
+        typer.Option(
+            "--new-tokens", help="Tokens of the prompt that are new when all else is cached.", min=1
+        ),
+    ] = 200,
+    pp: Annotated[float, typer.Option("--pp", help="Prefill rate in tokens a second.", min=0)] = 0,
+    tp: Annotated[float, typer.Option("--tp", help="Decode rate in tokens a second.", min=0)] = 0,
+    steps: Annotated[int, typer.Option("--steps", help="Steps of an agent's session.", min=1)] = 1,
+    step_adds: Annotated[
+        int, typer.Option("--step-adds", help="Tokens by which the prompt grows from step to step.", min=0)
+    ] = 0,
+    iterations: Annotated[
+        int, typer.Option("--iterations", help="Iterations of a loop, to compare with one pass.", min=0)
+    ] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
+) -> None:
+    """Compute what a model and a context take: time, memory, and on which hardware. Needs no network.
+
+    Without options, list the reference table of hardware with its sources.
+    """
+    from singlepass.cli.plan import Asked, run_plan
+
+    asked = Asked(
+        hardware=tuple(hardware or ()),
+        memory_gib=memory,
+        model=model,
+        shape=shape,
+        kv_cache_type=kv_cache_type,
+        n_ctx=context,
+        n_prompt=prompt_tokens,
+        n_output=output_tokens,
+        n_new=new_tokens,
+        prefill_rate=pp,
+        decode_rate=tp,
+        n_steps=steps,
+        n_added=step_adds,
+        n_iterations=iterations,
+    )
+    raise typer.Exit(run_plan(asked, as_json=json))
+
+
 @engine_app.command("status")
 def engine_status() -> None:
     """List the running engines of this user."""
