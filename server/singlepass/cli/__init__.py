@@ -1,5 +1,6 @@
 """The command line. Each command's imports wait until it runs."""
 
+import enum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +26,15 @@ _Format = Annotated[
     Literal["auto", "gguf", "mlx"],
     typer.Option("--format", help="For llama.cpp or for MLX; auto is MLX where that is at home."),
 ]
+
+
+class _By(enum.Enum):
+    """What requests are grouped by; typer takes no list of literals."""
+
+    REPOSITORY = "repository"
+    TARGET = "target"
+    DAY = "day"
+    KIND = "kind"
 
 
 @app.command()
@@ -150,6 +160,33 @@ def plan(
         n_iterations=iterations,
     )
     raise typer.Exit(run_plan(asked, as_json=json))
+
+
+@app.command()
+def stats(
+    days: Annotated[int, typer.Option("--days", help="Of so many days; 0 is all.", min=0)] = 30,
+    by: Annotated[
+        list[_By] | None,
+        typer.Option("--by", help="Group by this; give several for several tables."),
+    ] = None,
+    repository: Annotated[
+        Path | None, typer.Option("--repository", help="Only requests in this workspace folder.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", help="Only those of this target, or of this model.")
+    ] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print summaries as JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print one line for each request.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the history.")] = False,
+) -> None:
+    """Say what requests took on this machine: times, what was cached, why not, and what became of edits."""
+    from singlepass.cli.stats import clear_stats, run_stats
+    from singlepass.core.statistics import BYS, By
+
+    if clear:
+        raise typer.Exit(clear_stats())
+    bys: list[By] = [one for one in BYS if by and _By(one) in by]
+    raise typer.Exit(run_stats(days, bys, repository, target, "json" if json else "csv" if csv else "table"))
 
 
 @engine_app.command("status")
