@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from singlepass import bench
 from singlepass.cli.plan import Asked, run_plan
+from singlepass.core.benchmark import Result, Run
+from singlepass.core.calculator import Speed
 from singlepass.core.estimate import Sample
 from singlepass.hardware_table import hardware_table
 from singlepass.history import History
@@ -93,6 +96,43 @@ def test_a_model_file_is_planned_by_its_own_heads(
     assert here["cold"]["decode_s"] == pytest.approx(500 / 50)
     assert here["warm"]["prefill_s"] == pytest.approx(200 / 2000)
     assert found["options"][1]["largest_ctx"] == 4096  # what it was trained with
+
+
+def test_a_benchmark_of_this_machine_knows_how_rates_fall(
+    random_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
+    prefill, decode = Speed(0.001, 1e-6), Speed(0.02, 1e-6)
+    runs = [
+        Run(
+            depth=n,
+            n_cached=0,
+            n_prefilled=n,
+            prefill_ms=prefill.duration_s(n) * 1000,
+            n_decoded=64,
+            decode_ms=decode.duration_s(64, n) * 1000,
+            ttft_ms=1.0,
+        )
+        for n in (512, 2048)
+    ]
+    bench.save(
+        Result(
+            created="2026-11-22T09:00:00",
+            target=rates_key(Target(model=str(random_gguf))),
+            model={},
+            machine={},
+            versions={},
+            settings={},
+            depths=(512, 2048),
+            n_runs=1,
+            n_reply=64,
+            runs=tuple(runs),
+        )
+    )
+    (here,) = planned(capsys, model=str(random_gguf), n_ctx=4096)["options"]
+    assert "`singlepass bench` of 2026-11-22T09:00:00, up to 2,048 tokens" in here["basis"]
+    assert here["cold"]["prefill_s"] == pytest.approx(prefill.duration_s(3596))
+    assert here["cold"]["decode_s"] == pytest.approx(decode.duration_s(500, 3596))
 
 
 def test_hardware_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,6 +163,52 @@ def plan(
 
 
 @app.command()
+def bench(
+    target: Annotated[
+        str, typer.Option("--target", help="A target of the settings; the default one else.")
+    ] = "",
+    model: _Model = None,
+    depths: Annotated[
+        str, typer.Option("--depths", help="Prompt lengths in tokens, e.g. 512,8192; as many as fit else.")
+    ] = "",
+    runs: Annotated[int, typer.Option("--runs", help="Runs at each depth.", min=1)] = 3,
+    tokens: Annotated[int, typer.Option("--tokens", help="Tokens of each reply.", min=2, max=192)] = 64,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the latest benchmark of the target that was stopped.")
+    ] = False,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", help="Two results: files, names of --list, or 1 for the latest, 2 …"),
+    ] = None,
+    list: Annotated[bool, typer.Option("--list", help="List the saved results.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure a target's prefill and decode rates at several depths, through the engine, and save them."""
+    from singlepass.cli.bench import Asked, compare_results, list_results, run_bench
+
+    if compare:
+        raise typer.Exit(compare_results(*compare, as_json=json))
+    if list:
+        raise typer.Exit(list_results())
+    try:
+        lengths = tuple(int(one) for one in depths.split(",")) if depths else ()
+    except ValueError:
+        raise typer.BadParameter("--depths takes numbers with commas between, e.g. 512,8192.") from None
+    if any(one < 64 for one in lengths):
+        raise typer.BadParameter("--depths begin at 64 tokens.")
+    asked = Asked(
+        target=target,
+        model=model,
+        depths=lengths,
+        n_runs=runs,
+        n_reply=tokens,
+        resume=resume,
+        as_json=json,
+    )
+    raise typer.Exit(run_bench(asked))
+
+
+@app.command()
 def stats(
     days: Annotated[int, typer.Option("--days", help="Of so many days; 0 is all.", min=0)] = 30,
     by: Annotated[

@@ -21,8 +21,9 @@ from singlepass_backends.models import folder as folders
 from singlepass_backends.models.catalogue import catalogue
 from singlepass_backends.models.offer import machine_from
 
+from singlepass import bench
 from singlepass.cli.doctor import probe
-from singlepass.core import calculator, planning
+from singlepass.core import benchmark, calculator, planning
 from singlepass.core.calculator import KVCacheType, Phases, Shape, Speed, Step
 from singlepass.core.planning import LoopAdvice, Option
 from singlepass.hardware_table import Hardware, Rates, hardware_table
@@ -414,16 +415,34 @@ def _here(plan: Plan, asked: Asked, model: _Model, machine: Machine | None) -> t
         needed_bytes=choice.gpu_bytes if on_gpu else choice.ram_bytes,
         is_here=True,
     )
-    known = History().rates(rates_key(Target(model=model.path))) if model.path else None
-    if known is None:
+    measured = _measured_here(rates_key(Target(model=model.path)), plan) if model.path else None
+    if measured is None:
         return None, (
             f"this machine has not run {model.shape.name} yet; "
             + ("it would fit, and the first jobs show its rates" if choice.fits else "it would not fit")
         )
-    prefill, decode = calculator.constant(known.prefill), calculator.constant(known.decode)
+    prefill, decode, basis, is_rough = measured
     cold, warm = _cold_and_warm(plan, asked, prefill, decode)
+    return msgspec.structs.replace(option, cold=cold, warm=warm, basis=basis, is_rough=is_rough), ""
+
+
+def _measured_here(key: str, plan: Plan) -> tuple[Speed, Speed, str, bool] | None:
+    """Prefill and decode of a target on this machine, where they are from, and whether that is far from this
+    plan.
+
+    A benchmark knows how rates fall with depth; jobs give a median only.
+    """
+    result = bench.newest(key)
+    found = benchmark.speeds(result.runs) if result else None
+    if result and found:
+        longest = max(run.n_cached + run.n_prefilled for run in result.runs)
+        basis = f"`singlepass bench` of {result.created}, up to {longest:,} tokens"
+        return *found, basis, plan.n_prompt > _FAR * longest
+    known = History().rates(key)
+    if known is None:
+        return None
     basis = f"the median of its latest jobs: {known.prefill:,.0f} and {known.decode:,.1f} tok/s"
-    return msgspec.structs.replace(option, cold=cold, warm=warm, basis=basis), ""
+    return calculator.constant(known.prefill), calculator.constant(known.decode), basis, False
 
 
 def _bound_remarks(chosen: list[Hardware], shape: Shape) -> list[str]:
