@@ -176,6 +176,11 @@ def bench(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the latest benchmark of the target that was stopped.")
     ] = False,
+    workload: Annotated[
+        Path | None,
+        typer.Option("--workload", help="A repository: edits of its files through the whole system instead."),
+    ] = None,
+    n_files: Annotated[int, typer.Option("--files", help="Files of a workload.", min=1)] = 5,
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option("--compare", help="Two results: files, names of --list, or 1 for the latest, 2 …"),
@@ -190,6 +195,11 @@ def bench(
         raise typer.Exit(compare_results(*compare, as_json=json))
     if list:
         raise typer.Exit(list_results())
+    if workload:
+        from singlepass.cli.edit import model_options
+        from singlepass.cli.workload import run_workload
+
+        raise typer.Exit(run_workload(workload, model_options(model), n_files, as_json=json))
     try:
         lengths = tuple(int(one) for one in depths.split(",")) if depths else ()
     except ValueError:
