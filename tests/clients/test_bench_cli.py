@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
 from singlepass import bench
-from singlepass.cli.bench import Asked, compare_results, list_results, run_bench
+from singlepass.cli.bench import Asked, chart, compare_results, list_results, run_bench
 from singlepass.cli.workload import choose_files
 from singlepass.core.benchmark import Result, Run
 from singlepass.workspace import UserError
@@ -134,6 +135,12 @@ def test_what_cannot_be_measured(asked: Asked, words: str, capsys: pytest.Captur
 def test_depths_that_do_not_fit(random_gguf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_bench(Asked(model=random_gguf, depths=(50_000,))) == 2
     assert "Not even the least depth fits: left out: 50,000 tokens" in printed(capsys)
+
+
+def test_a_chart() -> None:
+    root = ElementTree.fromstring(chart(result("2026-11-22T09:00:00", 1000.0)))
+    assert "llama_cpp m.gguf: prefill by length of the prompt" in {one.text for one in root.iter()}
+    assert len([one for one in root.iter() if one.tag.endswith("polyline")]) == 3
 
 
 # Of a workload.

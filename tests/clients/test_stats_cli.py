@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from singlepass.cli.bars import bar
 from singlepass.cli.stats import clear_stats, run_stats
+from singlepass.cli.svg import line_chart
 from singlepass.core.statistics import Record
 from singlepass.journal import journal_path
 from singlepass.journal_file import write
@@ -143,6 +145,41 @@ def test_a_history_that_cannot_be_read(state: Path, capsys: pytest.CaptureFixtur
     journal_path().write_bytes(b"no database" * 100)
     assert run_stats(30, (), None, "", "table") == 1
     assert "`singlepass stats --clear` begins a new one" in printed(capsys)
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_chart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add()
+    path = tmp_path / "chart.svg"
+    assert run_stats(30, (), None, "", "json", path) == 0
+    capsys.readouterr()
+    root = ElementTree.parse(path).getroot()
+    assert len([*root.iter(f"{SVG}polyline")]) == 2
+    assert len([*root.iter(f"{SVG}circle")]) == 4  # two days
+    assert {"2026-11-21", "2026-11-22", "median", "10 s"} <= {one.text for one in root.iter(f"{SVG}text")}
+    assert run_stats(30, (), None, "", "json", tmp_path / "none" / "chart.svg") == 1
+    assert "cannot be written" in printed(capsys)
+
+
+@pytest.mark.parametrize(
+    ("values", "top", "points"),
+    [
+        # 470 wide and 290 high, from (80, 340).
+        ([0.0, 100.0], "100 ms", "197.5,340.0 432.5,50.0"),
+        ([None, 150.0], "200 ms", "432.5,122.5"),
+        ([None, None], "1 ms", ""),
+        ([0.0, 0.0], "1 ms", "197.5,340.0 432.5,340.0"),
+    ],
+)
+def test_where_points_stand(values: list[float | None], top: str, points: str) -> None:
+    root = ElementTree.fromstring(line_chart("<&>", ["a", "b"], {"one": values}, "ms"))
+    (line,) = root.iter(f"{SVG}polyline")
+    assert line.get("points") == points
+    texts = [one.text for one in root.iter(f"{SVG}text")]
+    assert texts[0] == "<&>"
+    assert top in texts
 
 
 @pytest.mark.parametrize(

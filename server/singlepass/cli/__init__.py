@@ -22,6 +22,9 @@ _Model = Annotated[
     Path | None,
     typer.Option("--model", help="A GGUF file, instead of the configured target.", metavar="PATH"),
 ]
+_Plot = Annotated[
+    Path | None, typer.Option("--plot", help="Write a chart to this file, as SVG.", metavar="FILE")
+]
 _Format = Annotated[
     Literal["auto", "gguf", "mlx"],
     typer.Option("--format", help="For llama.cpp or for MLX; auto is MLX where that is at home."),
@@ -185,6 +188,7 @@ def bench(
         tuple[str, str] | None,
         typer.Option("--compare", help="Two results: files, names of --list, or 1 for the latest, 2 …"),
     ] = None,
+    plot: _Plot = None,
     list: Annotated[bool, typer.Option("--list", help="List the saved results.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -213,6 +217,7 @@ def bench(
         n_runs=runs,
         n_reply=tokens,
         resume=resume,
+        plot=plot,
         as_json=json,
     )
     raise typer.Exit(run_bench(asked))
@@ -233,6 +238,7 @@ def stats(
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print summaries as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print one line for each request.")] = False,
+    plot: _Plot = None,
     clear: Annotated[bool, typer.Option("--clear", help="Delete the history.")] = False,
 ) -> None:
     """Say what requests took on this machine: times, what was cached, why not, and what became of edits."""
@@ -242,7 +248,8 @@ def stats(
     if clear:
         raise typer.Exit(clear_stats())
     bys: list[By] = [one for one in BYS if by and _By(one) in by]
-    raise typer.Exit(run_stats(days, bys, repository, target, "json" if json else "csv" if csv else "table"))
+    output = "json" if json else "csv" if csv else "table"
+    raise typer.Exit(run_stats(days, bys, repository, target, output, plot))
 
 
 @engine_app.command("status")

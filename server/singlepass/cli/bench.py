@@ -21,6 +21,7 @@ from singlepass import bench
 from singlepass.cli.bars import bar
 from singlepass.cli.doctor import probe
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from singlepass.cli.svg import line_chart, write_chart
 from singlepass.config import load_settings, read_toml, user_file
 from singlepass.core import benchmark, report
 from singlepass.core.benchmark import N_ROOM, Result, Row, Spread
@@ -40,6 +41,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     n_runs: int = 3
     n_reply: int = benchmark.N_REPLY
     resume: bool = False
+    plot: Path | None = None
     as_json: bool = False
 
 
@@ -49,6 +51,8 @@ def run_bench(asked: Asked) -> int:
     drawing = _Drawing(console)
     try:
         result = asyncio.run(_measure(asked, drawing))
+        if asked.plot:
+            write_chart(asked.plot, chart(result))
     except (UserError, BackendError, OSError) as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_FAILED if isinstance(error, BackendError) else EXIT_USAGE
@@ -258,6 +262,21 @@ def print_result(result: Result, console: Console) -> None:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     if not result.is_complete:
         console.print(Text("Unfinished: singlepass bench --resume goes on.", style="yellow"), soft_wrap=True)
+
+
+def chart(result: Result) -> str:
+    """Prefill over the lengths of prompts, median and bounds, as SVG."""
+    found = benchmark.rows(result)
+    return line_chart(
+        f"{result.target}: prefill by length of the prompt",
+        [f"{row.depth:,}" for row in found],
+        {
+            "median": [row.prefill.median for row in found],
+            "fastest run": [row.prefill.most for row in found],
+            "slowest run": [row.prefill.least for row in found],
+        },
+        "tok/s",
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

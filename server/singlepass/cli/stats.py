@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from singlepass.cli.bars import bar
+from singlepass.cli.svg import line_chart, write_chart
 from singlepass.core import report
 from singlepass.core.statistics import BYS, By, Record, Spread, Summary, grouped, summarise
 from singlepass.core.statistics import report as as_json
@@ -28,7 +29,14 @@ _BAR_CELLS = 24
 Output = Literal["table", "json", "csv"]
 
 
-def run_stats(days: int, by: Sequence[By], repository: Path | None, target: str, output: Output) -> int:
+def run_stats(
+    days: int,
+    by: Sequence[By],
+    repository: Path | None,
+    target: str,
+    output: Output,
+    plot: Path | None = None,
+) -> int:
     """Print what was asked for, of the last `days` days (0 is all); returns the exit code."""
     console = Console(highlight=False)
     try:
@@ -42,6 +50,12 @@ def run_stats(days: int, by: Sequence[By], repository: Path | None, target: str,
         for one in records
         if (not folder or one.repository == folder) and (not target or target in (one.target, one.model))
     ]
+    if plot:
+        try:
+            write_chart(plot, chart(records))
+        except OSError as error:
+            console.print(Text(f"{plot} cannot be written: {error.strerror}.", style="red"), soft_wrap=True)
+            return EXIT_FAILED
     if output == "json":
         print(json.dumps({"days": days, **as_json(records, by or BYS)}, indent=2, ensure_ascii=False))
     elif output == "csv":
@@ -53,6 +67,20 @@ def run_stats(days: int, by: Sequence[By], repository: Path | None, target: str,
         for one in by or ("target", "day"):
             _print_groups(one, records, console)
     return 0
+
+
+def chart(records: Sequence[Record]) -> str:
+    """The time to first token by day, median and tail, as SVG."""
+    groups = {day: summarise(group).ttft_ms for day, group in grouped(records, "day").items()}
+    return line_chart(
+        "Time to first token",
+        [*groups],
+        {
+            "median": [spread and spread.median / 1000 for spread in groups.values()],
+            "9 of 10": [spread and spread.p90 / 1000 for spread in groups.values()],
+        },
+        "s",
+    )
 
 
 def clear_stats() -> int:
