@@ -29,6 +29,7 @@ LSP_MODULES = {
     "cli/headless.py",
     "cli/edit.py",
     "cli/context.py",
+    "cli/workload.py",
 }
 """The only modules of the server that may know pygls and lsprotocol."""
 
