@@ -40,7 +40,7 @@ def own_folders() -> Iterator[Path]:
 
     yield folder
     asyncio.run(stop_all())
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # a history may still be written
 
 
 @pytest.fixture(scope="session")

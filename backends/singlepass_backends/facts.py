@@ -97,7 +97,20 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     n_embd: int = 0
     n_ff: int = 0
     n_head: int = 0
+    n_head_kv: int = 0
+    """KV heads of a layer, the most of them where layers differ."""
+    key_length: int = 0
+    """Values of one key, as it lies in the cache."""
+    value_length: int = 0
+    """Values of one value, as it lies in the cache."""
     n_expert: int = 0
+    n_weights: int = 0
+    """Parameters."""
+    n_active: int = 0
+    """Parameters that work on one token: without the experts that are not chosen, and without an input
+    embedding, of which one row is looked up."""
+    active_bytes: int = 0
+    """Bytes of those, which decoding one token reads."""
     layer_kv_values: tuple[int, ...] = ()
     """Values of the KV cache per token, for each layer: `n_head_kv · (key length + value length)`, and 0 for
     layers that keep none. See `kv_bytes`."""

@@ -17,6 +17,7 @@ from singlepass.handlers import (
     COMMAND_RETRY,
     COMMAND_REVERT,
     COMMAND_SELECT_TARGET,
+    COMMAND_STATS,
     COMMAND_UNDO,
     Handlers,
 )
@@ -58,6 +59,7 @@ def build_server() -> LanguageServer:
         (COMMAND_RETRY, handlers.retry),
         (COMMAND_CONTEXT, handlers.context),
         (COMMAND_SELECT_TARGET, handlers.select_target),
+        (COMMAND_STATS, handlers.stats),
     ):
         server.command(command)(partial(handler))
     return server

@@ -58,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Say in the title of an action about how long it will take."""
     timings: bool = True
     """Publish an Information diagnostic with the timings of the last job."""
+    stats: bool = True
+    """Keep the numbers of each job for `singlepass stats`, on this machine only."""
     idle_exit_minutes: Annotated[float, Meta(gt=0)] = 30.0
     """The engine exits after this time without a request."""
     code_lenses: bool = False

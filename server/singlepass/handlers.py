@@ -1,13 +1,15 @@
 """LSP handlers: decode, call, encode; a few lines each. Nothing here waits for a model."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from lsprotocol import types as lsp
+from msgspec import Meta
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 from singlepass_backends.base import BackendError
@@ -15,9 +17,11 @@ from singlepass_backends.base import BackendError
 from singlepass.config import REPOSITORY_FILE, load_settings, read_toml, user_file
 from singlepass.core.actions import actions_for, find_comment_task, fix_instruction
 from singlepass.core.lines import visible_lines
+from singlepass.core.statistics import BYS, By, report
 from singlepass.documents import Document, Documents
 from singlepass.editor import Editor
 from singlepass.jobs import Jobs
+from singlepass.journal import journal_path
 from singlepass.lsp import (
     Capabilities,
     changes_from_lsp,
@@ -42,6 +46,7 @@ COMMAND_UNDO = "singlepass.undo"
 COMMAND_RETRY = "singlepass.retry"
 COMMAND_CONTEXT = "singlepass.context"
 COMMAND_SELECT_TARGET = "singlepass.selectTarget"
+COMMAND_STATS = "singlepass.stats"
 
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
 _TITLE_CHARS = 70
@@ -320,6 +325,22 @@ class Handlers:
         except (UserError, BackendError) as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 
+    async def stats(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.stats`: ({days, by}), both optional; what `singlepass stats --json` prints."""
+        try:
+            given: Any = arguments[0] if arguments and arguments[0] is not None else {}
+            asked = msgspec.convert(plain(given), StatsArguments)
+        except ValueError as error:
+            raise JsonRpcException(f"{COMMAND_STATS} takes {{days, by}}: {error}.", _REQUEST_FAILED) from None
+        from singlepass.journal_file import JournalError, read  # here: the editor waits for our imports
+
+        since = time.time() - asked.days * 86_400 if asked.days else 0.0
+        try:
+            records = await asyncio.to_thread(read, journal_path(), since)
+        except JournalError as error:
+            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+        return {"days": asked.days, **report(records, asked.by)}
+
     def _decode(self, arguments: Sequence[Any]) -> JobRequest:
         if len(arguments) == 1:
             values = arguments[0]
@@ -391,6 +412,14 @@ class EditArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """URIs of more files that the edit may change."""
     kind: str = ""
     """The CodeActionKind, for rules about targets."""
+
+
+class StatsArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The argument object of `singlepass.stats`."""
+
+    days: Annotated[int, Meta(ge=0)] = 30
+    """0 is all."""
+    by: tuple[By, ...] = BYS
 
 
 class _Offer(msgspec.Struct, frozen=True):

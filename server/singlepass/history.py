@@ -62,9 +62,14 @@ class History:
         return self._samples
 
 
-def _path() -> Path:
+def state_dir() -> Path:
+    """$SINGLEPASS_STATE_DIR, or the platform's folder for what programs remember."""
     if folder := os.environ.get(_ENVIRONMENT_VARIABLE):
-        return Path(folder) / "history.jsonl"
+        return Path(folder)
     import platformdirs  # here, since the editor waits for our imports
 
-    return platformdirs.user_state_path("singlepass") / "history.jsonl"
+    return platformdirs.user_state_path("singlepass")
+
+
+def _path() -> Path:
+    return state_dir() / "history.jsonl"

@@ -6,6 +6,7 @@ different documents.
 """
 
 import asyncio
+import datetime
 import functools
 import logging
 from collections.abc import Sequence
@@ -16,11 +17,13 @@ from singlepass.contexts import Contexts
 from singlepass.core.estimate import Sample, estimate_ms, title_suffix
 from singlepass.core.review import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
+from singlepass.core.statistics import Judged, Judgement
 from singlepass.documents import Document, Documents
 from singlepass.editor import NO_EDITS, Editor
 from singlepass.history import History
+from singlepass.journal import Journal
 from singlepass.lsp import lines_to_json
-from singlepass.outcome import Job, JobRequest, Outcome
+from singlepass.outcome import Job, JobRequest, Outcome, record
 from singlepass.repository import CHARS_PER_TOKEN, Repository
 from singlepass.reviewing import Reviews, Selected
 from singlepass.session import Session
@@ -64,6 +67,8 @@ class Jobs:
         self.reviews = Reviews(documents, workspace, editor)
         self._before: dict[str, list[_Before]] = {}
         self.history = History()
+        self.journal = Journal()
+        self.reviews.on_judged = self._judged
         self.targets = Targets(lambda: workspace.folders, self.history)
         self.targets.on_loading = self._tell_loading
         self.repository = Repository(workspace, lambda: bool(self._running))
@@ -89,6 +94,7 @@ class Jobs:
             self.warming.forget()
             self.contexts.forget()
         self.settings = settings
+        self.journal.is_on = settings.stats
         self.warming.settings = self.contexts.settings = settings
         self.repository.configure(settings)
 
@@ -143,7 +149,7 @@ class Jobs:
         if (document := self.documents.get(request.uri)) is not None:
             self._clear(document)
         self._n_jobs += 1
-        job = Job(self._n_jobs, request, target=name, routed=routed.why)
+        job = Job(self._n_jobs, request, target=name, routed=routed.why, estimate_s=routed.estimate_s)
         self._advise(job, asked, candidates)
         self._asked[job.id] = request, sources[request.uri].snapshot.text
         if len(self._asked) > _MAX_ASKED:
@@ -191,6 +197,27 @@ class Jobs:
         elif (error := task.exception()) is not None:
             # Only telling the outcome can have failed: most likely the editor is gone.
             log.error("the outcome of job %d could not be told", job.id, exc_info=error)
+        outcome: Outcome = (
+            "cancelled" if task.cancelled() else "failed" if task.exception() else task.result()
+        )
+        self._record(job, outcome)
+
+    def _record(self, job: Job, outcome: Outcome) -> None:
+        """Keep what it took for `singlepass stats`."""
+        folder = self.workspace.folder_of(job.request.uri)
+        now = datetime.datetime.now()
+        self.journal.add(
+            record(
+                *(job, outcome),
+                id=self.journal.id(job.id),
+                day=now.date().isoformat(),
+                at=now.timestamp(),
+                repository=str(folder) if folder else "",
+            )
+        )
+
+    def _judged(self, job: int, judgement: Judgement, n: int) -> None:
+        self.journal.add(Judged(self.journal.id(job), judgement, n))
 
     def _asked_for(self, request: JobRequest) -> tuple[Request, list[Candidate]]:
         """A request by the size that it probably has, and the targets with what they have cached of it."""
@@ -348,3 +375,4 @@ class Jobs:
             await engine.aclose()
         if self._closing:
             await asyncio.wait(self._closing, timeout=2)
+        await asyncio.to_thread(self.journal.close)

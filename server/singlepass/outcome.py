@@ -1,16 +1,18 @@
 """How a job ended, as the user is told: one sentence, one payload of numbers, diagnostics."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 from lsprotocol import types as lsp
-from singlepass_backends.base import BackendError, ModelInfo, PrefillProgress, SegmentUse, Timings
+from singlepass_backends.base import BackendError, Miss, ModelInfo, PrefillProgress, SegmentUse, Timings
 
 from singlepass.core import report
 from singlepass.core.actions import CommentTask
 from singlepass.core.planner import PlannedHunk, RejectedHunk
 from singlepass.core.routing import Option
+from singlepass.core.statistics import Record
 from singlepass.delivery import AppliedEdit, Source
 from singlepass.documents import Document
 from singlepass.lsp import range_to_lsp
@@ -62,8 +64,12 @@ class Job(msgspec.Struct):
     """From the command to the end."""
     segments: tuple[SegmentUse, ...] = ()
     """What of the prompt was cached."""
+    estimate_s: float | None = None
+    """What was expected when it was asked for."""
     miss: str = ""
     """Why a part of the context had to be read after the click; empty where none had."""
+    missed: Miss | None = None
+    """The same as data."""
     n_decoded: int = 0
     decode_ms: float = 0.0
     finish_reason: str = ""
@@ -162,6 +168,45 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
         "options": [msgspec.to_builtins(option) for option in job.options],
         "error": job.error and {"code": job.error.code, "message": job.error.message},
     }
+
+
+def record(job: Job, outcome: Outcome, *, id: str, day: str, at: float, repository: str) -> Record:
+    """What is kept of a job for `singlepass stats`: numbers and names, no code."""
+    info, spent, missed = job.info, job.timings, job.missed
+    return Record(
+        id=id,
+        day=day,
+        at=at,
+        repository=repository,
+        target=job.target,
+        model=info.name if info else "",
+        backend=info.backend if info else "",
+        device=info.device if info else "",
+        kind=job.request.kind,
+        outcome=outcome,
+        finish_reason=job.finish_reason,
+        error=job.error.code if job.error else "",
+        estimate_ms=None if job.estimate_s is None else job.estimate_s * 1000,
+        connect_ms=job.connect_ms,
+        queue_ms=spent.queue_ms if spent else 0.0,
+        prefill_ms=spent.prefill_ms if spent else 0.0,
+        ttft_ms=job.ttft_ms,
+        decode_ms=spent.decode_ms if spent else job.decode_ms,
+        total_ms=job.total_ms,
+        n_prompt=spent.n_prompt if spent else 0,
+        n_cached=spent.n_cached if spent else 0,
+        n_prefilled=spent.n_prefilled if spent else 0,
+        n_decoded=spent.n_decoded if spent else job.n_decoded,
+        n_forced=spent.n_forced if spent else 0,
+        n_accepted=spent.n_accepted if spent else 0,
+        miss=missed.reason if missed else "",
+        n_missed=missed.n_tokens if missed else 0,
+        n_hunks=job.n_hunks,
+        n_applied=job.n_applied,
+        n_unchanged=job.n_unchanged,
+        n_edits=sum(len(applied.edits) for applied in job.applied),
+        rejected=dict(Counter(one.reason for one in job.rejected)),
+    )
 
 
 def diagnostics(

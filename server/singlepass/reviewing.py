@@ -12,6 +12,7 @@ Hunks of a file that is not open, or not any more, wait for it to be opened with
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from singlepass.core import report
 from singlepass.core.lines import LineIndex
 from singlepass.core.review import Review, ReviewHunk, kept, merged, typed, undo_edits, undone, without, wrote
+from singlepass.core.statistics import Judgement
 from singlepass.delivery import TRIES, AppliedEdit, Place, Sent, mismatch_message, send
 from singlepass.documents import Document, Documents, Expectation
 from singlepass.editor import Editor
@@ -87,6 +89,8 @@ class Reviews:
         self.editor = editor
         self.on_told: Callable[[], None] = lambda: None
         """Called when other hunks are in review than before."""
+        self.on_judged: Callable[[int, Judgement, int], None] = lambda job, judgement, n: None
+        """Called with a job and how many of its edits the user judged so; a negative number takes back."""
         self._documents = documents
         self._workspace = workspace
         self._by_uri: dict[str, _Reviewed] = {}
@@ -188,13 +192,22 @@ class Reviews:
             before = entry.review.hunks
             entry.review = typed(entry.review, changes[: revision - entry.revision], text)
             left = {hunk.id for hunk in entry.review.hunks}
-            self._changed.update((hunk.id, hunk.job) for hunk in before if hunk.id not in left)
+            self._leave([hunk for hunk in before if hunk.id not in left])
         entry.revision = revision
 
     def _drop(self, entry: _Reviewed) -> None:
         """The text is not what the hunks belong to any more."""
-        self._changed.update((hunk.id, hunk.job) for hunk in entry.review.hunks)
+        self._leave(entry.review.hunks)
         entry.review = without(entry.review, {hunk.id for hunk in entry.review.hunks})
+
+    def _leave(self, hunks: Sequence[ReviewHunk]) -> None:
+        """Hunks whose text the user changed."""
+        self._changed.update((hunk.id, hunk.job) for hunk in hunks)
+        self._judge("changed", (hunk for hunk in hunks if not hunk.is_kept))
+
+    def _judge(self, judgement: Judgement, hunks: Iterable[ReviewHunk], sign: int = 1) -> None:
+        for job, n in Counter(hunk.job for hunk in hunks).items():
+            self.on_judged(job, judgement, sign * n)
 
     # Telling.
 
@@ -247,6 +260,7 @@ class Reviews:
             ids = entry.matching(selected, also_kept=False)
             if ids:
                 n_kept += len(ids)
+                self._judge("kept", (hunk for hunk in entry.review.hunks if hunk.id in ids))
                 entry.review = kept(entry.review, ids)
                 self.catch_up(entry.uri)
         return n_kept
@@ -312,6 +326,9 @@ class Reviews:
         for applied in sent.applied:
             entry = self._by_uri[applied.uri]
             ids = {hunk.id for hunk in entry.review.hunks} & asked
+            taken = [hunk for hunk in entry.review.hunks if hunk.id in ids]
+            self._judge("undone", taken)
+            self._judge("kept", (hunk for hunk in taken if hunk.is_kept), -1)
             entry.review = undone(entry.review, ids)
             entry.revision = applied.after
             entry.is_fresh = applied.document is None

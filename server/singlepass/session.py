@@ -201,6 +201,7 @@ class Session:
                 job.finish_reason = event.finish_reason
                 job.segments = event.segments
                 if event.miss is not None and event.miss.n_tokens >= _WORTH_EXPLAINING:
+                    job.missed = event.miss
                     job.miss = report.miss_sentence(event.miss, self._saved_s_ago(event.miss.segment))
 
     async def _take_parsed(self, events: Sequence[ParserEvent]) -> None:

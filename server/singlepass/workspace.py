@@ -52,6 +52,12 @@ class Workspace:
         """The document's path in the prompt, and whether it lies inside the workspace."""
         return prompt_path(uri, self.folders)
 
+    def folder_of(self, uri: str) -> Path | None:
+        """The folder that a document lies in, the innermost of several; None outside of all."""
+        path = path_from_uri(uri)
+        around = [folder for folder in self.folders if path and path.is_relative_to(folder)]
+        return max(around, key=lambda folder: len(folder.parts), default=None)
+
     def is_hidden(self, uri: str, ignore: Sequence[str]) -> bool:
         """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`."""
         return _spec(tuple(ignore)).match_file(relative_path(uri, self.folders))

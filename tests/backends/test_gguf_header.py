@@ -196,6 +196,18 @@ def test_weights_by_layer(tmp_path: Path) -> None:
     assert (found.input_bytes, found.output_bytes, found.n_vocab) == (3200, 3232, 100)
 
 
+def test_weights_that_work_on_one_token(tmp_path: Path) -> None:
+    """Not the experts that are not chosen, and not an input embedding beside an output layer."""
+    experts = [tensor("blk.0.ffn_up_exps.weight", 8, 80), tensor("blk.0.ffn_up_shexp.weight", 8, 10)]
+    chosen = {**BASE, "a.expert_count": 8, "a.expert_used_count": 2}
+    tied = read_facts(write_gguf(tmp_path / "m.gguf", chosen, [EMBEDDING, *experts]))
+    assert (tied.n_weights, tied.n_active) == (800 + 640 + 80, 800 + 160 + 80)
+    assert tied.active_bytes == 4 * tied.n_active
+    output = tensor("output.weight", 8, 100)
+    found = read_facts(write_gguf(tmp_path / "m.gguf", chosen, [EMBEDDING, output, *experts]))
+    assert (found.n_weights, found.n_active) == (2 * 800 + 640 + 80, 800 + 160 + 80)
+
+
 def test_recurrent_layers_are_known_by_their_tensors(tmp_path: Path) -> None:
     """As in Qwen3-Next, which calls a projection of its recurrent layers attn_qkv, and Falcon-H1, which has
     both in one."""

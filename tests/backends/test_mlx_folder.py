@@ -51,6 +51,7 @@ def test_facts(folder: Path) -> None:
         ({"full_attention_interval": 2}, (0, 64, 0, 64)),
         ({"layer_types": ["conv", "full_attention", "mamba", "sliding_attention"]}, (0, 64, 0, 64)),
         ({"layer_types": ["conv"]}, (64, 64, 64, 64)),
+        ({"full_attn_idxs": [1, 3]}, (0, 64, 0, 64)),
         ({"text_config": {"num_hidden_layers": 1, "layer_types": ["mamba"]}}, (0,)),
         ({"num_hidden_layers": -5}, ()),
         ({"num_hidden_layers": "many"}, ()),
@@ -59,6 +60,28 @@ def test_facts(folder: Path) -> None:
 )  # fmt: skip
 def test_layers(changes: dict[str, Any], kv_values: tuple[int, ...], folder: Path) -> None:
     assert read_facts(write(folder, {**CONFIG, **changes})).layer_kv_values == kv_values
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_weights", "n_active"),
+    [
+        ({}, 500, 500),
+        ({"quantization": {"group_size": 64, "bits": 4}}, 1777, 1777),
+        # One of four experts idles in three of four layers: three matrices of 8 · 1 weights in each.
+        (
+            {"n_routed_experts": 4, "num_experts_per_tok": 3, "moe_intermediate_size": 1}
+            | {"hidden_size": 8, "first_k_dense_replace": 1},
+            500,
+            500 - 3 * 3 * 8,
+        ),
+        ({"num_experts": 10**6, "num_experts_per_tok": 1}, 500, 0),
+    ],
+)
+def test_weights_that_work_on_one_token(
+    changes: dict[str, Any], n_weights: int, n_active: int, folder: Path
+) -> None:
+    found = read_facts(write(folder, {**CONFIG, **changes}))
+    assert (found.n_weights, found.n_active) == (n_weights, n_active)
 
 
 @pytest.mark.parametrize("config", [[], 5, None, "text", {"text_config": []}])

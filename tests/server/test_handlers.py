@@ -1,6 +1,7 @@
 """What the editor asks and what it is answered: code actions, commands, settings, documents."""
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ from server.fakes import FakeEditor
 from singlepass.cli.headless import headless_capabilities
 from singlepass.config import Settings
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
+from singlepass.core.statistics import Record
 from singlepass.handlers import Handlers
+from singlepass.journal_file import write
 from singlepass.lsp import Capabilities
 from singlepass.outcome import JobRequest
 from singlepass.workspace import UserError
@@ -452,3 +455,26 @@ async def test_capabilities_are_read_when_the_editor_says_hello() -> None:
     rich, poor = World().handlers.editor.capabilities, World(NO_LITERALS).handlers.editor.capabilities
     assert isinstance(rich, Capabilities)
     assert (rich.versioned_edits, poor.versioned_edits) == (True, False)
+
+
+async def test_stats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
+    handlers = World().handlers
+    assert (await handlers.stats())["all"]["n"] == 0
+    now = time.time()
+    records = [
+        Record(id=str(days), day="2026-11-22", at=now - days * 86_400, outcome="done", target="default")
+        for days in (1, 5, 50)
+    ]
+    write(tmp_path / "requests.sqlite3", records)
+    assert (await handlers.stats(None))["all"]["n"] == 2
+    found = await handlers.stats({"days": 0, "by": ["target"]})
+    assert found["all"]["n"] == 3
+    assert [*found["by"]] == ["target"]
+    assert found["by"]["target"]["default"]["n"] == 3
+    for wrong in ({"days": -1}, {"by": ["moon"]}, {"since": 1}, 7):
+        with pytest.raises(JsonRpcException):
+            await handlers.stats(wrong)
+    (tmp_path / "requests.sqlite3").write_bytes(b"no database" * 100)
+    with pytest.raises(JsonRpcException, match="cannot be read"):
+        await handlers.stats()

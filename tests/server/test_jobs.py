@@ -13,6 +13,7 @@ from singlepass.core.actions import CommentTask
 from singlepass.core.edits import Edit
 from singlepass.documents import Documents
 from singlepass.jobs import Jobs
+from singlepass.journal_file import read
 from singlepass.outcome import JobRequest
 from singlepass.reviewing import ALL
 from singlepass.workspace import UserError, Workspace
@@ -880,3 +881,62 @@ async def test_a_closed_document_takes_its_diagnostics_along() -> None:
     world.documents.close(URI)
     world.jobs.document_closed(document)
     assert world.editor.told("publish")[-1] == (URI, None, [])
+
+
+# What is kept of them.
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the history, of this test alone."""
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
+    return tmp_path / "requests.sqlite3"
+
+
+async def test_what_a_job_took_is_kept(kept: Path) -> None:
+    finished = Finished("stop", TIMINGS, (), Miss("a.py", 40, "changed"))
+    world = World([ONE, block("a.py", ["nothing"], ["1"]), finished])
+    await world.run(kind="quickfix")
+    world.jobs.reviews.keep(ALL)
+    await world.jobs.shutdown()
+    (found,) = read(kept)
+    assert (found.outcome, found.finish_reason, found.kind) == ("done", "stop", "quickfix")
+    assert (found.repository, found.target, found.model) == ("/w", "default", "fake model")
+    assert (found.n_prompt, found.n_cached, found.n_prefilled, found.n_decoded) == (10, 4, 6, 5)
+    assert (found.prefill_ms, found.decode_ms) == (2, 3)
+    assert found.total_ms >= (found.ttft_ms or 0) > 0
+    assert (found.miss, found.n_missed) == ("changed", 40)
+    assert (found.n_hunks, found.n_applied, found.n_edits, found.n_kept) == (2, 1, 1, 1)
+    assert found.rejected == {"not_found": 1}
+    assert found.day
+    everything = msgspec.json.encode(found)
+    assert b"a.py" not in everything  # no code, no instruction, no name of a file
+    assert b"Do it" not in everything
+
+
+async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> None:
+    gate = asyncio.Event()
+    world = World([BackendError("out_of_memory", "No memory.")], [ONE, gate])
+    await world.run()
+    job = world.start()
+    await world.editor.until(job, "decode")
+    world.jobs.cancel()
+    await world.editor.finish(job)
+    await world.jobs.shutdown()
+    failed, cancelled = read(kept)
+    assert (failed.outcome, failed.error, failed.ttft_ms) == ("failed", "out_of_memory", None)
+    assert (cancelled.outcome, cancelled.error) == ("cancelled", "")
+
+
+async def test_nothing_is_kept_where_the_user_wants_none(kept: Path) -> None:
+    world = World([ONE], settings=Settings(target=Target(model="m.gguf"), stats=False))
+    await world.run()
+    await world.jobs.shutdown()
+    assert read(kept) == []
+
+
+async def test_a_history_that_cannot_be_written_costs_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", "/dev/null/state")
+    world = World([ONE])
+    assert (await world.run())["outcome"] == "done"
+    await world.jobs.shutdown()

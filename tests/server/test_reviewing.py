@@ -364,6 +364,28 @@ async def test_a_document_that_is_closed_while_it_is_undone() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_the_user_says_is_counted_by_job() -> None:
+    """Taking back what was kept takes back the word too; what nobody judged is not counted."""
+    world = World()
+    counted: dict[tuple[int, str], int] = {}
+
+    def count(job: int, judgement: str, n: int) -> None:
+        counted[job, judgement] = counted.get((job, judgement), 0) + n
+
+    world.reviews.on_judged = count
+    await world.write((["one"], ["1"]), (["two"], ["2"]))
+    await world.write((["four"], ["4"]), job=2)
+    first, second, _ = world.listed()
+    world.reviews.keep(Selected(hunk=first["id"]))
+    assert counted == {(1, "kept"): 1}
+    world.editor.type(URI, edit_of(world.text, "2", "22"))
+    assert counted == {(1, "kept"): 1, (1, "changed"): 1}
+    await world.reviews.undo(Selected(job=1), "undo", also_kept=True)
+    assert counted == {(1, "kept"): 0, (1, "changed"): 1, (1, "undone"): 1}
+    assert second["id"] not in [hunk["id"] for hunk in world.listed()]
+
+
+@pytest.mark.anyio
 async def test_a_keep_while_another_is_undone() -> None:
     world = World()
     await world.write((["one"], ["1"]), (["two"], ["2"]))

@@ -153,6 +153,7 @@ def facts(headers: Sequence[GGUFHeader]) -> ModelFacts:
     is_tied = not any(tensor.name == "output.weight" for tensor in output)
     input_bytes = embedding.n_bytes if embedding else 0
     n_recurrent = sum(is_recurrent)
+    working = [(tensor, sizes.working_share(tensor.name, is_tied=is_tied)) for tensor in tensors.values()]
     return ModelFacts(
         architecture=headers[0].architecture,
         size_bytes=sum(header.size_bytes for header in headers),
@@ -164,7 +165,13 @@ def facts(headers: Sequence[GGUFHeader]) -> ModelFacts:
         n_embd=n_embd,
         n_ff=max(sizes.per_layer("feed_forward_length", n_layer, 0), default=0),
         n_head=n_head,
+        n_head_kv=max(heads, default=0),
+        key_length=key,
+        value_length=value,
         n_expert=sizes.number("expert_count"),
+        n_weights=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        n_active=int(sum(math.prod(tensor.shape) * share for tensor, share in working)),
+        active_bytes=int(sum(tensor.n_bytes * share for tensor, share in working)),
         layer_kv_values=tuple(
             min(heads[layer] * (key + value), _MAX_KV_VALUES) if is_attentive[layer] and layer < n_own else 0
             for layer in range(n_layer)
@@ -208,6 +215,14 @@ class _Sizes:
             numbers = [self._checked(item) for item in items[:n_layer]]
             return numbers + [numbers[-1]] * (n_layer - len(numbers))
         return [self.number(key) if name in self._header.metadata else default] * n_layer
+
+    def working_share(self, name: str, *, is_tied: bool) -> float:
+        """The part of a tensor that works on one token: of an input embedding one row, unless it is the
+        output layer too; of experts those that are chosen."""
+        if name == "token_embd.weight":
+            return 1.0 if is_tied else 0.0
+        n_expert, n_used = self.number("expert_count"), self.number("expert_used_count")
+        return min(1.0, n_used / n_expert) if "_exps." in name and n_expert and n_used else 1.0
 
     def heads(self, n_embd: int, n_head: int) -> tuple[int, int]:
         """Key and value length of a head. With multi-head latent attention (DeepSeek) the cache holds the

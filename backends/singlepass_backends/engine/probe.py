@@ -14,7 +14,7 @@ from singlepass_backends.choose import read_model_facts
 from singlepass_backends.drivers.gguf_header import read_header
 from singlepass_backends.drivers.llama_cpp import load_library
 from singlepass_backends.drivers.mlx_folder import is_model_folder
-from singlepass_backends.facts import Machine
+from singlepass_backends.facts import Machine, ModelFacts
 from singlepass_backends.fit import Choice, build_todo, choose
 from singlepass_backends.hardware import machine
 
@@ -29,6 +29,8 @@ class ProbedModel(msgspec.Struct, kw_only=True):
     n_ctx_train: int = 0
     metadata: dict[str, Any] = {}
     """Scalars and strings of the GGUF header, without the tokenizer and the chat template."""
+    facts: ModelFacts | None = None
+    """Its sizes; None where it cannot be used."""
     error_code: str = ""
     error: str = ""
     """Why the file cannot be used; empty when its header is sound."""
@@ -74,7 +76,7 @@ def probe(target: Target) -> Probe:
             try:
                 facts = read_model_facts(path)
                 found.model.architecture, found.model.size_bytes = facts.architecture, facts.size_bytes
-                found.model.n_ctx_train = facts.n_ctx_train
+                found.model.n_ctx_train, found.model.facts = facts.n_ctx_train, facts
                 found.choice = choose(found.machine, facts, target)
             except BackendError as error:
                 found.model.error_code, found.model.error = error.code, error.message

@@ -31,6 +31,7 @@ export const SERVER_COMMANDS = [
   "singlepass.retry",
   "singlepass.context",
   "singlepass.selectTarget",
+  "singlepass.stats",
 ] as const;
 
 /** What the rest of the extension wants to hear of. */

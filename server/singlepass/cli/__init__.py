@@ -1,5 +1,6 @@
 """The command line. Each command's imports wait until it runs."""
 
+import enum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,10 +22,22 @@ _Model = Annotated[
     Path | None,
     typer.Option("--model", help="A GGUF file, instead of the configured target.", metavar="PATH"),
 ]
+_Plot = Annotated[
+    Path | None, typer.Option("--plot", help="Write a chart to this file, as SVG.", metavar="FILE")
+]
 _Format = Annotated[
     Literal["auto", "gguf", "mlx"],
     typer.Option("--format", help="For llama.cpp or for MLX; auto is MLX where that is at home."),
 ]
+
+
+class _By(enum.Enum):
+    """What requests are grouped by; typer takes no list of literals."""
+
+    REPOSITORY = "repository"
+    TARGET = "target"
+    DAY = "day"
+    KIND = "kind"
 
 
 @app.command()
@@ -79,6 +92,164 @@ def doctor(model: _Model = None) -> None:
     from singlepass.cli.doctor import run_doctor
 
     raise typer.Exit(run_doctor(model))
+
+
+@app.command()
+def plan(
+    hardware: Annotated[
+        list[str] | None,
+        typer.Option("--hardware", help="A name of the reference table; give several to compare them."),
+    ] = None,
+    memory: Annotated[
+        float, typer.Option("--memory", help="GPU memory in GiB: what context fits into it.", min=0)
+    ] = 0,
+    model: Annotated[
+        str,
+        typer.Option("--model", help="A model's file or folder, or a name that `singlepass models` lists."),
+    ] = "",
+    shape: Annotated[
+        str, typer.Option("--shape", help="Instead of a model: LAYERSxHEADSxHEAD_SIZE, perhaps xKV_HEADS.")
+    ] = "",
+    kv_cache_type: Annotated[
+        Literal["f16", "q8_0", "q4_0"], typer.Option("--kv-cache-type", help="Of the KV cache's values.")
+    ] = "f16",
+    context: Annotated[
+        int, typer.Option("--context", help="Tokens of prompt and reply together.", min=0)
+    ] = 0,
+    prompt_tokens: Annotated[
+        int,
+        typer.Option(
+            "--prompt-tokens", help="Tokens of the prompt; without it what the reply leaves.", min=0
+        ),
+    ] = 0,
+    output_tokens: Annotated[int, typer.Option("--output-tokens", help="Tokens of the reply.", min=0)] = 500,
+    new_tokens: Annotated[
+        int,
+        typer.Option(
+            "--new-tokens", help="Tokens of the prompt that are new when all else is cached.", min=1
+        ),
+    ] = 200,
+    pp: Annotated[float, typer.Option("--pp", help="Prefill rate in tokens a second.", min=0)] = 0,
+    tp: Annotated[float, typer.Option("--tp", help="Decode rate in tokens a second.", min=0)] = 0,
+    steps: Annotated[int, typer.Option("--steps", help="Steps of an agent's session.", min=1)] = 1,
+    step_adds: Annotated[
+        int, typer.Option("--step-adds", help="Tokens by which the prompt grows from step to step.", min=0)
+    ] = 0,
+    iterations: Annotated[
+        int, typer.Option("--iterations", help="Iterations of a loop, to compare with one pass.", min=0)
+    ] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
+) -> None:
+    """Compute what a model and a context take: time, memory, and on which hardware. Needs no network.
+
+    Without options, list the reference table of hardware with its sources.
+    """
+    from singlepass.cli.plan import Asked, run_plan
+
+    asked = Asked(
+        hardware=tuple(hardware or ()),
+        memory_gib=memory,
+        model=model,
+        shape=shape,
+        kv_cache_type=kv_cache_type,
+        n_ctx=context,
+        n_prompt=prompt_tokens,
+        n_output=output_tokens,
+        n_new=new_tokens,
+        prefill_rate=pp,
+        decode_rate=tp,
+        n_steps=steps,
+        n_added=step_adds,
+        n_iterations=iterations,
+    )
+    raise typer.Exit(run_plan(asked, as_json=json))
+
+
+@app.command()
+def bench(
+    target: Annotated[
+        str, typer.Option("--target", help="A target of the settings; the default one else.")
+    ] = "",
+    model: _Model = None,
+    depths: Annotated[
+        str, typer.Option("--depths", help="Prompt lengths in tokens, e.g. 512,8192; as many as fit else.")
+    ] = "",
+    runs: Annotated[int, typer.Option("--runs", help="Runs at each depth.", min=1)] = 3,
+    tokens: Annotated[int, typer.Option("--tokens", help="Tokens of each reply.", min=2, max=192)] = 64,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the latest benchmark of the target that was stopped.")
+    ] = False,
+    workload: Annotated[
+        Path | None,
+        typer.Option("--workload", help="A repository: edits of its files through the whole system instead."),
+    ] = None,
+    n_files: Annotated[int, typer.Option("--files", help="Files of a workload.", min=1)] = 5,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", help="Two results: files, names of --list, or 1 for the latest, 2 …"),
+    ] = None,
+    plot: _Plot = None,
+    list: Annotated[bool, typer.Option("--list", help="List the saved results.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure a target's prefill and decode rates at several depths, through the engine, and save them."""
+    from singlepass.cli.bench import Asked, compare_results, list_results, run_bench
+
+    if compare:
+        raise typer.Exit(compare_results(*compare, as_json=json))
+    if list:
+        raise typer.Exit(list_results())
+    if workload:
+        from singlepass.cli.edit import model_options
+        from singlepass.cli.workload import run_workload
+
+        raise typer.Exit(run_workload(workload, model_options(model), n_files, as_json=json))
+    try:
+        lengths = tuple(int(one) for one in depths.split(",")) if depths else ()
+    except ValueError:
+        raise typer.BadParameter("--depths takes numbers with commas between, e.g. 512,8192.") from None
+    if any(one < 64 for one in lengths):
+        raise typer.BadParameter("--depths begin at 64 tokens.")
+    asked = Asked(
+        target=target,
+        model=model,
+        depths=lengths,
+        n_runs=runs,
+        n_reply=tokens,
+        resume=resume,
+        plot=plot,
+        as_json=json,
+    )
+    raise typer.Exit(run_bench(asked))
+
+
+@app.command()
+def stats(
+    days: Annotated[int, typer.Option("--days", help="Of so many days; 0 is all.", min=0)] = 30,
+    by: Annotated[
+        list[_By] | None,
+        typer.Option("--by", help="Group by this; give several for several tables."),
+    ] = None,
+    repository: Annotated[
+        Path | None, typer.Option("--repository", help="Only requests in this workspace folder.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", help="Only those of this target, or of this model.")
+    ] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print summaries as JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print one line for each request.")] = False,
+    plot: _Plot = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the history.")] = False,
+) -> None:
+    """Say what requests took on this machine: times, what was cached, why not, and what became of edits."""
+    from singlepass.cli.stats import clear_stats, run_stats
+    from singlepass.core.statistics import BYS, By
+
+    if clear:
+        raise typer.Exit(clear_stats())
+    bys: list[By] = [one for one in BYS if by and _By(one) in by]
+    output = "json" if json else "csv" if csv else "table"
+    raise typer.Exit(run_stats(days, bys, repository, target, output, plot))
 
 
 @engine_app.command("status")

@@ -1,0 +1,366 @@
+"""`singlepass bench`: prefill and decode rates of a target at depths, through the real engine."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+from singlepass_backends.base import BackendError, Target
+from singlepass_backends.client import EngineClient, engine_status, list_engines
+from singlepass_backends.facts import Machine, ModelFacts
+from singlepass_backends.fit import choose
+from singlepass_backends.models.offer import machine_from
+
+from singlepass import bench
+from singlepass.cli.bars import bar
+from singlepass.cli.doctor import probe
+from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from singlepass.cli.svg import line_chart, write_chart
+from singlepass.config import load_settings, read_toml, user_file
+from singlepass.core import benchmark, report
+from singlepass.core.benchmark import N_ROOM, Result, Row, Spread
+from singlepass.targets import DEFAULT, rates_key
+from singlepass.workspace import UserError
+
+_BAR_CELLS = 20
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The command line."""
+
+    target: str = ""
+    model: Path | None = None
+    depths: tuple[int, ...] = ()
+    """Empty for the usual ones, as far as they fit."""
+    n_runs: int = 3
+    n_reply: int = benchmark.N_REPLY
+    resume: bool = False
+    plot: Path | None = None
+    as_json: bool = False
+
+
+def run_bench(asked: Asked) -> int:
+    """Measure, save and print; returns the exit code."""
+    console = Console(highlight=False, stderr=asked.as_json)
+    drawing = _Drawing(console)
+    try:
+        result = asyncio.run(_measure(asked, drawing))
+        if asked.plot:
+            write_chart(asked.plot, chart(result))
+    except (UserError, BackendError, OSError) as error:
+        console.print(Text(str(error), style="red"), soft_wrap=True)
+        return EXIT_FAILED if isinstance(error, BackendError) else EXIT_USAGE
+    except KeyboardInterrupt:
+        console.print(
+            "Stopped. The runs that ended are saved: singlepass bench --resume goes on.", soft_wrap=True
+        )
+        return EXIT_STOPPED
+    if asked.as_json:
+        print_json(result)
+    else:
+        print_result(result, console)
+        console.print(Text(f"saved: {bench.result_path(result)}", style="dim"), soft_wrap=True)
+    return 0
+
+
+async def _measure(asked: Asked, drawing: "_Drawing") -> Result:
+    """The result with all its runs. Raises UserError, BackendError, OSError."""
+    target = _target(asked)
+    key = rates_key(target)
+    earlier = _unfinished(key) if asked.resume else None
+    wanted = earlier.depths if earlier else asked.depths or benchmark.DEPTHS
+    target, depths, machine, notes = await asyncio.to_thread(_fitting, target, wanted)
+    client = EngineClient(target)
+    try:
+        was_running = await client.status() is not None
+        others = [status for paths in list_engines() if (status := await engine_status(paths))]
+        if others and not was_running:
+            names = ", ".join(status.info.name if status.info else "a model" for status in others)
+            notes.append(f"another engine ran beside it ({names}); `singlepass engine stop` ends such")
+        info = await client.connect()
+        # What a server does not tell of its context is not there to be used.
+        depths = [depth for depth in depths if not info.n_ctx or depth + N_ROOM <= info.n_ctx]
+        if not depths:
+            raise UserError(f"Not even the least depth fits into a context of {info.n_ctx:,} tokens.")
+        result = earlier or bench.new_result(
+            *(target, key, info, machine),
+            depths=depths,
+            n_runs=asked.n_runs,
+            n_reply=asked.n_reply,
+            notes=notes,
+        )
+        try:
+            with drawing:
+                drawing.update(result, depths[0], 0.0)
+                return await bench.Bench(client, drawing.update).run(result, drawing.saved)
+        finally:
+            if not was_running:
+                await client.stop()
+    finally:
+        await client.aclose()
+
+
+def _target(asked: Asked) -> Target:
+    """Raises UserError where none is named."""
+    if asked.model is not None:
+        return Target(model=str(asked.model.expanduser().resolve()))
+    settings, _ = load_settings([(str(user_file()), read_toml(user_file())[0])])
+    named = {DEFAULT: settings.target, **settings.targets}
+    found = named.get(asked.target or DEFAULT)
+    if found is None or not found.is_set:
+        there = ", ".join(name for name, target in named.items() if target.is_set) or "none"
+        raise UserError(
+            f"There is no target {asked.target or DEFAULT!r}. There are: {there}. Or give --model PATH."
+        )
+    return found
+
+
+def _unfinished(key: str) -> Result:
+    found = next(
+        (one for _, one in reversed(bench.saved()) if one.target == key and not one.is_complete), None
+    )
+    if found is None:
+        raise UserError(f"There is no unfinished benchmark of {key}.")
+    return found
+
+
+def _fitting(
+    target: Target, depths: tuple[int, ...]
+) -> tuple[Target, list[int], dict[str, str | int | float], list[str]]:
+    """The target with a context for the depths that fit, those, the machine, and what was left out."""
+    is_remote = target.backend == "openai_compatible"
+    found, failure = probe(Target() if is_remote else target)
+    machine = machine_from(found.get("machine"))
+    described: dict[str, Any] = found.get("model") or {}
+    if described.get("error"):
+        raise UserError(str(described["error"]))
+    notes = [failure] if failure else []
+    kept = sorted({*depths})
+    if described.get("facts") and machine is not None:
+        facts = msgspec.convert(described["facts"], ModelFacts)
+        fitting = [depth for depth in kept if _fits(machine, facts, target, depth)]
+        if left := [depth for depth in kept if depth not in fitting]:
+            listed = ", ".join(f"{depth:,}" for depth in left)
+            notes.append(f"left out: {listed} tokens, for which memory or the model's context is too small")
+        kept = fitting
+        if not kept:
+            raise UserError("Not even the least depth fits: " + "; ".join(notes) + ".")
+        target = msgspec.structs.replace(target, n_ctx=target.n_ctx or kept[-1] + N_ROOM)
+    return target, kept, _described(machine), notes
+
+
+def _fits(machine: Machine, facts: ModelFacts, target: Target, depth: int) -> bool:
+    n_ctx = depth + N_ROOM
+    if (facts.n_ctx_train and n_ctx > facts.n_ctx_train) or (target.n_ctx and n_ctx > target.n_ctx):
+        return False
+    return choose(machine, facts, msgspec.structs.replace(target, n_ctx=n_ctx)).fits
+
+
+def _described(machine: Machine | None) -> dict[str, str | int | float]:
+    if machine is None:
+        return {}
+    cpu = machine.apple.name if machine.apple else machine.llama.cpu if machine.llama else ""
+    devices = machine.llama.devices if machine.llama else ()
+    return {
+        "system": machine.system,
+        "architecture": machine.architecture,
+        "cpu": cpu,
+        "cores": machine.n_cores,
+        "ram_gib": round(machine.ram_bytes / 2**30, 1),
+        "gpus": ", ".join(device.name for device in devices),
+    }
+
+
+# Progress.
+
+
+class _Drawing:
+    """A bar with the time that is left on a terminal; elsewhere a line for each run."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}% · {task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("loading", total=1.0, left="")
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "_Drawing":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, result: Result, depth: int, share: float) -> None:
+        """`share` of the prompt of the run at `depth` was read."""
+        left = benchmark.remaining(result)
+        n_all = sum(result.depths) * result.n_runs
+        n_done = n_all - sum(left) + share * depth
+        self._bar.update(
+            self._task,
+            description=f"{depth:,} tokens, run {len(result.runs) + 1} of {len(result.runs) + len(left)}",
+            completed=n_done / n_all if n_all else 1.0,
+            left=_left(benchmark.left_s(result, depth, share)),
+        )
+
+    def saved(self, result: Result) -> None:
+        """A run ended."""
+        bench.save(result)
+        run = result.runs[-1]
+        if not self._console.is_terminal:
+            self._console.print(
+                f"{run.depth:,} tokens: prefill {run.prefill_rate:,.0f} tok/s, decode {run.decode_rate:,.1f} "
+                f"tok/s; {_left(benchmark.left_s(result))}",
+                soft_wrap=True,
+            )
+
+
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return "time left: not known yet"
+    return f"about {report.seconds(seconds * 1000)} left" if seconds else "done"
+
+
+# Results.
+
+
+def print_json(result: Result) -> None:
+    """The result with what its runs say, as JSON."""
+    told = {**msgspec.to_builtins(result), "rows": msgspec.to_builtins(benchmark.rows(result))}
+    print(json.dumps(told, indent=2, ensure_ascii=False))
+
+
+def print_result(result: Result, console: Console) -> None:
+    """A table, with a bar for the prefill."""
+    machine = result.machine
+    where = ", ".join(str(machine[name]) for name in ("cpu", "gpus") if machine.get(name))
+    console.print(
+        f"{result.target} on {machine.get('device', '?')} ({where or 'unknown machine'})", soft_wrap=True
+    )
+    found = benchmark.rows(result)
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name in ("prompt", "runs", "prefill", "±", "decode", "±", "first token"):
+        table.add_column(name, justify="right")
+    table.add_column("prefill rate")
+    most = max((row.prefill.median for row in found), default=0.0)
+    for row in found:
+        table.add_row(*_cells(row), bar(row.prefill.median, most, _BAR_CELLS))
+    console.print(table)
+    for note in result.notes:
+        console.print(Text(note, style="yellow"), soft_wrap=True)
+    if not result.is_complete:
+        console.print(Text("Unfinished: singlepass bench --resume goes on.", style="yellow"), soft_wrap=True)
+
+
+def chart(result: Result) -> str:
+    """Prefill over the lengths of prompts, median and bounds, as SVG."""
+    found = benchmark.rows(result)
+    return line_chart(
+        f"{result.target}: prefill by length of the prompt",
+        [f"{row.depth:,}" for row in found],
+        {
+            "median": [row.prefill.median for row in found],
+            "fastest run": [row.prefill.most for row in found],
+            "slowest run": [row.prefill.least for row in found],
+        },
+        "tok/s",
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        f"{row.depth:,}",
+        str(row.n_runs),
+        f"{row.prefill.median:,.0f} tok/s",
+        _around(row.prefill),
+        f"{row.decode.median:,.1f} tok/s",
+        _around(row.decode),
+        report.seconds(row.ttft_ms.median),
+    )
+
+
+def _around(spread: Spread) -> str:
+    """Half of what lies between the least and the most."""
+    return f"{spread.share / 2:.1%}"
+
+
+def list_results() -> int:
+    """Print what is saved; returns the exit code."""
+    console = Console(highlight=False)
+    found = bench.saved()
+    for path, result in found:
+        state = "" if result.is_complete else ", unfinished"
+        depths = f"{min(result.depths):,} to {max(result.depths):,} tokens"
+        console.print(
+            f"{path.stem}  {depths}, {report.count(len(result.runs), 'run')}{state}", soft_wrap=True
+        )
+    if not found:
+        console.print(f"Nothing is saved in {bench.results_dir()}.", soft_wrap=True)
+    return 0
+
+
+def compare_results(first: str, second: str, *, as_json: bool) -> int:
+    """Print two results side by side; returns the exit code."""
+    console = Console(highlight=False)
+    try:
+        one, other = _find(first), _find(second)
+    except UserError as error:
+        console.print(Text(str(error), style="red"), soft_wrap=True)
+        return EXIT_USAGE
+    changes = benchmark.compare(one, other)
+    different = benchmark.differences(one, other)
+    if as_json:
+        told = {"changes": msgspec.to_builtins(changes), "differences": list(different)}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return 0
+    for line in different:
+        console.print(Text(line, style="dim"), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name in ("prompt", "prefill", "", "", "decode", "", ""):
+        table.add_column(name, justify="right")
+    rows = {row.depth: row for row in benchmark.rows(one)}, {row.depth: row for row in benchmark.rows(other)}
+    for change in changes:
+        a, b = rows[0][change.depth], rows[1][change.depth]
+        table.add_row(
+            f"{change.depth:,}",
+            f"{a.prefill.median:,.0f} → {b.prefill.median:,.0f}",
+            *_change(change.prefill, is_clear=change.is_prefill_clear),
+            f"{a.decode.median:,.1f} → {b.decode.median:,.1f}",
+            *_change(change.decode, is_clear=change.is_decode_clear),
+        )
+    console.print(table)
+    console.print(Text("tok/s; a change within the spread of the runs is marked with ~", style="dim"))
+    return 0
+
+
+def _change(ratio: float, *, is_clear: bool) -> tuple[str, str]:
+    return f"{ratio - 1:+.1%}", "" if is_clear else "~"
+
+
+def _find(name: str) -> Result:
+    """A result by its path, its name, or how many back it is: `-1` is the latest. Raises UserError."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return bench.load(path)
+    found = bench.saved()
+    if name.lstrip("-").isdigit():
+        back = abs(int(name))
+        if 1 <= back <= len(found):
+            return found[-back][1]
+    matching = [result for path, result in found if path.stem.startswith(name)]
+    if len(matching) != 1:
+        what = "several results begin" if matching else "no result begins"
+        raise UserError(f"There is no file {name}, and {what} with it. `singlepass bench --list` names them.")
+    return matching[0]

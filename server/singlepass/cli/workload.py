@@ -1,0 +1,238 @@
+"""`singlepass bench --workload REPO`: edit requests of a repository through the whole system.
+
+A real server and engine edit files of the repository in an editor without a screen; nothing is written to
+disk. Each file is asked about three times: *cold*, when nothing of it was read; *warm*, with another
+instruction; and *edited*, right after a line was typed above the selection. Reading ahead is off, so cold and
+edited are what a user waits for who does not pause at all; with it, both become warm.
+"""
+
+import asyncio
+import datetime
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import msgspec
+from pygls.exceptions import JsonRpcException
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from singlepass import __version__
+from singlepass.bench import results_dir
+from singlepass.cli.bars import bar
+from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
+from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from singlepass.core import report
+from singlepass.core.edits import Edit
+from singlepass.core.lines import LineIndex
+from singlepass.files import is_generated, list_files
+from singlepass.outline import language_of
+from singlepass.workspace import UserError
+
+Phase = Literal["cold", "warm", "edited"]
+PHASES: tuple[Phase, ...] = ("cold", "warm", "edited")
+_N_SELECTED = 20
+_LEAST_BYTES, _MOST_BYTES = 1000, 100_000
+_MAX_TOKENS = 200
+"""Of a reply: the wait before it is what is measured."""
+_BAR_CELLS = 20
+_INSTRUCTIONS = {
+    "cold": "Add comments that say why.",
+    "warm": "Simplify these lines.",
+    "edited": "Use clearer names.",
+}
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request took. Times in ms, from the command."""
+
+    path: str
+    phase: Phase
+    outcome: str
+    n_prompt: int
+    n_cached: int
+    ttft_ms: float | None
+    first_hunk_ms: float | None
+    total_ms: float
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """All requests, and what they were made on."""
+
+    created: str
+    version: str
+    repository: str
+    target: dict[str, Any]
+    requests: tuple[Request, ...]
+
+
+def run_workload(repository: Path, options: dict[str, Any], n_files: int, *, as_json: bool) -> int:
+    """Measure, save and print; returns the exit code."""
+    console = Console(highlight=False, stderr=as_json)
+    try:
+        folder = repository.resolve(strict=True)
+        paths = choose_files(folder, n_files)
+        found = asyncio.run(_measure(folder, paths, options, lambda one: _tell(one, console)))
+        path = _save(found)
+    except (UserError, ServerGone, OSError) as error:
+        console.print(Text(str(error), style="red"), soft_wrap=True)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is saved.")
+        return EXIT_STOPPED
+    if as_json:
+        print(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False))
+    else:
+        _print(found, console)
+        console.print(Text(f"saved: {path}", style="dim"), soft_wrap=True)
+    return 0 if any(one.outcome == "done" for one in found.requests) else EXIT_FAILED
+
+
+def choose_files(folder: Path, n_files: int) -> list[Path]:
+    """Source files of every size, from small to large. Raises UserError where there are none."""
+    sized = [
+        (status.st_size, path)
+        for path, status in list_files(folder)
+        if language_of(path) and _LEAST_BYTES <= status.st_size <= _MOST_BYTES
+    ]
+    paths = [folder / path for _, path in sorted(sized)]
+    written = [path for path in paths if not is_generated(path.read_bytes())]
+    if not written:
+        raise UserError(f"There are no source files of {_LEAST_BYTES:,} bytes or more in {folder}.")
+    step = max(1.0, len(written) / n_files)
+    return [written[int((index + 0.5) * step)] for index in range(min(n_files, len(written)))]
+
+
+async def _measure(
+    folder: Path, paths: Sequence[Path], options: dict[str, Any], on_request: Callable[[Request], object]
+) -> Workload:
+    """Raises UserError, ServerGone."""
+    requests: list[Request] = []
+    settings = {"max_tokens": _MAX_TOKENS, "stats": False, **options, "prewarm": False}
+    async with HeadlessEditor(folder, settings) as editor:
+        for path in paths:
+            file = editor.open(path)
+            try:
+                # Has the engine started and the model loaded, and reads nothing.
+                await editor.command("singlepass.context", file.uri)
+                for phase in PHASES:
+                    if phase == "edited":
+                        _type(editor, file)
+                    requests.append(await _ask(editor, file, phase, path.relative_to(folder).as_posix()))
+                    on_request(requests[-1])
+                    await editor.command("singlepass.undo")
+            except JsonRpcException as error:
+                raise UserError(error.message) from None
+            editor.close(file)
+        targets: list[dict[str, Any]] = [one["target"] for one in editor.timings if one["target"]]
+    return Workload(
+        created=datetime.datetime.now().isoformat(timespec="seconds"),
+        version=__version__,
+        repository=str(folder),
+        target=targets[0] if targets else {},
+        requests=tuple(requests),
+    )
+
+
+def _selected(file: OpenFile) -> tuple[int, int]:
+    """Lines in the middle of a file."""
+    n_lines = LineIndex(file.text).n_lines
+    first = max(0, n_lines // 2 - _N_SELECTED // 2)
+    return first, min(n_lines, first + _N_SELECTED)
+
+
+def _type(editor: HeadlessEditor, file: OpenFile) -> None:
+    """An empty line a third down the file, as a user who goes on typing."""
+    index = LineIndex(file.text)
+    start = index.line_start(index.n_lines // 3)
+    editor.type(file, Edit(start, start, "\n"))
+
+
+async def _ask(editor: HeadlessEditor, file: OpenFile, phase: Phase, path: str) -> Request:
+    first, end = _selected(file)
+    first_hunk: list[float] = []
+    started = time.monotonic()
+
+    def watch() -> None:
+        told = editor.hunks.get(file.uri)
+        if told and told["hunks"] and not first_hunk:
+            first_hunk.append((time.monotonic() - started) * 1000)
+
+    editor.hunks.pop(file.uri, None)
+    editor.on_change = watch
+    arguments = {
+        "uri": file.uri,
+        "range": {"start": {"line": first, "character": 0}, "end": {"line": end, "character": 0}},
+        "instruction": _INSTRUCTIONS[phase],
+    }
+    told = await editor.finish((await editor.command("singlepass.edit", arguments))["job"])
+    editor.on_change = lambda: None
+    spent: dict[str, Any] = told["timings"] or {}
+    return Request(
+        path=path,
+        phase=phase,
+        outcome=told["outcome"],
+        n_prompt=spent.get("n_prompt", 0),
+        n_cached=spent.get("n_cached", 0),
+        ttft_ms=told["ttft_ms"],
+        first_hunk_ms=first_hunk[0] if first_hunk else None,
+        total_ms=told["total_ms"],
+    )
+
+
+def _tell(one: Request, console: Console) -> None:
+    first = report.seconds(one.ttft_ms) if one.ttft_ms is not None else one.outcome
+    console.print(
+        Text(f"{one.path}, {one.phase}: {one.n_prompt:,} tokens, first token {first}"), soft_wrap=True
+    )
+
+
+def _save(found: Workload) -> Path:
+    when = "".join(letter for letter in found.created if letter.isdigit())
+    path = results_dir() / "workloads" / f"{when[:8]}-{when[8:]}-{Path(found.repository).name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    return path
+
+
+def _print(found: Workload, console: Console) -> None:
+    model, device = found.target.get("model", "?"), found.target.get("device", "?")
+    console.print(f"\n{model} on {device}, {found.repository}", soft_wrap=True)
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    table.add_column("")
+    for name in ("requests", "cached", "first token", "slowest", "first hunk", "total"):
+        table.add_column(name, justify="right")
+    table.add_column("first token")
+    done = [one for one in found.requests if one.outcome == "done"]
+    groups = {phase: [one for one in done if one.phase == phase] for phase in PHASES}
+    slowest = max((_median([one.ttft_ms for one in group]) or 0.0 for group in groups.values()), default=0.0)
+    for phase, group in groups.items():
+        if not group:
+            continue
+        first = [one.ttft_ms for one in group]
+        share = median(one.n_cached / one.n_prompt if one.n_prompt else 0.0 for one in group)
+        table.add_row(
+            phase,
+            str(len(group)),
+            f"{share:.1%}",
+            _seconds(_median(first)),
+            _seconds(max((one for one in first if one is not None), default=None)),
+            _seconds(_median([one.first_hunk_ms for one in group])),
+            _seconds(median(one.total_ms for one in group)),
+            bar(_median(first) or 0.0, slowest, _BAR_CELLS),
+        )
+    console.print(table)
+    console.print(Text("medians; reading ahead was off, with it cold and edited become warm", style="dim"))
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _seconds(ms: float | None) -> str:
+    return "–" if ms is None else report.seconds(ms)
