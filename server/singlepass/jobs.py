@@ -11,13 +11,15 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from singlepass.config import Settings, user_file
 from singlepass.contexts import Contexts
 from singlepass.core.estimate import Sample, estimate_ms, title_suffix
 from singlepass.core.review import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
 from singlepass.documents import Document, Documents
-from singlepass.editor import NO_EDITS, Editor
+from singlepass.editor import NO_EDITS, STATUS, Editor, Status
 from singlepass.history import History
 from singlepass.lsp import lines_to_json
 from singlepass.outcome import Job, JobRequest, Outcome
@@ -103,8 +105,8 @@ class Jobs:
         self.targets.select(name)
         self.warming.again(0)
         message = f"target: {name}" if name else "the target is chosen for each request"
-        status = {"job": None, "uri": None, "state": "target", "message": message, "percent": None}
-        self.editor.notify("singlepass/status", {**status, "target": name or self.contexts.ahead_on})
+        status = Status("target", message, target=name or self.contexts.ahead_on)
+        self.editor.notify(STATUS, msgspec.structs.asdict(status))
         return self.list_targets()
 
     def list_targets(self) -> dict[str, Any]:

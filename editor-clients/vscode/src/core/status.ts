@@ -9,6 +9,10 @@ export interface StatusParams {
   readonly state: string;
   readonly message: string;
   readonly percent: number | null;
+  /** Until the prompt is read. */
+  readonly eta_ms: number | null;
+  /** Tokens a second. */
+  readonly decode_rate: number | null;
   readonly target: string | null;
 }
 
@@ -65,27 +69,23 @@ export function became(status: Status, server: Server): Status {
 }
 
 /** What a job does, short enough for a status bar. The server's message has it at length. */
-function doing(params: StatusParams): string {
-  const parts = params.message.split(" · ");
-  switch (params.state) {
+function doing({ state, percent, eta_ms, decode_rate }: StatusParams): string {
+  switch (state) {
     case "loading":
-      return `loading ${params.percent ?? 0}%`;
-    case "prefill": {
-      const left = parts.find((part) => part.endsWith(" left"));
-      return `prefill ${params.percent ?? 0}%${left ? ` · ${rounded(left)}` : ""}`;
-    }
-    case "decode": {
-      const rate = parts.find((part) => part.endsWith(" tok/s"));
-      return rate ? `decode ${rate}` : "decode";
-    }
+      return `loading ${percent ?? 0}%`;
+    case "prefill":
+      return `prefill ${percent ?? 0}%${eta_ms ? ` · ${wait(eta_ms)} left` : ""}`;
+    case "decode":
+      return decode_rate ? `decode ${Math.round(decode_rate)} tok/s` : "decode";
     default:
-      return params.state;
+      return state;
   }
 }
 
-/** `3.21 s left` → `3 s left`: a countdown needs no hundredths. */
-function rounded(left: string): string {
-  return left.replace(/\d+\.\d+/, (number) => String(Math.ceil(Number(number))));
+/** `3 s`, `2 min 5 s`: a countdown needs no hundredths. */
+function wait(ms: number): string {
+  const seconds = Math.ceil(ms / 1000);
+  return seconds < 100 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 /** `0.2 s + 61 tok/s`: the wait for the first text, and how fast the rest came. */
