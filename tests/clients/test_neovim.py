@@ -555,3 +555,13 @@ def test_the_help_has_every_option_command_and_function() -> None:
         *(f"*singlepass.{name}()*" for name in functions),
     ]
     assert [name for name in named if name not in help] == []
+
+
+@newest_only
+def test_an_editor_that_does_not_answer_fails_its_test(
+    start: Start, scripted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = start(scripted)
+    monkeypatch.setattr("neovim._ANSWER_TIMEOUT_S", 0.5)
+    with pytest.raises(pytest.fail.Exception, match=r"did not answer .*getchar"):
+        editor.lua("vim.fn.getchar()")
