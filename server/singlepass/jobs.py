@@ -62,6 +62,8 @@ class Jobs:
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
         self._n_jobs = 0
+        self._lacks_model = False
+        """What the editor was last told of it."""
         self._asked: dict[int, tuple[JobRequest, str]] = {}
         self.reviews = Reviews(documents, workspace, editor)
         self._before: dict[str, list[_Before]] = {}
@@ -93,6 +95,18 @@ class Jobs:
         self.settings = settings
         self.warming.settings = self.contexts.settings = settings
         self.repository.configure(settings)
+
+    def tell_whether_there_is_a_model(self) -> None:
+        """For editors that show it, when it is missing and when it is there at last."""
+        lacks = not self.settings.has_target
+        if lacks and not self._lacks_model:
+            status = Status("no_model", "no model is configured")
+            self.editor.notify(STATUS, msgspec.structs.asdict(status))
+        elif self._lacks_model and not lacks:
+            name = next(iter(self.targets.by_name))
+            status = Status("target", f"target: {name}", target=name)
+            self.editor.notify(STATUS, msgspec.structs.asdict(status))
+        self._lacks_model = lacks
 
     async def _close(self, engine: "EngineClient") -> None:
         """Detach from an engine once the jobs that use it have ended."""

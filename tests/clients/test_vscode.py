@@ -16,12 +16,26 @@ import pytest
 import singlepass
 from singlepass import handlers
 from singlepass.config import REPOSITORY_KEYS, Settings
-from vscode import EXTENSION, ROOT, editor, need_node, npm, own_python
+from vscode import EXTENSION, LEGS, ROOT, editor, need_node, npm, own_python
 
 OWN_SETTINGS = {"singlepass.server.path", "singlepass.inlineReview"}
 SMOKE = (EXTENSION / "test" / "browser" / "smoke.mjs").read_text(encoding="utf-8")
 SUITE = (EXTENSION / "test" / "editor" / "suite.ts").read_text(encoding="utf-8")
 TITLES = re.findall(r'^  it\("(.+)", ', SUITE, re.MULTILINE)
+Results = tuple[Mapping[str, str], str]
+"""What became of each test of the suite, by title (empty: passed), and the output."""
+
+ON_THE_OLDEST = (
+    "tells every state",
+    "does an action of the menu",
+    "edits several files at once",
+    "takes a whole job back with one undo",
+    "lets one hunk be kept",
+    "shows what is in review in the diff editor",
+    "cancels while text is written",
+)
+"""What the oldest supported VS Code is tested for: a part of each API that the extension uses."""
+OLD_TITLES = [title for title in TITLES if title.startswith(ON_THE_OLDEST)]
 
 
 @pytest.fixture(scope="session")
@@ -50,15 +64,24 @@ def test_the_core_does_not_know_the_editor() -> None:
 
 
 @pytest.fixture(scope="session")
-def results(
-    built: None, tmp_path_factory: pytest.TempPathFactory, random_gguf: Path
-) -> tuple[Mapping[str, str], str]:
-    """What became of each test of the suite, by title (empty: passed), and the output."""
-    folder = tmp_path_factory.mktemp("vscode")
+def results(built: None, tmp_path_factory: pytest.TempPathFactory, random_gguf: Path) -> Results:
+    """Of the whole suite, in the newest VS Code."""
+    environment = {"SINGLEPASS_TEST_MODEL": str(random_gguf)}
+    return run_suite(tmp_path_factory.mktemp("vscode"), "newest", environment)
+
+
+@pytest.fixture(scope="session")
+def old_results(built: None, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Of a part of the suite, in the oldest VS Code."""
+    environment = {"SINGLEPASS_TEST_GREP": "|".join(ON_THE_OLDEST)}
+    return run_suite(tmp_path_factory.mktemp("vscode-oldest"), "oldest", environment)
+
+
+def run_suite(folder: Path, leg: str, environment: Mapping[str, str]) -> Results:
     (folder / "work").mkdir()
     told = folder / "results.json"
-    environment = {"SINGLEPASS_TEST_RESULTS": str(told), "SINGLEPASS_TEST_MODEL": str(random_gguf)}
-    with editor(folder, own_python(), environment) as vscode:
+    own = {**environment, "SINGLEPASS_TEST_RESULTS": str(told)}
+    with editor(folder, own_python(), own, leg=leg) as vscode:
         code, output = vscode.drive("suite.mjs", folder=str(folder / "work"))
     if not told.exists():
         pytest.fail(f"the suite told nothing, exit code {code}:\n{output[-4000:]}")
@@ -70,10 +93,20 @@ def results(
 def test_the_suite_was_read() -> None:
     assert len(TITLES) > 10
     assert len(set(TITLES)) == SUITE.count("  it(")
+    assert len(OLD_TITLES) == len(ON_THE_OLDEST)
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_in_the_editor(results: tuple[Mapping[str, str], str], title: str) -> None:
+def test_in_the_editor(results: Results, title: str) -> None:
+    check_passed(results, title)
+
+
+@pytest.mark.parametrize("title", OLD_TITLES)
+def test_in_the_oldest_editor(old_results: Results, title: str) -> None:
+    check_passed(old_results, title)
+
+
+def check_passed(results: Results, title: str) -> None:
     found, output = results
     hooks = "\n".join(text for name, text in found.items() if "hook" in name)
     assert title in found, f"not run. {hooks}\n{output[-2000:]}"
@@ -193,6 +226,11 @@ def test_every_command_of_the_server_can_be_run() -> None:
 def test_versions_agree() -> None:
     manifest = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
     assert manifest["version"] == singlepass.__version__
+    assert manifest["engines"]["vscode"] == f"^1.{LEGS['oldest'].version.removeprefix('4.')}"
+    install = (EXTENSION / "test" / "install.sh").read_text(encoding="utf-8")
+    assert [*re.findall(r"^install_editor (\S+)", install, re.MULTILINE)] == [
+        leg.version for leg in LEGS.values()
+    ]
 
 
 def test_the_lock_file_names_no_host() -> None:

@@ -16,6 +16,7 @@ from singlepass.documents import Documents
 from singlepass.jobs import Jobs
 from singlepass.outcome import JobRequest
 from singlepass.reviewing import ALL
+from singlepass.targets import DEFAULT
 from singlepass.workspace import UserError, Workspace
 from singlepass_backends.base import (
     BackendError,
@@ -444,6 +445,15 @@ async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest
     (decode,) = (one for one in world.editor.told("singlepass/status") if one["state"] == "decode")
     assert decode["decode_rate"] == 61.0
     assert "61 tok/s" in decode["message"]
+
+
+async def test_a_missing_model_is_told_once_and_so_is_its_end() -> None:
+    world = World(settings=Settings())
+    for settings in (Settings(), Settings(seed=1), SETTINGS, SETTINGS, Settings()):
+        world.jobs.configure(settings)
+        world.jobs.tell_whether_there_is_a_model()
+    told = [(one["state"], one["target"]) for one in world.editor.told("singlepass/status")]
+    assert told == [("no_model", ""), ("target", DEFAULT), ("no_model", "")]
 
 
 # Files.

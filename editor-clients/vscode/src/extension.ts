@@ -6,7 +6,7 @@ import { Applier } from "./applying";
 import { Instructions, pickFiles } from "./asking";
 import type { HunksParams, Range } from "./core/review";
 import { addRun, type Run, runFrom } from "./core/runs";
-import { became, type Drawn, draw, NOTHING, type StatusParams, told } from "./core/status";
+import { became, type Drawn, draw, NOTHING, onClick, type StatusParams, told } from "./core/status";
 import { install } from "./installing";
 import { RunsPanel } from "./panel";
 import { Reviewer, type Where } from "./reviewing";
@@ -218,7 +218,7 @@ class Extension implements vscode.Disposable {
     const { text, tooltip, kind } = drawn;
     this.item.text = text;
     this.item.tooltip = tooltip === "" ? "singlepass: show the last runs" : tooltip;
-    this.item.command = this.status.server === "missing" ? "singlepass.install" : "singlepass.showRuns";
+    this.item.command = `singlepass.${onClick(this.status)}`;
     this.item.backgroundColor =
       kind === "normal" ? undefined : new vscode.ThemeColor(`statusBarItem.${kind}Background`);
     this.panel.update(this.runs, this.status.ahead, this.status.target);
@@ -298,8 +298,17 @@ class Extension implements vscode.Disposable {
   }
 
   private async install(): Promise<void> {
-    if (await install(this.context)) {
+    const done = await install(this.context, () => {
+      if (this.status.server === "missing") {
+        this.status = became(this.status, "installing");
+        this.update();
+      }
+    });
+    if (done) {
       await this.server.restart();
+    } else if (this.status.server === "installing") {
+      this.status = became(this.status, "missing");
+      this.update();
     }
   }
 }

@@ -16,7 +16,7 @@ export interface StatusParams {
   readonly target: string | null;
 }
 
-export type Server = "starting" | "running" | "stopped" | "missing" | "failed";
+export type Server = "starting" | "running" | "stopped" | "missing" | "installing" | "failed";
 
 export interface Status {
   readonly server: Server;
@@ -26,6 +26,8 @@ export interface Status {
   readonly ahead: string;
   readonly last: Run | undefined;
   readonly target: string;
+  /** The user has named no model yet. */
+  readonly lacksModel: boolean;
   /** Hunks in review. */
   readonly n_hunks: number;
 }
@@ -42,6 +44,7 @@ export const NOTHING: Status = {
   ahead: "",
   last: undefined,
   target: "",
+  lacksModel: false,
   n_hunks: 0,
 };
 
@@ -52,7 +55,9 @@ export function told(status: Status, params: StatusParams): Status {
   const target = params.target ?? status.target;
   if (params.job === null) {
     const ahead = params.state === "warming" || params.state === "warm" ? params.message : status.ahead;
-    return { ...status, ahead, target };
+    const isAbout = params.state === "no_model" || params.state === "target";
+    const lacksModel = isAbout ? params.state === "no_model" : status.lacksModel;
+    return { ...status, ahead, target, lacksModel };
   }
   const jobs = new Map(status.jobs);
   if (ENDS.has(params.state)) {
@@ -95,6 +100,14 @@ export function cost(run: Run): string {
   return [wait, rate].filter((part) => part !== "").join(" + ");
 }
 
+/** What a click on the item does: the next thing there is to do. */
+export function onClick(status: Status): "install" | "chooseModel" | "showRuns" {
+  if (status.server === "missing" || status.server === "installing") {
+    return "install";
+  }
+  return status.server === "running" && status.lacksModel ? "chooseModel" : "showRuns";
+}
+
 /** The item as it is drawn. */
 export function draw(status: Status): Drawn {
   const [text, kind] = words(status);
@@ -110,6 +123,8 @@ function words(status: Status): [string, Drawn["kind"]] {
   switch (status.server) {
     case "missing":
       return ["install singlepass", "warning"];
+    case "installing":
+      return ["installing singlepass", "normal"];
     case "failed":
     case "stopped":
       return [`singlepass ${status.server}`, "error"];
@@ -121,6 +136,9 @@ function words(status: Status): [string, Drawn["kind"]] {
   const job = [...status.jobs].sort(([a], [b]) => b - a)[0];
   if (job) {
     return [job[1], "normal"];
+  }
+  if (status.lacksModel) {
+    return ["choose a model", "warning"];
   }
   if (status.ahead.startsWith("warming")) {
     return [status.ahead, "normal"];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { runFrom } from "../../src/core/runs";
-import { became, draw, NOTHING, type Status, type StatusParams, told } from "../../src/core/status";
+import { became, draw, NOTHING, onClick, type Status, type StatusParams, told } from "../../src/core/status";
 
 function params(
   state: string,
@@ -37,6 +37,8 @@ describe("the status bar", () => {
     ["before the server", NOTHING, "starting"],
     ["with a server", RUNNING, "singlepass"],
     ["no server", became(NOTHING, "missing"), "install singlepass"],
+    ["it is being installed", became(NOTHING, "installing"), "installing singlepass"],
+    ["no model", told(RUNNING, params("no_model", "no model is configured", null, null)), "choose a model"],
     ["it stopped", became(WARM, "stopped"), "singlepass stopped"],
     ["it would not start", became(NOTHING, "failed"), "singlepass failed"],
     ["reading ahead", told(RUNNING, params("warming", "warming 63%", 63, null)), "warming 63%"],
@@ -64,6 +66,16 @@ describe("the status bar", () => {
   for (const [what, status, expected] of cases) {
     it(what, () => assert.equal(text(status), expected));
   }
+
+  it("is clicked for what there is to do next", () => {
+    const lacking = told(RUNNING, params("no_model", "", null, null));
+    assert.equal(onClick(became(NOTHING, "missing")), "install");
+    assert.equal(onClick(lacking), "chooseModel");
+    const chosen = told(lacking, params("target", "target: default", null, null));
+    assert.equal(onClick(chosen), "showRuns");
+    assert.equal(text(chosen), "singlepass");
+    assert.equal(text(told(lacking, params("starting", "starting"))), "starting");
+  });
 
   it("shows the newest of several jobs", () => {
     const two = told(told(WARM, writing(5, 2)), reading(9));
