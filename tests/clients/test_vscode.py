@@ -6,7 +6,9 @@ See `vscode.py` for what runs and what is needed.
 import json
 import re
 import shutil
+import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -158,6 +160,54 @@ def test_the_package_in_a_browser(vsix: Path, tmp_path: Path) -> None:
     assert status == 0, output
     assert output.count("ok   ") == SMOKE.count("await step(")
     assert not ran.exists()
+
+
+def test_the_first_use(vsix: Path, tmp_path: Path, random_gguf: Path) -> None:
+    """From the package to the first edit, in a home folder where nothing is.
+
+    Python and pip are real, and so is what they install. What the server needs of others is there already,
+    since tests download nothing.
+    """
+    shots = EXTENSION / "out" / "first"
+    shutil.rmtree(shots, ignore_errors=True)
+    shots.mkdir(parents=True)
+    work = tmp_path / "tally"
+    shutil.copytree(ROOT / "server" / "singlepass" / "samples" / "tally", work)
+    programs, others = tmp_path / "programs", tmp_path / "others"
+    for folder in (programs, others):
+        folder.mkdir()
+    (programs / "python3").symlink_to(Path(sys.executable).resolve())
+    for name in ("sh", "c++"):
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    ours = re.compile(r"singlepass|__editable__|pip\b|setuptools|_distutils|distutils", re.IGNORECASE)
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not ours.match(path.name):
+            (others / path.name).symlink_to(path)
+    environment = {"PATH": str(programs), "PYTHONPATH": str(others), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
+    script = (EXTENSION / "test" / "browser" / "first.mjs").read_text(encoding="utf-8")
+    with editor(
+        tmp_path / "editor",
+        {},
+        environment,
+        trusts_all=False,
+        extensions=tmp_path / "extensions",
+        vsix=vsix,
+    ) as vscode:
+        # A login shell, which VS Code asks for it, may set PATH anew.
+        (vscode.home / ".profile").write_text(f"PATH='{programs}'\n")
+        status, output = vscode.drive("first.mjs", folder=str(work), shots=str(shots), model=str(random_gguf))
+        assert status == 0, output
+        assert output.count("ok   ") == script.count("await step(")
+        settings = json.loads((tmp_path / "editor/data/Machine/settings.json").read_text())
+        assert settings == {"singlepass.target": {"model": str(random_gguf)}}
+        (python,) = (tmp_path / "editor/data").rglob("singlepass.singlepass/server/bin/python3")
+        code = "import singlepass; print(singlepass.__file__)"
+        done = subprocess.run(
+            [python, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        assert Path(done.stdout).is_relative_to(python.parents[1])
 
 
 def write_program(path: Path, text: str) -> Path:

@@ -45,6 +45,7 @@ class Extension implements vscode.Disposable {
   private runs: Run[] = [];
   private failure = "";
   private readonly log = vscode.window.createOutputChannel("singlepass", { log: true });
+  private readonly installation = vscode.window.createOutputChannel("singlepass installation");
   private readonly item = vscode.window.createStatusBarItem(
     "singlepass.status",
     vscode.StatusBarAlignment.Left,
@@ -83,7 +84,15 @@ class Extension implements vscode.Disposable {
     );
     this.item.name = "singlepass";
     this.item.command = "singlepass.showRuns";
-    this.registered.push(this.log, this.item, this.drawn, this.panel, this.reviewer, this.server);
+    this.registered.push(
+      this.log,
+      this.installation,
+      this.item,
+      this.drawn,
+      this.panel,
+      this.reviewer,
+      this.server,
+    );
   }
 
   get api(): Api {
@@ -298,7 +307,7 @@ class Extension implements vscode.Disposable {
   }
 
   private async install(): Promise<void> {
-    const done = await install(this.context, () => {
+    const done = await install(this.context, this.installation, () => {
       if (this.status.server === "missing") {
         this.status = became(this.status, "installing");
         this.update();

@@ -1,6 +1,6 @@
 /** Installs the server that the extension brings along. */
 
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { accessSync, constants, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import * as vscode from "vscode";
@@ -17,17 +17,22 @@ import {
 import { NoServer } from "./server";
 
 const ANYWAY = "Install Anyway";
+const MESSAGE_CHARS = 80;
 
-let running: vscode.Terminal | undefined;
+let isRunning = false;
 
 /**
- * Let the user choose a way and run it in a terminal, where they see it; true when it succeeded.
+ * Let the user choose a way and run it where they see it; true when it succeeded.
  *
  * `began` is called when something runs. While it does, another call shows it.
  */
-export async function install(context: vscode.ExtensionContext, began: () => void): Promise<boolean> {
-  if (running) {
-    running.show();
+export async function install(
+  context: vscode.ExtensionContext,
+  output: vscode.OutputChannel,
+  began: () => void,
+): Promise<boolean> {
+  if (isRunning) {
+    output.show(true);
     return false;
   }
   const wheel = bundledWheel(context);
@@ -52,59 +57,59 @@ export async function install(context: vscode.ExtensionContext, began: () => voi
           ways.map((one) => ({ ...one, description: one.detail, detail: one.line })),
           { title: "singlepass: install the server with …" },
         );
-  if (!way || running) {
+  if (!way || isRunning) {
     return false;
   }
   began();
-  const code = await runInTerminal(way.line, storage);
-  if (code !== 0) {
-    const how = code === undefined ? "was stopped" : `ended with ${code}; the terminal says why`;
-    throw new NoServer(`The installation ${how}.`);
+  isRunning = true;
+  output.show(true);
+  try {
+    const code = await runShown(way.line, storage, output);
+    if (code !== 0) {
+      throw new NoServer(
+        code === undefined
+          ? "The installation was stopped."
+          : `The installation ended with ${code}. Its output says why.`,
+      );
+    }
+  } finally {
+    isRunning = false;
   }
   return true;
 }
 
 /**
- * Run a line of shell in a terminal; its exit code, or nothing where the user closed the terminal.
+ * Run a line of shell; its exit code, or nothing where the user stopped it.
  *
- * Neither a task nor a shell of VS Code: those ask to trust the workspace first, with which this has nothing to do.
+ * Not in a terminal: VS Code lets none of any kind into a folder that is not trusted, which has nothing to do with this.
  */
-async function runInTerminal(line: string, cwd: string): Promise<number | undefined> {
-  const written = new vscode.EventEmitter<string>();
-  const write = (text: string) => written.fire(text.replace(/\r?\n/g, "\r\n"));
-  let child: ChildProcess | undefined;
-  const ended = new Promise<number | undefined>((resolve) => {
-    const open = () => {
-      write(`${line}\n\n`);
-      // A group of its own, so that compilers end with it.
-      child = spawn("/bin/sh", ["-c", line], { cwd, detached: true, stdio: ["ignore", "pipe", "pipe"] });
-      child.stdout?.setEncoding("utf8").on("data", write);
-      child.stderr?.setEncoding("utf8").on("data", write);
-      child.on("error", (error) => write(`${error.message}\n`));
-      child.on("close", (code) => resolve(code ?? 1));
-    };
-    const close = () => {
-      resolve(undefined);
-      try {
-        process.kill(-(child?.pid ?? Number.NaN));
-      } catch {
-        // It has ended by itself.
-      }
-    };
-    running = vscode.window.createTerminal({
-      name: "singlepass: install",
-      pty: { onDidWrite: written.event, open, close },
+async function runShown(
+  line: string,
+  cwd: string,
+  output: vscode.OutputChannel,
+): Promise<number | undefined> {
+  const options = {
+    location: vscode.ProgressLocation.Notification,
+    title: "singlepass: installing the server",
+    cancellable: true,
+  };
+  return await vscode.window.withProgress(options, (progress, token) => {
+    output.appendLine(line);
+    // A group of its own, so that compilers end with it.
+    const child = spawn("/bin/sh", ["-c", line], { cwd, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        output.append(text);
+        const last = text.trim().split("\n").at(-1) ?? "";
+        progress.report({ message: last.slice(0, MESSAGE_CHARS) });
+      });
+    }
+    token.onCancellationRequested(() => child.pid && process.kill(-child.pid));
+    return new Promise<number | undefined>((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (code) => resolve(token.isCancellationRequested ? undefined : (code ?? 1)));
     });
-    running.show();
   });
-  const code = await ended;
-  if (code === 0) {
-    running?.dispose();
-  } else {
-    write("\nThe server was not installed.\n");
-  }
-  running = undefined;
-  return code;
 }
 
 function bundledWheel(context: vscode.ExtensionContext): string | undefined {
