@@ -60,12 +60,14 @@ export function told(status: Status, params: StatusParams): Status {
     return { ...status, ahead, target, lacksModel };
   }
   const jobs = new Map(status.jobs);
-  if (ENDS.has(params.state)) {
-    jobs.delete(params.job);
-  } else {
+  if (!ENDS.has(params.state)) {
     jobs.set(params.job, doing(params));
+    return { ...status, jobs, target };
   }
-  return { ...status, jobs, target };
+  jobs.delete(params.job);
+  // The job interrupted what was being read ahead; when that goes on, it is told anew.
+  const ahead = status.ahead.startsWith("warming") ? "" : status.ahead;
+  return { ...status, jobs, target, ahead };
 }
 
 /** The state after the server process started, ended, or was not found. */

@@ -338,6 +338,7 @@ export function define(): void {
     const seen = await watching(extension, async () => {
       const run = await finish(extension, () => ask("wish-crash"));
       assert.equal(run.outcome, "failed");
+      await until("it is shown", () => /failed$/.test(extension.status().text));
     });
     inOrder(seen, /failed$/);
     assert.equal(editor.document.getText(), GREET);

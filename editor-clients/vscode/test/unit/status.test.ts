@@ -59,6 +59,11 @@ describe("the status bar", () => {
       "warm · 0.2 s + 61 tok/s",
     ],
     ["a job ended, and it warms again", { ...WARM, ahead: "warming 5%", last: RUN }, "warming 5%"],
+    [
+      "a job failed that had interrupted reading ahead",
+      told({ ...WARM, ahead: "warming 40%", last: { ...RUN, outcome: "failed" } }, params("failed", "died")),
+      "singlepass · failed",
+    ],
     ["a job failed", { ...WARM, last: { ...RUN, outcome: "failed" } }, "warm · failed"],
     ["a job was cancelled", { ...WARM, last: { ...RUN, outcome: "cancelled" } }, "warm · cancelled"],
     ["nothing was measured", { ...WARM, last: { ...RUN, ttft_ms: null, decode_rate: null } }, "warm"],
