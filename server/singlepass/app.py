@@ -4,9 +4,11 @@ import gc
 import logging
 import sys
 from functools import partial
+from typing import Any
 
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
+from pygls.protocol import LanguageServerProtocol
 
 from singlepass import __version__
 from singlepass.handlers import (
@@ -29,9 +31,22 @@ _KINDS = [
 ]
 
 
+class Protocol(LanguageServerProtocol):
+    """pygls's own, but for answers that nobody waits for any more."""
+
+    def _handle_response(self, msg_id: int | str, result: Any = None, error: Any = None) -> None:
+        # A job that is cancelled asks no further, and an editor may take too long. pygls would trip over what
+        # it answers then, and show the user "CANCELLED: <Future …>".
+        future = self._request_futures.get(msg_id)
+        if future is not None and future.cancelled():
+            del self._request_futures[msg_id]
+        else:
+            super()._handle_response(msg_id, result, error)
+
+
 def build_server() -> LanguageServer:
     """A server with every handler registered, not yet started."""
-    server = LanguageServer("singlepass", __version__)
+    server = LanguageServer("singlepass", __version__, protocol_cls=Protocol)
     handlers = Handlers(server)
 
     for method, handler, *options in (

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 NO_EDITS = "this editor does not support workspace/applyEdit, so that nothing can be written into it"
 
+STATUS = "singlepass/status"
+
 _ANSWER_TIMEOUT_S = 60.0
 _LEVELS = {
     "error": lsp.MessageType.Error,
@@ -35,6 +37,24 @@ class ApplyResult(msgspec.Struct, frozen=True):
 
     applied: bool
     reason: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What `singlepass/status` tells: what a job does, or, without a job, how far reading ahead is.
+
+    `message` is for people. Who writes a text of their own takes the numbers.
+    """
+
+    state: str
+    message: str
+    percent: int | None = None
+    job: int | None = None
+    uri: str | None = None
+    eta_ms: float | None = None
+    """Until the prompt is read, where that is known."""
+    decode_rate: float | None = None
+    """Tokens a second, once some were measured."""
+    target: str = ""
 
 
 class Editor:

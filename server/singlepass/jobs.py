@@ -12,6 +12,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from singlepass.config import Settings, user_file
 from singlepass.contexts import Contexts
 from singlepass.core.estimate import Sample, estimate_ms, title_suffix
@@ -19,7 +21,7 @@ from singlepass.core.review import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
 from singlepass.core.statistics import Judged, Judgement
 from singlepass.documents import Document, Documents
-from singlepass.editor import NO_EDITS, Editor
+from singlepass.editor import NO_EDITS, STATUS, Editor, Status
 from singlepass.history import History
 from singlepass.journal import Journal
 from singlepass.lsp import lines_to_json
@@ -63,6 +65,8 @@ class Jobs:
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
         self._n_jobs = 0
+        self._lacks_model = False
+        """What the editor was last told of it."""
         self._asked: dict[int, tuple[JobRequest, str]] = {}
         self.reviews = Reviews(documents, workspace, editor)
         self._before: dict[str, list[_Before]] = {}
@@ -98,6 +102,18 @@ class Jobs:
         self.warming.settings = self.contexts.settings = settings
         self.repository.configure(settings)
 
+    def tell_whether_there_is_a_model(self) -> None:
+        """For editors that show it, when it is missing and when it is there at last."""
+        lacks = not self.settings.has_target
+        if lacks and not self._lacks_model:
+            status = Status("no_model", "no model is configured")
+            self.editor.notify(STATUS, msgspec.structs.asdict(status))
+        elif self._lacks_model and not lacks:
+            name = next(iter(self.targets.by_name))
+            status = Status("target", f"target: {name}", target=name)
+            self.editor.notify(STATUS, msgspec.structs.asdict(status))
+        self._lacks_model = lacks
+
     async def _close(self, engine: "EngineClient") -> None:
         """Detach from an engine once the jobs that use it have ended."""
         if self._running:
@@ -109,8 +125,8 @@ class Jobs:
         self.targets.select(name)
         self.warming.again(0)
         message = f"target: {name}" if name else "the target is chosen for each request"
-        status = {"job": None, "uri": None, "state": "target", "message": message, "percent": None}
-        self.editor.notify("singlepass/status", {**status, "target": name or self.contexts.ahead_on})
+        status = Status("target", message, target=name or self.contexts.ahead_on)
+        self.editor.notify(STATUS, msgspec.structs.asdict(status))
         return self.list_targets()
 
     def list_targets(self) -> dict[str, Any]:

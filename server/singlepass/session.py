@@ -41,7 +41,7 @@ from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_drop
 from singlepass.core.prompt import Task, expect_reply, render_prompt
 from singlepass.delivery import Delivery, Source, deliver
 from singlepass.documents import Documents
-from singlepass.editor import Editor, Progress
+from singlepass.editor import STATUS, Editor, Progress, Status
 from singlepass.outcome import Job, Outcome, diagnostics, payload, rejected_sentence, summary
 from singlepass.reviewing import Reviews
 from singlepass.workspace import UserError, read_source
@@ -189,7 +189,8 @@ class Session:
             case PrefillProgress():
                 job.progress = event
                 message = report.prefill_message(event.n_prompt, event.n_cached, event.n_done, event.eta_ms)
-                self._tell("prefill", message, 100 * event.n_done // max(1, event.n_prompt))
+                percent = 100 * event.n_done // max(1, event.n_prompt)
+                self._tell("prefill", message, percent, eta_ms=event.eta_ms)
             case TextChunk():
                 if job.ttft_ms is None:
                     job.ttft_ms = self._elapsed_ms()
@@ -347,23 +348,34 @@ class Session:
         if self.job.state != "decode" or now - self._reported >= _REPORT_EVERY_S:
             self._reported = now
             job = self.job
-            self._tell("decode", report.decode_message(job.n_decoded, job.decode_ms, job.n_hunks))
+            rate = report.tokens_per_second(job.n_decoded, job.decode_ms)
+            self._tell(
+                "decode", report.decode_message(job.n_decoded, rate, job.n_hunks), decode_rate=rate or None
+            )
 
-    def _tell(self, state: str, message: str, percent: int | None = None) -> None:
+    def _tell(
+        self,
+        state: str,
+        message: str,
+        percent: int | None = None,
+        *,
+        eta_ms: float | None = None,
+        decode_rate: float | None = None,
+    ) -> None:
         job = self.job
         job.state = state
         self._progress.report(message, percent)
-        self.editor.notify(
-            "singlepass/status",
-            {
-                "job": job.id,
-                "uri": job.request.uri,
-                "state": state,
-                "message": message,
-                "percent": percent,
-                "target": job.target,
-            },
+        status = Status(
+            state,
+            message,
+            percent,
+            job=job.id,
+            uri=job.request.uri,
+            eta_ms=eta_ms,
+            decode_rate=decode_rate,
+            target=job.target,
         )
+        self.editor.notify(STATUS, msgspec.structs.asdict(status))
 
     def conclude(self, outcome: Outcome) -> None:
         """Progress, diagnostics, notifications, log; the status comes last, so it can be waited for."""

@@ -15,7 +15,7 @@ import msgspec
 from singlepass_backends.base import BackendError, Event, Finished, ModelInfo, PrefillProgress, Segment
 
 from singlepass.config import Settings
-from singlepass.editor import Editor
+from singlepass.editor import STATUS, Editor, Status
 from singlepass.workspace import UserError
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class Warming:
                 if uri == self._uri:
                     self._n_uncached = event.n_prompt - event.n_done
                 percent = 100 * event.n_done // max(1, event.n_prompt)
-                self._tell(uri, "warming", f"warming {percent}%", percent)
+                self._tell(uri, "warming", f"warming {percent}%", percent, event.eta_ms)
             case Finished("stop"):
                 self._tell(uri, "warm", "warm", 100)
             case Finished():
@@ -147,10 +147,12 @@ class Warming:
             case _:
                 pass
 
-    def _tell(self, uri: str | None, state: str, message: str, percent: int) -> None:
+    def _tell(
+        self, uri: str | None, state: str, message: str, percent: int, eta_ms: float | None = None
+    ) -> None:
         if not self._is_busy():
-            status = {"job": None, "uri": uri, "state": state, "message": message, "percent": percent}
-            self._editor.notify("singlepass/status", {**status, "target": self._target()})
+            status = Status(state, message, percent, uri=uri, eta_ms=eta_ms, target=self._target())
+            self._editor.notify(STATUS, msgspec.structs.asdict(status))
 
 
 def _is_plugged() -> bool:

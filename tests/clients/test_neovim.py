@@ -3,6 +3,7 @@ known."""
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -392,12 +393,42 @@ def test_the_statusline_through_all_states(start: Start, source: Path, scripted:
         r"warming \d+%",
         "warm",
         "starting",
-        r"prefill \d+% · [\d.]+ s left",
+        r"prefill \d+% · \d+ s left",
         r"decode \d+ tok/s",
         r"done · \d+\.\d s \+ \d+ tok/s",
         r"warm · \d+\.\d s \+ \d+ tok/s",
     ):
         assert any(re.fullmatch(pattern, text) for text in texts), (pattern, texts)
+
+
+STATUSES: list[tuple[dict[str, Any], str]] = [
+    ({"state": "prefill", "percent": 40, "eta_ms": 2310.5}, "prefill 40% · 3 s left"),
+    ({"state": "prefill", "percent": 4, "eta_ms": 124_700}, "prefill 4% · 2 min 5 s left"),
+    ({"state": "prefill", "percent": 100, "eta_ms": 0}, "prefill 100%"),
+    ({"state": "prefill", "percent": 0, "eta_ms": None}, "prefill 0%"),
+    ({"state": "decode", "percent": None, "decode_rate": 61.4}, "decode 61 tok/s"),
+    ({"state": "decode", "percent": None, "decode_rate": None}, "decode"),
+    ({"state": "loading", "percent": 42}, "loading 42%"),
+    ({"state": "no_model", "percent": None}, "no model"),
+]
+
+
+@pytest.mark.parametrize("leg", LEGS)
+def test_a_status_in_words(leg: str, tmp_path: Path) -> None:
+    """Of the notification as Neovim decodes it, where `null` is `vim.NIL`."""
+    script = tmp_path / "words.lua"
+    script.write_text(
+        "for _, params in ipairs(vim.json.decode(arg[1])) do\n"
+        "  local status = require('singlepass.status').new()\n"
+        "  status:feed(params)\n"
+        "  io.write(status.text, '\\n')\n"
+        "end\n",
+        encoding="utf-8",
+    )
+    told = json.dumps([{"message": "", **params} for params, _ in STATUSES])
+    command = [find_program(leg), "--clean", "--cmd", f"set rtp^={PLUGIN}", "-l", str(script), told]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout + done.stderr).splitlines() == [text for _, text in STATUSES]
 
 
 @newest_only
@@ -525,3 +556,13 @@ def test_the_help_has_every_option_command_and_function() -> None:
         *(f"*singlepass.{name}()*" for name in functions),
     ]
     assert [name for name in named if name not in help] == []
+
+
+@newest_only
+def test_an_editor_that_does_not_answer_fails_its_test(
+    start: Start, scripted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = start(scripted)
+    monkeypatch.setattr("neovim._ANSWER_TIMEOUT_S", 0.5)
+    with pytest.raises(pytest.fail.Exception, match=r"did not answer .*getchar"):
+        editor.lua("vim.fn.getchar()")

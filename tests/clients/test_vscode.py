@@ -6,7 +6,9 @@ See `vscode.py` for what runs and what is needed.
 import json
 import re
 import shutil
+import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +18,26 @@ import pytest
 import singlepass
 from singlepass import handlers
 from singlepass.config import REPOSITORY_KEYS, Settings
-from vscode import EXTENSION, ROOT, editor, need_node, npm, own_python
+from vscode import EXTENSION, LEGS, ROOT, editor, need_node, npm, own_python
 
 OWN_SETTINGS = {"singlepass.server.path", "singlepass.inlineReview"}
 SMOKE = (EXTENSION / "test" / "browser" / "smoke.mjs").read_text(encoding="utf-8")
 SUITE = (EXTENSION / "test" / "editor" / "suite.ts").read_text(encoding="utf-8")
 TITLES = re.findall(r'^  it\("(.+)", ', SUITE, re.MULTILINE)
+Results = tuple[Mapping[str, str], str]
+"""What became of each test of the suite, by title (empty: passed), and the output."""
+
+ON_THE_OLDEST = (
+    "tells every state",
+    "does an action of the menu",
+    "edits several files at once",
+    "takes a whole job back with one undo",
+    "lets one hunk be kept",
+    "shows what is in review in the diff editor",
+    "cancels while text is written",
+)
+"""What the oldest supported VS Code is tested for: a part of each API that the extension uses."""
+OLD_TITLES = [title for title in TITLES if title.startswith(ON_THE_OLDEST)]
 
 
 @pytest.fixture(scope="session")
@@ -50,15 +66,24 @@ def test_the_core_does_not_know_the_editor() -> None:
 
 
 @pytest.fixture(scope="session")
-def results(
-    built: None, tmp_path_factory: pytest.TempPathFactory, random_gguf: Path
-) -> tuple[Mapping[str, str], str]:
-    """What became of each test of the suite, by title (empty: passed), and the output."""
-    folder = tmp_path_factory.mktemp("vscode")
+def results(built: None, tmp_path_factory: pytest.TempPathFactory, random_gguf: Path) -> Results:
+    """Of the whole suite, in the newest VS Code."""
+    environment = {"SINGLEPASS_TEST_MODEL": str(random_gguf)}
+    return run_suite(tmp_path_factory.mktemp("vscode"), "newest", environment)
+
+
+@pytest.fixture(scope="session")
+def old_results(built: None, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Of a part of the suite, in the oldest VS Code."""
+    environment = {"SINGLEPASS_TEST_GREP": "|".join(ON_THE_OLDEST)}
+    return run_suite(tmp_path_factory.mktemp("vscode-oldest"), "oldest", environment)
+
+
+def run_suite(folder: Path, leg: str, environment: Mapping[str, str]) -> Results:
     (folder / "work").mkdir()
     told = folder / "results.json"
-    environment = {"SINGLEPASS_TEST_RESULTS": str(told), "SINGLEPASS_TEST_MODEL": str(random_gguf)}
-    with editor(folder, own_python(), environment) as vscode:
+    own = {**environment, "SINGLEPASS_TEST_RESULTS": str(told)}
+    with editor(folder, own_python(), own, leg=leg) as vscode:
         code, output = vscode.drive("suite.mjs", folder=str(folder / "work"))
     if not told.exists():
         pytest.fail(f"the suite told nothing, exit code {code}:\n{output[-4000:]}")
@@ -70,10 +95,20 @@ def results(
 def test_the_suite_was_read() -> None:
     assert len(TITLES) > 10
     assert len(set(TITLES)) == SUITE.count("  it(")
+    assert len(OLD_TITLES) == len(ON_THE_OLDEST)
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_in_the_editor(results: tuple[Mapping[str, str], str], title: str) -> None:
+def test_in_the_editor(results: Results, title: str) -> None:
+    check_passed(results, title)
+
+
+@pytest.mark.parametrize("title", OLD_TITLES)
+def test_in_the_oldest_editor(old_results: Results, title: str) -> None:
+    check_passed(old_results, title)
+
+
+def check_passed(results: Results, title: str) -> None:
     found, output = results
     hooks = "\n".join(text for name, text in found.items() if "hook" in name)
     assert title in found, f"not run. {hooks}\n{output[-2000:]}"
@@ -125,6 +160,54 @@ def test_the_package_in_a_browser(vsix: Path, tmp_path: Path) -> None:
     assert status == 0, output
     assert output.count("ok   ") == SMOKE.count("await step(")
     assert not ran.exists()
+
+
+def test_the_first_use(vsix: Path, tmp_path: Path, random_gguf: Path) -> None:
+    """From the package to the first edit, in a home folder where nothing is.
+
+    Python and pip are real, and so is what they install. What the server needs of others is there already,
+    since tests download nothing.
+    """
+    shots = EXTENSION / "out" / "first"
+    shutil.rmtree(shots, ignore_errors=True)
+    shots.mkdir(parents=True)
+    work = tmp_path / "tally"
+    shutil.copytree(ROOT / "server" / "singlepass" / "samples" / "tally", work)
+    programs, others = tmp_path / "programs", tmp_path / "others"
+    for folder in (programs, others):
+        folder.mkdir()
+    (programs / "python3").symlink_to(Path(sys.executable).resolve())
+    for name in ("sh", "c++"):
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    ours = re.compile(r"singlepass|__editable__|pip\b|setuptools|_distutils|distutils", re.IGNORECASE)
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not ours.match(path.name):
+            (others / path.name).symlink_to(path)
+    environment = {"PATH": str(programs), "PYTHONPATH": str(others), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
+    script = (EXTENSION / "test" / "browser" / "first.mjs").read_text(encoding="utf-8")
+    with editor(
+        tmp_path / "editor",
+        {},
+        environment,
+        trusts_all=False,
+        extensions=tmp_path / "extensions",
+        vsix=vsix,
+    ) as vscode:
+        # A login shell, which VS Code asks for it, may set PATH anew.
+        (vscode.home / ".profile").write_text(f"PATH='{programs}'\n")
+        status, output = vscode.drive("first.mjs", folder=str(work), shots=str(shots), model=str(random_gguf))
+        assert status == 0, output
+        assert output.count("ok   ") == script.count("await step(")
+        settings = json.loads((tmp_path / "editor/data/Machine/settings.json").read_text())
+        assert settings == {"singlepass.target": {"model": str(random_gguf)}}
+        (python,) = (tmp_path / "editor/data").rglob("singlepass.singlepass/server/bin/python3")
+        code = "import singlepass; print(singlepass.__file__)"
+        done = subprocess.run(
+            [python, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        assert Path(done.stdout).is_relative_to(python.parents[1])
 
 
 def write_program(path: Path, text: str) -> Path:
@@ -193,6 +276,11 @@ def test_every_command_of_the_server_can_be_run() -> None:
 def test_versions_agree() -> None:
     manifest = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
     assert manifest["version"] == singlepass.__version__
+    assert manifest["engines"]["vscode"] == f"^1.{LEGS['oldest'].version.removeprefix('4.')}"
+    install = (EXTENSION / "test" / "install.sh").read_text(encoding="utf-8")
+    assert [*re.findall(r"^install_editor (\S+)", install, re.MULTILINE)] == [
+        leg.version for leg in LEGS.values()
+    ]
 
 
 def test_the_lock_file_names_no_host() -> None:

@@ -88,8 +88,8 @@ def test_prefill_message(n_prompt: int, n_cached: int, n_done: int, eta: float |
 
 
 def test_decode_message() -> None:
-    assert decode_message(50, 2000, 1) == "50 tokens · 25 tok/s · 1 hunk"
-    assert decode_message(1, 0, 0) == "1 token · 0 tok/s · 0 hunks"
+    assert decode_message(50, 25.0, 1) == "50 tokens · 25 tok/s · 1 hunk"
+    assert decode_message(1, 0.0, 0) == "1 token · 0 tok/s · 0 hunks"
 
 
 @pytest.mark.parametrize(

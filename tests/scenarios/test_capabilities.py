@@ -225,3 +225,36 @@ async def test_wrong_settings_are_named_once(tmp_path: Path) -> None:
             "singlepass settings: the editor's settings",
             "singlepass settings: the editor's settings: `max_tokens`",
         ]
+
+
+async def test_an_answer_that_comes_too_late_is_dropped(tmp_path: Path) -> None:
+    """To a job that was cancelled meanwhile. Nothing is said of it, and the next job is as any other."""
+    editor = FullEditor(tmp_path, options(tmp_path))
+    protocol: Any = editor.client.protocol
+    handle = protocol._handle_request
+    waiting: list[Any] = []
+
+    def slow(id: Any, method: str, params: Any) -> None:
+        if method == CREATE:
+            waiting.append((id, method, params))
+        else:
+            handle(id, method, params)
+
+    protocol._handle_request = slow
+    async with editor:
+        file = editor.open(write(tmp_path, "values.py", SOURCE))
+        arguments = {"uri": file.uri, "range": lines(1, 4), "instruction": "Do it."}
+        job = (await editor.command("singlepass.edit", arguments))["job"]
+
+        async def asked() -> bool:
+            return bool(waiting)
+
+        await eventually(asked)
+        await editor.command("singlepass.cancel")
+        assert (await editor.finish(job))["outcome"] == "cancelled"
+        protocol._handle_request = handle
+        handle(*waiting.pop())
+        assert (await edit(editor, file, lines(1, 4)))["outcome"] == "done"
+        assert file.text == AFTER
+    assert editor.messages == []
+    assert [line for line in editor.log if "CANCELLED" in line] == []

@@ -1,6 +1,7 @@
 """Jobs from command to outcome, with a scripted engine and an editor in memory."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from singlepass.jobs import Jobs
 from singlepass.journal_file import read
 from singlepass.outcome import JobRequest
 from singlepass.reviewing import ALL
+from singlepass.targets import DEFAULT
 from singlepass.workspace import UserError, Workspace
 from singlepass_backends.base import (
     BackendError,
@@ -25,11 +27,13 @@ from singlepass_backends.base import (
     PrefillProgress,
     SegmentUse,
     Target,
+    TextChunk,
     Timings,
 )
 
 pytestmark = pytest.mark.anyio
 
+ROOT = Path(__file__).parents[2]
 URI = "file:///w/a.py"
 OTHER = "file:///w/b.py"
 TEXT = "one\ntwo\nthree\n"
@@ -410,6 +414,49 @@ async def test_loading_is_told_to_the_job_that_waits() -> None:
     await world.editor.finish(job)
 
 
+async def test_the_status_has_the_numbers_that_its_message_words() -> None:
+    world = World(
+        [
+            PrefillProgress(n_prompt=1000, n_cached=400, n_done=400, elapsed_ms=0, eta_ms=None),
+            PrefillProgress(n_prompt=1000, n_cached=400, n_done=700, elapsed_ms=2000, eta_ms=2310.0),
+            PrefillProgress(n_prompt=1000, n_cached=400, n_done=1000, elapsed_ms=4300, eta_ms=0.0),
+            TextChunk("", n_decoded=1, elapsed_ms=0.0),
+            *ONE,
+        ]
+    )
+    await world.run()
+    told = world.editor.told("singlepass/status")
+    prefill = [one for one in told if one["state"] == "prefill"]
+    assert [(one["percent"], one["eta_ms"]) for one in prefill] == [(40, None), (70, 2310.0), (100, 0.0)]
+    assert "2.31 s left" in prefill[1]["message"]
+    first = next(one for one in told if one["state"] == "decode")
+    assert (first["decode_rate"], first["eta_ms"]) == (None, None)  # no time was measured yet
+    assert told[-1]["state"] == "done"
+    assert told[-1]["decode_rate"] is None
+    documented = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.search(r"`singlepass/status` carries `\{(.+?)\}`", documented)
+    assert named is not None
+    assert set(named[1].split(", ")) == set(told[0])
+
+
+async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singlepass.session._REPORT_EVERY_S", 0.0)
+    world = World([TextChunk(ONE, n_decoded=122, elapsed_ms=2000.0)])
+    await world.run()
+    (decode,) = (one for one in world.editor.told("singlepass/status") if one["state"] == "decode")
+    assert decode["decode_rate"] == 61.0
+    assert "61 tok/s" in decode["message"]
+
+
+async def test_a_missing_model_is_told_once_and_so_is_its_end() -> None:
+    world = World(settings=Settings())
+    for settings in (Settings(), Settings(seed=1), SETTINGS, SETTINGS, Settings()):
+        world.jobs.configure(settings)
+        world.jobs.tell_whether_there_is_a_model()
+    told = [(one["state"], one["target"]) for one in world.editor.told("singlepass/status")]
+    assert told == [("no_model", ""), ("target", DEFAULT), ("no_model", "")]
+
+
 # Files.
 
 
@@ -767,11 +814,11 @@ async def test_the_status_tells_how_warm_a_document_is() -> None:
     assert world.jobs.warming.n_uncached("file:///other.py") is None
     told(Finished("stop", TIMINGS))
     statuses = [told for method, told in world.editor.calls if method == "singlepass/status"]
-    states = [(one["state"], one["message"], one["job"], one["uri"]) for one in statuses]
+    states = [(one["state"], one["message"], one["job"], one["uri"], one["eta_ms"]) for one in statuses]
     assert states == [
-        ("warming", "warming 10%", None, URI),
-        ("warming", "warming 63%", None, URI),
-        ("warm", "warm", None, URI),
+        ("warming", "warming 10%", None, URI, None),
+        ("warming", "warming 63%", None, URI, 30.0),
+        ("warm", "warm", None, URI, None),
     ]
     # One that was interrupted is tried again, one that was finished is not.
     world.jobs.prewarm(URI, 0)

@@ -1,6 +1,7 @@
 /** A free instruction on the selection: typed, or taken from those of before. */
 
 import * as vscode from "vscode";
+import { fileOffers } from "./core/files";
 import { offers, oneLine, remember } from "./core/history";
 
 const KEY = "instructions";
@@ -71,15 +72,19 @@ export class Instructions {
 export async function pickFiles(active: vscode.Uri): Promise<vscode.Uri[] | undefined> {
   const open = vscode.window.tabGroups.all
     .flatMap((group) => group.tabs)
-    .flatMap((tab) => (tab.input instanceof vscode.TabInputText ? [tab.input.uri] : []));
-  const found = await vscode.workspace.findFiles("**/*", "**/{node_modules,.git,.venv,__pycache__}/**", 2000);
-  const seen = new Set([active.toString()]);
-  const items = [
-    ...open.map((uri) => ({ uri, picked: true })),
-    ...found.map((uri) => ({ uri, picked: false })),
-  ]
-    .filter(({ uri }) => uri.scheme === "file" && !seen.has(uri.toString()) && seen.add(uri.toString()))
-    .map(({ uri, picked }) => ({ label: vscode.workspace.asRelativePath(uri), uri, picked }));
+    .flatMap((tab) => (tab.input instanceof vscode.TabInputText ? [tab.input.uri.toString()] : []));
+  const found = await vscode.workspace
+    .findFiles("**/*", "**/{node_modules,.git,.venv,__pycache__}/**", 2000)
+    // The open ones can be chosen all the same.
+    .then(undefined, () => []);
+  const items = fileOffers(
+    active.toString(),
+    open,
+    found.map((uri) => uri.toString()),
+  ).map((offer) => {
+    const uri = vscode.Uri.parse(offer.uri, true);
+    return { label: vscode.workspace.asRelativePath(uri), uri, picked: offer.picked };
+  });
   const chosen = await vscode.window.showQuickPick(items, {
     canPickMany: true,
     title: "singlepass: which other files may change?",

@@ -6,7 +6,7 @@ import { Applier } from "./applying";
 import { Instructions, pickFiles } from "./asking";
 import type { HunksParams, Range } from "./core/review";
 import { addRun, type Run, runFrom } from "./core/runs";
-import { became, type Drawn, draw, NOTHING, type StatusParams, told } from "./core/status";
+import { became, type Drawn, draw, NOTHING, onClick, type StatusParams, told } from "./core/status";
 import { install } from "./installing";
 import { RunsPanel } from "./panel";
 import { Reviewer, type Where } from "./reviewing";
@@ -45,6 +45,7 @@ class Extension implements vscode.Disposable {
   private runs: Run[] = [];
   private failure = "";
   private readonly log = vscode.window.createOutputChannel("singlepass", { log: true });
+  private readonly installation = vscode.window.createOutputChannel("singlepass installation");
   private readonly item = vscode.window.createStatusBarItem(
     "singlepass.status",
     vscode.StatusBarAlignment.Left,
@@ -83,7 +84,15 @@ class Extension implements vscode.Disposable {
     );
     this.item.name = "singlepass";
     this.item.command = "singlepass.showRuns";
-    this.registered.push(this.log, this.item, this.drawn, this.panel, this.reviewer, this.server);
+    this.registered.push(
+      this.log,
+      this.installation,
+      this.item,
+      this.drawn,
+      this.panel,
+      this.reviewer,
+      this.server,
+    );
   }
 
   get api(): Api {
@@ -218,7 +227,7 @@ class Extension implements vscode.Disposable {
     const { text, tooltip, kind } = drawn;
     this.item.text = text;
     this.item.tooltip = tooltip === "" ? "singlepass: show the last runs" : tooltip;
-    this.item.command = this.status.server === "missing" ? "singlepass.install" : "singlepass.showRuns";
+    this.item.command = `singlepass.${onClick(this.status)}`;
     this.item.backgroundColor =
       kind === "normal" ? undefined : new vscode.ThemeColor(`statusBarItem.${kind}Background`);
     this.panel.update(this.runs, this.status.ahead, this.status.target);
@@ -298,8 +307,17 @@ class Extension implements vscode.Disposable {
   }
 
   private async install(): Promise<void> {
-    if (await install(this.context)) {
+    const done = await install(this.context, this.installation, () => {
+      if (this.status.server === "missing") {
+        this.status = became(this.status, "installing");
+        this.update();
+      }
+    });
+    if (done) {
       await this.server.restart();
+    } else if (this.status.server === "installing") {
+      this.status = became(this.status, "missing");
+      this.update();
     }
   }
 }

@@ -1,6 +1,7 @@
 /** Which model serves, and what it reads. */
 
 import * as vscode from "vscode";
+import { withModel } from "./core/settings";
 import type { ServerConnection } from "./server";
 
 interface Target {
@@ -63,16 +64,18 @@ function rates({ prefill_rate, decode_rate }: Target): string {
 
 /** Let the user choose a model file, and keep it in their own settings. */
 export async function chooseModel(): Promise<void> {
+  // MLX runs on Macs alone, and elsewhere a dialog that takes folders takes no files.
+  const takesFolders = process.platform === "darwin";
   const chosen = await vscode.window.showOpenDialog({
-    title: "singlepass: a GGUF file, or the folder of an MLX model",
-    canSelectFolders: true,
+    title: `singlepass: a GGUF file${takesFolders ? ", or the folder of an MLX model" : ""}`,
+    canSelectFiles: true,
+    canSelectFolders: takesFolders,
     filters: { Models: ["gguf"], "All files": ["*"] },
     openLabel: "Use This Model",
   });
   if (chosen?.[0]) {
     const section = vscode.workspace.getConfiguration("singlepass");
-    const target = section.inspect<Record<string, unknown>>("target")?.globalValue ?? {};
-    const value = { ...target, model: chosen[0].fsPath };
+    const value = withModel(section.inspect("target")?.globalValue, chosen[0].fsPath);
     await section.update("target", value, vscode.ConfigurationTarget.Global);
   }
 }

@@ -62,9 +62,8 @@ def prefill_message(n_prompt: int, n_cached: int, n_done: int, eta_ms: float | N
     return " · ".join(parts)
 
 
-def decode_message(n_decoded: int, elapsed_ms: float, n_hunks: int) -> str:
+def decode_message(n_decoded: int, rate: float, n_hunks: int) -> str:
     """The progress message while text is generated."""
-    rate = tokens_per_second(n_decoded, elapsed_ms)
     return f"{count(n_decoded, 'token')} · {rate:.0f} tok/s · {count(n_hunks, 'hunk')}"
 
 

@@ -1,7 +1,7 @@
 --- What a statusline shows, from the server's notifications. Text in, text out: no editor in here.
 ---
 --- `warming 63%` · `warm` · `starting` · `loading 40%` · `prefill 40% · 3 s left` · `decode 61 tok/s` ·
---- `done · 2 hunks` · `failed` · `cancelled`; and once there is a result, what the last one took:
+--- `done · 2 hunks` · `failed` · `cancelled` · `no model`; and once there is a result, what the last one took:
 --- `warm · 0.2 s + 61 tok/s` (time to the first text, then decoding).
 
 ---@class singlepass.StatusParams the notification `singlepass/status`
@@ -10,6 +10,8 @@
 ---@field state string
 ---@field message string
 ---@field percent integer?
+---@field eta_ms number? until the prompt is read
+---@field decode_rate number? tokens a second
 ---@field target string?
 
 ---@class singlepass.TimingsParams the notification `singlepass/timings`, as far as it is used here
@@ -44,31 +46,39 @@ function Status.is_final(state)
   return FINAL[state] or false
 end
 
---- `3.27 s left` is too exact for a wait that changes all the time.
----@param message string
----@return string?
-local function left(message)
-  local rest = vim.trim(message:match("([^·]+) left$") or "")
-  local seconds = tonumber(rest:match("^([%d.]+) s$"))
-  if not seconds then
-    return rest ~= "" and rest or nil
+--- A number, unless the server does not know it.
+---@param value any
+---@return number?
+local function known(value)
+  return type(value) == "number" and value or nil
+end
+
+--- `3 s`, `2 min 5 s`: hundredths would be too exact for a wait that changes all the time.
+---@param ms number
+---@return string
+local function wait(ms)
+  local seconds = math.ceil(ms / 1000)
+  if seconds < 100 then
+    return ("%d s"):format(seconds)
   end
-  return seconds < 0.95 and ("%.1f s"):format(seconds) or ("%.0f s"):format(seconds)
+  return ("%d min %d s"):format(math.floor(seconds / 60), seconds % 60)
 end
 
 ---@param params singlepass.StatusParams
 ---@return string
 local function words(params)
-  local state, message, percent = params.state, params.message or "", params.percent
+  local state, percent = params.state, known(params.percent)
   if state == "prefill" then
-    local rest = left(message)
+    local left = known(params.eta_ms) or 0
     local read = percent and ("prefill %d%%"):format(percent) or "prefill"
-    return rest and ("%s · %s left"):format(read, rest) or read
+    return left > 0 and ("%s · %s left"):format(read, wait(left)) or read
   elseif state == "decode" then
-    local rate = tonumber(message:match("([%d,.]+) tok/s"))
-    return rate and rate > 0 and ("decode %d tok/s"):format(rate) or "decode"
+    local rate = known(params.decode_rate) or 0
+    return rate > 0 and ("decode %.0f tok/s"):format(rate) or "decode"
   elseif state == "loading" or state == "warming" then
     return percent and ("%s %d%%"):format(state, percent) or state
+  elseif state == "no_model" then
+    return "no model"
   end
   return state
 end
@@ -79,6 +89,9 @@ function Status:feed(params)
     self.target = params.target
   end
   if params.state == "target" then
+    if self.state == "no_model" then
+      self.state, self.message, self.text = "idle", "", "ready"
+    end
     return -- another target, nothing else
   end
   self.state, self.message = params.state, params.message or ""

@@ -44,3 +44,12 @@ export function serverSettings(
   }
   return found;
 }
+
+/** Of a target that is a server, or a recording: they mean nothing to a model on this machine. */
+const OF_SERVERS = ["backend", "url", "api_key_env"];
+
+/** The user's target with another model of this machine; how to run it stays. */
+export function withModel(target: unknown, model: string): Record<string, unknown> {
+  const kept = typeof target === "object" && target !== null ? Object.entries(target) : [];
+  return { ...Object.fromEntries(kept.filter(([name]) => !OF_SERVERS.includes(name))), model };
+}

@@ -9,10 +9,14 @@ export interface StatusParams {
   readonly state: string;
   readonly message: string;
   readonly percent: number | null;
+  /** Until the prompt is read. */
+  readonly eta_ms: number | null;
+  /** Tokens a second. */
+  readonly decode_rate: number | null;
   readonly target: string | null;
 }
 
-export type Server = "starting" | "running" | "stopped" | "missing" | "failed";
+export type Server = "starting" | "running" | "stopped" | "missing" | "installing" | "failed";
 
 export interface Status {
   readonly server: Server;
@@ -22,6 +26,8 @@ export interface Status {
   readonly ahead: string;
   readonly last: Run | undefined;
   readonly target: string;
+  /** The user has named no model yet. */
+  readonly lacksModel: boolean;
   /** Hunks in review. */
   readonly n_hunks: number;
 }
@@ -38,6 +44,7 @@ export const NOTHING: Status = {
   ahead: "",
   last: undefined,
   target: "",
+  lacksModel: false,
   n_hunks: 0,
 };
 
@@ -48,15 +55,19 @@ export function told(status: Status, params: StatusParams): Status {
   const target = params.target ?? status.target;
   if (params.job === null) {
     const ahead = params.state === "warming" || params.state === "warm" ? params.message : status.ahead;
-    return { ...status, ahead, target };
+    const isAbout = params.state === "no_model" || params.state === "target";
+    const lacksModel = isAbout ? params.state === "no_model" : status.lacksModel;
+    return { ...status, ahead, target, lacksModel };
   }
   const jobs = new Map(status.jobs);
-  if (ENDS.has(params.state)) {
-    jobs.delete(params.job);
-  } else {
+  if (!ENDS.has(params.state)) {
     jobs.set(params.job, doing(params));
+    return { ...status, jobs, target };
   }
-  return { ...status, jobs, target };
+  jobs.delete(params.job);
+  // The job interrupted what was being read ahead; when that goes on, it is told anew.
+  const ahead = status.ahead.startsWith("warming") ? "" : status.ahead;
+  return { ...status, jobs, target, ahead };
 }
 
 /** The state after the server process started, ended, or was not found. */
@@ -65,27 +76,23 @@ export function became(status: Status, server: Server): Status {
 }
 
 /** What a job does, short enough for a status bar. The server's message has it at length. */
-function doing(params: StatusParams): string {
-  const parts = params.message.split(" · ");
-  switch (params.state) {
+function doing({ state, percent, eta_ms, decode_rate }: StatusParams): string {
+  switch (state) {
     case "loading":
-      return `loading ${params.percent ?? 0}%`;
-    case "prefill": {
-      const left = parts.find((part) => part.endsWith(" left"));
-      return `prefill ${params.percent ?? 0}%${left ? ` · ${rounded(left)}` : ""}`;
-    }
-    case "decode": {
-      const rate = parts.find((part) => part.endsWith(" tok/s"));
-      return rate ? `decode ${rate}` : "decode";
-    }
+      return `loading ${percent ?? 0}%`;
+    case "prefill":
+      return `prefill ${percent ?? 0}%${eta_ms ? ` · ${wait(eta_ms)} left` : ""}`;
+    case "decode":
+      return decode_rate ? `decode ${Math.round(decode_rate)} tok/s` : "decode";
     default:
-      return params.state;
+      return state;
   }
 }
 
-/** `3.21 s left` → `3 s left`: a countdown needs no hundredths. */
-function rounded(left: string): string {
-  return left.replace(/\d+\.\d+/, (number) => String(Math.ceil(Number(number))));
+/** `3 s`, `2 min 5 s`: a countdown needs no hundredths. */
+function wait(ms: number): string {
+  const seconds = Math.ceil(ms / 1000);
+  return seconds < 100 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 /** `0.2 s + 61 tok/s`: the wait for the first text, and how fast the rest came. */
@@ -93,6 +100,14 @@ export function cost(run: Run): string {
   const wait = run.ttft_ms === null ? "" : `${(run.ttft_ms / 1000).toFixed(1)} s`;
   const rate = run.decode_rate === null ? "" : `${Math.round(run.decode_rate)} tok/s`;
   return [wait, rate].filter((part) => part !== "").join(" + ");
+}
+
+/** What a click on the item does: the next thing there is to do. */
+export function onClick(status: Status): "install" | "chooseModel" | "showRuns" {
+  if (status.server === "missing" || status.server === "installing") {
+    return "install";
+  }
+  return status.server === "running" && status.lacksModel ? "chooseModel" : "showRuns";
 }
 
 /** The item as it is drawn. */
@@ -110,6 +125,8 @@ function words(status: Status): [string, Drawn["kind"]] {
   switch (status.server) {
     case "missing":
       return ["install singlepass", "warning"];
+    case "installing":
+      return ["installing singlepass", "normal"];
     case "failed":
     case "stopped":
       return [`singlepass ${status.server}`, "error"];
@@ -121,6 +138,9 @@ function words(status: Status): [string, Drawn["kind"]] {
   const job = [...status.jobs].sort(([a], [b]) => b - a)[0];
   if (job) {
     return [job[1], "normal"];
+  }
+  if (status.lacksModel) {
+    return ["choose a model", "warning"];
   }
   if (status.ahead.startsWith("warming")) {
     return [status.ahead, "normal"];

@@ -5,31 +5,11 @@
  * What is expected is looked for on the page; each `step` prints its name, so that a failure tells where it was.
  */
 
-import { join } from "node:path";
-import { argument, open } from "./browser.mjs";
+import { argument, open, workbench } from "./browser.mjs";
 
 const { url, chromium, folder, shots } = argument();
 const { browser, page } = await open(chromium, { width: 1180, height: 620 });
-page.setDefaultTimeout(Number(process.env.SINGLEPASS_TEST_PATIENCE_MS ?? 150_000));
-
-async function step(name, run) {
-  try {
-    await run();
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    await page.screenshot({ path: join(shots, "failed.png") });
-    console.log(`FAIL ${name}: ${error.message}`);
-    await browser.close();
-    process.exit(1);
-  }
-}
-
-const item = page
-  .locator("#singlepass\\.singlepass\\.singlepass\\.status, [id*='singlepass.status']")
-  .first();
-const status = (pattern) => item.filter({ hasText: pattern }).waitFor();
-const lines = () => page.locator(".editor-instance .view-lines").first();
-const shown = (pattern) => lines().filter({ hasText: pattern }).waitFor();
+const { item, status, lines, shown, shot, step, command, openFile } = workbench({ browser, page }, shots);
 const lenses = (title) => page.locator(".codelens-decoration a").filter({ hasText: title });
 const lensesAre = (title, n) =>
   page.waitForFunction(
@@ -38,14 +18,6 @@ const lensesAre = (title, n) =>
         .length === wanted,
     [title, n],
   );
-const shot = (name) => page.screenshot({ path: join(shots, `${name}.png`) });
-
-async function command(name) {
-  await page.keyboard.press("F1");
-  await page.locator(".quick-input-widget input").first().fill(`>${name}`);
-  await page.locator(".quick-input-list .monaco-list-row").filter({ hasText: name }).first().waitFor();
-  await page.keyboard.press("Enter");
-}
 
 async function ask(instruction) {
   await page.keyboard.press("Control+Alt+.");
@@ -78,10 +50,7 @@ await step("opens the folder, in restricted mode", async () => {
 
 await step("the extension runs and reads ahead", async () => {
   await status(/starting|singlepass|warm/);
-  await page.keyboard.press("Control+P");
-  await page.keyboard.type("words.py");
-  await page.locator(".quick-input-list .monaco-list-row").filter({ hasText: "words.py" }).first().waitFor();
-  await page.keyboard.press("Enter");
+  await openFile("words.py");
   await shown(/count_words/);
   await status(/warm/);
 });

@@ -122,6 +122,43 @@ export function recording(replies: Reply[], more: object = {}): string {
   return path;
 }
 
+/** Do something in whose course VS Code asks the user: the answer, in place of its own box. */
+export async function answering<T>(
+  name: "showQuickPick" | "showOpenDialog",
+  answer: unknown,
+  run: () => Thenable<T>,
+): Promise<T> {
+  const window = vscode.window as unknown as Record<string, unknown>;
+  const own = window[name];
+  window[name] = answer;
+  try {
+    return await run();
+  } finally {
+    window[name] = own;
+  }
+}
+
+/** Do something in whose course an instruction is asked for: type it into the box, which is VS Code's own. */
+export async function typing<T>(words: string, run: () => Thenable<T>): Promise<T> {
+  const window = vscode.window as unknown as Record<string, unknown>;
+  const create = vscode.window.createQuickPick;
+  let pick: vscode.QuickPick<vscode.QuickPickItem> | undefined;
+  window.createQuickPick = () => {
+    pick = create();
+    return pick;
+  };
+  try {
+    const running = run();
+    const box = await until("the box is open", () => pick);
+    box.value = words;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await vscode.commands.executeCommand("workbench.action.acceptSelectedQuickOpenItem");
+    return await running;
+  } finally {
+    window.createQuickPick = create;
+  }
+}
+
 /** Do something that starts a job, and wait for the job's end. */
 export async function finish(
   extension: Api,

@@ -7,6 +7,7 @@ import * as vscode from "vscode";
 import type { Api } from "../../src/extension";
 import { beforeUri } from "../../src/reviewing";
 import {
+  answering,
   api,
   block,
   closeAll,
@@ -20,6 +21,7 @@ import {
   select,
   set,
   targets,
+  typing,
   until,
   use,
   watching,
@@ -37,6 +39,10 @@ const REPLIES: Reply[] = [
   {
     when: "wish-two-files",
     text: [block("one.py", "a = 1\n", "a = 10\n"), block("two.py", "b = 2\n", "b = 20\n")],
+  },
+  {
+    when: "wish-closed",
+    text: [block("opened.py", "a = 1\n", "a = 10\n"), block("closed.py", "b = 2\n", "b = 20\n")],
   },
   {
     when: "wish-diff",
@@ -169,6 +175,78 @@ export function define(): void {
     assert.equal(two.document.getText(), "b = 20\n");
   });
 
+  it("edits files that are chosen, with words that are typed", async () => {
+    const closed = join(folder(), "closed.py");
+    writeFileSync(closed, "b = 2\n");
+    await open("beside.py", "c = 3\n", vscode.ViewColumn.Two);
+    const { document } = await open("opened.py", "a = 1\n");
+    const listed: [string, boolean | undefined][] = [];
+    const choose = async (items: readonly (vscode.QuickPickItem & { uri: vscode.Uri })[]) => {
+      listed.push(...items.map(({ label, picked }): [string, boolean | undefined] => [label, picked]));
+      return items.filter(({ label }) => label === "closed.py");
+    };
+    const ask = () => typing("wish-closed", () => vscode.commands.executeCommand("singlepass.askFiles"));
+    const run = await finish(extension, () => answering("showQuickPick", choose, ask));
+    assert.deepEqual(listed[0], ["beside.py", true]);
+    assert.deepEqual(
+      listed.filter(([label]) => label === "closed.py"),
+      [["closed.py", false]],
+    );
+    assert(!listed.some(([label]) => label === "opened.py"), "the active file is changed anyway");
+    assert.equal(run.n_applied, 2, run.message);
+    assert.equal(document.getText(), "a = 10\n");
+    assert.equal((await vscode.workspace.openTextDocument(closed)).getText(), "b = 20\n");
+  });
+
+  it("asks nothing when no files are chosen", async () => {
+    await open("opened.py", "a = 1\n");
+    const n_runs = extension.runs().length;
+    await answering(
+      "showQuickPick",
+      async () => undefined,
+      () => vscode.commands.executeCommand("singlepass.askFiles"),
+    );
+    assert.equal(extension.runs().length, n_runs);
+    assert.doesNotMatch(extension.status().text, /starting|prefill/);
+  });
+
+  it("says that a model is missing, and takes one from a dialog", async () => {
+    const before = vscode.workspace.getConfiguration("singlepass").inspect("target")?.globalValue;
+    const target = () => vscode.workspace.getConfiguration("singlepass").inspect("target")?.globalValue;
+    const model = join(folder(), "chosen.gguf");
+    try {
+      await set("target", undefined);
+      await until("it is said", () => extension.status().text === "$(zap) choose a model");
+      const choose = (chosen: vscode.Uri[] | undefined) => {
+        const asked: vscode.OpenDialogOptions[] = [];
+        return answering(
+          "showOpenDialog",
+          async (options: vscode.OpenDialogOptions) => {
+            asked.push(options);
+            return chosen;
+          },
+          () => vscode.commands.executeCommand("singlepass.chooseModel"),
+        ).then(() => asked[0]);
+      };
+      await choose(undefined);
+      assert.equal(target(), undefined);
+      const options = await choose([vscode.Uri.file(model)]);
+      // VS Code shows a dialog for folders where both are asked for.
+      assert.equal(options?.canSelectFolders, process.platform === "darwin");
+      assert.deepEqual(target(), { model });
+      await until("it is not missing any more", () => !extension.status().text.includes("choose a model"));
+      await set("target", { backend: "openai_compatible", url: "http://127.0.0.1:9", n_ctx: 512 });
+      await choose([vscode.Uri.file(model)]);
+      assert.deepEqual(target(), { model, n_ctx: 512 });
+      await until("the server knows it", async () => {
+        const [first] = await targets();
+        return first?.model === model && first.backend === "llama_cpp";
+      });
+    } finally {
+      await use(before as { model: string });
+    }
+  });
+
   it("takes a whole job back with one undo", async () => {
     const editor = await open("undo.py", GREET);
     editor.selection = new vscode.Selection(2, 0, 2, 0);
@@ -260,6 +338,7 @@ export function define(): void {
     const seen = await watching(extension, async () => {
       const run = await finish(extension, () => ask("wish-crash"));
       assert.equal(run.outcome, "failed");
+      await until("it is shown", () => /failed$/.test(extension.status().text));
     });
     inOrder(seen, /failed$/);
     assert.equal(editor.document.getText(), GREET);

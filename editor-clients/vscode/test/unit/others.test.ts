@@ -1,10 +1,25 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { describe, it } from "node:test";
-import { candidates, fromSetting, installers, type Machine, pythons, quoted } from "../../src/core/discovery";
+import {
+  candidates,
+  fromSetting,
+  installers,
+  LACKS_VENV,
+  type Machine,
+  PROBE,
+  pythons,
+  quoted,
+  TOO_OLD,
+  type Tools,
+  warning,
+  whyNone,
+} from "../../src/core/discovery";
 import { singleDocument, UndoSteps } from "../../src/core/edits";
+import { fileOffers } from "../../src/core/files";
 import { MAX_HISTORY, offers, remember } from "../../src/core/history";
 import { addRun, MAX_RUNS, renderRuns, runFrom } from "../../src/core/runs";
-import { serverSettings } from "../../src/core/settings";
+import { serverSettings, withModel } from "../../src/core/settings";
 
 const MACHINE: Machine = {
   home: "/home/ann",
@@ -34,8 +49,16 @@ describe("finding the server", () => {
     const commands = [...candidates(MACHINE), ...pythons(MACHINE)];
     assert(commands.every(({ command }) => !command.startsWith("/work/repo") && command.startsWith("/")));
     assert(pythons(MACHINE).every(({ args }) => args[0] === "-P"));
-    const inHome = { ...MACHINE, workspace: ["/home/ann"] };
-    assert(candidates(inHome).every(({ command }) => !command.startsWith("/home/ann/")));
+    const inPath = { ...MACHINE, workspace: ["/usr/bin"] };
+    assert([...candidates(inPath), ...pythons(inPath)].every(({ command }) => !command.startsWith("/usr/")));
+  });
+
+  it("finds the user's own installation where the workspace is the whole home folder", () => {
+    const inHome = { ...MACHINE, path: "/home/ann/bin:/usr/bin", workspace: ["/home/ann"] };
+    const commands = candidates(inHome).map(({ command }) => command);
+    assert(commands.includes("/home/ann/.local/bin/singlepass"));
+    assert(!commands.includes("/home/ann/bin/singlepass"));
+    assert(pythons(inHome).every(({ command }) => !command.startsWith("/home/ann/")));
   });
 
   it("takes a command or a Python from the user's setting", () => {
@@ -44,18 +67,47 @@ describe("finding the server", () => {
     assert.deepEqual(fromSetting("/opt/pythonic/singlepass", "/h").args, ["serve"]);
   });
 
+  const bare: Tools = { uv: undefined, pipx: undefined, python: undefined, probed: [], compiler: true };
+
   it("offers the ways to install that the machine has", () => {
-    const all = installers(() => true, "/ext/it's.whl", "/store");
+    const whole = { ...bare, uv: "/b/uv", pipx: "/b/pipx", python: "/b/python3.12" };
+    const all = installers(whole, "/ext/it's.whl", "/store");
     assert.deepEqual(
       all.map(({ label }) => label),
       ["uv tool", "pipx", "Python environment"],
     );
-    assert.equal(all[0]!.line, "uv tool install --force '/ext/it'\\''s.whl'");
+    assert.equal(all[0]!.line, "'/b/uv' tool install --force --python '>=3.11' '/ext/it'\\''s.whl'");
+    assert.match(all[1]!.line, /^'\/b\/pipx' install --force --python '\/b\/python3.12' /);
+    assert.match(all[2]!.line, /^'\/b\/python3.12' -I -m venv '\/store\/server' && /);
     assert.deepEqual(
-      installers((name) => name === "python3", "/w.whl", "/s").map(({ label }) => label),
+      installers({ ...bare, python: "/b/python3" }, "/w.whl", "/s").map(({ label }) => label),
       ["Python environment"],
     );
+    assert.deepEqual(installers(bare, "/w.whl", "/s"), []);
     assert.equal(quoted("a b"), "'a b'");
+  });
+
+  it("says why it cannot be installed, and what to do", () => {
+    assert.match(whyNone(bare), /Python 3\.11 or later is needed .*, and there is none on PATH/);
+    assert.match(whyNone({ ...bare, probed: [TOO_OLD] }), /the one on PATH is older/);
+    assert.match(whyNone({ ...bare, probed: [TOO_OLD, LACKS_VENV] }), /apt install python3-venv/);
+  });
+
+  it("warns where llama.cpp could not be compiled", () => {
+    assert.equal(warning(bare, "linux"), undefined);
+    assert.match(warning({ ...bare, compiler: false }, "linux")!, /apt install g\+\+/);
+    assert.match(warning({ ...bare, compiler: false }, "darwin")!, /xcode-select --install/);
+  });
+
+  it("asks a Python whether it will do", () => {
+    execFileSync("python3", ["-I", "-c", PROBE]);
+    const ends = (code: string, expected: number) =>
+      assert.throws(
+        () => execFileSync("python3", ["-I", "-c", `${code}\n${PROBE}`]),
+        (error: { status?: number }) => error.status === expected,
+      );
+    ends("import sys; sys.version_info = (3, 10, 9)", TOO_OLD);
+    ends("import sys; sys.modules['ensurepip'] = None", LACKS_VENV);
   });
 });
 
@@ -80,6 +132,37 @@ describe("settings for the server", () => {
       target: { model: "/m.gguf" },
       actions: [mine],
     });
+  });
+});
+
+describe("a model that is chosen", () => {
+  it("leaves how to run it, and nothing of a server", () => {
+    const before = {
+      backend: "openai_compatible",
+      url: "http://x",
+      api_key_env: "K",
+      n_ctx: 512,
+      model: "a",
+    };
+    assert.deepEqual(withModel(before, "/b.gguf"), { n_ctx: 512, model: "/b.gguf" });
+    assert.deepEqual(withModel(undefined, "/b.gguf"), { model: "/b.gguf" });
+    assert.deepEqual(withModel("odd", "/b.gguf"), { model: "/b.gguf" });
+  });
+});
+
+describe("files to change together", () => {
+  it("are the open ones first, chosen, then all others, each once", () => {
+    assert.deepEqual(
+      fileOffers(
+        "file:///a",
+        ["file:///b", "file:///a", "untitled:c"],
+        ["file:///a", "file:///d", "file:///b"],
+      ),
+      [
+        { uri: "file:///b", picked: true },
+        { uri: "file:///d", picked: false },
+      ],
+    );
   });
 });
 

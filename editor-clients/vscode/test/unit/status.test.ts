@@ -1,16 +1,22 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { runFrom } from "../../src/core/runs";
-import { became, draw, NOTHING, type Status, type StatusParams, told } from "../../src/core/status";
+import { became, draw, NOTHING, onClick, type Status, type StatusParams, told } from "../../src/core/status";
 
 function params(
   state: string,
   message: string,
   percent: number | null = null,
   job: number | null = 1,
+  numbers: { eta_ms?: number; decode_rate?: number } = {},
 ): StatusParams {
-  return { job, uri: "file:///a.py", state, message, percent, target: "default" };
+  const known = { eta_ms: null, decode_rate: null, ...numbers };
+  return { job, uri: "file:///a.py", state, message, percent, target: "default", ...known };
 }
+
+const reading = (percent: number, eta_ms?: number) =>
+  params("prefill", "prefill", percent, 1, eta_ms === undefined ? {} : { eta_ms });
+const writing = (decode_rate: number, job = 1) => params("decode", "40 tokens", null, job, { decode_rate });
 
 const RUNNING = became(NOTHING, "running");
 const WARM = told(RUNNING, params("warm", "warm", 100, null));
@@ -31,6 +37,8 @@ describe("the status bar", () => {
     ["before the server", NOTHING, "starting"],
     ["with a server", RUNNING, "singlepass"],
     ["no server", became(NOTHING, "missing"), "install singlepass"],
+    ["it is being installed", became(NOTHING, "installing"), "installing singlepass"],
+    ["no model", told(RUNNING, params("no_model", "no model is configured", null, null)), "choose a model"],
     ["it stopped", became(WARM, "stopped"), "singlepass stopped"],
     ["it would not start", became(NOTHING, "failed"), "singlepass failed"],
     ["reading ahead", told(RUNNING, params("warming", "warming 63%", 63, null)), "warming 63%"],
@@ -38,24 +46,24 @@ describe("the status bar", () => {
     ["a target was chosen", told(WARM, params("target", "target: large", null, null)), "warm"],
     ["a job starts", told(WARM, params("starting", "starting")), "starting"],
     ["the model loads", told(WARM, params("loading", "loading the model: 40%", 40)), "loading 40%"],
-    [
-      "the prompt is read",
-      told(WARM, params("prefill", "prefill 40% of 1,200 tokens · 12% cached · 2.31 s left", 40)),
-      "prefill 40% · 3 s left",
-    ],
-    [
-      "for minutes",
-      told(WARM, params("prefill", "prefill 4% of 90,000 tokens · 2 min 5 s left", 4)),
-      "prefill 4% · 2 min 5 s left",
-    ],
-    ["nobody knows how long", told(WARM, params("prefill", "prefill 0% of 9 tokens", 0)), "prefill 0%"],
-    ["text is written", told(WARM, params("decode", "40 tokens · 61 tok/s · 1 hunk")), "decode 61 tok/s"],
+    ["the prompt is read", told(WARM, reading(40, 2310)), "prefill 40% · 3 s left"],
+    ["for more than a minute", told(WARM, reading(4, 99_000)), "prefill 4% · 99 s left"],
+    ["for minutes", told(WARM, reading(4, 124_700)), "prefill 4% · 2 min 5 s left"],
+    ["no more", told(WARM, reading(100, 0)), "prefill 100%"],
+    ["nobody knows how long", told(WARM, reading(0)), "prefill 0%"],
+    ["text is written", told(WARM, writing(61.4)), "decode 61 tok/s"],
+    ["nobody knows how fast", told(WARM, params("decode", "1 token · 0 tok/s")), "decode"],
     [
       "a job ended",
       told({ ...told(WARM, params("decode", "40 tokens")), last: RUN }, params("done", "0.4 s: …")),
       "warm · 0.2 s + 61 tok/s",
     ],
     ["a job ended, and it warms again", { ...WARM, ahead: "warming 5%", last: RUN }, "warming 5%"],
+    [
+      "a job failed that had interrupted reading ahead",
+      told({ ...WARM, ahead: "warming 40%", last: { ...RUN, outcome: "failed" } }, params("failed", "died")),
+      "singlepass · failed",
+    ],
     ["a job failed", { ...WARM, last: { ...RUN, outcome: "failed" } }, "warm · failed"],
     ["a job was cancelled", { ...WARM, last: { ...RUN, outcome: "cancelled" } }, "warm · cancelled"],
     ["nothing was measured", { ...WARM, last: { ...RUN, ttft_ms: null, decode_rate: null } }, "warm"],
@@ -64,11 +72,18 @@ describe("the status bar", () => {
     it(what, () => assert.equal(text(status), expected));
   }
 
+  it("is clicked for what there is to do next", () => {
+    const lacking = told(RUNNING, params("no_model", "", null, null));
+    assert.equal(onClick(became(NOTHING, "missing")), "install");
+    assert.equal(onClick(lacking), "chooseModel");
+    const chosen = told(lacking, params("target", "target: default", null, null));
+    assert.equal(onClick(chosen), "showRuns");
+    assert.equal(text(chosen), "singlepass");
+    assert.equal(text(told(lacking, params("starting", "starting"))), "starting");
+  });
+
   it("shows the newest of several jobs", () => {
-    const two = told(
-      told(WARM, params("decode", "1 token · 5 tok/s", null, 2)),
-      params("prefill", "prefill", 9, 1),
-    );
+    const two = told(told(WARM, writing(5, 2)), reading(9));
     assert.equal(text(two), "decode 5 tok/s");
     assert.equal(text(told(two, params("done", "", null, 2))), "prefill 9%");
   });
