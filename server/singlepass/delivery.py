@@ -168,10 +168,11 @@ async def deliver(
     title: str,
     *,
     confirm: bool = False,
+    warning: str = "",
 ) -> Delivery:
     """Send the hunks as one workspace edit, again after keystrokes in between, and check what comes back.
 
-    `sources` has the files by URI.
+    `sources` has the files by URI. `warning` says what a file is that needs a question of its own.
     """
     rejected: list[RejectedHunk] = []
     for _ in range(TRIES):
@@ -188,7 +189,8 @@ async def deliver(
         if not hunks:
             return Delivery(rejected=tuple(rejected))
         label = f"singlepass: {title}"
-        sent = await send([*places.values()], editor, encoding, label, _describe(hunks), confirm=confirm)
+        description = f"{_describe(hunks)}; the file is {warning}" if warning else _describe(hunks)
+        sent = await send([*places.values()], editor, encoding, label, description, confirm=confirm)
         if sent.is_applied:
             wrong = {place.uri for place in sent.mismatches}
             return Delivery(

@@ -1,5 +1,7 @@
 """What a job may ask of the editor, in the richest form that the editor announced.
 
+What is shown to the user goes through `inert` here, whoever wrote it: editors draw messages in their own ways.
+
 Every request degrades by itself: no progress support means no progress, no versioned edits means a plain
 `changes` map, no annotations means a label alone.
 """
@@ -16,6 +18,7 @@ from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException, JsonRpcMethodNotFound
 from pygls.lsp.server import LanguageServer
 
+from singlepass.core.inert import inert
 from singlepass.lsp import Capabilities, TextEdit, plain, workspace_edit_to_lsp
 
 log = logging.getLogger(__name__)
@@ -77,6 +80,7 @@ class Editor:
         """Send one workspace edit and wait for the answer. Never raises for what the editor answers."""
         if not self.capabilities.apply_edit:
             return ApplyResult(False, NO_EDITS)
+        label, description = inert(label), inert(description)
         if confirm and not self.capabilities.annotations and not await self._confirmed(label, description):
             return ApplyResult(False, "it was not confirmed")
         edit = workspace_edit_to_lsp(
@@ -114,6 +118,7 @@ class Editor:
 
     def say(self, level: Literal["error", "warning", "info"], message: str) -> None:
         """Show a message to the user, and log it."""
+        message = inert(message)
         log.log(getattr(logging, level.upper()), "%s", message)
         self._server.window_show_message(lsp.ShowMessageParams(_LEVELS[level], message))
 
@@ -123,11 +128,14 @@ class Editor:
 
     def log(self, message: str) -> None:
         """One line for the editor's log of this server."""
+        message = inert(message)
         log.info("%s", message)
         self._server.window_log_message(lsp.LogMessageParams(lsp.MessageType.Log, message))
 
     def publish(self, uri: str, version: int | None, diagnostics: Sequence[lsp.Diagnostic]) -> None:
         """Replace our diagnostics of a document."""
+        for one in diagnostics:
+            one.message = inert(one.message)
         self._server.text_document_publish_diagnostics(
             lsp.PublishDiagnosticsParams(
                 uri, list(diagnostics), version if self.capabilities.diagnostic_versions else None
@@ -204,7 +212,7 @@ class Editor:
                 on_cancel()
 
         progress.tokens[token].add_done_callback(done)
-        progress.begin(token, lsp.WorkDoneProgressBegin(title=title, cancellable=True, percentage=0))
+        progress.begin(token, lsp.WorkDoneProgressBegin(title=inert(title), cancellable=True, percentage=0))
         return Progress(self._server, token)
 
 
@@ -219,12 +227,12 @@ class Progress:
         """Show a message, and a percentage where one is known."""
         if self._server:
             self._server.work_done_progress.report(
-                self._token, lsp.WorkDoneProgressReport(message=message, percentage=percentage)
+                self._token, lsp.WorkDoneProgressReport(message=inert(message), percentage=percentage)
             )
 
     def end(self, message: str) -> None:
         """Close the progress with a last message."""
         if self._server:
-            self._server.work_done_progress.end(self._token, lsp.WorkDoneProgressEnd(message=message))
+            self._server.work_done_progress.end(self._token, lsp.WorkDoneProgressEnd(message=inert(message)))
             progress: Any = self._server.work_done_progress
             progress.tokens.pop(self._token, None)  # pygls keeps them for ever

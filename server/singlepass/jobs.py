@@ -144,12 +144,13 @@ class Jobs:
         if not self.editor.capabilities.apply_edit:
             raise UserError(f"{NO_EDITS[0].upper()}{NO_EDITS[1:]}.")
         for uri in (request.uri, *request.files):
-            _, inside = self.workspace.name(uri)
-            if not inside and not self.settings.allow_outside_workspace:
+            if not self._is_allowed(uri):
+                linked = ": a link leads out of them" if self.workspace.name(uri)[1] else ""
                 raise UserError(
-                    f"{uri} is outside the workspace folders. Open its folder in the editor, or set "
+                    f"{uri} is outside the workspace folders{linked}. Open its folder in the editor, or set "
                     f"`allow_outside_workspace = true` in {user_file()}."
                 )
+        protected = self._protected((request.uri, *request.files))
         if not request.instruction.strip():
             raise UserError("The instruction is empty. Say what to change.")
         asked, candidates = self._asked_for(request)
@@ -180,11 +181,30 @@ class Jobs:
             editor=self.editor,
             reviews=self.reviews,
             fit=functools.partial(self.contexts.fit, name),
+            protected=protected,
+            is_inside=self._is_allowed,
         )
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
         task.add_done_callback(lambda task: self._finished(job, running, task))
         return job.id
+
+    def _is_allowed(self, uri: str) -> bool:
+        return self.settings.allow_outside_workspace or self.workspace.is_inside(uri)
+
+    def _protected(self, uris: Sequence[str]) -> dict[str, str]:
+        """Which of these files need a question of their own, and what they are.
+
+        Raises UserError where the editor cannot ask it at the edit.
+        """
+        found = {uri: what for uri in uris if (what := self.workspace.protection(uri))}
+        if found and not self.editor.capabilities.annotations:
+            uri, what = next(iter(found.items()))
+            raise UserError(
+                f"{self.workspace.name(uri)[0]} is {what}, so an edit of it needs your consent, and this editor "
+                "cannot ask for it: it does not support change annotations. Edit the file by hand."
+            )
+        return found
 
     def _finished(self, job: Job, running: Session, task: "asyncio.Task[Outcome]") -> None:
         self._running.pop(job.id, None)

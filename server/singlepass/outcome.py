@@ -10,6 +10,8 @@ from singlepass_backends.base import BackendError, Miss, ModelInfo, PrefillProgr
 
 from singlepass.core import report
 from singlepass.core.actions import CommentTask
+from singlepass.core.inert import inert, names, unseen
+from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk
 from singlepass.core.routing import Option
 from singlepass.core.statistics import Record
@@ -79,6 +81,8 @@ class Job(msgspec.Struct):
     applied: list[AppliedEdit] = msgspec.field(default_factory=list[AppliedEdit])
     rejected: list[RejectedHunk] = msgspec.field(default_factory=list[RejectedHunk])
     mismatches: list[str] = msgspec.field(default_factory=list[str])
+    unseen: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
+    """By URI, the characters nobody sees that its edits brought into a file."""
     left_out: tuple[str, ...] = ()
     error: BackendError | None = None
 
@@ -97,6 +101,8 @@ def summary(job: Job, outcome: Outcome) -> str:
             parts.append(f"the reply was cut off by {limit}")
         if job.miss:
             parts.append(job.miss)
+        if job.unseen:
+            parts.append(unseen_sentence(job))
         if job.left_out:
             parts.append(f"left out of the prompt: {', '.join(job.left_out)}")
         if job.advice:
@@ -134,6 +140,22 @@ def rejected_sentence(rejected: Sequence[RejectedHunk]) -> str:
     return f"a hunk for {first.hunk.path} was rejected{more}: {first.message}"
 
 
+def note_unseen(job: Job, applied: Sequence[AppliedEdit]) -> None:
+    """Remember which characters that nobody sees these edits brought in."""
+    for one in applied:
+        for edit in one.edits:
+            known = job.unseen.get(one.uri, [])
+            found = [*known, *unseen(one.text[edit.start : edit.end], edit.new)]
+            if found:
+                job.unseen[one.uri] = sorted(set(found))
+
+
+def unseen_sentence(job: Job) -> str:
+    """What the user is told of characters that cannot be seen in what was written."""
+    chars = sorted({char for found in job.unseen.values() for char in found})
+    return f"the new text holds characters that cannot be seen, or that turn text round: {names(chars)}"
+
+
 def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
     """All numbers of a job, as sent by `singlepass/timings` and in the diagnostic's `data`. Times in ms."""
     info = job.info
@@ -152,6 +174,10 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
         "n_unchanged": job.n_unchanged,
         "n_rejected": len(job.rejected),
         "rejected": [_rejected(one) for one in job.rejected],
+        "unseen": [
+            {"uri": uri, "characters": [f"U+{ord(char):04X}" for char in found]}
+            for uri, found in job.unseen.items()
+        ],
         "left_out": list(job.left_out),
         "segments": [msgspec.to_builtins(segment) for segment in job.segments],
         "miss": job.miss or None,
@@ -166,7 +192,7 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
             "device": info.device,
         },
         "options": [msgspec.to_builtins(option) for option in job.options],
-        "error": job.error and {"code": job.error.code, "message": job.error.message},
+        "error": job.error and {"code": job.error.code, "message": inert(job.error.message)},
     }
 
 
@@ -218,7 +244,8 @@ def diagnostics(
     *,
     timings: bool,
 ) -> dict[str, tuple[Document, list[lsp.Diagnostic]]]:
-    """By URI: one Information with the timings on the target, one Warning for each rejected hunk."""
+    """By URI: one Information with the timings on the target, one Warning for each rejected hunk, and for each
+    line with new characters that cannot be seen."""
     found: dict[str, tuple[Document, list[lsp.Diagnostic]]] = {}
 
     def add(document: Document, line: int, diagnostic: lsp.Diagnostic) -> None:
@@ -250,6 +277,16 @@ def diagnostics(
                     nowhere, message, severity=severity, code=rejected.reason, data=_rejected(rejected)
                 ),
             )
+    for uri, chars in job.unseen.items():
+        ours = (source.document for source in sources.values() if source.snapshot.uri == uri)
+        document = next((one for one in ours if one is not None and one.is_open), None)
+        for number, line in enumerate(visible_lines(document.text) if document is not None else ()):
+            here = [char for char in chars if char in line]
+            if document is not None and here:
+                message = f"Characters that cannot be seen, or that turn text round: {names(here)}"
+                severity = lsp.DiagnosticSeverity.Warning
+                diagnostic = lsp.Diagnostic(nowhere, message, severity=severity, code="unseen_characters")
+                add(document, number, diagnostic)
     return found
 
 
@@ -257,9 +294,9 @@ def _rejected(rejected: RejectedHunk) -> dict[str, Any]:
     """A rejected hunk with its text, so that nothing is lost."""
     hunk = rejected.hunk
     return {
-        "path": hunk.path,
+        "path": inert(hunk.path),
         "reason": rejected.reason,
-        "message": rejected.message,
+        "message": inert(rejected.message),
         "old": list(hunk.old),
         "new": list(hunk.new),
     }

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -35,6 +35,7 @@ from singlepass.core.context import Context, shrink
 from singlepass.core.diff_parser import DiffParser, Hunk, HunkDropped, HunkFinished, ParserEvent
 from singlepass.core.edits import Edit
 from singlepass.core.grammar import marker_size
+from singlepass.core.inert import inert
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped
@@ -42,7 +43,16 @@ from singlepass.core.prompt import Task, expect_reply, render_prompt
 from singlepass.delivery import Delivery, Source, deliver
 from singlepass.documents import Documents
 from singlepass.editor import STATUS, Editor, Progress, Status
-from singlepass.outcome import Job, Outcome, diagnostics, payload, rejected_sentence, summary
+from singlepass.outcome import (
+    Job,
+    Outcome,
+    diagnostics,
+    note_unseen,
+    payload,
+    rejected_sentence,
+    summary,
+    unseen_sentence,
+)
 from singlepass.reviewing import Reviews
 from singlepass.workspace import UserError, read_source
 
@@ -73,7 +83,8 @@ class Session:
 
     `context` and `sources` are those of the moment the job was asked for, because the selection and the
     comment are given in its lines; what is typed while the model loads is rebased over like the rest. `fit`
-    leaves out of it what has no place in the model's.
+    leaves out of it what has no place in the model's. `protected` are the files, by URI, that are edited only
+    after a question of their own, each with what it is.
     """
 
     def __init__(
@@ -88,8 +99,12 @@ class Session:
         editor: Editor,
         reviews: Reviews,
         fit: Callable[[Context], Awaitable[Context]],
+        protected: Mapping[str, str],
+        is_inside: Callable[[str], bool],
     ) -> None:
         self.job = job
+        self._protected = protected
+        self._is_inside = is_inside
         self._fit = fit
         self.documents = documents
         self.settings = settings
@@ -165,7 +180,10 @@ class Session:
             raise
         await self._take_parsed(parser.close(complete=self.job.finish_reason == "stop"))
         await self._remove_comment()
-        await self._deliver(self._waiting)
+        await self._deliver([one for one in self._waiting if one.snapshot.uri not in self._protected])
+        for uri in dict.fromkeys(one.snapshot.uri for one in self._waiting):
+            if uri in self._protected:
+                await self._deliver([one for one in self._waiting if one.snapshot.uri == uri])
 
     def _request(self, context: Context, size: int) -> GenerateRequest:
         asked, settings = self.job.request, self.settings
@@ -240,10 +258,13 @@ class Session:
         self.job.planned.append(planned)
         if not planned.edits:
             return
-        if self.settings.review == "stream" and self.sources[planned.snapshot.uri].document is not None:
+        uri = planned.snapshot.uri
+        is_open = self.sources[uri].document is not None
+        if self.settings.review == "stream" and is_open and uri not in self._protected:
             await self._deliver([planned])
         else:
-            # A file that is not open sends no changes to rebase through, so its hunks go as one edit.
+            # A file that is not open sends no changes to rebase through, so its hunks go as one edit; so do
+            # those of a protected file, so that there is one question about it.
             self._waiting.append(planned)
 
     async def _deliver(self, hunks: Sequence[PlannedHunk]) -> None:
@@ -283,6 +304,10 @@ class Session:
             text = document.text if document is not None else read_source(uri)
         except UserError:
             text = None
+        if not self._is_inside(uri):
+            message = "A link leads out of the workspace now; nothing was written."
+            self.job.rejected.append(RejectedHunk(planned.hunk, "stale", message))
+            return False
         if text != source.snapshot.text:
             message = "The file was changed while the block was generated; nothing was written."
             self.job.rejected.append(RejectedHunk(planned.hunk, "stale", message))
@@ -293,11 +318,15 @@ class Session:
 
     async def _send(self, hunks: Sequence[PlannedHunk]) -> None:
         # Someone may take long over a confirmation; nothing else waits for that.
-        confirm = self.settings.review == "confirm"
         uris = [hunk.snapshot.uri for hunk in hunks]
+        warning = next((self._protected[uri] for uri in uris if uri in self._protected), "")
+        confirm = self.settings.review == "confirm" or bool(warning)
         async with contextlib.nullcontext() if confirm else self.reviews.sending(uris):
             encoding, title = self.documents.encoding, self.job.request.title
-            self._book(await deliver(hunks, self.sources, self.editor, encoding, title, confirm=confirm))
+            delivery = await deliver(
+                hunks, self.sources, self.editor, encoding, title, confirm=confirm, warning=warning
+            )
+            self._book(delivery)
 
     def _book(self, delivery: Delivery) -> None:
         job = self.job
@@ -307,6 +336,7 @@ class Session:
         job.applied += delivery.applied
         job.rejected += delivery.rejected
         job.mismatches += delivery.mismatches
+        note_unseen(job, delivery.applied)
 
     # The comment that asked.
 
@@ -363,6 +393,7 @@ class Session:
         decode_rate: float | None = None,
     ) -> None:
         job = self.job
+        message = inert(message)
         job.state = state
         self._progress.report(message, percent)
         status = Status(
@@ -381,7 +412,7 @@ class Session:
         """Progress, diagnostics, notifications, log; the status comes last, so it can be waited for."""
         job = self.job
         job.total_ms = self._elapsed_ms()
-        sentence = summary(job, outcome)
+        sentence = inert(summary(job, outcome))
         self._progress.end(sentence)
         self._progress = Progress(None, "")  # nothing may be reported after the end
         target = self.documents.get(job.request.uri)
@@ -394,6 +425,8 @@ class Session:
             self.editor.say("error", f"singlepass: {job.error.message}")
         for mismatch in job.mismatches:
             self.editor.say("warning", f"singlepass: {mismatch}")
+        if job.unseen:
+            self.editor.say("warning", f"singlepass: {unseen_sentence(job)}")
         if job.rejected and outcome == "done":
             self.editor.say("warning", f"singlepass: {rejected_sentence(job.rejected)}")
         self.editor.log(f"{job.request.title}: {sentence}")

@@ -4,10 +4,12 @@ The server reads files only; it never writes one. What must not enter a prompt i
 """
 
 import functools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from singlepass.core.protect import protection
 from singlepass.documents import Document, Documents
 from singlepass.lsp import path_from_uri, prompt_path, relative_path
 
@@ -58,6 +60,28 @@ class Workspace:
         around = [folder for folder in self.folders if path and path.is_relative_to(folder)]
         return max(around, key=lambda folder: len(folder.parts), default=None)
 
+    def is_inside(self, uri: str) -> bool:
+        """Whether a file lies inside the workspace, and still does when every link is followed.
+
+        Buffers without a file count as inside, and so does everything where no folder is open.
+        """
+        path = path_from_uri(uri)
+        if path is None or not self.folders:
+            return True
+        return self.name(uri)[1] and _real_folder(path, self.folders) is not None
+
+    def protection(self, uri: str) -> str:
+        """What a file is that must not be edited without a question of its own; empty for all others."""
+        path = path_from_uri(uri)
+        if path is None:
+            return ""
+        folder = next((folder for folder in self.folders if path.is_relative_to(folder)), None)
+        named = path.relative_to(folder).as_posix() if folder is not None else path.as_posix()
+        real_folder = _real_folder(path, self.folders)
+        real = _real(path)
+        there = real.relative_to(real_folder).as_posix() if real_folder is not None else real.as_posix()
+        return protection(named) or protection(there)
+
     def is_hidden(self, uri: str, ignore: Sequence[str]) -> bool:
         """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`."""
         return _spec(tuple(ignore)).match_file(relative_path(uri, self.folders))
@@ -73,8 +97,7 @@ class Workspace:
         if limit <= 0:
             return
         for document in documents.recent():
-            _, inside = self.name(document.uri)
-            if document.uri == target or not inside or self.is_hidden(document.uri, ignore):
+            if document.uri == target or not self.is_inside(document.uri) or self.is_hidden(document.uri, ignore):
                 continue
             if len(document.text) > MAX_NEIGHBOUR_CHARS:
                 continue
@@ -82,6 +105,21 @@ class Workspace:
             limit -= 1
             if not limit:
                 return
+
+
+def _real(path: Path) -> Path:
+    """The path with all links followed, as far as it exists."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return path
+
+
+def _real_folder(path: Path, folders: Sequence[Path]) -> Path | None:
+    """The innermost of the folders that holds the file, all links followed."""
+    real = _real(path)
+    around = [folder for one in folders if real.is_relative_to(folder := _real(one))]
+    return max(around, key=lambda folder: len(folder.parts), default=None)
 
 
 @functools.cache

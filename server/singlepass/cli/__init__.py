@@ -59,6 +59,12 @@ def edit(
         list[Path] | None, typer.Option("--also", help="A further file that the edit may change.")
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Write the result to the files.")] = False,
+    protected: Annotated[
+        bool,
+        typer.Option(
+            "--protected", help="With --apply: also files that run code, such as editor settings and CI."
+        ),
+    ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Print a unified diff and nothing else.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result and its timings as JSON.")] = False,
     model: _Model = None,
@@ -67,7 +73,7 @@ def edit(
     from singlepass.cli.edit import Output, run_edit
 
     output = Output.JSON if json else Output.DIFF if diff else Output.LIVE
-    raise typer.Exit(run_edit(file, instruction, range, also or [], apply, output, model))
+    raise typer.Exit(run_edit(file, instruction, range, also or [], apply, output, model, protected))
 
 
 @app.command()

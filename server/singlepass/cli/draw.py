@@ -13,14 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from singlepass.cli.headless import OpenFile
+from singlepass.core.inert import visible
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
-# What a model wrote must not steer the terminal: control characters are shown as their pictures.
-_VISIBLE = {
-    **{code: 0x2400 + code for code in range(0x20) if code != 0x09},
-    0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-}
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -41,10 +36,10 @@ def unified_diff(file: OpenFile, folder: Path) -> list[str]:
 
 
 def styled_diff(lines: Iterable[str]) -> Text:
-    """A unified diff in colours."""
+    """A unified diff in colours. What a model wrote steers no terminal, and all of it is seen."""
     text = Text()
     for line in lines:
-        bare = line.rstrip("\r\n").translate(_VISIBLE)
+        bare = visible(line.rstrip("\r\n"))
         style = "bold" if line.startswith(("+++", "---")) else _STYLES.get(line[:1], "")
         text.append(bare + "\n", style)
     text.rstrip()

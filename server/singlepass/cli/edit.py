@@ -14,8 +14,9 @@ from rich.text import Text
 
 from singlepass.cli.draw import Drawing, styled_diff, unified_diff
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
+from singlepass.core.inert import visible
 from singlepass.core.lines import LineIndex
-from singlepass.workspace import UserError
+from singlepass.workspace import UserError, Workspace
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -51,6 +52,7 @@ def run_edit(
     write: bool,
     output: Output,
     model: Path | None,
+    protected: bool = False,
 ) -> int:
     """Run the command; returns the exit code."""
     console = Console(stderr=output is not Output.LIVE, highlight=False)
@@ -62,16 +64,20 @@ def run_edit(
         return _fail(console, _say(error))
     except KeyboardInterrupt:
         return _fail(console, "Cancelled; nothing was written.")
-    return report(result, console, folder, write, output)
+    return report(result, console, folder, write, output, protected)
 
 
-def report(result: Result, console: Console, folder: Path, write: bool, output: Output) -> int:
-    """Print a result, and write its files when asked; returns the exit code."""
+def report(
+    result: Result, console: Console, folder: Path, write: bool, output: Output, protected: bool = False
+) -> int:
+    """Print a result, and write its files when asked, protected ones only with `protected`; the exit code."""
     diff = [line for file in result.files for line in unified_diff(file, folder)]
     if output is Output.JSON:
         print(json.dumps({"timings": result.timings, "diff": "".join(diff)}, indent=2))
     elif output is Output.DIFF:
-        # A terminal may turn line ends round; a pipe gets the diff's own bytes.
+        # A terminal may turn line ends round, and obeys escapes; a pipe gets the diff's own bytes.
+        if sys.stdout.isatty():
+            diff = [f"{visible(line.removesuffix(chr(10)))}\n" for line in diff]
         sys.stdout.buffer.write("".join(diff).encode("utf-8", "surrogateescape"))
         sys.stdout.buffer.flush()
     else:
@@ -81,10 +87,20 @@ def report(result: Result, console: Console, folder: Path, write: bool, output: 
             console.print(Text(message, style="yellow"), soft_wrap=True)
         console.print(Text(result.timings["message"], style="dim"), soft_wrap=True)
     if write and result.succeeded:
-        for file in result.files:
+        workspace = Workspace()
+        workspace.folders = [folder]
+        kept = {} if protected else {file.path: workspace.protection(file.uri) for file in result.files}
+        written = [file for file in result.files if not kept.get(file.path)]
+        for file in written:
             write_file(file)
+        for path, what in kept.items():
+            if what:
+                message = f"{path} is {what} and was not written. --protected writes it too."
+                console.print(Text(message, style="yellow"), soft_wrap=True)
+        if len(written) < len(result.files):
+            return EXIT_FAILED
         if output is Output.LIVE:
-            names = ", ".join(str(file.path) for file in result.files) or "nothing"
+            names = ", ".join(str(file.path) for file in written) or "nothing"
             console.print(f"written: {names}", soft_wrap=True)
     return 0 if result.succeeded else EXIT_FAILED
 
