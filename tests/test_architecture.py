@@ -20,6 +20,7 @@ HTTP = {"httpx", "httpcore", "keyring"}
 """For the remote backend, which runs in the engine like the others."""
 LSP_MODULES = {
     "app.py",
+    "stdio.py",
     "handlers.py",
     "lsp.py",
     "jobs.py",

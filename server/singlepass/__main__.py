@@ -10,8 +10,7 @@ def main() -> None:
         gc.disable()  # until all is imported: none of it is garbage, and looking costs a tenth of the start
         from singlepass.app import serve
 
-        serve()
-        return
+        sys.exit(serve())
     from singlepass.cli import app
 
     app()

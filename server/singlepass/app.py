@@ -23,6 +23,7 @@ from singlepass.handlers import (
     COMMAND_UNDO,
     Handlers,
 )
+from singlepass.stdio import serve_stdio
 
 _KINDS = [
     lsp.CodeActionKind.QuickFix,
@@ -80,8 +81,8 @@ def build_server() -> LanguageServer:
     return server
 
 
-def serve() -> None:
-    """Speak LSP over stdio until the client says exit or goes away."""
+def serve() -> int:
+    """Speak LSP over stdio until the client says exit or goes away; returns the exit code."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -94,4 +95,4 @@ def serve() -> None:
     # for 20 ms every 40 code actions.
     gc.freeze()
     gc.enable()
-    server.start_io()
+    return serve_stdio(server)

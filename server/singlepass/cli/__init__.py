@@ -45,7 +45,7 @@ def serve() -> None:
     """Speak LSP over stdio; editors start this."""
     from singlepass.app import serve
 
-    serve()
+    raise typer.Exit(serve())
 
 
 @app.command()

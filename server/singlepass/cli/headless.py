@@ -5,6 +5,7 @@ version is current, sends the `didChange` back, answers requests. The command li
 """
 
 import asyncio
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -113,6 +114,7 @@ class HeadlessEditor:
             self._ask(
                 self.client.initialize_async(
                     lsp.InitializeParams(
+                        process_id=os.getpid(),
                         capabilities=self.capabilities,
                         initialization_options=self.options,
                         workspace_folders=folders,
