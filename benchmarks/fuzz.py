@@ -2,10 +2,11 @@
 
     python benchmarks/fuzz.py 100000 [--seed 1]
 
-Sent are requests and notifications with parameters of other shapes, JSON that is none, headers in every spelling
-and of no meaning, wrong lengths, answers that nobody waits for, and bytes. After each batch a valid request is
-sent and its answer waited for; the longest wait is the longest stall. What counts at the end: exit code 0, every
-valid id answered once and only once, the longest stall below a second on an idle machine.
+Sent are requests and notifications with parameters of other shapes, JSON that is none, headers in every
+spelling and of no meaning, wrong lengths, answers that nobody waits for, and bytes. After each batch a
+valid request is sent and its answer waited for; the longest wait is the longest stall. What counts at the
+end: exit code 0, every valid id answered once and only once, the longest stall below a second on an idle
+machine.
 """
 
 import argparse
@@ -141,7 +142,13 @@ class Fuzzer:
         spelled = [b"content-length:%d\r\n\r\n", b"CONTENT-LENGTH: %d\r\n\r\n", b"Content-Length: %d\n\n"]
         spelled.append(b"Content-Type: text/plain; charset=utf8\r\nContent-Length: %d\r\n\r\n")
         spelled.append(b"Content-Length: %d\r\nX: y\r\n\r\n")
-        broken = [b"", b"", b"\r\n\r\n", b"Content-Length: -1\r\n\r\n", b"Content-Length: 99999999999\r\n\r\n"]
+        broken = [
+            b"",
+            b"",
+            b"\r\n\r\n",
+            b"Content-Length: -1\r\n\r\n",
+            b"Content-Length: 99999999999\r\n\r\n",
+        ]
         broken += [b"Content-Length: x\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", self.chance.randbytes(30) + b"\n"]
         # A length that takes some of what follows with it; enough follows that it is not waited for.
         length = self.chance.randint(1, 300)

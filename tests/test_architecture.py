@@ -43,7 +43,18 @@ OWN_RUNTIMES = {
 """What each driver may load."""
 
 PURE = {"bisect", "collections", "collections.abc", "dataclasses", "difflib", "enum", "itertools", "json"}
-PURE |= {"functools", "heapq", "math", "operator", "re", "statistics", "string", "typing", "unicodedata"}
+PURE |= {
+    "fnmatch",
+    "functools",
+    "heapq",
+    "math",
+    "operator",
+    "re",
+    "statistics",
+    "string",
+    "typing",
+    "unicodedata",
+}
 PURE |= {"msgspec"}
 """What the sans-IO modules may import: no I/O, clock, log or randomness."""
 
@@ -145,6 +156,66 @@ def test_the_server_never_loads_a_model_runtime(path: Path) -> None:
 def test_only_the_edge_knows_lsp(path: Path) -> None:
     if name(path, SERVER) not in LSP_MODULES:
         assert not roots(imports(path)) & {"pygls", "lsprotocol"}
+
+
+MAY_WRITE = {"history.py", "indexer.py", "cli/edit.py", "cli/demo.py", "cli/settings_file.py"}
+"""What jobs took and what outlines are known, in our own folders; the command line, when it is asked to."""
+WRITES = {"write_text", "write_bytes", "writelines", "unlink", "rename", "rmdir", "mkdir", "makedirs"}
+WRITES |= {"symlink_to", "hardlink_to", "chmod", "rmtree", "copyfile", "copytree", "truncate"}
+WRITES |= {"mkstemp", "mkdtemp", "NamedTemporaryFile"}
+FILE_WRITES = {
+    "os.remove",
+    "os.link",
+    "os.symlink",
+    "os.replace",
+    "shutil.copy",
+    "shutil.copy2",
+    "shutil.move",
+}
+
+
+def file_writes(tree: ast.AST) -> Iterator[str]:
+    """Calls that may change a file. `replace` of one argument is that of a path, of two that of a string."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        attribute = called.rpartition(".")[2]
+        arguments = [ast.unparse(one) for one in (*node.args, *(word.value for word in node.keywords))]
+        if attribute == "open":
+            if any(re.fullmatch(r"'[rbt]*[wax+][rwbt+]*'", one) or "os.O_" in one for one in arguments):
+                yield called
+        elif attribute in WRITES or called in FILE_WRITES or (attribute == "replace" and len(arguments) == 1):
+            yield called
+
+
+@pytest.mark.parametrize("path", modules(SERVER), ids=lambda path: name(path, SERVER))
+def test_the_server_writes_no_file(path: Path) -> None:
+    writes = [*file_writes(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not writes or name(path, SERVER) in MAY_WRITE, writes
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            "path.write_text('x')",
+            "open('a', 'w')",
+            "path.open(mode='ab')",
+            "os.replace(a, b)",
+            "a.replace(b)",
+        ),
+        *(
+            "os.open(a, os.O_WRONLY)",
+            "shutil.rmtree(a)",
+            "path.unlink()",
+            "shutil.copy(a, b)",
+            "os.remove(a)",
+        ),
+    ],
+)
+def test_a_write_is_seen(source: str) -> None:
+    assert [*file_writes(ast.parse(source))]
 
 
 @pytest.mark.parametrize("path", modules(BACKENDS), ids=lambda path: name(path, BACKENDS))

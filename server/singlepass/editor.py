@@ -1,6 +1,7 @@
 """What a job may ask of the editor, in the richest form that the editor announced.
 
-What is shown to the user goes through `inert` here, whoever wrote it: editors draw messages in their own ways.
+What is shown to the user goes through `inert` here, whoever wrote it: editors draw messages in their own
+ways.
 
 Every request degrades by itself: no progress support means no progress, no versioned edits means a plain
 `changes` map, no annotations means a label alone.

@@ -201,8 +201,8 @@ class Jobs:
         if found and not self.editor.capabilities.annotations:
             uri, what = next(iter(found.items()))
             raise UserError(
-                f"{self.workspace.name(uri)[0]} is {what}, so an edit of it needs your consent, and this editor "
-                "cannot ask for it: it does not support change annotations. Edit the file by hand."
+                f"{self.workspace.name(uri)[0]} is {what}, so an edit of it needs your consent, and this "
+                "editor cannot ask for it: it does not support change annotations. Edit the file by hand."
             )
         return found
 

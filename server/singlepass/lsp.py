@@ -145,11 +145,21 @@ def workspace_edit_to_lsp(
 
 def path_from_uri(uri: str) -> Path | None:
     """The file a URI names; None for buffers without a file, such as `untitled:`."""
-    if not uri.startswith("file:"):
+    if uri[:5].lower() != "file:":  # a scheme is the same in any case
         return None
     path = uris.to_fs_path(uri)
     # Without `..`, which would lead out of a folder by a path that starts with it.
     return Path(os.path.normpath(path)) if path else None
+
+
+def followed_path(uri: str) -> Path | None:
+    """The file that opening a URI leads to: a link is followed before the `..` behind it, as systems do."""
+    if path_from_uri(uri) is None:
+        return None
+    try:
+        return Path(os.path.realpath(uris.to_fs_path(uri) or ""))
+    except (OSError, ValueError):
+        return None
 
 
 def uri_from_path(path: Path) -> str:

@@ -244,8 +244,8 @@ def diagnostics(
     *,
     timings: bool,
 ) -> dict[str, tuple[Document, list[lsp.Diagnostic]]]:
-    """By URI: one Information with the timings on the target, one Warning for each rejected hunk, and for each
-    line with new characters that cannot be seen."""
+    """By URI: one Information with the timings on the target, one Warning for each rejected hunk, and for
+    each line with new characters that cannot be seen."""
     found: dict[str, tuple[Document, list[lsp.Diagnostic]]] = {}
 
     def add(document: Document, line: int, diagnostic: lsp.Diagnostic) -> None:

@@ -3,8 +3,8 @@
 pygls has a loop of its own for this; it stands here because of what that one does (pygls 2.1.1):
 
 - It knows `Content-Length` in one spelling, and reads as much as it says (`core/framing.py`).
-- A request whose parameters have another shape than the protocol's is never answered, and an answer of that kind
-  is waited for until a time-out. Here the request gets an error, and so does who waits.
+- A request whose parameters have another shape than the protocol's is never answered, and an answer of that
+  kind is waited for until a time-out. Here the request gets an error, and so does who waits.
 - Nothing is answered after `shutdown`, and before `initialize` with an internal error. The specification has
   codes for both, and for a second `initialize`.
 - `exit` without `shutdown` and a lost connection end with code 0, and nobody watches the editor's process.
@@ -245,7 +245,8 @@ class Connection:
 class Discreet(logging.Filter):
     """Keeps messages, which hold the user's source, out of what pygls logs of them.
 
-    An error that is an answer, such as a request that is refused with a reason, is logged without where it arose.
+    An error that is an answer, such as a request that is refused with a reason, is logged without where it
+    arose.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

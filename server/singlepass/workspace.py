@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from singlepass.core.protect import protection
 from singlepass.documents import Document, Documents
-from singlepass.lsp import path_from_uri, prompt_path, relative_path
+from singlepass.lsp import followed_path, path_from_uri, prompt_path, relative_path
 
 if TYPE_CHECKING:
     import pathspec
@@ -68,7 +68,9 @@ class Workspace:
         path = path_from_uri(uri)
         if path is None or not self.folders:
             return True
-        return self.name(uri)[1] and _real_folder(path, self.folders) is not None
+        # Editors differ in what `link/..` is; neither reading may lead out.
+        followed = followed_path(uri) or path
+        return self.name(uri)[1] and all(_real_folder(one, self.folders) for one in (path, followed))
 
     def protection(self, uri: str) -> str:
         """What a file is that must not be edited without a question of its own; empty for all others."""
@@ -77,10 +79,16 @@ class Workspace:
             return ""
         folder = next((folder for folder in self.folders if path.is_relative_to(folder)), None)
         named = path.relative_to(folder).as_posix() if folder is not None else path.as_posix()
-        real_folder = _real_folder(path, self.folders)
-        real = _real(path)
-        there = real.relative_to(real_folder).as_posix() if real_folder is not None else real.as_posix()
-        return protection(named) or protection(there)
+        return protection(named) or next(
+            filter(None, map(self._protection_there, (path, followed_path(uri)))), ""
+        )
+
+    def _protection_there(self, path: Path | None) -> str:
+        """The same for where the links of a path lead."""
+        if path is None:
+            return ""
+        real, folder = _real(path), _real_folder(path, self.folders)
+        return protection((real.relative_to(folder) if folder is not None else real).as_posix())
 
     def is_hidden(self, uri: str, ignore: Sequence[str]) -> bool:
         """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`."""
@@ -97,7 +105,11 @@ class Workspace:
         if limit <= 0:
             return
         for document in documents.recent():
-            if document.uri == target or not self.is_inside(document.uri) or self.is_hidden(document.uri, ignore):
+            if (
+                document.uri == target
+                or not self.is_inside(document.uri)
+                or self.is_hidden(document.uri, ignore)
+            ):
                 continue
             if len(document.text) > MAX_NEIGHBOUR_CHARS:
                 continue

@@ -3,16 +3,17 @@
 Theory of operation
 ===================
 
-A message is a block of header lines, an empty line, and as many bytes as `Content-Length` says. pygls's reader
-knows that header in one spelling, waits for ever when it is another one, and reads as many bytes as it is told,
-however many. This one takes every spelling the specification allows, and is never lost:
+A message is a block of header lines, an empty line, and as many bytes as `Content-Length` says. pygls's
+reader knows that header in one spelling, waits for ever when it is another one, and reads as many bytes as
+it is told, however many. This one takes every spelling the specification allows, and is never lost:
 
-- Of a message that is longer than `MAX_BODY`, nothing is kept. It is reported as `TooLong`, once, at its header.
-- Bytes that are no header are reported as `Garbage`, once, and skipped up to the next `Content-Length`. A length
-  that no message can have is garbage too, because waiting for it would be for ever.
-- `reread` gives back a body that was no JSON because its length was wrong: the messages that it had swallowed
-  are found. A header needs a line feed after it, and in JSON there is none inside a string, so that what stands
-  in a document's text is never taken for a message.
+- Of a message that is longer than `MAX_BODY`, nothing is kept. It is reported as `TooLong`, once, at its
+  header.
+- Bytes that are no header are reported as `Garbage`, once, and skipped up to the next `Content-Length`. A
+  length that no message can have is garbage too, because waiting for it would be for ever.
+- `reread` gives back a body that was no JSON because its length was wrong: the messages that it had
+  swallowed are found. A header needs a line feed after it, and in JSON there is none inside a string, so
+  that what stands in a document's text is never taken for a message.
 """
 
 import re

@@ -1,8 +1,9 @@
 """Files that start programs, or tell other programs what to do: none is edited without a question of its own.
 
-Whoever can change one of them can run code on the user's machine or in their CI, though it looks like a change
-of text. So names are compared as loosely as the most careless of file systems and tools does: without case,
-without characters that are not seen, with the trailing dots and spaces, short names and streams of Windows.
+Whoever can change one of them can run code on the user's machine or in their CI, though it looks like a
+change of text. So names are compared as loosely as the most careless of file systems and tools does:
+without case, without characters that are not seen, with the trailing dots and spaces, short names and
+streams of Windows.
 """
 
 import unicodedata

@@ -1,0 +1,301 @@
+"""What an edit may touch, what it may say: confined, asked for where it matters, and inert."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import pytest
+from lsprotocol import types as lsp
+from server.fakes import FakeEditor, block
+from server.test_jobs import (
+    SETTINGS,
+    TEXT,
+    URI,
+    World,
+    current,  # pyright: ignore[reportUnusedImport]  # noqa: F401  # a fixture
+)
+from singlepass.config import Settings
+from singlepass.editor import Editor
+from singlepass.lsp import Capabilities
+from singlepass.workspace import UserError, Workspace
+
+pytestmark = pytest.mark.anyio
+
+N_HOSTILE = 500
+
+
+def hostile_paths() -> list[str]:
+    """Names that lead elsewhere, or could on some system, in the spellings that are known to slip through."""
+    ups = ["../", "../../", "x/../../", "./../", "..\\", "..//", ".../", "....//", "%2e%2e/", "%2e%2e%2f"]
+    ups += ["..%2f", "..%5c", "%252e%252e/", "..;/", "\uff0e\uff0e/", "\u2025/", "..\u200b/", ".\u200b./"]
+    ups += [
+        "/",
+        "//",
+        "\\\\host\\share\\",
+        "//host/share/",
+        "C:\\",
+        "c:/",
+        "\\\\?\\C:\\",
+        "~/",
+        "~root/",
+        "$HOME/",
+    ]
+    ups += ["file:///", "FILE:///", "file://localhost/", "file:", "link/", "link/../", "loop/", "a.py/../../"]
+    names = [
+        "outside/secret.py",
+        "etc/passwd",
+        "a.py",
+        "A.PY",
+        "a.py.",
+        "a.py ",
+        "a.py::$DATA",
+        "a.py\0",
+        "CON",
+    ]
+    names += ["nul.py", "COM1", "a.py/", "\u0430.py", ".ssh/id_rsa"]
+    found = [up + name for up, name in itertools.product(ups, names)]
+    assert len(found) >= N_HOSTILE
+    return found
+
+
+async def test_a_model_names_no_file_but_those_it_was_given() -> None:
+    blocks = [block(path.replace("\0", "\\0"), ["one"], ["evil"]) for path in hostile_paths()]
+    world = World([*blocks, block("a.py", ["two"], ["2"])])
+    world.editor.put("file:///w/b.py", "one\n")
+    world.editor.put("file:///outside/secret.py", "one\n")
+    before = {uri: text for uri, text in world.editor.texts.items() if uri != URI}
+    told = await world.run()
+    assert {uri: text for uri, text in world.editor.texts.items() if uri != URI} == before
+    # `file:a.py` is a way in which models write `a.py`, which they may change.
+    assert world.text == "evil\n2\nthree\n"
+    assert told["n_applied"] == 2
+    reasons = [one["reason"] for one in told["rejected"]]
+    assert reasons.count("unknown_file") >= N_HOSTILE
+    assert set(reasons) <= {"unknown_file", "overlap"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A workspace with links that lead out of it, beside what must not be reached."""
+    folder = tmp_path / "ws"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "ws-other").mkdir()
+    for path in (folder / "a.py", tmp_path / "outside" / "secret.py", tmp_path / "ws-other" / "a.py"):
+        path.write_text("one\n")
+    (folder / "link").symlink_to("../outside")
+    (folder / "secret.py").symlink_to("../outside/secret.py")
+    (folder / "loop").symlink_to("loop")
+    (folder / "inner").symlink_to("sub")
+    (folder / "sub" / "a.py").symlink_to("../a.py")
+    return folder
+
+
+def uris(folder: Path) -> Iterator[str]:
+    base = folder.as_uri()
+    for path in [
+        *hostile_paths(),
+        "secret.py",
+        "link/secret.py",
+        "../ws-other/a.py",
+        "sub/../../ws-other/a.py",
+    ]:
+        encoded = path.encode("utf-8", "surrogatepass")
+        yield f"{base}/{path}"
+        yield f"{base}/{quote(encoded)}"
+        yield f"{base}/{quote(encoded, safe='')}"
+        yield path
+
+
+def test_no_uri_leads_out_of_the_workspace(folder: Path) -> None:
+    workspace = Workspace()
+    workspace.folders = [folder]
+    real = os.path.realpath(folder)
+    n_outside = n_inside = 0
+    for uri in uris(folder):
+        if urlsplit(uri).scheme.lower() != "file" or "\0" in unquote(uri):
+            continue
+        there = os.path.realpath(unquote(urlsplit(uri).path))
+        if workspace.is_inside(uri):
+            n_inside += 1
+            assert os.path.commonpath([real, there]) == real, uri
+        else:
+            n_outside += 1
+    assert n_outside >= 400
+    assert n_outside + n_inside >= 2 * N_HOSTILE  # a name may be strange and lie inside all the same
+    for inside in ("a.py", "sub/a.py", "inner/a.py", "new.py", "sub/../a.py"):
+        assert workspace.is_inside(f"{folder.as_uri()}/{inside}"), inside
+
+
+@pytest.mark.parametrize("path", ["secret.py", "link/secret.py", "../outside/secret.py", "../ws-other/a.py"])
+@pytest.mark.parametrize("scheme", ["file:", "FILE:"])
+async def test_what_lies_outside_is_no_target_and_no_further_file(
+    folder: Path, path: str, scheme: str
+) -> None:
+    world = World([])
+    world.workspace.folders = [folder]
+    inside = (folder / "a.py").as_uri()
+    world.editor.open(inside, "one\n")
+    uri = scheme + f"{folder.as_uri()}/{path}".removeprefix("file:")
+    world.editor.open(uri, "one\n")  # though the editor has it open
+    for target, files in ((uri, ()), (inside, (uri,))):
+        with pytest.raises(UserError, match="outside the workspace folders"):
+            world.start(uri=target, files=files)
+    world.jobs.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
+    assert world.start(uri=uri)
+    await world.jobs.shutdown()
+
+
+async def test_a_link_that_appears_while_the_model_writes_is_not_followed(folder: Path) -> None:
+    path = folder / "c.py"
+    path.write_text("one\n")
+
+    def swap() -> None:
+        path.unlink()
+        path.symlink_to("../outside/secret.py")  # with the same text
+
+    world = World([block("c.py", ["one"], ["evil"]), swap])
+    world.workspace.folders = [folder]
+    target = (folder / "a.py").as_uri()
+    world.editor.open(target, "one\n")
+    world.editor.put(path.as_uri(), "one\n")
+    told = await world.run(uri=target, files=(path.as_uri(),))
+    assert world.editor.applied == []
+    assert [(one["reason"], one["new"]) for one in told["rejected"]] == [("stale", ["evil"])]
+    assert "link" in told["rejected"][0]["message"]
+
+
+# Protected files.
+
+CI = "file:///w/.github/workflows/ci.yml"
+CI_EDIT = block(".github/workflows/ci.yml", ["run: test"], ["run: evil"])
+
+
+async def test_a_protected_file_is_asked_about_apart_from_all_others() -> None:
+    world = World([block("a.py", ["one"], ["1"]), CI_EDIT, block(".github/workflows/ci.yml", ["b"], ["B"])])
+    world.editor.open(CI, "run: test\na\nb\n", "yaml")
+    told = await world.run(files=(CI,))
+    assert told["n_applied"] == 3
+    assert world.editor.texts[CI] == "run: evil\na\nB\n"
+    (_, first, ordinary), (_, second, asked) = world.editor.applied
+    assert (ordinary, asked) == (False, True)
+    assert "a.py" in first
+    expected = "2 lines of .github/workflows/ci.yml become 2; the file is a definition of what CI"
+    assert second == f"{expected} or a commit hook runs"
+
+
+class Careful(FakeEditor):
+    """Its user agrees to nothing that asks."""
+
+    async def apply(self, edits: Any, label: str, description: str, *, confirm: bool = False) -> Any:
+        self.refuses: Callable[[Any], str] = lambda _: "it was not confirmed" if confirm else ""
+        return await super().apply(edits, label, description, confirm=confirm)
+
+
+@pytest.mark.parametrize("review", ["stream", "confirm"])
+async def test_what_is_not_confirmed_is_not_written(review: Any) -> None:
+    settings = Settings(target=SETTINGS.target, review=review)
+    world = World([CI_EDIT], kind=Careful, settings=settings)
+    world.editor.open(CI, "run: test\n", "yaml")
+    told = await world.run(uri=CI)
+    assert world.editor.texts[CI] == "run: test\n"
+    assert [(one["reason"], one["new"]) for one in told["rejected"]] == [("refused", ["run: evil"])]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, Settings(target=SETTINGS.target, review="confirm")])
+async def test_an_editor_that_cannot_ask_at_the_edit_is_refused(settings: Settings) -> None:
+    world = World([CI_EDIT], settings=settings)
+    world.editor.open(CI, "run: test\n", "yaml")
+    announced = lsp.ClientCapabilities(
+        workspace=lsp.WorkspaceClientCapabilities(
+            apply_edit=True, workspace_edit=lsp.WorkspaceEditClientCapabilities(document_changes=True)
+        )
+    )
+    world.editor.capabilities = Capabilities(announced)
+    expected = r"\.github/workflows/ci\.yml is a definition of what CI .* change annotations"
+    for fields in ({"uri": CI}, {"files": (CI,)}):
+        with pytest.raises(UserError, match=expected):
+            world.start(**fields)
+    assert world.editor.applied == []
+
+
+async def test_a_link_to_a_protected_file_is_protected(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("[core]\n")
+    (tmp_path / "notes.txt").symlink_to(".git/config")
+    (tmp_path / "plain.txt").write_text("x\n")
+    workspace = Workspace()
+    workspace.folders = [tmp_path]
+    assert workspace.protection((tmp_path / "notes.txt").as_uri())
+    assert not workspace.protection((tmp_path / "plain.txt").as_uri())
+    # What lies above the workspace's own folder is no business of its files.
+    workspace.folders = [tmp_path / ".git"]
+    assert not workspace.protection((tmp_path / ".git" / "x.py").as_uri())
+
+
+# What is shown.
+
+
+async def test_new_characters_that_nobody_sees_are_reported() -> None:
+    """As in source that reads otherwise than it runs (CVE-2021-42574)."""
+    evil = "if level != 'user\u202e \u2066# admin\u2069 \u2066':"
+    world = World([block("a.py", ["two"], [evil]), block("a.py", ["three"], ["drei"])])
+    told = await world.run()
+    assert world.text == f"one\n{evil}\ndrei\n"  # flagged, not changed
+    assert told["unseen"] == [{"uri": URI, "characters": ["U+202E", "U+2066", "U+2069"]}]
+    assert "U+202E, U+2066, U+2069" in told["message"]
+    assert any("U+202E" in message for message in world.editor.said("warning"))
+    (_, _, found) = world.editor.told("publish")[-1]
+    (flagged,) = [one for one in found if one.code == "unseen_characters"]
+    assert flagged.severity is lsp.DiagnosticSeverity.Warning
+    assert flagged.range.start.line == 1
+
+
+async def test_characters_that_were_there_before_are_not_reported() -> None:
+    world = World([block("a.py", ["a\u200bb"], ["a\u200bc"])], text="a\u200bb\n")
+    told = await world.run()
+    assert told["n_applied"] == 1
+    assert told["unseen"] == []
+    assert "cannot be seen" not in told["message"]
+
+
+class Sink:
+    """Stands for pygls: keeps what would be sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *values: self.sent.append(values)
+
+
+HOSTILE = "[Fix](command:workbench.action.x)![x](http://h/i.png)\x1b[2J\u202e<img/src=x>.py"
+
+
+async def test_nothing_that_is_shown_has_links_pictures_or_escapes() -> None:
+    sink = Sink()
+    editor = Editor(sink)  # type: ignore[arg-type]
+    editor.say("warning", HOSTILE)
+    editor.log(HOSTILE)
+    nowhere = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
+    editor.publish(URI, 1, [lsp.Diagnostic(nowhere, HOSTILE)])
+    messages = [str(one) for one in sink.sent]
+    assert len(messages) == 3
+    for message in messages:
+        assert "Fix" in message
+        for bad in ("](", "command:w", "\x1b", "\u202e", "<img"):
+            assert bad not in message
+            assert repr(bad)[1:-1] not in message
+
+
+async def test_a_hostile_path_and_a_hostile_error_reach_nobody_as_they_are() -> None:
+    world = World([block(HOSTILE, ["one"], ["1"])])
+    told = await world.run()
+    assert world.text == TEXT
+    (rejected,) = told["rejected"]
+    for shown in (told["message"], rejected["message"], rejected["path"]):
+        for bad in ("](", "command:w", "\x1b", "\u202e", "<img"):
+            assert bad not in shown
