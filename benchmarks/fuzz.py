@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from singlepass.core.framing import Body, Framing
 
 BATCH = 50
@@ -191,6 +192,9 @@ class Fuzzed:
         self.n_messages = 0
         self.replies: Counter[int | str] = Counter()
         self.longest_s = 0.0
+        """The longest wait for the answer behind a batch, which a busy machine makes longer."""
+        self.busiest_s = 0.0
+        """The most processor time that the server took for a batch."""
         self.code: int | None = None
         self.log = ""
 
@@ -215,6 +219,7 @@ def fuzz(n_messages: int, seed: int, more: bytes = b"") -> tuple[Fuzzed, list[in
                 env={**os.environ, **own},
                 cwd=folder,
             )
+        process = psutil.Process(server.pid)
         assert server.stdin is not None
         assert server.stdout is not None
         answered: queue.Queue[int | str | None] = queue.Queue()
@@ -231,7 +236,7 @@ def fuzz(n_messages: int, seed: int, more: bytes = b"") -> tuple[Fuzzed, list[in
         def send(data: bytes, id: int | str) -> None:
             """Send, and wait for the answer to this request."""
             assert server.stdin is not None
-            started = time.monotonic()
+            started, before = time.monotonic(), _processor_s(process)
             server.stdin.write(data)
             server.stdin.flush()
             while (got := answered.get(timeout=_TIMEOUT_S)) != id:
@@ -239,6 +244,7 @@ def fuzz(n_messages: int, seed: int, more: bytes = b"") -> tuple[Fuzzed, list[in
                     raise BrokenPipeError("the server has ended")
             if found.n_messages:  # starting up is no stall
                 found.longest_s = max(found.longest_s, time.monotonic() - started)
+                found.busiest_s = max(found.busiest_s, _processor_s(process) - before)
 
         try:
             options = {"prewarm": False, "target": {"backend": "scripted", "model": "/nowhere"}}
@@ -269,6 +275,11 @@ def fuzz(n_messages: int, seed: int, more: bytes = b"") -> tuple[Fuzzed, list[in
     return found, fuzzer.expected
 
 
+def _processor_s(process: psutil.Process) -> float:
+    spent = process.cpu_times()
+    return spent.user + spent.system
+
+
 def _replies(fd: int) -> Iterator[int | str]:
     """The ids of all answers that a server writes."""
     framing = Framing()
@@ -291,7 +302,8 @@ def main() -> None:
     wrong = found.wrong(expected)
     print(
         f"{found.n_messages:,} messages, {len(expected):,} valid requests, {len(wrong)} of them not answered "
-        f"exactly once, longest wait {found.longest_s:.2f} s, exit code {found.code}"
+        f"exactly once, behind {BATCH} of them the longest wait was {found.longest_s:.2f} s, with "
+        f"at most {found.busiest_s:.2f} s of the processor, exit code {found.code}"
     )
     if found.code != 0 or wrong:
         print(found.log[-4000:])

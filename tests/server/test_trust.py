@@ -1,5 +1,6 @@
 """What an edit may touch, what it may say: confined, asked for where it matters, and inert."""
 
+import io
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 from lsprotocol import types as lsp
+from rich.console import Console
 from server.fakes import FakeEditor, block
 from server.test_jobs import (
     SETTINGS,
@@ -17,6 +19,8 @@ from server.test_jobs import (
     World,
     current,  # pyright: ignore[reportUnusedImport]  # noqa: F401  # a fixture
 )
+from singlepass.cli.edit import Output, Result, report
+from singlepass.cli.headless import OpenFile
 from singlepass.config import Settings
 from singlepass.editor import Editor
 from singlepass.lsp import Capabilities
@@ -234,6 +238,28 @@ async def test_a_link_to_a_protected_file_is_protected(tmp_path: Path) -> None:
     # What lies above the workspace's own folder is no business of its files.
     workspace.folders = [tmp_path / ".git"]
     assert not workspace.protection((tmp_path / ".git" / "x.py").as_uri())
+
+
+@pytest.mark.parametrize(
+    ("protected", "code", "written"), [(False, 1, ["a.py"]), (True, 0, ["a.py", "ci.yml"])]
+)
+def test_the_command_line_writes_a_protected_file_when_told_so(
+    tmp_path: Path, protected: bool, code: int, written: list[str]
+) -> None:
+    paths = [tmp_path / "a.py", tmp_path / ".github" / "workflows" / "ci.yml"]
+    files: list[OpenFile] = []
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old\n")
+        files.append(OpenFile(path.as_uri(), path, "old\n"))
+        files[-1].text = "new\n"
+    result = Result({"outcome": "done", "message": ""}, files, [])
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    assert report(result, console, tmp_path, True, Output.LIVE, protected) == code
+    assert [path.name for path in paths if path.read_text() == "new\n"] == written
+    assert ("--protected writes it too" in out.getvalue()) == (not protected)
+    assert "+new" in out.getvalue()
 
 
 # What is shown.
