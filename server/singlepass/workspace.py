@@ -79,9 +79,8 @@ class Workspace:
             return ""
         folder = next((folder for folder in self.folders if path.is_relative_to(folder)), None)
         named = path.relative_to(folder).as_posix() if folder is not None else path.as_posix()
-        return protection(named) or next(
-            filter(None, map(self._protection_there, (path, followed_path(uri)))), ""
-        )
+        followed = self._protection_there(followed_path(uri))
+        return protection(named) or self._protection_there(path) or followed
 
     def _protection_there(self, path: Path | None) -> str:
         """The same for where the links of a path lead."""
