@@ -175,7 +175,7 @@ class Oracle:
         if not n_logits:
             return None
         if self._n_prompt is None:
-            self._n_prompt = len(self._held)
+            self._n_prompt = len(self._held) - n_logits + 1  # how it may begin can follow
         self._logits[: len(self._set), self._set] = 0.0
         said = self._held[self._n_prompt : len(self._held) - n_logits + 1]
         text = b"".join(map(self.piece, said))
