@@ -55,15 +55,18 @@ class Steered(Oracle):
         return super().trim(n_keep, sequence) and self._driver.trim(n_keep, sequence)
 
 
-def measure(driver: Oracle, backend: InProcessBackend, edit: Edit) -> tuple[Timings, Timings]:
-    """The faster of the replies without and with drafts."""
+def measure(driver: Oracle, backend: InProcessBackend, edit: Edit) -> tuple[Timings, Timings] | None:
+    """The faster of the replies without and with drafts; None for an edit outside of the grammar."""
     grammar = edit_grammar(edit.context.editable, edit.size)
     draft = expect_reply(edit.context, edit.task, edit.size)
     found: tuple[list[Timings], list[Timings]] = ([], [])
     for _ in range(N_REPEATS):
         for one, timings in zip((None, draft), found, strict=True):
             driver.want(edit.reply)
-            timings.append(run(backend, edit, grammar=grammar, draft=one))
+            said = run(backend, edit, grammar=grammar, draft=one)
+            if said is None:
+                return None
+            timings.append(said)
     plain, ours = (min(timings, key=lambda timings: timings.decode_ms) for timings in found)
     return plain, ours
 
@@ -90,8 +93,11 @@ def main() -> None:
                 break
             if len(edit.context.target.text) > MAX_FILE_CHARS or len(driver.want(edit.reply)) > MAX_TOKENS:
                 continue
+            measured = measure(driver, backend, edit)
+            if measured is None:
+                continue
             n_left -= 1
-            plain, ours = measure(driver, backend, edit)
+            plain, ours = measured
             rows.append(
                 {
                     "tokens": ours.n_decoded,

@@ -175,7 +175,7 @@ class Oracle:
         if not n_logits:
             return None
         if self._n_prompt is None:
-            self._n_prompt = len(self._held)
+            self._n_prompt = len(self._held) - n_logits + 1  # how it may begin can follow
         self._logits[: len(self._set), self._set] = 0.0
         said = self._held[self._n_prompt : len(self._held) - n_logits + 1]
         text = b"".join(map(self.piece, said))
@@ -242,8 +242,8 @@ class FlatPace(Pace):
         return max(0, n_most)
 
 
-def run(backend: InProcessBackend, edit: Edit, *, grammar: str, draft: Draft | None) -> Timings:
-    """One reply, checked to be the one that was wanted."""
+def run(backend: InProcessBackend, edit: Edit, *, grammar: str, draft: Draft | None) -> Timings | None:
+    """One reply; None where the grammar does not admit the one that is wanted."""
     request = GenerateRequest(render_prompt(edit.context, edit.task, edit.size), grammar, draft=draft)
     said: list[str] = []
     finished: Finished | None = None
@@ -256,8 +256,7 @@ def run(backend: InProcessBackend, edit: Edit, *, grammar: str, draft: Draft | N
             case _:
                 pass
     assert finished is not None
-    assert "".join(said) == edit.reply, "the reply is in the grammar"
-    return finished.timings
+    return finished.timings if "".join(said) == edit.reply else None
 
 
 def libraries(prompt: Sequence[int], reply: Sequence[int], n_gram: int = 2, n_draft: int = 10) -> int:
@@ -325,14 +324,15 @@ def count(driver: Oracle, backend: InProcessBackend, repository: Path, n_edits: 
         if len(found.n_tokens) == n_edits:
             break
         reply = driver.want(edit.reply)
-        if len(reply) > MAX_TOKENS:
+        grammar = edit_grammar(edit.context.editable, edit.size)
+        forced = run(backend, edit, grammar=grammar, draft=None) if len(reply) <= MAX_TOKENS else None
+        if forced is None:
             found.n_left_out += 1
             continue
-        grammar = edit_grammar(edit.context.editable, edit.size)
-        forced = run(backend, edit, grammar=grammar, draft=None)
         driver.want(edit.reply)
         draft = expect_reply(edit.context, edit.task, edit.size)
         ours = run(backend, edit, grammar=grammar, draft=draft)
+        assert ours is not None, "a draft changes no reply"
         prompt = prompts.build(render_prompt(edit.context, edit.task, edit.size)).tokens
         found.n_tokens.append(len(reply))
         for way, n in zip(

@@ -7,6 +7,7 @@ PATH.
 import os
 import shutil
 import signal
+import socket as socketlib
 import subprocess
 import sys
 import threading
@@ -198,6 +199,12 @@ vim.api.nvim_create_autocmd("LspAttach", {
 """
 
 
+def _listens(path: Path) -> bool:
+    """The file is there a moment before anybody listens."""
+    with socketlib.socket(socketlib.AF_UNIX) as one:
+        return one.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def running(
     program: str, folder: Path, settings: Mapping[str, Any], options: str = "", after: str = ""
@@ -235,7 +242,7 @@ def running(
     )
     try:
         deadline = time.monotonic() + _TIMEOUT_S
-        while not socket.exists():
+        while not _listens(socket):
             assert process.poll() is None, f"Neovim ended with {process.returncode}"
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -422,7 +422,7 @@ async def test_changed_settings_are_asked_for_or_taken_as_pushed(
     world.editor.settings = asked
     await world.handlers.did_change_configuration(lsp.DidChangeConfigurationParams(pushed))
     assert world.handlers.jobs.settings.seed == seed
-    assert world.editor.calls == []
+    assert {name for name, *_ in world.editor.calls} <= {"singlepass/status"}  # that no model is configured
 
 
 async def test_the_editor_is_asked_to_watch_files() -> None:
