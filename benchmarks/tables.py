@@ -117,6 +117,21 @@ def oracle_table() -> str:
     return "\n".join([about(found), "", oracle.table(found)])
 
 
+def passes_table() -> str:
+    """The README's own: forward passes for each token of an edit."""
+    repositories = result("oracle")["repositories"]
+    together = repositories["all"]
+    cells = " | ".join(f"{together['all'][way]:.2f}" for way in ("plain", "n-gram", "ours"))
+    return "\n".join(
+        [
+            "| | plain decoding | n-gram speculation | singlepass |",
+            "|---|---|---|---|",
+            f"| forward passes for each token of a reply, over {together['edits']} edits from the histories of "
+            f"{len(repositories) - 1} repositories | {cells} |",
+        ]
+    )
+
+
 def overhead_table() -> str:
     """What our own code costs: the model's part and the server's are runs of their own."""
     return "\n\n".join(overhead.table(result(name)) for name in ("overhead-model", "overhead-server"))
@@ -171,6 +186,7 @@ TABLES = {
     "confirm": confirm_table,
     "generations": generations_table,
     "oracle": oracle_table,
+    "passes": passes_table,
     "overhead": overhead_table,
     "wakeups": lambda: wakeups.table(result("wakeups")),
 }
