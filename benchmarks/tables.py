@@ -126,8 +126,8 @@ def passes_table() -> str:
         [
             "| | plain decoding | n-gram speculation | singlepass |",
             "|---|---|---|---|",
-            f"| forward passes for each token of a reply, over {together['edits']} edits from the histories of "
-            f"{len(repositories) - 1} repositories | {cells} |",
+            f"| forward passes for each token of a reply, over {together['edits']} edits from the histories "
+            f"of {len(repositories) - 1} repositories | {cells} |",
         ]
     )
 
