@@ -79,9 +79,10 @@ def test_the_textbook_beside_the_real_heads(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_model_file_is_planned_by_its_own_heads(
-    random_gguf: Path, capsys: pytest.CaptureFixture[str]
+    random_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And by what this machine took for it."""
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
     key = rates_key(Target(model=str(random_gguf)))
     first = planned(capsys, model=str(random_gguf), memory_gib=8, n_ctx=4096)
     assert "has not run random.gguf yet; it would fit" in " ".join(first["notes"])

@@ -24,6 +24,7 @@ HOSTILE = [
     "\x1b[2J\x1b[31mred",
     "\x9b31m",
     "\rover",
+    "command:\x1fx",
     "a\u202eb\u2066c\u200b",
     "\U000e0041",
 ]

@@ -48,7 +48,8 @@ def visible(text: str) -> str:
 
 def inert(text: str) -> str:
     """A message for people, without links that run something, pictures, markup and escapes."""
-    text = _SCHEME.sub(r"\1: ", _LINK.sub("] ", text))
+    # Control characters first: Python takes some of them for blanks, and their pictures are none.
+    text = _SCHEME.sub(r"\1: ", _LINK.sub("] ", text.translate(_CONTROL)))
     return visible(_TAG.sub("< ", text))
 
 
