@@ -237,9 +237,9 @@ class Oracle:
 class FlatPace(Pace):
     """As if a larger pass cost nothing."""
 
-    def n_draft(self, kind: Kind, n_other: int, n_most: int) -> int:
+    def lengths(self, n_other: int, n_most: int) -> dict[Kind, int]:
         """See `Pace`."""
-        return max(0, n_most)
+        return dict.fromkeys(self._seen, n_most) if n_most > 0 else {}
 
 
 def run(backend: InProcessBackend, edit: Edit, *, grammar: str, draft: Draft | None) -> Timings | None:

@@ -132,27 +132,27 @@ def learned(costs: dict[int, float]) -> Pace:
 
 def test_much_is_drafted_where_a_larger_pass_costs_nothing_and_little_where_it_costs_much() -> None:
     flat, steep = (learned({n: slope * (n - 1) + 1 for n in (1, 2, 4, 8, 16, 32)}) for slope in (0.0, 0.5))
-    assert flat.n_draft("lines", 1, 30) == 30
-    assert 0 < steep.n_draft("lines", 1, 30) < 10
-    assert learned({1: 1.0, 2: 2.0, 4: 4.0}).n_draft("change", 1, 30) == 0
+    assert flat.lengths(1, 30).get("lines", 0) == 30
+    assert 0 < steep.lengths(1, 30).get("lines", 0) < 10
+    assert "change" not in learned({1: 1.0, 2: 2.0, 4: 4.0}).lengths(1, 30)
 
 
 def test_a_guess_that_fails_is_not_tried_any_more_and_again_some_time() -> None:
     pace = learned({1: 1.0, 2: 1.4, 4: 2.2, 8: 3.8})
-    assert pace.n_draft("lines", 1, 8) > 0
+    assert pace.lengths(1, 8).get("lines", 0) > 0
     for _ in range(200):
         pace.learn_draft("lines", 4, 0)
-    assert pace.n_draft("lines", 1, 8) == 0
-    assert any(pace.n_draft("lines", 1, 8) for _ in range(2000))
+    assert pace.lengths(1, 8).get("lines", 0) == 0
+    assert any(pace.lengths(1, 8).get("lines", 0) for _ in range(2000))
 
 
 def test_passes_are_filled_up_to_a_size_whose_cost_is_known() -> None:
     pace = learned({1: 1.0, 8: 1.1, 12: 4.0})
-    assert pace.n_draft("lines", 3, 30) == 5
+    assert pace.lengths(3, 30).get("lines", 0) == 5
 
 
 @given(st.dictionaries(st.integers(1, 80), st.floats(0.001, 10), max_size=8), st.integers(1, 90))
 def test_a_pass_has_a_cost_whatever_was_measured(seconds: dict[int, float], n: int) -> None:
     pace = learned(seconds)
     assert pace.cost(n) >= 0
-    assert 0 <= pace.n_draft("text", n, 20) <= 20
+    assert 0 <= pace.lengths(n, 20).get("text", 0) <= 20

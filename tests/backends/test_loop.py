@@ -221,8 +221,8 @@ def drafting(draft: Draft | None, **more: Any) -> GenerateRequest:
 class Always(Pace):
     """Drafts as much as it may, whatever came of it."""
 
-    def n_draft(self, kind: Kind, n_other: int, n_most: int) -> int:
-        return n_most
+    def lengths(self, n_other: int, n_most: int) -> dict[Kind, int]:
+        return dict.fromkeys(self._seen, n_most) if n_most > 0 else {}
 
 
 def test_drafted_tokens_are_counted_and_take_no_pass_of_their_own() -> None:

@@ -15,7 +15,7 @@ Everything is text and not tokens, because what ends a token in one place is its
 
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from singlepass_backends.base import Draft
 
 Kind = Literal["lines", "change", "opening", "more", "stop", "text", "echo"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _UNIT = re.compile(rb"[\w\x80-\xff]+|\n|[^\S\n]+|[^\w\s]")
 _UNIT_WORD = re.compile(rb"[\w\x80-\xff]+")

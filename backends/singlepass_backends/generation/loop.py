@@ -35,7 +35,7 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.generation.chunks import MIN_CHUNK, ChunkSize, chunk_seconds
 from singlepass_backends.generation.constraint import Constraints
-from singlepass_backends.generation.draft import KINDS, Drafter
+from singlepass_backends.generation.draft import Drafter
 from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
 from singlepass_backends.generation.history import History, uses
 from singlepass_backends.generation.pace import Pace
@@ -470,12 +470,14 @@ class InProcessBackend:
             return []
         driver, pace = self._driver, self._pace
         drafter.append(b"".join(map(driver.piece, said)))
-        lengths = {kind: pace.n_draft(kind, n_other, n_most) for kind in KINDS} if n_most > 0 else {}
-        if not any(lengths.values()):
+        lengths = pace.lengths(n_other, n_most)
+        if not lengths:
             return []
         start = time.perf_counter()
         found: list[int] = []
-        guesses = [guess for guess in drafter.guesses(max(lengths.values()) * _BYTES) if lengths[guess.kind]]
+        guesses = [
+            guess for guess in drafter.guesses(max(lengths.values()) * _BYTES) if guess.kind in lengths
+        ]
         for kind, text in sorted(guesses, key=lambda guess: -pace.expected(guess.kind, lengths[guess.kind])):
             tokens = driver.tokenize(text[: lengths[kind] * _BYTES], special=False)[: lengths[kind]]
             if found := tokens[: reply.n_valid(tokens)]:

@@ -15,6 +15,8 @@ _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Sizes of passes whose cost is kept; one in between counts as the next larger one."""
 _FRESH = 0.2
 """Weight of a new measurement."""
+_SHORT_S = 0.003
+"""A pass this short, of a tiny model, is not worth the looking."""
 _FADING = 0.01
 """How far what was learned goes back to the prior for each pass in which it says that nothing pays."""
 _MEMORY = 0.98
@@ -62,24 +64,28 @@ class Pace:
         """How many of `n` drafted tokens will be right."""
         return self._seen[kind].expected(n)
 
-    def n_draft(self, kind: Kind, n_other: int, n_most: int) -> int:
-        """How many tokens, at most `n_most`, are worth adding to a pass of `n_other` that has to be made."""
-        habit = self._seen[kind]
+    def lengths(self, n_other: int, n_most: int) -> dict[Kind, int]:
+        """For each kind of guess that pays, how many tokens, at most `n_most`, are worth adding to a pass of
+        `n_other` that has to be made."""
         one = self._seconds.get(1)
-        if one is None and n_other == 1 and self._slope:
-            return 0  # to learn what such a pass costs
+        if n_most <= 0 or (one is None and n_other == 1 and self._slope):
+            return {}  # the latter to learn what such a pass costs
+        if one is not None and one < _SHORT_S:
+            return {}
         extra = self._draft_s / one if one else 0.0
-        best, best_rate = 0, 1 / self.cost(n_other)
         sizes = [size - n_other for size in _SIZES if 0 < size - n_other < n_most]
-        for k in (*sizes, n_most):
-            rate = (1 + habit.expected(k)) / (self.cost(n_other + k) + extra)
-            if rate > best_rate:
-                best, best_rate = k, rate
-        if not best:
+        costs = [(k, self.cost(n_other + k) + extra) for k in (*sizes, n_most)]
+        least = 1 / self.cost(n_other)
+        found: dict[Kind, int] = {}
+        for kind, habit in self._seen.items():
+            rate, k = max(((1 + habit.expected(k)) / cost, k) for k, cost in costs)
+            if rate > least:
+                found[kind] = k
+                continue
             # What was learned fades, so that it is tried again some time.
             pairs = zip(habit, _PRIOR[kind], strict=True)
             self._seen[kind] = _Habit(*(seen + _FADING * (prior - seen) for seen, prior in pairs))
-        return best
+        return found
 
     def cost(self, n: int) -> float:
         """What a pass of `n` tokens costs, in passes of one."""
