@@ -15,6 +15,8 @@ _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Sizes of passes whose cost is kept; one in between counts as the next larger one."""
 _FRESH = 0.2
 """Weight of a new measurement."""
+_MARGIN = 1.1
+"""How much has to be gained by what was learned, which is never exact."""
 _SHORT_S = 0.003
 """A pass this short, of a tiny model, is not worth the looking."""
 _FADING = 0.01
@@ -79,7 +81,7 @@ class Pace:
         found: dict[Kind, int] = {}
         for kind, habit in self._seen.items():
             rate, k = max(((1 + habit.expected(k)) / cost, k) for k, cost in costs)
-            if rate > least:
+            if rate > _MARGIN * least:
                 found[kind] = k
                 continue
             # What was learned fades, so that it is tried again some time.
