@@ -49,10 +49,9 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.generation.draft import Kind
 from singlepass_backends.generation.driver import State
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Pace
+from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.prompt import PromptBuilder
 
 N_CTX = 65_536
@@ -234,14 +233,6 @@ class Oracle:
         """See `Driver`."""
 
 
-class FlatPace(Pace):
-    """As if a larger pass cost nothing."""
-
-    def lengths(self, n_other: int, n_most: int) -> dict[Kind, int]:
-        """See `Pace`."""
-        return dict.fromkeys(self._seen, n_most) if n_most > 0 else {}
-
-
 def run(backend: InProcessBackend, edit: Edit, *, grammar: str, draft: Draft | None) -> Timings | None:
     """One reply; None where the grammar does not admit the one that is wanted."""
     request = GenerateRequest(render_prompt(edit.context, edit.task, edit.size), grammar, draft=draft)
@@ -389,7 +380,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     driver = Oracle(Tokenizer(asked.vocab))
-    backend = InProcessBackend(driver, pace=FlatPace(0.0))
+    backend = InProcessBackend(driver, pace=Unlimited())
     counts = {path.name: count(driver, backend, path, asked.edits, asked.seed) for path in asked.repositories}
     found = machine()
     result = {"command": command(sys.argv), "machine": found, "repositories": report(counts)}

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from singlepass_backends.base import Interrupt, ModelInfo
-from singlepass_backends.generation.draft import Kind
-from singlepass_backends.generation.pace import Pace
 
 END, START, N_VOCAB = 256, 257, 258
 CONTROL = {b"<|im_end|>": END, b"<|im_start|>": START}
@@ -168,13 +166,6 @@ class FakeDriver:
 
     def close(self) -> None:
         self.is_closed = True
-
-
-class AlwaysDrafts(Pace):
-    """As much as it may, whatever came of it and whatever it costs."""
-
-    def lengths(self, n_other: int, n_most: int) -> dict[Kind, int]:
-        return dict.fromkeys(self._seen, n_most) if n_most > 0 else {}
 
 
 class WatchedDriver:

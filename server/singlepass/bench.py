@@ -11,22 +11,20 @@ import itertools
 import platform
 import secrets
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 from singlepass_backends.base import (
-    Event,
     Finished,
     GenerateRequest,
     ModelInfo,
     PrefillProgress,
     Segment,
-    SegmentUse,
     Target,
     TextChunk,
 )
@@ -34,6 +32,9 @@ from singlepass_backends.base import (
 from singlepass.core.benchmark import Result, Run, remaining
 from singlepass.history import state_dir
 from singlepass.workspace import UserError
+
+if TYPE_CHECKING:
+    from singlepass.session import Engine
 
 _SYSTEM = "You are a careful programmer."
 _TASK = "\nGo on with the file above: write the next functions, without an end."
@@ -44,18 +45,6 @@ _CLOSE = 32
 _TRIES = 12
 
 
-class Engine(Protocol):
-    """The part of the engine's client that is measured."""
-
-    async def connect(self) -> ModelInfo: ...
-
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]: ...
-
-    async def inspect(
-        self, segments: tuple[Segment, ...], *, spawn: bool = False
-    ) -> tuple[SegmentUse, ...] | None: ...
-
-
 OnProgress = Callable[[Result, int, float], None]
 """Told the result so far, the depth that is being run, and how much of its prompt was read (0 to 1)."""
 
@@ -63,7 +52,7 @@ OnProgress = Callable[[Result, int, float], None]
 class Bench:
     """The runs of one benchmark."""
 
-    def __init__(self, engine: Engine, on_progress: OnProgress = lambda result, depth, share: None) -> None:
+    def __init__(self, engine: "Engine", on_progress: OnProgress = lambda result, depth, share: None) -> None:
         self._engine = engine
         self._on_progress = on_progress
         self._lines = _own_lines()

@@ -61,6 +61,11 @@ class Status(msgspec.Struct, frozen=True):
     target: str = ""
 
 
+def tell_status(editor: "Editor", status: Status) -> None:
+    """The notification `singlepass/status`."""
+    editor.notify(STATUS, msgspec.structs.asdict(status))
+
+
 class Editor:
     """The client on the other side of the connection."""
 

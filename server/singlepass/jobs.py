@@ -12,8 +12,6 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from singlepass.config import Settings, user_file
 from singlepass.contexts import Contexts
 from singlepass.core.estimate import Sample, estimate_ms, title_suffix
@@ -21,7 +19,7 @@ from singlepass.core.review import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
 from singlepass.core.statistics import Judged, Judgement
 from singlepass.documents import Document, Documents
-from singlepass.editor import NO_EDITS, STATUS, Editor, Status
+from singlepass.editor import NO_EDITS, Editor, Status, tell_status
 from singlepass.history import History
 from singlepass.journal import Journal
 from singlepass.lsp import lines_to_json
@@ -107,11 +105,11 @@ class Jobs:
         lacks = not self.settings.has_target
         if lacks and not self._lacks_model:
             status = Status("no_model", "no model is configured")
-            self.editor.notify(STATUS, msgspec.structs.asdict(status))
+            tell_status(self.editor, status)
         elif self._lacks_model and not lacks:
             name = next(iter(self.targets.by_name))
             status = Status("target", f"target: {name}", target=name)
-            self.editor.notify(STATUS, msgspec.structs.asdict(status))
+            tell_status(self.editor, status)
         self._lacks_model = lacks
 
     async def _close(self, engine: "EngineClient") -> None:
@@ -126,7 +124,7 @@ class Jobs:
         self.warming.again(0)
         message = f"target: {name}" if name else "the target is chosen for each request"
         status = Status("target", message, target=name or self.contexts.ahead_on)
-        self.editor.notify(STATUS, msgspec.structs.asdict(status))
+        tell_status(self.editor, status)
         return self.list_targets()
 
     def list_targets(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_drop
 from singlepass.core.prompt import Task, expect_reply, render_prompt
 from singlepass.delivery import Delivery, Source, deliver
 from singlepass.documents import Documents
-from singlepass.editor import STATUS, Editor, Progress, Status
+from singlepass.editor import Editor, Progress, Status, tell_status
 from singlepass.outcome import (
     Job,
     Outcome,
@@ -406,7 +406,7 @@ class Session:
             decode_rate=decode_rate,
             target=job.target,
         )
-        self.editor.notify(STATUS, msgspec.structs.asdict(status))
+        tell_status(self.editor, status)
 
     def conclude(self, outcome: Outcome) -> None:
         """Progress, diagnostics, notifications, log; the status comes last, so it can be waited for."""

@@ -15,7 +15,7 @@ import msgspec
 from singlepass_backends.base import BackendError, Event, Finished, ModelInfo, PrefillProgress, Segment
 
 from singlepass.config import Settings
-from singlepass.editor import STATUS, Editor, Status
+from singlepass.editor import Editor, Status, tell_status
 from singlepass.workspace import UserError
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class Warming:
     ) -> None:
         if not self._is_busy():
             status = Status(state, message, percent, uri=uri, eta_ms=eta_ms, target=self._target())
-            self._editor.notify(STATUS, msgspec.structs.asdict(status))
+            tell_status(self._editor, status)
 
 
 def _is_plugged() -> bool:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_driver import AlwaysDrafts, WatchedDriver, check_same_choices
+from fake_driver import WatchedDriver, check_same_choices
 from runtimes import FILE, LONG, REQUEST, SYSTEM, TASK, Kind, Runtime, check_fails, check_reuse, never, run
 from singlepass_backends.base import BackendError, Draft, Finished, GenerateRequest, PrewarmRequest, Segment
 from singlepass_backends.choose import open_backend
 from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.generation.pace import Unlimited
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_reply_with_drafts_is_that_without(runtime: Runtime) -> None:
     said: list[list[tuple[int, float]]] = []
     for draft in (None, Draft("item_0 = load", "a", "b", "c")):
         driver = WatchedDriver(runtime.driver(runtime.target(n_batch=512)))
-        backend = InProcessBackend(driver, pace=AlwaysDrafts(0.0))
+        backend = InProcessBackend(driver, pace=Unlimited())
         request = GenerateRequest((Segment("f", DRAFTED),), max_tokens=60, draft=draft)
         *_, finished = backend.generate(request, lambda: False)
         assert isinstance(finished, Finished)

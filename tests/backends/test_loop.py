@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_driver import AlwaysDrafts, FakeDriver
+from fake_driver import FakeDriver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from singlepass_backends.base import (
@@ -22,6 +22,7 @@ from singlepass_backends.base import (
     TextChunk,
 )
 from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.store import Store
 
 SYSTEM = Segment("rules", "Edit files.", "system")
@@ -220,9 +221,7 @@ def test_drafted_tokens_are_counted_and_take_no_pass_of_their_own() -> None:
     reply = b"OLD\nvalue = 1\nNEW\nvalue = 1\nSTOP\n"
     opening = Draft("OLD\nvalue = 1\nNEW\nvalue = 1\n", "OLD", "NEW", "STOP")
     driver = FakeDriver(reply=reply, n_batch=96)
-    text, finished, _ = run(
-        InProcessBackend(driver, pace=AlwaysDrafts(0.0)), drafting(opening, max_tokens=99)
-    )
+    text, finished, _ = run(InProcessBackend(driver, pace=Unlimited()), drafting(opening, max_tokens=99))
     timings = finished.timings
     assert text == reply.decode()
     # The opening comes with the prompt, and one token after it; then one pass for the end of the block.
@@ -237,7 +236,7 @@ def test_a_draft_changes_no_reply(reply: bytes, opening: bytes, max_tokens: int,
     plain = run(InProcessBackend(FakeDriver(reply=reply)), drafting(None, max_tokens=max_tokens))
     driver = FakeDriver(reply=reply, n_batch=n_batch)
     draft = Draft(opening.decode("latin-1"), "a", "b", "c")
-    backend = InProcessBackend(driver, pace=AlwaysDrafts(0.0))
+    backend = InProcessBackend(driver, pace=Unlimited())
     for _ in range(2):
         text, finished, _ = run(backend, drafting(draft, max_tokens=max_tokens))
         assert text == plain[0]
@@ -254,7 +253,7 @@ def test_a_draft_changes_no_sampled_reply(seed: int, opening: str, constrained: 
     grammar = "start: /([a-k][a-k])*/ /[l-z]{40}/" if constrained else None
     more = {"sampling": Sampling(temperature=1.0, seed=seed), "grammar": grammar, "max_tokens": 60}
     texts = [
-        run(InProcessBackend(FakeDriver(), pace=AlwaysDrafts(0.0)), drafting(draft, **more))[0]
+        run(InProcessBackend(FakeDriver(), pace=Unlimited()), drafting(draft, **more))[0]
         for draft in (None, Draft(opening, "a", "b", "c"))
     ]
     assert texts[0] == texts[1]
@@ -263,7 +262,7 @@ def test_a_draft_changes_no_sampled_reply(seed: int, opening: str, constrained: 
 @pytest.mark.parametrize("n", range(12))
 def test_a_reply_with_drafts_is_cancelled_at_any_point(n: int) -> None:
     driver = FakeDriver(reply=b"value = 1\nvalue = 2\nvalue = 3\n", n_batch=64)
-    backend = InProcessBackend(driver, pace=AlwaysDrafts(0.0))
+    backend = InProcessBackend(driver, pace=Unlimited())
     cut, _, _ = run(backend, drafting(DRAFT, max_tokens=99), interrupt_after=n)
     whole, _, _ = run(backend, drafting(DRAFT, max_tokens=99))
     assert whole == "value = 1\nvalue = 2\nvalue = 3\n"
@@ -274,7 +273,7 @@ def test_the_context_is_filled_to_its_end_with_drafts() -> None:
     n = n_prompt_of(REQUEST) + 12
     drivers = [FakeDriver(reply=b"ab" * 50, n_ctx=n) for _ in range(2)]
     plain, drafted = (
-        run(InProcessBackend(driver, pace=AlwaysDrafts(0.0)), drafting(draft, max_tokens=99))
+        run(InProcessBackend(driver, pace=Unlimited()), drafting(draft, max_tokens=99))
         for driver, draft in zip(drivers, (None, DRAFT), strict=True)
     )
     assert plain[0] == drafted[0]
@@ -285,7 +284,7 @@ def test_the_context_is_filled_to_its_end_with_drafts() -> None:
 def test_a_draft_is_held_to_the_grammar() -> None:
     driver = FakeDriver(reply=b"xyxyxyxyxyxy", n_batch=64)
     request = drafting(Draft("xyxyzzzz", "a", "b", "c"), grammar="start: /(xy)*q?/", max_tokens=12)
-    text, finished, _ = run(InProcessBackend(driver, pace=AlwaysDrafts(0.0)), request)
+    text, finished, _ = run(InProcessBackend(driver, pace=Unlimited()), request)
     assert text == "xyxyxyxyxyxy"
     assert finished.timings.n_accepted >= 3
     assert ord("z") not in driver.seen
@@ -293,7 +292,7 @@ def test_a_draft_is_held_to_the_grammar() -> None:
 
 def test_a_model_that_cannot_trim_gets_no_drafts() -> None:
     driver = FakeDriver(reply=b"say: say: say:", can_trim=False)
-    text, finished, _ = run(InProcessBackend(driver, pace=AlwaysDrafts(0.0)), drafting(DRAFT, max_tokens=99))
+    text, finished, _ = run(InProcessBackend(driver, pace=Unlimited()), drafting(DRAFT, max_tokens=99))
     assert text == "say: say: say:"
     assert finished.timings.n_drafted == 0
 

@@ -74,7 +74,7 @@ class Follower:
         self._classes = np.array([*map(_class, self._old)], np.int8)
         self._is_inside = np.array([False, *(unit != b"\n" for unit in self._old)])
         """Whether a place is within a line."""
-        weights = [_WEIGHTS[_class(unit)] for unit in self._old]
+        weights = np.array(_WEIGHTS)[self._classes]
         self._skipped = np.cumsum([0.0, *weights], dtype=np.float32) * _GO_ON
         """What it costs to go on leaving out all units before a place."""
         far = np.full(len(self._old) + 1, _FAR, np.float32)
@@ -186,8 +186,7 @@ class Drafter:
 
     def append(self, text: bytes) -> None:
         """`text` was added to the reply."""
-        *lines, rest = text.splitlines(keepends=True) if text else [b""]
-        for line in (*lines, rest):
+        for line in text.splitlines(keepends=True):
             self._text += line
             if self._follower:
                 self._follower.append(line)

@@ -125,5 +125,16 @@ class Pace:
         )
 
 
+class Unlimited(Pace):
+    """As if a larger pass cost nothing: for counting passes, and for tests of what a draft may not change."""
+
+    def __init__(self) -> None:
+        super().__init__(slope=0.0)
+
+    def lengths(self, n_other: int, n_most: int) -> dict[Kind, int]:
+        """See `Pace`."""
+        return dict.fromkeys(self._seen, n_most) if n_most > 0 else {}
+
+
 def _size(n: int) -> int:
     return next((size for size in _SIZES if size >= n), n)

@@ -33,6 +33,8 @@ from typing import Literal
 
 import msgspec
 
+from singlepass.core.grammar import markers
+
 
 class Hunk(msgspec.Struct, frozen=True):
     """One finished block. Lines have no line end."""
@@ -151,11 +153,7 @@ class DiffParser:
     is taken as it is, so that any path can be written."""
 
     def __init__(self, marker_size: int = 7, paths: Collection[str] = ()) -> None:
-        self._markers = {
-            "<" * marker_size + " SEARCH": Kind.OPEN,
-            "=" * marker_size: Kind.SEPARATOR,
-            ">" * marker_size + " REPLACE": Kind.CLOSE,
-        }
+        self._markers = dict(zip(markers(marker_size), (Kind.OPEN, Kind.SEPARATOR, Kind.CLOSE), strict=True))
         self._paths = frozenset(paths)
         self._state = State.OUTSIDE
         self._partial: list[str] = []

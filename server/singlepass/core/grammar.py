@@ -99,6 +99,19 @@ def marker_size(texts: Iterable[str]) -> int:
     return longest + 1
 
 
+class Markers(NamedTuple):
+    """The lines around the old and the new lines of a block."""
+
+    search: str
+    separator: str
+    close: str
+
+
+def markers(size: int = SMALLEST_MARKER) -> Markers:
+    """The markers of so many characters."""
+    return Markers("<" * size + " SEARCH", "=" * size, ">" * size + " REPLACE")
+
+
 def unique_runs(lines: Sequence[str]) -> list[int | None]:
     """For each line, the smallest end (exclusive) at which the run from it occurs exactly once.
 
@@ -224,8 +237,9 @@ class _Writer:
         self.sources = sources
         self.rules: list[tuple[str, str]] = []
         self._literals: dict[str, str] = {}
-        self.separator = self.literal("=" * size)
-        self.close = self.literal(">" * size + " REPLACE")
+        self._markers = markers(size)
+        self.separator = self.literal(self._markers.separator)
+        self.close = self.literal(self._markers.close)
 
     def literal(self, line: str) -> str:
         """The name of the terminal for this line and its line end."""
@@ -233,7 +247,7 @@ class _Writer:
 
     def header(self, file_idx: int) -> str:
         """The name of the terminal that opens a block of this file."""
-        return self.literal(f"{self.sources[file_idx].path}\n{'<' * self.size} SEARCH")
+        return self.literal(f"{self.sources[file_idx].path}\n{self._markers.search}")
 
     def group(self, level: str, file_idx: int) -> str:
         """The rule for blocks of this file and later ones, or of none."""

@@ -14,6 +14,7 @@ import msgspec
 from singlepass_backends.base import Draft, Segment
 
 from singlepass.core.context import MAP, Context, SourceFile
+from singlepass.core.grammar import markers
 from singlepass.core.lines import visible_lines
 
 _SYSTEM = """\
@@ -73,11 +74,7 @@ def render_prompt(context: Context, task: Task, marker_size: int = 7) -> tuple[S
 
 def expect_reply(context: Context, task: Task, marker_size: int = 7) -> Draft:
     """What the reply probably says, for the engine to verify: the selected lines are replaced."""
-    search, separator, close = (
-        "<" * marker_size + " SEARCH",
-        "=" * marker_size,
-        ">" * marker_size + " REPLACE",
-    )
+    search, separator, close = markers(marker_size)
     selected = visible_lines(context.target.text)[task.first_line : task.end_line]
     old = "".join(f"{line}\n" for line in selected)
     opening = f"{task.path}\n{search}\n{old}{separator}\n{old}"
@@ -109,7 +106,7 @@ def _task_text(context: Context, task: Task, marker_size: int) -> str:
     if marker_size != 7:
         parts.append(
             f"In this answer every marker is {marker_size} characters long:\n"
-            f"{'<' * marker_size} SEARCH\n{'=' * marker_size}\n{'>' * marker_size} REPLACE\n"
+            + "".join(f"{marker}\n" for marker in markers(marker_size))
         )
     parts.append(f"Task: {task.instruction}\n")
     return "\n".join(parts)
