@@ -16,7 +16,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,12 @@ class Stage:
     """Share of examples with the system text, which is as long as a short example."""
     decays: bool = False
     """Whether the learning rate falls during this stage."""
+    bare: float = 0.0
+    """Share of examples without files, where only what a block puts in counts: see `_REPLACED`."""
 
 
 PLAN = (
+    Stage(20, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.85),
     Stage(26, Size(longest=170, distractors=0, headers=False, maps=0.0), 0.0),
     Stage(8, Size(longest=280, distractors=1, maps=0.0), 0.03),
     Stage(4, Size(longest=450, distractors=2, maps=0.1), 0.15, decays=True),
@@ -51,24 +54,35 @@ PLAN = (
 )
 SHARD = 2048
 """Examples in a shard."""
-_LENGTHS = (192, 256, 320, 448, 640, 1024)
+_LENGTHS = (96, 128, 192, 256, 320, 448, 640, 1024)
 """Examples are padded to one of these, so that a compiled network meets few shapes."""
 _BATCH_TOKENS = 6144
 _PROMPT_SHARE, _PROMPT_WEIGHT = 0.25, 0.1
 _FAR_SHARE, _FAR = 0.3, 3000
 """Some tasks are put so many positions away from the files, as if those were long."""
 _MATRIX_RATE, _OTHER_RATE = 0.02, 0.002
+_REPLACED = (
+    "rename a variable", "rename a parameter", "rename a function", "rename across files",
+    "rename a variable", "rename a parameter", "change a constant", "change a default",
+    "to an f-string", "annotate a parameter", "add a parameter", "invert a condition", "wrap in try",
+)  # fmt: skip
+"""Kinds of which a bare example is made: from the task and a block's SEARCH follows its REPLACE.
+
+To write a new name where an old one stood, and to go on behind it, is what takes longest to learn. Without
+the files an example is less than half as long, and nearly all of it is that.
+"""
 _N_VOCAB = 2048
 _TOKENIZER_CASES = 6000
 
 
 @dataclass(frozen=True)
 class Example:
-    """Tokens, where the task segment and where the answer starts."""
+    """Tokens, where the task segment and where the answer starts, and which tokens of the answer count."""
 
     tokens: NDArray[np.uint16]
     task: int
     answer: int
+    counts: NDArray[np.bool_]
 
 
 # Data.
@@ -95,22 +109,48 @@ def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, qu
     words = vocabulary(Path(folder), seed)
     tokenizer = bpe.load(words)
     corpus = read_corpus("train")
+    separator, close = (
+        bpe.encode(tokenizer, [(marker, True)], len(words.tokens))[0]
+        for marker in ("=======\n", ">>>>>>> REPLACE\n")
+    )
     stages = [stage for stage in plan for _ in range(stage.n_shards)]
     for number in range(first, len(stages)):
         source = random.Random(f"{seed} {number}")
         shard: list[Example] = []
         while len(shard) < SHARD:
-            case = make_case(corpus, source, stages[number].size)
+            is_bare = source.random() < stages[number].bare
+            kind = source.choice(_REPLACED) if is_bare else None
+            case = make_case(corpus, source, stages[number].size, kind)
             pieces = prompt_texts(case, system=source.random() < stages[number].with_system)
             before, task = (
                 bpe.encode(tokenizer, part, len(words.tokens)) for part in (pieces[:-2], pieces[-2:])
             )
-            reply = answer(case.files, case.expected) + bpe.END_OF_TURN
-            tokens = [*before, *task, *bpe.encode(tokenizer, [(reply, True)], len(words.tokens))]
+            if is_bare:
+                before = []
+                task = bpe.encode(tokenizer, [_task_alone(pieces[-2]), pieces[-1]], len(words.tokens))
+            text = answer(case.files, case.expected) + bpe.END_OF_TURN
+            reply = bpe.encode(tokenizer, [(text, True)], len(words.tokens))
+            counts = _replacing(reply, separator, close) if is_bare else np.ones(len(reply), np.bool_)
+            tokens = np.array([*before, *task, *reply], np.uint16)
             if len(tokens) <= _LENGTHS[-1]:
-                shard.append(Example(np.array(tokens, np.uint16), len(before), len(before) + len(task)))
+                shard.append(Example(tokens, len(before), len(before) + len(task), counts))
         queue.put(shard)
     queue.put(None)
+
+
+def _task_alone(piece: tuple[str, bool]) -> tuple[str, bool]:
+    """The task segment without the selection, which SEARCH repeats."""
+    text, is_template = piece
+    return text[text.rindex("Task:") :], is_template
+
+
+def _replacing(reply: list[int], separator: int, close: int) -> NDArray[np.bool_]:
+    """Which tokens are inside a REPLACE, its end included."""
+    counts, inside = np.zeros(len(reply), np.bool_), False
+    for i, token in enumerate(reply):
+        counts[i] = inside
+        inside = token == separator or (inside and token != close)
+    return counts
 
 
 @dataclass(frozen=True)
@@ -148,7 +188,7 @@ def _batches(shard: list[Example], seed: str) -> Iterator[Batch]:
             weights[row, : example.answer - 1] = _PROMPT_WEIGHT * (
                 noise.random(example.answer - 1) < _PROMPT_SHARE
             )
-            weights[row, example.answer - 1 : n - 1] = 1.0
+            weights[row, example.answer - 1 : n - 1] = example.counts
             if noise.random() < _FAR_SHARE:
                 positions[row, example.task :] += int(noise.integers(_FAR))
         yield Batch(*(torch.from_numpy(array) for array in (tokens, positions, weights)))
@@ -285,7 +325,7 @@ def main() -> None:
     plan = PLAN
     if asked.shards:
         counts = [int(n) for n in asked.shards.split(",")]
-        plan = tuple(Stage(n, s.size, s.with_system, s.decays) for n, s in zip(counts, PLAN, strict=True))
+        plan = tuple(replace(stage, n_shards=n) for n, stage in zip(counts, PLAN, strict=True))
     vocabulary(asked.folder, asked.seed)
     torch.manual_seed(asked.seed)
     trainer = Trainer(Shape(n_vocab=_N_VOCAB), "cuda" if torch.cuda.is_available() else "cpu")
