@@ -1,6 +1,7 @@
 """LSP handlers: decode, call, encode; a few lines each. Nothing here waits for a model."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,8 @@ COMMAND_STATS = "singlepass.stats"
 
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
 _TITLE_CHARS = 70
+_SETTINGS_S = 3.0
+"""How long the first command waits for the editor's settings, which may name another model."""
 
 
 class Handlers:
@@ -64,6 +67,8 @@ class Handlers:
         self.jobs.reviews.on_told = self._refresh_lenses
         self._options: Mapping[str, Any] = {}
         self._section: Mapping[str, Any] = {}
+        self.settled = asyncio.Event()
+        """Set once the editor's settings are known, or that there are none."""
         self._problems: list[str] = []
         """What is wrong in the settings, as the user was told it."""
 
@@ -84,6 +89,7 @@ class Handlers:
         self._configure()  # what is known already, for a request that comes before the answer
         self._section = await self.editor.configuration() or {}
         self._configure()
+        self.settled.set()
         self._read_ahead()
         from singlepass.outline import source_glob  # here: the editor waits for our imports
 
@@ -264,10 +270,13 @@ class Handlers:
 
     # Commands.
 
-    def edit(self, *arguments: Any) -> dict[str, Any]:
+    async def edit(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.edit`: (uri, range, instruction), or one object with more; returns {job}."""
         try:
-            return {"job": self.jobs.start(self._decode(arguments))}
+            request = self._decode(arguments)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.settled.wait(), _SETTINGS_S)
+            return {"job": self.jobs.start(request)}
         except UserError as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 

@@ -1,8 +1,9 @@
 """What the editor asks and what it is answered: code actions, commands, settings, documents."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,7 @@ class World:
         self.handlers.jobs.start = self.start  # type: ignore[method-assign]
         self.handlers.jobs.cancel = self.cancel  # type: ignore[method-assign]
         self.handlers.jobs.prewarm = self._prewarm  # type: ignore[method-assign]
+        self.handlers.settled.set()
         self.open(URI, "python", TEXT)
 
     def _prewarm(self, uri: str, pause_s: float | None = None) -> None:
@@ -125,7 +127,7 @@ async def test_actions_carry_the_command_and_prewarm() -> None:
     assert arguments == {**expected, "kind": "refactor.rewrite"}
     # What is offered is what the command takes.
     for one in found:
-        assert world.handlers.edit(*one.command.arguments) == {"job": 7}
+        assert await world.handlers.edit(*one.command.arguments) == {"job": 7}
     assert [request.instruction for request in world.requests][:2] == ["sort it", "Do mine."]
     assert world.requests[0].comment is not None
 
@@ -215,15 +217,15 @@ async def test_languages_choose_actions() -> None:
 )
 async def test_edit_by_position_and_by_name(asked: dict[str, Any], lines: tuple[int, int]) -> None:
     world = World()
-    world.handlers.edit(URI, asked, "  Do\nit. ")
-    world.handlers.edit({"uri": URI, "range": asked, "instruction": "  Do\nit. "})
+    await world.handlers.edit(URI, asked, "  Do\nit. ")
+    await world.handlers.edit({"uri": URI, "range": asked, "instruction": "  Do\nit. "})
     one, two = world.requests
     assert one == two == JobRequest(URI, "Do it.", "  Do\nit. ", *lines)
 
 
 async def test_edit_with_everything() -> None:
     world = World()
-    world.handlers.edit(
+    await world.handlers.edit(
         {
             "uri": URI,
             "range": json_range(0, 1),
@@ -273,7 +275,7 @@ GOOD = {"uri": URI, "range": json_range(0, 1), "instruction": "Do."}
 async def test_wrong_arguments_are_named(arguments: list[Any], part: str) -> None:
     world = World()
     with pytest.raises(JsonRpcException) as error:
-        world.handlers.edit(*arguments)
+        await world.handlers.edit(*arguments)
     assert part in error.value.message
     assert error.value.code == -32803
     assert world.requests == []
@@ -287,7 +289,7 @@ async def test_what_jobs_refuse_is_answered() -> None:
 
     world.handlers.jobs.start = refuse  # type: ignore[method-assign]
     with pytest.raises(JsonRpcException, match=r"Not now\.") as error:
-        world.handlers.edit(GOOD)
+        await world.handlers.edit(GOOD)
     assert error.value.code == -32803
 
 
@@ -303,7 +305,7 @@ async def test_requests_that_the_real_jobs_refuse(uri: str, instruction: str, pa
     world = World()
     del world.handlers.jobs.start
     with pytest.raises(JsonRpcException, match=part):
-        world.handlers.edit(uri, json_range(0, 0), instruction)
+        await world.handlers.edit(uri, json_range(0, 0), instruction)
 
 
 async def test_cancel_takes_a_job_or_nothing() -> None:
@@ -402,6 +404,33 @@ async def test_settings_come_from_every_layer(tmp_path: Path, monkeypatch: pytes
     assert "`max_tokens`" in wrong
     assert ".singlepass.toml" in evil
     assert "`target` is ignored" in evil
+    await world.handlers.jobs.shutdown()
+
+
+async def test_a_command_waits_for_the_editors_settings() -> None:
+    world = World()
+    world.handlers.settled.clear()
+    answered = asyncio.Event()
+    seeds: list[int | None] = []
+
+    async def configuration() -> Mapping[str, Any]:
+        await answered.wait()
+        return {"seed": 2}
+
+    def start(request: JobRequest) -> int:
+        seeds.append(world.handlers.jobs.settings.seed)
+        return 7
+
+    world.editor.configuration = configuration  # type: ignore[method-assign]
+    world.handlers.jobs.start = start  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.handlers.initialized(lsp.InitializedParams()))
+        command = group.create_task(world.handlers.edit(GOOD))
+        await asyncio.sleep(0.01)
+        assert seeds == []
+        answered.set()
+    assert seeds == [2]
+    assert command.result() == {"job": 7}
     await world.handlers.jobs.shutdown()
 
 
