@@ -47,8 +47,8 @@ class Stage:
 
 PLAN = (
     Stage(20, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.85),
-    Stage(26, Size(longest=170, distractors=0, headers=False, maps=0.0), 0.0),
-    Stage(8, Size(longest=280, distractors=1, maps=0.0), 0.03),
+    Stage(26, Size(longest=170, distractors=0, headers=False, maps=0.0), 0.0, bare=0.3, decays=True),
+    Stage(8, Size(longest=280, distractors=1, maps=0.0), 0.03, bare=0.2, decays=True),
     Stage(4, Size(longest=450, distractors=2, maps=0.1), 0.15, decays=True),
     Stage(4, Size(longest=600, distractors=4, maps=0.3), 1.0, decays=True),
 )
