@@ -1,17 +1,7 @@
 /** `node build.mjs [--tests] [--package]`: bundles the extension, its tests, or a .vsix with the server in it. */
 
 import { execFileSync } from "node:child_process";
-import {
-  copyFileSync,
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -75,23 +65,16 @@ function bundleReadme() {
   return "dist/README.md";
 }
 
-/** The server as a wheel in `dist`, built by PYTHON, which needs setuptools. */
+/** The server as a wheel in `dist`, built by PYTHON, which needs hatchling. */
 function bundleServer() {
   for (const name of readdirSync("dist").filter((name) => name.endsWith(".whl"))) {
     rmSync(join("dist", name));
   }
   const root = fileURLToPath(new URL("../..", import.meta.url));
-  // In a copy, because setuptools would take along what it left there of earlier builds.
-  const copy = mkdtempSync(join(tmpdir(), "singlepass-wheel-"));
-  const isSource = (path) => !/__pycache__|\.egg-info/.test(path);
-  for (const name of ["server", "backends", "pyproject.toml", "README.md", "LICENSE"]) {
-    cpSync(join(root, name), join(copy, name), { recursive: true, filter: isSource });
-  }
-  const code = `from setuptools.build_meta import build_wheel; build_wheel(${JSON.stringify(resolve("dist"))})`;
-  execFileSync(process.env.PYTHON ?? "python3", ["-c", code], {
-    cwd: copy,
+  const code = `from hatchling.build import build_wheel; build_wheel(${JSON.stringify(resolve("dist"))})`;
+  execFileSync(process.env.PYTHON ?? "python3", ["-P", "-c", code], {
+    cwd: root,
     stdio: ["ignore", "ignore", "inherit"],
   });
-  rmSync(copy, { recursive: true });
   copyFileSync(join(root, "LICENSE"), "LICENSE");
 }

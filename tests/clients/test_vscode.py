@@ -181,7 +181,9 @@ def test_the_first_use(vsix: Path, tmp_path: Path, random_gguf: Path) -> None:
         found = shutil.which(name)
         assert found is not None
         (programs / name).symlink_to(found)
-    ours = re.compile(r"singlepass|__editable__|pip\b|setuptools|_distutils|distutils", re.IGNORECASE)
+    ours = re.compile(
+        r"_?singlepass|__editable__|pip\b|hatchling|setuptools|_distutils|distutils", re.IGNORECASE
+    )
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         if not ours.match(path.name):
             (others / path.name).symlink_to(path)

@@ -31,6 +31,24 @@ _Format = Annotated[
 ]
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from singlepass import __version__
+
+        typer.echo(f"singlepass {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 class _By(enum.Enum):
     """What requests are grouped by; typer takes no list of literals."""
 
