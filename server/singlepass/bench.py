@@ -16,7 +16,7 @@ from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from singlepass_backends.base import (
@@ -30,6 +30,7 @@ from singlepass_backends.base import (
 )
 
 from singlepass.core.benchmark import Result, Run, remaining
+from singlepass.core.workload import Workload
 from singlepass.history import state_dir
 from singlepass.workspace import UserError
 
@@ -165,7 +166,7 @@ def new_result(
             "random_weights": info.random_weights,
         },
         machine={**machine, "device": info.device},
-        versions={"python": platform.python_version(), **dict(_versions())},
+        versions=versions(),
         settings={
             "backend": info.backend,
             "n_ctx": info.n_ctx,
@@ -181,6 +182,11 @@ def new_result(
         n_reply=n_reply,
         notes=tuple(notes),
     )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a figure depends on."""
+    return {"python": platform.python_version(), **dict(_versions())}
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -199,14 +205,20 @@ def results_dir() -> Path:
     return state_dir() / "bench"
 
 
-def result_path(result: Result) -> Path:
-    """`20261122-095000-coder.json`, which sorts by time."""
-    when = "".join(letter for letter in result.created if letter.isdigit())
-    name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in result.target.lower())
-    return results_dir() / f"{when[:8]}-{when[8:]}-{name}.json"
+def result_path(result: Result | Workload) -> Path:
+    """`20261122-095000-coder.json`, which sorts by time; those of workloads lie in a folder of their own."""
+    if isinstance(result, Workload):
+        return results_dir() / "workloads" / _file_name(result.created, Path(result.repository).name)
+    return results_dir() / _file_name(result.created, result.target.lower())
 
 
-def save(result: Result) -> None:
+def _file_name(created: str, what: str) -> str:
+    when = "".join(letter for letter in created if letter.isdigit())
+    name = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in what)
+    return f"{when[:8]}-{when[8:]}-{name}.json"
+
+
+def save(result: Result | Workload) -> None:
     """Write it, all at once. Raises OSError."""
     path = result_path(result)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -215,10 +227,12 @@ def save(result: Result) -> None:
     temporary.replace(path)
 
 
-def load(path: Path) -> Result:
-    """A saved result. Raises UserError."""
+def load(path: Path) -> Result | Workload:
+    """A saved result of either kind. Raises UserError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Result)
+        data = path.read_bytes()
+        is_workload = "requests" in msgspec.json.decode(data, type=dict[str, Any])
+        return msgspec.json.decode(data, type=Workload if is_workload else Result)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -226,9 +240,15 @@ def load(path: Path) -> Result:
 
 
 def saved() -> list[tuple[Path, Result]]:
-    """All that can be read, the oldest first."""
-    found: list[tuple[Path, Result]] = []
-    for path in sorted(results_dir().glob("*.json")):
+    """All of rates that can be read, the oldest first."""
+    return [(path, result) for path, result in all_saved() if isinstance(result, Result)]
+
+
+def all_saved() -> list[tuple[Path, Result | Workload]]:
+    """All of both kinds that can be read, the oldest first."""
+    found: list[tuple[Path, Result | Workload]] = []
+    paths = [*results_dir().glob("*.json"), *(results_dir() / "workloads").glob("*.json")]
+    for path in sorted(paths, key=lambda path: path.name):
         try:
             found.append((path, load(path)))
         except UserError:

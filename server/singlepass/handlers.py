@@ -203,7 +203,7 @@ class Handlers:
             ),
         ]
         only = [str(getattr(kind, "value", kind)) for kind in params.context.only or ()]
-        estimate = self.jobs.estimate(document.uri)
+        estimate = self.jobs.estimate(document.uri, first, end)
         return [
             self._encode(offer, estimate)
             for offer in offers

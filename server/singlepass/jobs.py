@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from singlepass.config import Settings, user_file
 from singlepass.contexts import Contexts
-from singlepass.core.estimate import Sample, estimate_ms, title_suffix
+from singlepass.core.estimate import Sample, estimate_ms, expected_reply, title_suffix
 from singlepass.core.review import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
 from singlepass.core.statistics import Judged, Judgement
@@ -165,6 +165,7 @@ class Jobs:
             self._clear(document)
         self._n_jobs += 1
         job = Job(self._n_jobs, request, target=name, routed=routed.why, estimate_s=routed.estimate_s)
+        job.n_selected = self._n_selected(request.uri, request.first_line, request.end_line)
         self._advise(job, asked, candidates)
         self._asked[job.id] = request, sources[request.uri].snapshot.text
         if len(self._asked) > _MAX_ASKED:
@@ -214,6 +215,7 @@ class Jobs:
             request = job.request
             before = self._before.setdefault(request.uri, [])
             seconds = spent.prefill_ms / 1000
+            known_ms = job.connect_ms + spent.queue_ms + spent.prefill_ms + spent.decode_ms
             before.append(_Before(request.first_line, request.end_line, spent.n_prompt, seconds))
             del before[:-_MAX_BEFORE]
             self.history.add(
@@ -223,6 +225,9 @@ class Jobs:
                     spent.prefill_ms,
                     spent.n_decoded,
                     spent.decode_ms,
+                    # Where the user was asked meanwhile, it is their time.
+                    other_ms=None if self.settings.review == "confirm" else max(0.0, job.total_ms - known_ms),
+                    n_selected=job.n_selected,
                 )
             )
         if task.cancelled():
@@ -265,9 +270,10 @@ class Jobs:
         n_cached = {} if n_uncached is None else {self.contexts.ahead_on: max(0, n_prompt - n_uncached)}
         candidates = self.targets.candidates(n_cached)
         rates = [one.rates for one in candidates if one.rates]
+        n_selected = self._n_selected(request.uri, request.first_line, request.end_line)
         asked = Request(
             n_prompt=n_prompt,
-            n_reply=round(rates[0].n_reply) if rates else 0,
+            n_reply=round(expected_reply(rates[0], n_selected)) if rates else 0,
             kind=request.kind,
             language=document.language if document is not None else "",
         )
@@ -346,14 +352,24 @@ class Jobs:
         if not self.workspace.is_hidden(uri, self.settings.ignore):
             self.warming.soon(uri, pause_s)
 
-    def estimate(self, uri: str) -> str:
-        """What an action on this document would probably take, as a title's suffix; empty where unknown."""
+    def estimate(self, uri: str, first_line: int = 0, end_line: int = 0) -> str:
+        """What an action on these lines would probably take, as a title's suffix; empty where unknown."""
         target = self.targets.by_name.get(self.contexts.ahead_on)
         n_uncached = self.warming.n_uncached(uri)
         known = self.history.rates(rates_key(target)) if target and self.settings.estimates else None
         if known is None or n_uncached is None:
             return ""
-        return title_suffix(estimate_ms(known, n_uncached))
+        return title_suffix(estimate_ms(known, n_uncached, self._n_selected(uri, first_line, end_line)))
+
+    def _n_selected(self, uri: str, first_line: int, end_line: int) -> int:
+        """Characters of these lines, or of the one with the cursor."""
+        document = self.documents.get(uri)
+        if document is None:
+            return 0
+        index = document.index
+        first = min(first_line, index.n_lines - 1)
+        last = min(max(end_line - 1, first), index.n_lines - 1)
+        return index.line_end(last) - index.line_start(first)
 
     def workspace_opened(self) -> None:
         """Get to know the repository, and read ahead what every prompt of it begins with."""

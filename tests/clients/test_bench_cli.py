@@ -11,10 +11,13 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 from singlepass import bench
+from singlepass.cli import app
 from singlepass.cli.bench import Asked, chart, compare_results, list_results, run_bench
 from singlepass.cli.workload import choose_files
 from singlepass.core.benchmark import Result, Run
+from singlepass.core.workload import Request, Workload
 from singlepass.workspace import UserError
+from typer.testing import CliRunner
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +102,8 @@ def test_results_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path
     bench.save(result("2026-11-22T09:00:00", 500.0, repack=True, n_runs=3))
     assert list_results() == 0
     words = printed(capsys)
-    assert "20261121-090000-llama-cpp-m.gguf 512 to 512 tokens, 2 runs" in words
-    assert "20261122-090000-llama-cpp-m.gguf 512 to 512 tokens, 2 runs, unfinished" in words
+    assert "2 20261121-090000-llama-cpp-m.gguf 512 to 512 tokens, 2 runs" in words
+    assert "1 20261122-090000-llama-cpp-m.gguf 512 to 512 tokens, 2 runs, unfinished" in words
     assert compare_results("2", "1", as_json=False) == 0
     words = printed(capsys)
     assert "settings: repack was False, is True" in words
@@ -166,13 +169,73 @@ def test_files_of_every_size(repository: Path) -> None:
         choose_files(repository / "empty", 1)
 
 
-def test_a_workload(repository: Path, random_gguf: Path) -> None:
+def workload(created: str, ttft_ms: float, *, repository: str = "/r", model: str = "m") -> Workload:
+    requests = tuple(
+        Request(
+            path=f"{number}.py",
+            phase=phase,
+            outcome="done",
+            n_prompt=1000,
+            n_cached=0 if phase == "cold" else 900,
+            ttft_ms=ttft_ms + number if phase == "cold" else 100.0 + number,
+            first_hunk_ms=None,
+            total_ms=2000.0,
+        )
+        for number in range(3)
+        for phase in ("cold", "warm")
+    )
+    return Workload(created=created, repository=repository, target={"model": model}, requests=requests)
+
+
+def test_workloads_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    bench.save(workload("2026-11-20T09:00:00", 1000.0))
+    bench.save(result("2026-11-21T09:00:00", 1000.0))
+    bench.save(workload("2026-11-22T09:00:00", 500.0, model="n"))
+    assert list_results() == 0
+    words = printed(capsys)
+    assert "1 20261122-090000-r edits of /r, 6 requests" in words
+    assert "3 20261120-090000-r edits of /r, 6 requests" in words
+    assert compare_results("3", "1", as_json=False) == 0
+    words = printed(capsys)
+    assert "target: model was m, is n" in words
+    assert "cold 3 1.00 s → 0.50 s -50.0% – 2.00 s → 2.00 s +0.0% ~" in words
+    assert "warm 3 0.10 s → 0.10 s +0.0% ~ –" in words
+    assert compare_results("20261120", "20261122", as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["differences"] == ["target: model was m, is n"]
+    assert told["changes"][0]["is_clear"]
+    assert compare_results("1", "2", as_json=False) == 2
+    assert "they measure different things" in printed(capsys)
+    bench.save(msgspec.structs.replace(workload("2026-11-23T09:00:00", 1.0), requests=()))
+    assert compare_results("1", "2", as_json=False) == 2
+    assert "No file was asked about in both" in printed(capsys)
+
+
+def test_a_workload(
+    repository: Path,
+    random_gguf: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On a target of the user's settings."""
+    monkeypatch.setenv("SINGLEPASS_CONFIG_DIR", str(tmp_path / "config"))
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "singlepass.toml").write_text(
+        f'[target]\nmodel = "/nowhere.gguf"\n\n[targets.small]\nmodel = "{random_gguf}"\n'
+    )
     before = {path.name: path.read_bytes() for path in repository.iterdir()}
     command = [sys.executable, "-m", "singlepass", "bench", "--workload", str(repository), "--files", "1"]
-    done = subprocess.run(
-        [*command, "--model", str(random_gguf), "--json"],
-        **{"capture_output": True, "text": True, "check": False, "timeout": 240},
-    )
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *more], capture_output=True, text=True, check=False, timeout=240, env=os.environ
+        )
+
+    wrong = run("--target", "large")
+    assert wrong.returncode == 2
+    assert "There is no target `large`. There are: default, small." in " ".join(wrong.stdout.split())
+    done = run("--target", "small", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     cold, warm, edited = found["requests"]
@@ -184,7 +247,21 @@ def test_a_workload(repository: Path, random_gguf: Path) -> None:
     assert cold["n_cached"] < edited["n_cached"] < warm["n_cached"]
     for one in found["requests"]:
         assert min(one["ttft_ms"], one["first_hunk_ms"], one["total_ms"]) > 0
-    assert found["target"]["backend"] == "llama_cpp"
+    assert (found["target"]["name"], found["target"]["backend"]) == ("small", "llama_cpp")
+    assert found["machine"]["cores"]
+    assert found["versions"]["llama-cpp-python"]
     assert {path.name: path.read_bytes() for path in repository.iterdir()} == before
     (saved,) = (bench.results_dir() / "workloads").iterdir()
     assert json.loads(saved.read_text()) == found
+    assert compare_results("1", str(saved), as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["differences"] == []
+    assert {(one["phase"], one["ratio"]) for one in told["changes"]} == {
+        (one["phase"], 1.0) for one in found["requests"]
+    }
+
+
+def test_a_target_or_a_model() -> None:
+    done = CliRunner().invoke(app, ["bench", "--target", "a", "--model", "b.gguf"])
+    assert done.exit_code == 2
+    assert "give one" in done.output

@@ -845,7 +845,7 @@ async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
     await prewarmed(world)
     assert world.engine.on_prewarm is not None
     world.engine.on_prewarm(PrefillProgress(2000, 0, 2000, 0.0, None))
-    assert world.jobs.estimate(URI) == " · ~6 s"  # 120 tokens of task at 100 tok/s, 50 of reply at 10
+    assert world.jobs.estimate(URI) == " · ~6 s"  # 80 tokens of task at 100 tok/s, 50 of reply at 10
     world.jobs.configure(msgspec.structs.replace(world.jobs.settings, estimates=False))
     assert world.jobs.estimate(URI) == ""
 

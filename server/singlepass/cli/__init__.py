@@ -219,6 +219,8 @@ def bench(
     """Measure a target's prefill and decode rates at several depths, through the engine, and save them."""
     from singlepass.cli.bench import Asked, compare_results, list_results, run_bench
 
+    if target and model:
+        raise typer.BadParameter("--target is of the settings, --model instead of them: give one.")
     if compare:
         raise typer.Exit(compare_results(*compare, as_json=json))
     if list:
@@ -227,7 +229,8 @@ def bench(
         from singlepass.cli.edit import model_options
         from singlepass.cli.workload import run_workload
 
-        raise typer.Exit(run_workload(workload, model_options(model), n_files, as_json=json))
+        options = model_options(model)
+        raise typer.Exit(run_workload(workload, options, n_files, target=target, as_json=json))
     try:
         lengths = tuple(int(one) for one in depths.split(",")) if depths else ()
     except ValueError:

@@ -25,6 +25,7 @@ from singlepass.cli.svg import line_chart, write_chart
 from singlepass.config import load_settings, read_toml, user_file
 from singlepass.core import benchmark, report
 from singlepass.core.benchmark import N_ROOM, Result, Row, Spread
+from singlepass.core.workload import Workload
 from singlepass.targets import DEFAULT, rates_key
 from singlepass.workspace import UserError
 
@@ -153,6 +154,12 @@ def _fitting(
             raise UserError("Not even the least depth fits: " + "; ".join(notes) + ".")
         target = msgspec.structs.replace(target, n_ctx=target.n_ctx or kept[-1] + N_ROOM)
     return target, kept, _described(machine), notes
+
+
+def this_machine() -> dict[str, str | int | float]:
+    """What a figure depends on, as it is saved."""
+    found, _ = probe(Target())
+    return _described(machine_from(found.get("machine")))
 
 
 def _fits(machine: Machine, facts: ModelFacts, target: Target, depth: int) -> bool:
@@ -297,18 +304,22 @@ def _around(spread: Spread) -> str:
 
 
 def list_results() -> int:
-    """Print what is saved; returns the exit code."""
+    """Print what is saved, each with its number; returns the exit code."""
     console = Console(highlight=False)
-    found = bench.saved()
-    for path, result in found:
-        state = "" if result.is_complete else ", unfinished"
-        depths = f"{min(result.depths):,} to {max(result.depths):,} tokens"
-        console.print(
-            f"{path.stem}  {depths}, {report.count(len(result.runs), 'run')}{state}", soft_wrap=True
-        )
+    found = bench.all_saved()
+    for number, (path, result) in zip(range(len(found), 0, -1), found, strict=True):
+        console.print(f"{number:>3}  {path.stem}  {_listed(result)}", soft_wrap=True)
     if not found:
         console.print(f"Nothing is saved in {bench.results_dir()}.", soft_wrap=True)
     return 0
+
+
+def _listed(result: Result | Workload) -> str:
+    if isinstance(result, Workload):
+        return f"edits of {result.repository}, {report.count(len(result.requests), 'request')}"
+    state = "" if result.is_complete else ", unfinished"
+    depths = f"{min(result.depths):,} to {max(result.depths):,} tokens"
+    return f"{depths}, {report.count(len(result.runs), 'run')}{state}"
 
 
 def compare_results(first: str, second: str, *, as_json: bool) -> int:
@@ -316,6 +327,14 @@ def compare_results(first: str, second: str, *, as_json: bool) -> int:
     console = Console(highlight=False)
     try:
         one, other = _find(first), _find(second)
+        if isinstance(one, Workload) and isinstance(other, Workload):
+            from singlepass.cli.workload import print_comparison
+
+            return print_comparison(one, other, as_json=as_json)
+        if isinstance(one, Workload) or isinstance(other, Workload):
+            raise UserError(
+                "One of them is of rates, the other of a workload: they measure different things."
+            )
     except UserError as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
@@ -349,12 +368,12 @@ def _change(ratio: float, *, is_clear: bool) -> tuple[str, str]:
     return f"{ratio - 1:+.1%}", "" if is_clear else "~"
 
 
-def _find(name: str) -> Result:
-    """A result by its path, its name, or how many back it is: `-1` is the latest. Raises UserError."""
+def _find(name: str) -> Result | Workload:
+    """A result by its path, its name, or how many back it is: `1` is the latest. Raises UserError."""
     path = Path(name).expanduser()
     if path.is_file():
         return bench.load(path)
-    found = bench.saved()
+    found = bench.all_saved()
     if name.lstrip("-").isdigit():
         back = abs(int(name))
         if 1 <= back <= len(found):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from pygls.exceptions import JsonRpcException
@@ -21,25 +21,38 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from singlepass import __version__
-from singlepass.bench import results_dir
+from singlepass import bench
 from singlepass.cli.bars import bar
+from singlepass.cli.bench import this_machine
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from singlepass.core import report
 from singlepass.core.edits import Edit
 from singlepass.core.lines import LineIndex
+from singlepass.core.workload import (
+    PHASES,
+    Change,
+    Figure,
+    Phase,
+    Request,
+    Workload,
+    compare,
+    differences,
+)
 from singlepass.files import is_generated, list_files
 from singlepass.outline import language_of
 from singlepass.workspace import UserError
 
-Phase = Literal["cold", "warm", "edited"]
-PHASES: tuple[Phase, ...] = ("cold", "warm", "edited")
 _N_SELECTED = 20
 _LEAST_BYTES, _MOST_BYTES = 1000, 100_000
 _MAX_TOKENS = 200
 """Of a reply: the wait before it is what is measured."""
 _BAR_CELLS = 20
+_FIGURES: dict[Figure, str] = {
+    "ttft_ms": "first token",
+    "first_hunk_ms": "first hunk",
+    "total_ms": "total",
+}
 _INSTRUCTIONS = {
     "cold": "Add comments that say why.",
     "warm": "Simplify these lines.",
@@ -47,37 +60,16 @@ _INSTRUCTIONS = {
 }
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request took. Times in ms, from the command."""
-
-    path: str
-    phase: Phase
-    outcome: str
-    n_prompt: int
-    n_cached: int
-    ttft_ms: float | None
-    first_hunk_ms: float | None
-    total_ms: float
-
-
-class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """All requests, and what they were made on."""
-
-    created: str
-    version: str
-    repository: str
-    target: dict[str, Any]
-    requests: tuple[Request, ...]
-
-
-def run_workload(repository: Path, options: dict[str, Any], n_files: int, *, as_json: bool) -> int:
+def run_workload(
+    repository: Path, options: dict[str, Any], n_files: int, *, target: str = "", as_json: bool
+) -> int:
     """Measure, save and print; returns the exit code."""
     console = Console(highlight=False, stderr=as_json)
     try:
         folder = repository.resolve(strict=True)
         paths = choose_files(folder, n_files)
-        found = asyncio.run(_measure(folder, paths, options, lambda one: _tell(one, console)))
-        path = _save(found)
+        found = asyncio.run(_measure(folder, paths, options, target, lambda one: _tell(one, console)))
+        bench.save(found)
     except (UserError, ServerGone, OSError) as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
@@ -88,7 +80,7 @@ def run_workload(repository: Path, options: dict[str, Any], n_files: int, *, as_
         print(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False))
     else:
         _print(found, console)
-        console.print(Text(f"saved: {path}", style="dim"), soft_wrap=True)
+        console.print(Text(f"saved: {bench.result_path(found)}", style="dim"), soft_wrap=True)
     return 0 if any(one.outcome == "done" for one in found.requests) else EXIT_FAILED
 
 
@@ -108,12 +100,21 @@ def choose_files(folder: Path, n_files: int) -> list[Path]:
 
 
 async def _measure(
-    folder: Path, paths: Sequence[Path], options: dict[str, Any], on_request: Callable[[Request], object]
+    folder: Path,
+    paths: Sequence[Path],
+    options: dict[str, Any],
+    target: str,
+    on_request: Callable[[Request], object],
 ) -> Workload:
     """Raises UserError, ServerGone."""
     requests: list[Request] = []
     settings = {"max_tokens": _MAX_TOKENS, "stats": False, **options, "prewarm": False}
     async with HeadlessEditor(folder, settings) as editor:
+        if target:
+            try:
+                await editor.command("singlepass.selectTarget", target)
+            except JsonRpcException as error:
+                raise UserError(error.message) from None
         for path in paths:
             file = editor.open(path)
             try:
@@ -131,9 +132,11 @@ async def _measure(
         targets: list[dict[str, Any]] = [one["target"] for one in editor.timings if one["target"]]
     return Workload(
         created=datetime.datetime.now().isoformat(timespec="seconds"),
-        version=__version__,
         repository=str(folder),
-        target=targets[0] if targets else {},
+        # Why it was chosen is a sentence about the first request.
+        target={name: value for name, value in (targets[0] if targets else {}).items() if name != "why"},
+        machine=await asyncio.to_thread(this_machine),
+        versions=bench.versions(),
         requests=tuple(requests),
     )
 
@@ -191,14 +194,6 @@ def _tell(one: Request, console: Console) -> None:
     )
 
 
-def _save(found: Workload) -> Path:
-    when = "".join(letter for letter in found.created if letter.isdigit())
-    path = results_dir() / "workloads" / f"{when[:8]}-{when[8:]}-{Path(found.repository).name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    return path
-
-
 def _print(found: Workload, console: Console) -> None:
     model, device = found.target.get("model", "?"), found.target.get("device", "?")
     console.print(f"\n{model} on {device}, {found.repository}", soft_wrap=True)
@@ -227,6 +222,45 @@ def _print(found: Workload, console: Console) -> None:
         )
     console.print(table)
     console.print(Text("medians; reading ahead was off, with it cold and edited become warm", style="dim"))
+
+
+def print_comparison(first: Workload, second: Workload, *, as_json: bool) -> int:
+    """Two results side by side; returns the exit code."""
+    console = Console(highlight=False)
+    changes, different = compare(first, second), differences(first, second)
+    if as_json:
+        told = {"changes": msgspec.to_builtins(changes), "differences": list(different)}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return 0
+    if not changes:
+        console.print(Text("No file was asked about in both.", style="red"), soft_wrap=True)
+        return EXIT_USAGE
+    for line in different:
+        console.print(Text(line, style="dim"), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    table.add_column("")
+    table.add_column("requests", justify="right")
+    for name in _FIGURES.values():
+        table.add_column(name, justify="right")
+        table.add_column("", justify="right")
+        table.add_column("")
+    for phase in PHASES:
+        figures = {one.figure: one for one in changes if one.phase == phase}
+        if figures:
+            cells = [part for name in _FIGURES for part in _cells(figures.get(name))]
+            table.add_row(phase, str(max(one.n for one in figures.values())), *cells)
+    console.print(table)
+    console.print(
+        Text("medians over the same files; a change that not all of them show is marked with ~", style="dim")
+    )
+    return 0
+
+
+def _cells(change: Change | None) -> tuple[str, str, str]:
+    if change is None:
+        return "–", "", ""
+    times = f"{report.seconds(change.first_ms)} → {report.seconds(change.second_ms)}"
+    return times, f"{change.ratio - 1:+.1%}", "" if change.is_clear else "~"
 
 
 def _median(values: Sequence[float | None]) -> float | None:

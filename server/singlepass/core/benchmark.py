@@ -178,8 +178,13 @@ def compare(first: Result, second: Result) -> tuple[Change, ...]:
 
 def differences(first: Result, second: Result) -> tuple[str, ...]:
     """What else is different between two results: machine, versions, model, settings."""
+    return named_differences(first, second, ("model", "machine", "versions", "settings"))
+
+
+def named_differences(first: object, second: object, fields: Sequence[str]) -> tuple[str, ...]:
+    """What differs in fields that are mappings, each in words."""
     found: list[str] = []
-    for what in ("model", "machine", "versions", "settings"):
+    for what in fields:
         one, other = getattr(first, what), getattr(second, what)
         found += (
             f"{what}: {name} was {one.get(name, 'not there')}, is {other.get(name, 'not there')}"

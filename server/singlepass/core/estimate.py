@@ -1,20 +1,25 @@
 """What a request will probably take, from what requests took on this machine (sans-IO).
 
-    prefill of the tokens that are not cached ÷ prefill rate + expected tokens of reply ÷ decode rate
+    prefill of the tokens that are not cached + decode of the expected reply + what surrounds the two
 
-Rates are medians over the latest jobs with the same target, which a single slow job does not move. A prefill
-of few tokens says little about the rate and is left out.
+No one rate tells the first two: a short prefill pays for a whole pass and a long one for attention, and how
+much of a reply is drafted or forced depends on its length. So the rate for a number of tokens is the median
+over the requests most alike in it, of the latest with the same target; the length of the reply is that of
+requests with a selection most alike. Medians, since a single slow job should move nothing.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import msgspec
 
 LEAST_PREFILLED = 64
-"""Tokens below which a prefill is mostly overhead."""
-_TASK_TOKENS = 120
-"""About what selection and instruction add to the context."""
+"""Tokens below which a prefill is mostly overhead, and says nothing of the rate."""
+N_ALIKE = 9
+_TASK_TOKENS = 80
+"""About what an instruction adds to the context beside the selection."""
+_CHARS_PER_TOKEN = 4
 _WORTH_SAYING_MS = 100
 
 
@@ -27,6 +32,11 @@ class Sample(msgspec.Struct, frozen=True):
     prefill_ms: float
     n_decoded: int
     decode_ms: float
+    other_ms: float | None = None
+    """What surrounds the two: the context, the grammar, the way to the editor. Not the engine's start, nor
+    other requests. None from before it was kept, as with the next."""
+    n_selected: int | None = None
+    """Characters of the lines that were selected, or of the one with the cursor."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -35,30 +45,59 @@ class Rates(msgspec.Struct, frozen=True):
     prefill: float
     decode: float
     n_reply: float
+    samples: tuple[Sample, ...] = ()
+    """What they come from; without any, the rates are the same for every length."""
 
 
 def rates(samples: Sequence[Sample], target: str) -> Rates | None:
     """The rates of a target; None until a job has shown both."""
-    own = [sample for sample in samples if sample.target == target]
-    prefill = [
-        one.n_prefilled / one.prefill_ms * 1000
-        for one in own
-        if one.n_prefilled >= LEAST_PREFILLED and one.prefill_ms > 0
-    ]
-    decode = [one.n_decoded / one.decode_ms * 1000 for one in own if one.n_decoded and one.decode_ms > 0]
+    own = tuple(sample for sample in samples if sample.target == target)
+    prefill = [_prefill_rate(one) for one in own if one.n_prefilled >= LEAST_PREFILLED and one.prefill_ms > 0]
+    decode = [_decode_rate(one) for one in own if one.n_decoded and one.decode_ms > 0]
     if not prefill or not decode:
         return None
-    return Rates(median(prefill), median(decode), median(one.n_decoded for one in own if one.n_decoded))
+    n_reply = median(one.n_decoded for one in own if one.n_decoded)
+    return Rates(median(prefill), median(decode), n_reply, own)
 
 
-def estimate_ms(known: Rates, n_uncached: int) -> float:
-    """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read."""
-    return duration_ms(known, n_uncached + _TASK_TOKENS, known.n_reply)
+def estimate_ms(known: Rates, n_uncached: int, n_selected: int = 0) -> float:
+    """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read and
+    so many characters are selected."""
+    n_prefilled = n_uncached + _TASK_TOKENS + n_selected // _CHARS_PER_TOKEN
+    return duration_ms(known, n_prefilled, expected_reply(known, n_selected))
+
+
+def expected_reply(known: Rates, n_selected: int) -> float:
+    """Tokens of the reply to a request with such a selection."""
+    seen = [one for one in known.samples if one.n_selected is not None and one.n_decoded]
+    if not seen:
+        return known.n_reply
+    return median(one.n_decoded for one in _alike(seen, lambda one: one.n_selected or 0, n_selected))
 
 
 def duration_ms(known: Rates, n_prefilled: float, n_decoded: float) -> float:
-    """Milliseconds to prefill and decode so many tokens."""
-    return (n_prefilled / known.prefill + n_decoded / known.decode) * 1000
+    """Milliseconds of a request that prefills and decodes so many tokens."""
+    others = [one.other_ms for one in known.samples if one.other_ms is not None]
+    around = median(others) if others else 0.0
+    return prefill_ms(known, n_prefilled) + decode_ms(known, n_decoded) + around
+
+
+def prefill_ms(known: Rates, n_prefilled: float) -> float:
+    """Milliseconds to prefill so many tokens."""
+    seen = [one for one in known.samples if one.n_prefilled and one.prefill_ms > 0]
+    rate = known.prefill
+    if seen:
+        rate = median(map(_prefill_rate, _alike(seen, lambda one: one.n_prefilled, n_prefilled)))
+    return n_prefilled / rate * 1000
+
+
+def decode_ms(known: Rates, n_decoded: float) -> float:
+    """Milliseconds to decode so many tokens."""
+    seen = [one for one in known.samples if one.n_decoded and one.decode_ms > 0]
+    rate = known.decode
+    if seen:
+        rate = median(map(_decode_rate, _alike(seen, lambda one: one.n_decoded, n_decoded)))
+    return n_decoded / rate * 1000
 
 
 def title_suffix(estimated_ms: float) -> str:
@@ -71,3 +110,18 @@ def title_suffix(estimated_ms: float) -> str:
     if seconds < 90:
         return f" · ~{seconds:.0f} s"
     return f" · ~{seconds / 60:.0f} min"
+
+
+def _alike(samples: Sequence[Sample], size: Callable[[Sample], int], wanted: float) -> list[Sample]:
+    """Those nearest in size, as a ratio."""
+    near = math.log1p(wanted)
+    ordered = sorted(samples, key=lambda one: abs(math.log1p(size(one)) - near))
+    return ordered[:N_ALIKE]
+
+
+def _prefill_rate(one: Sample) -> float:
+    return one.n_prefilled / one.prefill_ms * 1000
+
+
+def _decode_rate(one: Sample) -> float:
+    return one.n_decoded / one.decode_ms * 1000

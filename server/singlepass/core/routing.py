@@ -1,20 +1,17 @@
 """Which of several targets serves a request, and when another would serve better (sans-IO).
 
 A rule for the action's kind or the language decides first. Else the user's order does: the first allowed
-target that is expected to be done within `max_wait_s`, or else the fastest allowed one, by the estimate
-
-    uncached tokens ÷ prefill rate + expected tokens of reply ÷ decode rate
-
-with rates that were measured on this machine. A target that was never measured cannot be compared: the first
-one is tried, and so becomes measured; later ones are passed over and named. A target that is not allowed in
-this workspace is never chosen, whatever a rule says.
+target that is expected to be done within `max_wait_s`, or else the fastest allowed one, by what requests of
+such a size took on this machine (`estimate.py`). A target that was never measured cannot be compared: the
+first one is tried, and so becomes measured; later ones are passed over and named. A target that is not
+allowed in this workspace is never chosen, whatever a rule says.
 """
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from singlepass.core.estimate import Rates, duration_ms
+from singlepass.core.estimate import Rates, duration_ms, prefill_ms
 from singlepass.core.report import seconds
 
 MANY_ITERATIONS = 5
@@ -94,8 +91,11 @@ def estimate_s(candidate: Candidate, request: Request) -> float | None:
     """Seconds that `candidate` would take; None where its rates are unknown."""
     if candidate.rates is None:
         return None
-    n_uncached = max(0, request.n_prompt - candidate.n_cached)
-    return duration_ms(candidate.rates, n_uncached, request.n_reply) / 1000
+    return duration_ms(candidate.rates, _n_uncached(candidate, request), request.n_reply) / 1000
+
+
+def _n_uncached(candidate: Candidate, request: Request) -> int:
+    return max(0, request.n_prompt - candidate.n_cached)
 
 
 def route(
@@ -121,7 +121,7 @@ def compare(request: Request, candidates: Sequence[Candidate], here: str) -> tup
         Option(
             target=one.name,
             estimate_s=estimate_s(one, request),
-            prefill_s=estimate_s(one, msgspec.structs.replace(request, n_reply=0)),
+            prefill_s=one.rates and prefill_ms(one.rates, _n_uncached(one, request)) / 1000,
             is_here=one.name == here,
             is_remote=one.is_remote,
         )

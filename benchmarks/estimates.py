@@ -1,0 +1,271 @@
+"""What is said before a request about how long it will take, against what it takes.
+
+    python benchmarks/estimates.py [REPOSITORY…] [--requests 200] [--model GGUF] [--json]
+
+Requests are edits that commits of a git repository made (see `oracle.py`), by default of this one: files,
+selections and replies of every size. They run through the engine's own loop, with grammar, drafts and prefix
+cache, on a real model whose logits are steered so that it says what the commit made: every pass is computed
+in full. Without --model it is a small one of random weights, made on the spot, whose passes take less than a
+millisecond; what surrounds them weighs much more than it does for a model of use. In turn a request is
+
+- *cold*: nothing of its file was read;
+- *warm*: its file was read ahead;
+- *edited*: it was read ahead, and then a line was typed in its middle.
+
+Before each request an estimate is made as the server makes it, from the requests so far (the first ones have
+none), and compared with the time from the command to the last text. Errors are shares of that time.
+
+*all* is what a title says: how long the reply will be is not known. *first token* leaves the reply out of
+both. *reply known* is the estimate that is told the length of the reply, so what is left is that of rates.
+
+Goals for *all*: a median of at most 15%, and 9 of 10 within 35%.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from counting import Tokenizer
+from drafting import Steered
+from editing import Git
+from machine import command, describe, load, machine
+from oracle import Edit, edits, run
+from singlepass.core.context import Context, SourceFile
+from singlepass.core.estimate import Sample, decode_ms, estimate_ms, expected_reply, rates
+from singlepass.core.grammar import edit_grammar
+from singlepass.core.prompt import expect_reply, render_context
+from singlepass.core.statistics import percentile
+from singlepass_backends.base import PrewarmRequest, Target, Timings
+from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.random_model import Shape, write_random_model
+
+ROOT = Path(__file__).parents[1]
+PHASES = ("cold", "warm", "edited")
+N_CTX = 16_384
+MAX_PROMPT_CHARS = 40_000
+MAX_REPLY = 600
+"""Tokens."""
+GOALS = {"median": 0.15, "9 of 10": 0.35}
+KEY = "model"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request: what was expected, and what it took. Times in ms."""
+
+    phase: str
+    n_prompt: int
+    n_uncached: int
+    """Tokens of context that were still to be read when it was asked for."""
+    n_selected: int
+    """Characters."""
+    n_prefilled: int
+    n_decoded: int
+    prefill_ms: float
+    decode_ms: float
+    estimate_ms: float
+    known_ms: float
+    """The estimate that is told the length of the reply."""
+    first_estimate_ms: float
+    first_ms: float
+    total_ms: float
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """As shares of what it took."""
+        return {
+            "all": abs(self.estimate_ms - self.total_ms) / self.total_ms,
+            "first token": abs(self.first_estimate_ms - self.first_ms) / self.first_ms,
+            "reply known": abs(self.known_ms - self.total_ms) / self.total_ms,
+        }
+
+
+class Requests:
+    """The requests of a benchmark, one after the other on one backend."""
+
+    def __init__(self, driver: Steered, backend: InProcessBackend) -> None:
+        self._driver = driver
+        self._backend = backend
+        self.samples: list[Sample] = []
+
+    def make(self, edit: Edit, phase: str) -> Row | None:
+        """Ask for one edit; None for one before there is an estimate, or that the grammar does not admit."""
+        if phase != "cold":
+            self._read_ahead(edit if phase == "warm" else _before_typing(edit))
+        uses = self._backend.inspect(render_context(edit.context))
+        n_uncached = sum(use.n_tokens - use.n_cached for use in uses)
+        known = rates(self.samples, KEY)
+        n_selected = len(selected(edit))
+        n_reply = len(self._driver.want(edit.reply))
+        self._driver.oracle_ms = 0.0
+        started = time.perf_counter()
+        grammar = edit_grammar(edit.context.editable, edit.size)
+        draft = expect_reply(edit.context, edit.task, edit.size)
+        spent = run(self._backend, edit, grammar=grammar, draft=draft)
+        total_ms = (time.perf_counter() - started) * 1000 - self._driver.oracle_ms
+        if spent is None:
+            return None
+        decoding_ms = spent.decode_ms - self._driver.oracle_ms
+        self.samples.append(sample(spent, decoding_ms, total_ms, edit))
+        if known is None:
+            return None
+        whole, expected = estimate_ms(known, n_uncached, n_selected), expected_reply(known, n_selected)
+        return Row(
+            phase=phase,
+            n_prompt=spent.n_prompt,
+            n_uncached=n_uncached,
+            n_selected=n_selected,
+            n_prefilled=spent.n_prefilled,
+            n_decoded=spent.n_decoded,
+            prefill_ms=spent.prefill_ms,
+            decode_ms=decoding_ms,
+            estimate_ms=whole,
+            known_ms=whole - decode_ms(known, expected) + decode_ms(known, n_reply),
+            first_estimate_ms=whole - decode_ms(known, expected),
+            first_ms=total_ms - decoding_ms,
+            total_ms=total_ms,
+        )
+
+    def _read_ahead(self, edit: Edit) -> None:
+        grammar = edit_grammar(edit.context.editable, edit.size)
+        request = PrewarmRequest(render_context(edit.context), grammar)
+        for _ in self._backend.prewarm(request, lambda: False):
+            pass
+
+
+def sample(spent: Timings, decoding_ms: float, total_ms: float, edit: Edit) -> Sample:
+    """What the server remembers of a job."""
+    return Sample(
+        KEY,
+        spent.n_prefilled,
+        spent.prefill_ms,
+        spent.n_decoded,
+        decoding_ms,
+        other_ms=max(0.0, total_ms - spent.prefill_ms - decoding_ms),
+        n_selected=len(selected(edit)),
+    )
+
+
+def selected(edit: Edit) -> str:
+    """The selected lines, or the one with the cursor."""
+    lines = edit.context.target.text.splitlines(keepends=True)
+    return "".join(lines[edit.task.first_line : max(edit.task.end_line, edit.task.first_line + 1)])
+
+
+def _before_typing(edit: Edit) -> Edit:
+    """The same request before a line was typed in the middle of its file."""
+    path, lines = edit.context.target.path, edit.context.target.text.splitlines(keepends=True)
+    del lines[len(lines) // 2]
+    context = Context(SourceFile(path, "".join(lines)))
+    return Edit(context, edit.task, edit.size, edit.reply)
+
+
+def chosen(repositories: Sequence[Path], seed: int) -> Iterator[Edit]:
+    """Edits of all repositories in turn, again with another seed when there are no more."""
+    while True:
+        any_left = False
+        for path in repositories:
+            for edit in edits(Git(path), seed):
+                if len(edit.context.target.text) <= MAX_PROMPT_CHARS:
+                    any_left = True
+                    yield edit
+        if not any_left:
+            return
+        seed += 1
+
+
+def measure(model: Path, repositories: Sequence[Path], n_requests: int, seed: int) -> list[Row]:
+    """Make the requests."""
+    target = Target(model=str(model), n_ctx=N_CTX)
+    driver = Steered(Tokenizer(model), LlamaCppDriver(target, lambda _: True))
+    driver.n_sequences = 1  # the oracle holds no more
+    backend = InProcessBackend(driver)
+    requests = Requests(driver, backend)
+    rows: list[Row] = []
+    for number, edit in enumerate(chosen(repositories, seed)):
+        if len(rows) == n_requests:
+            break
+        if len(driver.want(edit.reply)) > MAX_REPLY:
+            continue
+        row = requests.make(edit, PHASES[number % len(PHASES)])
+        if row is not None:
+            rows.append(row)
+            if sys.stderr.isatty():
+                print(f"\r{len(rows)} of {n_requests}", end="", file=sys.stderr)
+    return rows
+
+
+def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Median and tail of each error, over all requests and for each phase."""
+    found: dict[str, dict[str, float]] = {}
+    for phase in ("", *PHASES):
+        group = [row for row in rows if not phase or row.phase == phase]
+        for name in ("all", "first token", "reply known"):
+            errors = [row.errors[name] for row in group]
+            if errors:
+                label = f"{name}, {phase}" if phase else name
+                found[label] = {
+                    "requests": len(errors),
+                    "median": percentile(errors, 0.5),
+                    "9 of 10": percentile(errors, 0.9),
+                }
+    return found
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """The same as Markdown."""
+    lines = ["| error of the estimate | requests | median | 9 of 10 within |", "|---|---|---|---|"]
+    for name, one in found.items():
+        lines.append(f"| {name} | {one['requests']:.0f} | {one['median']:.1%} | {one['9 of 10']:.1%} |")
+    return "\n".join(lines)
+
+
+def write_model(path: Path) -> None:
+    """A small model with random weights and a tokenizer trained on this repository."""
+    corpus = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "server").rglob("*.py"))]
+    write_random_model(path, corpus=corpus, shape=Shape(n_ctx_train=N_CTX))
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("repositories", nargs="*", type=Path, default=[ROOT])
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--model", type=Path, metavar="GGUF", help="instead of a small random one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sp-bench-") as folder:
+        model = asked.model or Path(folder) / "random.gguf"
+        if asked.model is None:
+            write_model(model)
+        before = load()
+        rows = measure(model, asked.repositories, asked.requests, asked.seed)
+    found, told = machine(), summary(rows)
+    if asked.json:
+        result = {
+            "command": command(sys.argv),
+            "machine": found,
+            "model": asked.model.name if asked.model else "random",
+            "load": [before, load()],
+            "goals": GOALS,
+            "errors": told,
+            "rows": [asdict(row) for row in rows],
+        }
+        print(json.dumps(result, indent=1))
+        return
+    print("\n".join([describe(found), f"`{command(sys.argv)}`, load {before:.1f} to {load():.1f}", ""]))
+    print(table(told))
+    print(f"\ngoals for all: median {GOALS['median']:.0%}, 9 of 10 within {GOALS['9 of 10']:.0%}")
+
+
+if __name__ == "__main__":
+    main()
