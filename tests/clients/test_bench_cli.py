@@ -246,7 +246,8 @@ def test_a_workload(
     assert warm["n_cached"] > 0.9 * warm["n_prompt"]
     assert cold["n_cached"] < edited["n_cached"] < warm["n_cached"]
     for one in found["requests"]:
-        assert min(one["ttft_ms"], one["first_hunk_ms"], one["total_ms"]) > 0
+        assert 0 < one["ttft_ms"] <= one["total_ms"]
+    assert any(one["first_hunk_ms"] for one in found["requests"])  # a reply may be cut off before its first
     assert (found["target"]["name"], found["target"]["backend"]) == ("small", "llama_cpp")
     assert found["machine"]["cores"]
     assert found["versions"]["llama-cpp-python"]

@@ -6,12 +6,16 @@ import { Applier } from "./applying";
 import { Instructions, pickFiles } from "./asking";
 import type { HunksParams, Range } from "./core/review";
 import { addRun, type Run, runFrom } from "./core/runs";
+import { historyFrom } from "./core/stats";
 import { became, type Drawn, draw, NOTHING, onClick, type StatusParams, told } from "./core/status";
 import { install } from "./installing";
 import { RunsPanel } from "./panel";
 import { Reviewer, type Where } from "./reviewing";
 import { NoServer, SERVER_COMMANDS, ServerConnection, Stopped } from "./server";
 import { chooseModel, chooseTarget, showContext } from "./targets";
+
+/** The server writes its history of requests in the background. */
+const HISTORY_PAUSE_MS = 500;
 
 /** What a request asks for, as `singlepass.edit` takes it. */
 interface EditRequest {
@@ -210,6 +214,7 @@ class Extension implements vscode.Disposable {
       this.status = { ...this.status, last: run };
       void setContext("canRetry", true);
       this.update();
+      setTimeout(() => void this.readHistory(), HISTORY_PAUSE_MS);
     } else {
       const n_jobs = this.status.jobs.size;
       this.status = told(this.status, params as StatusParams);
@@ -234,8 +239,22 @@ class Extension implements vscode.Disposable {
     this.drawn.fire(drawn);
   }
 
-  private showRuns(): void {
+  private async showRuns(): Promise<void> {
     this.panel.show(this.runs, this.status.ahead, this.status.target);
+    await this.readHistory();
+  }
+
+  /** Have the open panel show what `singlepass stats` tells. Without a server it keeps what it has. */
+  private async readHistory(): Promise<void> {
+    if (!this.panel.isOpen || this.status.server !== "running") {
+      return;
+    }
+    try {
+      this.panel.told(historyFrom(await this.server.command("singlepass.stats", { by: ["target"] })));
+      this.panel.update(this.runs, this.status.ahead, this.status.target);
+    } catch (error) {
+      this.log.warn(String(error));
+    }
   }
 
   // What the user asks for.

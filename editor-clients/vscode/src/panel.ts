@@ -1,13 +1,20 @@
-/** The panel with the last runs. */
+/** The panel with the last runs and the history of requests. */
 
 import { randomBytes } from "node:crypto";
 import * as vscode from "vscode";
 import { type Run, renderRuns } from "./core/runs";
+import type { History } from "./core/stats";
 
 const COMMANDS = ["chooseTarget", "showContext", "showLog", "restart"].map((name) => `singlepass.${name}`);
 
 export class RunsPanel implements vscode.Disposable {
   private panel: vscode.WebviewPanel | undefined;
+  private history: History | undefined;
+
+  /** Whether it is open, so that reading the history is worth it. */
+  get isOpen(): boolean {
+    return this.panel !== undefined;
+  }
 
   /** What the panel shows, as HTML, if it is open. */
   get html(): string | undefined {
@@ -34,10 +41,16 @@ export class RunsPanel implements vscode.Disposable {
     this.panel.reveal(undefined, true);
   }
 
+  /** Keep the history for the next time it is drawn. */
+  told(history: History): void {
+    this.history = history;
+  }
+
   /** Draw again, if it is open. */
   update(runs: readonly Run[], ahead: string, target: string): void {
     if (this.panel) {
-      this.panel.webview.html = renderRuns(runs, ahead, target, randomBytes(16).toString("hex"));
+      const nonce = randomBytes(16).toString("hex");
+      this.panel.webview.html = renderRuns(runs, ahead, target, nonce, this.history);
     }
   }
 

@@ -1,5 +1,8 @@
 /** What past jobs cost: read from `singlepass/timings`, shown as a page. */
 
+import { escapeHtml } from "./html";
+import { type History, renderHistory } from "./stats";
+
 export interface Run {
   readonly job: number;
   readonly uri: string;
@@ -71,17 +74,6 @@ export function addRun(runs: readonly Run[], run: Run): Run[] {
   return [run, ...runs].slice(0, MAX_RUNS);
 }
 
-export function escapeHtml(value: string): string {
-  const names: Record<string, string> = {
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-    '"': "&quot;",
-    "'": "&#39;",
-  };
-  return value.replace(/[&<>"']/g, (character) => names[character] ?? character);
-}
-
 function seconds(ms: number | null): string {
   return ms === null ? "–" : `${(ms / 1000).toFixed(2)} s`;
 }
@@ -125,8 +117,14 @@ function row(run: Run): string {
   return `<tr>${cells.join("")}</tr>${noted}`;
 }
 
-/** The panel's page: no script, no resource from anywhere. */
-export function renderRuns(runs: readonly Run[], ahead: string, target: string, nonce: string): string {
+/** The panel's page: no script, no resource from anywhere. Without a history it was not told yet. */
+export function renderRuns(
+  runs: readonly Run[],
+  ahead: string,
+  target: string,
+  nonce: string,
+  history?: History,
+): string {
   const heads = [
     "",
     "",
@@ -157,5 +155,5 @@ th{font-weight:normal;opacity:.7}tr{border-top:1px solid var(--vscode-widget-bor
 <a href="command:singlepass.showContext">show context</a> ·
 <a href="command:singlepass.showLog">show log</a> ·
 <a href="command:singlepass.restart">restart server</a></p>
-${table}</body></html>`;
+${table}${history ? renderHistory(history) : ""}</body></html>`;
 }

@@ -366,6 +366,7 @@ export function define(): void {
     const page = await until("the panel is open", () => extension.panel());
     assert(page.includes("wish-states"));
     assert(page.includes(last.target.split(" · ")[1]!));
+    await until("the history is told", () => extension.panel()?.includes("The last 30 days"));
   });
 
   it("shows what a job cost as a diagnostic, unless told not to", async () => {

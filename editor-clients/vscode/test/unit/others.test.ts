@@ -20,6 +20,7 @@ import { fileOffers } from "../../src/core/files";
 import { MAX_HISTORY, offers, remember } from "../../src/core/history";
 import { addRun, MAX_RUNS, renderRuns, runFrom } from "../../src/core/runs";
 import { serverSettings, withModel } from "../../src/core/settings";
+import { historyFrom } from "../../src/core/stats";
 
 const MACHINE: Machine = {
   home: "/home/ann",
@@ -249,6 +250,52 @@ describe("the panel", () => {
     for (const odd of [null, 3, {}, { timings: null, target: [], title: 4, uri: "%" }]) {
       assert.equal(typeof renderRuns([runFrom(odd)], "", "", "n"), "string");
     }
+  });
+
+  const summary = {
+    n: 12,
+    outcomes: { done: 10, failed: 2 },
+    ttft_ms: { median: 210, p90: 900, p99: 4000 },
+    cached_share: { median: 0.99, p90: 0.5, p99: 0 },
+    total_ms: null,
+    prefill_rate: 123.4,
+    misses: { changed: 3, "<odd>": 1 },
+    rejected: { ambiguous: 2 },
+    n_applied: 9,
+    n_edits: 9,
+    n_kept: 7,
+  };
+  const by = { target: { "default: m": summary, "large: <b>": { n: 1, misses: { new: 1 } } } };
+
+  it("shows the history that the server tells, and escapes it", () => {
+    const page = renderRuns([run], "", "", "n", historyFrom({ days: 30, all: summary, by }));
+    for (const part of [
+      "The last 30 days",
+      "requests: 10 done, 2 failed",
+      '<td>first text</td><td class="number">0.21 s</td><td class="number">0.90 s</td>',
+      "3 changed since it was read, 1 &lt;odd&gt;",
+      "rejected: 2 ambiguous",
+      "7 kept, 0 undone",
+      '<td>default: m</td><td class="number">12</td>',
+      "large: &lt;b&gt;",
+    ]) {
+      assert(page.includes(part), part);
+    }
+    assert(!page.includes("<td>total</td>"));
+    assert(!page.includes("<odd>"));
+    assert(!renderRuns([run], "", "", "n").includes("The last"));
+  });
+
+  it("takes any history a server may tell", () => {
+    for (const odd of [
+      null,
+      3,
+      {},
+      { all: { n: 3, misses: 4, ttft_ms: { median: "x" } }, by: { target: 1 } },
+    ]) {
+      assert.equal(typeof renderRuns([], "", "", "n", historyFrom(odd)), "string");
+    }
+    assert.match(renderRuns([], "", "", "n", historyFrom({ days: 30, all: {} })), /No request was kept/);
   });
 
   it("forgets old runs", () => {
