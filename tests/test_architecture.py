@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -324,6 +325,33 @@ def test_the_readme_has_the_catalogue() -> None:
         sizes = [f"{n_bytes / 2**30:.1f} GiB" for n_bytes in (one.size_bytes, one.memory_bytes)]
         rows.append(f"| `{entry.name}` | {entry.parameters:.3g}B{active} | {' | '.join(sizes)} | {licence} |")
     assert table.splitlines() == rows
+
+
+def test_the_readme_quotes_what_is_said() -> None:
+    """Messages in the table of symptoms, an ellipsis standing for what differs."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## When something is wrong\n")[2].partition("\n## ")[0]
+    quoted = re.findall(r"“([^”]+)”", section)
+    assert len(quoted) > 10
+    texts = [
+        node.value
+        for path in [*modules(SERVER), *modules(BACKENDS)]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    texts.append(readme.replace(section, ""))  # what it refers to in other sections
+    for part in (part.strip() for one in quoted for part in one.split("…")):
+        assert any(part in text for text in texts), f"nothing says “{part}”"
+
+
+def test_the_readme_s_own_action_is_one() -> None:
+    from singlepass.config import load_settings
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("### Your own actions\n\n")[2].partition("\n\n")[0]
+    settings, wrong = load_settings([("README.md", tomllib.loads(textwrap.dedent(block)))])
+    assert not wrong
+    assert [action.title for action in settings.actions] == ["Write a test"]
 
 
 def test_the_code_map_names_every_module() -> None:
