@@ -12,8 +12,9 @@ millisecond; what surrounds them weighs much more than it does for a model of us
 - *warm*: its file was read ahead;
 - *edited*: it was read ahead, and then a line was typed in its middle.
 
-Before each request an estimate is made as the server makes it, from the requests so far (the first ones have
-none), and compared with the time from the command to the last text. Errors are shares of that time.
+Before each request an estimate is made as the server makes it, from the requests so far, and compared with
+the time from the command to the last text. Errors are shares of that time. Ten requests come first that are
+not counted: of a new target nothing is known. What the steering takes is taken off.
 
 *all* is what a title says: how long the reply will be is not known. *first token* leaves the reply out of
 both. *reply known* is the estimate that is told the length of the reply, so what is left is that of rates.
@@ -22,6 +23,7 @@ Goals for *all*: a median of at most 15%, and 9 of 10 within 35%.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -52,6 +54,10 @@ MAX_PROMPT_CHARS = 40_000
 MAX_REPLY = 600
 """Tokens."""
 GOALS = {"median": 0.15, "9 of 10": 0.35}
+N_BEFORE = 10
+"""Requests that are not counted."""
+MOST_TRIES = 20
+"""For each request, edits that are too long or that the grammar does not admit."""
 KEY = "model"
 
 
@@ -167,38 +173,33 @@ def _before_typing(edit: Edit) -> Edit:
 
 
 def chosen(repositories: Sequence[Path], seed: int) -> Iterator[Edit]:
-    """Edits of all repositories in turn, again with another seed when there are no more."""
-    while True:
-        any_left = False
+    """Edits of all repositories, again in another order when there are no more."""
+    for number in itertools.count(seed):
         for path in repositories:
-            for edit in edits(Git(path), seed):
+            for edit in edits(Git(path), number):
                 if len(edit.context.target.text) <= MAX_PROMPT_CHARS:
-                    any_left = True
                     yield edit
-        if not any_left:
-            return
-        seed += 1
 
 
-def measure(model: Path, repositories: Sequence[Path], n_requests: int, seed: int) -> list[Row]:
-    """Make the requests."""
+def measure(model: Path, repositories: Sequence[Path], n_requests: int, seed: int) -> Iterator[Row]:
+    """Make the requests. Fewer where hardly an edit can be made."""
     target = Target(model=str(model), n_ctx=N_CTX)
     driver = Steered(Tokenizer(model), LlamaCppDriver(target, lambda _: True))
     driver.n_sequences = 1  # the oracle holds no more
-    backend = InProcessBackend(driver)
-    requests = Requests(driver, backend)
-    rows: list[Row] = []
-    for number, edit in enumerate(chosen(repositories, seed)):
-        if len(rows) == n_requests:
-            break
+    requests = Requests(driver, InProcessBackend(driver))
+    n_made = 0
+    tries = itertools.islice(chosen(repositories, seed), MOST_TRIES * (N_BEFORE + n_requests))
+    for number, edit in enumerate(tries):
         if len(driver.want(edit.reply)) > MAX_REPLY:
             continue
         row = requests.make(edit, PHASES[number % len(PHASES)])
-        if row is not None:
-            rows.append(row)
-            if sys.stderr.isatty():
-                print(f"\r{len(rows)} of {n_requests}", end="", file=sys.stderr)
-    return rows
+        if row is None:
+            continue
+        n_made += 1
+        if n_made > N_BEFORE:
+            yield row
+        if n_made == N_BEFORE + n_requests:
+            return
 
 
 def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -248,7 +249,14 @@ def main() -> None:
         if asked.model is None:
             write_model(model)
         before = load()
-        rows = measure(model, asked.repositories, asked.requests, asked.seed)
+        rows: list[Row] = []
+        try:
+            for row in measure(model, asked.repositories, asked.requests, asked.seed):
+                rows.append(row)
+                if sys.stderr.isatty():
+                    print(f"\r{len(rows)} of {asked.requests}", end="", file=sys.stderr)
+        except KeyboardInterrupt:
+            print(f"stopped after {len(rows)} requests", file=sys.stderr)
     found, told = machine(), summary(rows)
     if asked.json:
         result = {
