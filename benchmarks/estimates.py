@@ -173,12 +173,16 @@ def _before_typing(edit: Edit) -> Edit:
 
 
 def chosen(repositories: Sequence[Path], seed: int) -> Iterator[Edit]:
-    """Edits of all repositories, again in another order when there are no more."""
+    """Edits of all repositories, and again in another order; none where there are none."""
     for number in itertools.count(seed):
+        n_found = 0
         for path in repositories:
             for edit in edits(Git(path), number):
                 if len(edit.context.target.text) <= MAX_PROMPT_CHARS:
+                    n_found += 1
                     yield edit
+        if not n_found:
+            return
 
 
 def measure(model: Path, repositories: Sequence[Path], n_requests: int, seed: int) -> Iterator[Row]:

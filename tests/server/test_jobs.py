@@ -17,7 +17,7 @@ from singlepass.jobs import Jobs
 from singlepass.journal_file import read
 from singlepass.outcome import JobRequest
 from singlepass.reviewing import ALL
-from singlepass.targets import DEFAULT
+from singlepass.targets import DEFAULT, rates_key
 from singlepass.workspace import UserError, Workspace
 from singlepass_backends.base import (
     BackendError,
@@ -840,6 +840,11 @@ async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
     world = World([Finished("stop", slow)])
     assert world.jobs.estimate(URI) == ""
     await world.run()
+    known = world.jobs.history.rates(rates_key(SETTINGS.target))
+    assert known is not None
+    (sample,) = known.samples
+    assert sample.n_selected == len("one")
+    assert sample.other_ms is not None
     assert world.jobs.estimate(URI) == ""
     world.jobs.prewarm(URI, 0)
     await prewarmed(world)
