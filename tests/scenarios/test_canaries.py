@@ -110,18 +110,7 @@ async def test_a_key_and_credentials_stay_with_a_remote_target(monkeypatch: pyte
         nowhere(folder, KEY, HIDDEN)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"api_key": KEY},
-        {"api_key_env": KEY},
-        {"api_key_env": "skcanary5d41402abc4b2a76"},
-        {"api_key_env": "5D41402ABC4B2A76"},
-        {"url": f"http://me:{KEY}@127.0.0.1:9/v1"},
-        {"url": f"http://127.0.0.1:9/v1?key={KEY}"},
-        {"headers": {"Authorization": KEY}},
-    ],
-)
+@pytest.mark.parametrize("fields", [{"api_key": KEY}, {"api_key_env": "skcanary5d41402abc4b2a76"}])
 async def test_a_key_in_the_wrong_setting_is_not_repeated(fields: dict[str, Any], tmp_path: Path) -> None:
     """By people who took `api_key_env` for the place of the key itself."""
     path = write(tmp_path, "values.py", SOURCE)
