@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from endurance import cancels, crowd, grown_too_much, kills, soak, unread
-from faults import BROKEN, FULL, KILLED, MODES, sessions, sweep
+from faults import BROKEN, FULL, KILLED, MODES, sweep
 from hunks import run
 from traced import read, works
 from traced import sessions as traced_sessions
@@ -61,13 +61,6 @@ def test_a_disk_that_fails_at_any_call(random_gguf: Path, tmp_path: Path) -> Non
     assert found.n > 80
     assert all(set(by_mode) == set(MODES.values()) for by_mode in found.points.values())
     assert {FULL, BROKEN, KILLED} == set(MODES)
-
-
-async def test_an_edit_on_a_disk_that_fails(random_gguf: Path, tmp_path: Path) -> None:
-    sweep(random_gguf, tmp_path, every=10_000)  # compiles the disk
-    found = await sessions(1, random_gguf, tmp_path / "faulty_disk.so", seed=2)
-    assert found.wrong == []
-    assert found.outcomes == {"done": 1}
 
 
 def test_mutated_hunks_find_their_place_or_none() -> None:
