@@ -4,6 +4,7 @@ What the user left open is chosen for this machine by `fit.py`; here it is looke
 """
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from singlepass_backends.fit import Choice, choose
 
 if TYPE_CHECKING:
     from singlepass_backends.generation.driver import Driver
+
+_KEY_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 _log = logging.getLogger(__name__)
 
@@ -63,19 +66,26 @@ def _check_url(target: Target) -> None:
             "The setting `url` holds a user or a password. Take them out, put the key into an environment "
             "variable and name that in `api_key_env`.",
         )
-    if not is_usable or parts.query or parts.fragment:
+    if parts.query or parts.fragment:
+        # Not quoted: some services take the key there.
+        raise BackendError(
+            "unsupported",
+            "The setting `url` has a part behind `?` or `#`. Take it out; if it is the key, put it into an "
+            "environment variable and name that in `api_key_env`.",
+        )
+    if not is_usable:
         raise BackendError(
             "unsupported",
             f"The setting `url` is {target.url!r}, which is not the address of a server. It looks like "
             "http://localhost:11434 or https://api.example.com/v1.",
         )
     name = target.api_key_env
-    if name and not name.replace("_", "").isalnum():
-        # Not quoted: somebody may have put the key itself there.
+    if name and not _KEY_NAME.fullmatch(name):
+        # Not quoted, nor on any command line: somebody may have put the key itself there.
         raise BackendError(
             "unsupported",
-            "The setting `api_key_env` is not the name of an environment variable. It takes the name, such "
-            "as OPENAI_API_KEY, and never the key.",
+            "The setting `api_key_env` is not the name of an environment variable in capital letters. It "
+            "takes the name, such as OPENAI_API_KEY, and never the key.",
         )
 
 

@@ -60,11 +60,21 @@ def write(path: Path, items: Sequence[Item]) -> None:
         _prune(path, MOST_REQUESTS // 4)
         _write(path, items)
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        if not _is_broken(error):
             raise
-        # It is kept for whoever wants to look.
-        path.replace(path.with_suffix(".broken"))
-        _write(path, items)
+        # SQLite says the same when a disk failed to read once, so it is asked again.
+        try:
+            _write(path, items)
+        except sqlite3.DatabaseError as again:
+            if not _is_broken(again):
+                raise
+            # It is kept for whoever wants to look.
+            path.replace(path.with_suffix(".broken"))
+            _write(path, items)
+
+
+def _is_broken(error: sqlite3.DatabaseError) -> bool:
+    return error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def read(path: Path, since: float = 0.0) -> list[Record]:
@@ -78,11 +88,17 @@ def read(path: Path, since: float = 0.0) -> list[Record]:
         f"COALESCE((SELECT SUM(n) FROM judgements WHERE request = id AND kind = '{kind}'), 0) AS {name}"
         for name, kind in _JUDGED.items()
     )
+    query = f"SELECT {', '.join(_COLUMNS)}, {sums} FROM requests WHERE at >= ? ORDER BY at"
     try:
-        with _connection(path, is_read_only=True) as connection:
-            rows = connection.execute(
-                f"SELECT {', '.join(_COLUMNS)}, {sums} FROM requests WHERE at >= ? ORDER BY at", (since,)
-            ).fetchall()
+        try:
+            with _connection(path, is_read_only=True) as connection:
+                rows = connection.execute(query, (since,)).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            # A server died while it wrote. What it left half-written is taken back by the next who may write.
+            with _connection(path) as connection:
+                rows = connection.execute(query, (since,)).fetchall()
         return [_record(row) for row in rows]
     except (sqlite3.Error, ValueError) as error:
         raise JournalError(

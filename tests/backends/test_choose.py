@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import GIB
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import choose_for_this_machine
+from singlepass_backends.choose import check_target, choose_for_this_machine
 from singlepass_backends.drivers.gguf_header import read_facts
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
 from singlepass_backends.facts import Device, Machine, ModelFacts, kv_bytes
@@ -389,3 +389,23 @@ def test_the_example_of_the_readme() -> None:
     choice = choose(m.RTX_3060, m.QWEN_32B, Target())
     for line in choice.why:
         assert line in readme
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"api_key_env": "sk-canary"},
+        {"api_key_env": "skcanary0123"},
+        {"api_key_env": "0CANARY123"},
+        {"url": "http://me:canary@127.0.0.1:9/v1"},
+        {"url": "http://127.0.0.1:9/v1?key=canary"},
+        {"url": "http://127.0.0.1:9/v1#canary"},
+    ],
+)
+def test_a_key_in_the_wrong_place_is_refused_and_not_quoted(fields: dict[str, str]) -> None:
+    with pytest.raises(BackendError) as caught:
+        check_target(
+            msgspec.convert({"backend": "openai_compatible", "url": "http://h/v1", **fields}, Target)
+        )
+    assert caught.value.code == "unsupported"
+    assert "canary" not in caught.value.message.lower()

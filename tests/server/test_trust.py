@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from singlepass.cli.edit import Output, Result, report
 from singlepass.cli.headless import OpenFile
 from singlepass.config import Settings
 from singlepass.editor import Editor
-from singlepass.lsp import Capabilities
+from singlepass.lsp import Capabilities, path_from_uri
 from singlepass.workspace import UserError, Workspace
 
 pytestmark = pytest.mark.anyio
@@ -170,6 +171,66 @@ async def test_a_link_that_appears_while_the_model_writes_is_not_followed(folder
     assert world.editor.applied == []
     assert [(one["reason"], one["new"]) for one in told["rejected"]] == [("stale", ["evil"])]
     assert "link" in told["rejected"][0]["message"]
+
+
+class Saving(FakeEditor):
+    """Writes an edit of a closed file to the disk, wherever its path leads at that moment."""
+
+    n_written = 0
+
+    async def apply(self, edits: Any, label: str, description: str, *, confirm: bool = False) -> Any:
+        result = await super().apply(edits, label, description, confirm=confirm)
+        for uri, version in edits:
+            if version is None and result.applied:
+                path_from_uri(uri).write_text(self.texts[uri])  # type: ignore[union-attr]
+                self.n_written += 1
+        return result
+
+
+async def test_swaps_of_a_link_while_edits_are_under_way(folder: Path) -> None:
+    """Ten in each job, at random moments: between the request, the blocks and the delivery. Whenever an edit
+    is sent, it is to a file inside."""
+    path, secret = folder / "c.py", folder.parent / "outside" / "secret.py"
+    text = "".join(f"line {n}\n" for n in range(12))
+    secret.write_text(text)
+    chance = random.Random(1)
+    n_swaps = n_written = n_refused = 0
+
+    def swap() -> None:
+        nonlocal n_swaps
+        n_swaps += 1
+        was_link = path.is_symlink()
+        path.unlink()
+        if was_link:
+            path.write_text(text)
+        else:
+            path.symlink_to("../outside/secret.py")
+
+    for _ in range(int(os.environ.get("SINGLEPASS_EXAMPLES", "100"))):
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+        steps: list[Any] = [swap] * 10
+        for n in sorted(chance.sample(range(12), 3), reverse=True):
+            steps.insert(chance.randrange(len(steps) + 1), block("c.py", [f"line {n}"], [f"evil {n}"]))
+        world = World(steps, kind=Saving)
+        world.workspace.folders = [folder]
+        target = (folder / "a.py").as_uri()
+        world.editor.open(target, "one\n")
+        world.editor.put(path.as_uri(), text)
+        if chance.random() < 0.5:
+            swap()
+        try:
+            told = await world.run(uri=target, files=(path.as_uri(),))
+        except UserError:  # it led out before anything was asked
+            n_refused += 1
+            continue
+        assert isinstance(world.editor, Saving)
+        assert world.editor.n_written == (told["n_applied"] > 0)
+        n_written += world.editor.n_written
+        n_refused += any(one["reason"] == "stale" for one in told["rejected"])
+        assert secret.read_text() == text
+    assert n_written > 0 < n_refused
+    assert n_swaps >= 5 * (n_written + n_refused)
 
 
 # Protected files.

@@ -109,6 +109,19 @@ class HeadlessEditor:
         client: Any = self.client  # pygls leaves these arguments untyped
         await client.start_io(sys.executable, "-P", "-m", "singlepass", "serve")
         self._stderr = asyncio.ensure_future(self._read_stderr())
+        try:
+            await self._initialize()
+        except BaseException:
+            # A server that does not start, or one that nobody waits for any more, must not stay behind.
+            server = self._server()
+            if server.returncode is None:
+                server.kill()
+            await server.wait()
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _initialize(self) -> None:
         folders = [lsp.WorkspaceFolder(self.folder.as_uri(), self.folder.name)] if self.folder else None
         self.initialized = await asyncio.wait_for(
             self._ask(
@@ -126,7 +139,6 @@ class HeadlessEditor:
         encoding = self.initialized.capabilities.position_encoding if self.initialized else None
         self.encoding = encoding_from_lsp(encoding)
         self.client.initialized(lsp.InitializedParams())
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         server = self._server()
