@@ -23,6 +23,8 @@ _FADING = 0.01
 """How far what was learned goes back to the prior for each pass in which it says that nothing pays."""
 _MEMORY = 0.98
 """What an older draft counts after a newer one."""
+_SUREST = 0.999
+"""The most that is made of guesses which were right so far: what was wrong once fades to nothing."""
 
 
 class _Habit(NamedTuple):
@@ -36,7 +38,7 @@ class _Habit(NamedTuple):
     def expected(self, n: int) -> float:
         """How many of `n` drafted tokens will be right."""
         first = self.first_right / (self.first_right + self.first_wrong)
-        a = self.right / (self.right + self.wrong)
+        a = min(self.right / (self.right + self.wrong), _SUREST)
         return first * (1 - a**n) / (1 - a)
 
 
