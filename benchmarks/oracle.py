@@ -1,6 +1,6 @@
 """How many forward passes an edit takes, exactly and without a model.
 
-    python benchmarks/oracle.py REPOSITORY… --vocab GGUF [--edits 250] [--json]
+    python benchmarks/oracle.py REPOSITORY… --vocab GGUF [--edits 250] [--rewrite] [--json]
 
 Each edit is what a commit changed in one file, as the reply that makes it: blocks whose old lines are the
 changed ones, with as many around them as make the place unique. A driver that always wants the true next
@@ -17,6 +17,9 @@ Half of the edits are asked for with a selection, which holds the changed lines 
 end; for the others there is a cursor. The prompt is the system text, the file and the task. `new` is the
 share of tokens that no draft can know: with the one before them they stand nowhere in the prompt or earlier
 in the reply.
+
+`--rewrite` counts another thing: what a format would take whose reply is the selection's new text alone,
+without quoted lines, the selection as the draft and no grammar, against ours on the same edits.
 """
 
 import argparse
@@ -27,7 +30,7 @@ import statistics
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,9 @@ class Edit:
     task: Task
     size: int
     reply: str
+    selected: str = ""
+    """The lines of the selection, and what becomes of them; empty without one."""
+    rewritten: str = ""
 
 
 def edits(git: Git, seed: int) -> Iterator[Edit]:
@@ -97,8 +103,14 @@ def _edit(path: str, text: str, hunks: Sequence[Hunk], subject: str, chance: ran
         first, end = max(0, first - chance.randint(0, 8)), min(len(lines), end + chance.randint(1, 8))
     else:
         end = first
+    new, at = list[str](), first
+    for hunk in hunks if end > first else ():
+        new += [*lines[at : hunk.start], *(line.rstrip("\n") for line in hunk.new)]
+        at = hunk.start + len(hunk.old)
+    new += lines[at:end]
+    selected, rewritten = ("".join(f"{line}\n" for line in part) for part in (lines[first:end], new))
     context = Context(SourceFile(path, text))
-    return Edit(context, Task(subject, path, first, end), size, "".join(parts))
+    return Edit(context, Task(subject, path, first, end), size, "".join(parts), selected, rewritten)
 
 
 def _blocks(lines: list[str], hunks: Sequence[Hunk]) -> list[tuple[list[str], list[str]]] | None:
@@ -233,7 +245,7 @@ class Oracle:
         """See `Driver`."""
 
 
-def run(backend: InProcessBackend, edit: Edit, *, grammar: str, draft: Draft | None) -> Timings | None:
+def run(backend: InProcessBackend, edit: Edit, *, grammar: str | None, draft: Draft | None) -> Timings | None:
     """One reply; None where the grammar does not admit the one that is wanted."""
     request = GenerateRequest(render_prompt(edit.context, edit.task, edit.size), grammar, draft=draft)
     said: list[str] = []
@@ -288,6 +300,9 @@ def share_new(prompt: Sequence[int], reply: Sequence[int]) -> float:
 WAYS = ("plain", "n-gram", "forced", "ours")
 
 
+Rows = list[tuple[int, int, int, int, int]]
+
+
 @dataclass
 class Counts:
     """Of one repository: for each edit its tokens, and its passes in each way."""
@@ -336,6 +351,52 @@ def count(driver: Oracle, backend: InProcessBackend, repository: Path, n_edits: 
     return found
 
 
+LIMITS = (3, 5, 10, 20, 40)
+"""Lines of a selection."""
+
+
+def rewrites(driver: Oracle, backend: InProcessBackend, repository: Path, n_edits: int, seed: int) -> Rows:
+    """For edits with a small selection: its lines, and tokens and passes of both formats."""
+    rows: Rows = []
+    for edit in edits(Git(repository), seed):
+        n_lines = edit.task.end_line - edit.task.first_line
+        if len(rows) == n_edits:
+            break
+        if not 0 < n_lines <= LIMITS[-1] or not edit.rewritten:
+            continue
+        if len(driver.want(edit.reply)) > MAX_TOKENS:
+            continue
+        grammar = edit_grammar(edit.context.editable, edit.size)
+        draft = expect_reply(edit.context, edit.task, edit.size)
+        ours = run(backend, edit, grammar=grammar, draft=draft)
+        if ours is None:
+            continue
+        driver.want(edit.rewritten)
+        # No line of a file holds the marks, so everything is the opening, which the reply follows.
+        alone = Draft(edit.selected, "\0", "\0", "\0")
+        theirs = run(backend, replace(edit, reply=edit.rewritten), grammar=None, draft=alone)
+        assert theirs is not None, "nothing constrains it"
+        rows.append((n_lines, ours.n_decoded, ours.n_forward, theirs.n_decoded, theirs.n_forward))
+    return rows
+
+
+def rewrite_table(result: dict[str, Any]) -> str:
+    """Both formats side by side, by how large the selection may be, as Markdown."""
+    lines = [
+        "| selection of at most | edits | tokens, search/replace | rewrite | passes, search/replace "
+        "| rewrite | saved |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    every = [row for rows in result["rows"].values() for row in rows]
+    for limit in LIMITS:
+        rows = [row for row in every if row[0] <= limit]
+        if rows:
+            means = [statistics.mean(row[at] for row in rows) for at in (1, 3, 2, 4)]
+            cells = " | ".join(f"{mean:.1f}" for mean in means)
+            lines.append(f"| {limit} lines | {len(rows)} | {cells} | {1 - means[3] / means[2]:.1%} |")
+    return "\n".join(lines)
+
+
 def report(counts: dict[str, Counts]) -> dict[str, Any]:
     """Everything as plain values."""
     together = Counts([], {way: [] for way in WAYS}, [])
@@ -377,10 +438,18 @@ def main() -> None:
     parser.add_argument("--vocab", type=Path, required=True, metavar="GGUF")
     parser.add_argument("--edits", type=int, default=250, help="of each repository")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rewrite", action="store_true", help="count another format, see above")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     driver = Oracle(Tokenizer(asked.vocab))
     backend = InProcessBackend(driver, pace=Unlimited())
+    if asked.rewrite:
+        rows = {
+            path.name: rewrites(driver, backend, path, asked.edits, asked.seed) for path in asked.repositories
+        }
+        result = {"command": command(sys.argv), "machine": machine(), "rows": rows}
+        print(json.dumps(result) if asked.json else rewrite_table(result))
+        return
     counts = {path.name: count(driver, backend, path, asked.edits, asked.seed) for path in asked.repositories}
     found = machine()
     result = {"command": command(sys.argv), "machine": found, "repositories": report(counts)}

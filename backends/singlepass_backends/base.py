@@ -220,6 +220,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model: str = ""
     """Path of a GGUF file (llama_cpp), of a model folder (mlx) or of a recording (scripted); of a remote
     server, its name of the model."""
+    draft_model: str = ""
+    """Path of a smaller model with the same tokens, whose guesses are verified (llama_cpp, mlx)."""
     url: str = ""
     """Of a remote server (openai_compatible), e.g. `http://localhost:11434`."""
     api_key_env: str = ""
@@ -231,6 +233,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds a remote server may take to its first token without a sign of progress."""
     stall_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
     """Seconds a remote server may take from one token to the next."""
+    prediction: bool = False
+    """Tell a remote server what the reply will probably say (OpenAI's `prediction`); it may bill what was
+    predicted wrong."""
     n_ctx: Annotated[int, Meta(ge=0)] = 0
     """Context in tokens; 0 takes what the model was trained with, up to 32,768, and less where memory is
     short."""

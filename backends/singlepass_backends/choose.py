@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from singlepass_backends.base import Backend, BackendError, Target
@@ -25,9 +25,19 @@ _log = logging.getLogger(__name__)
 def check_target(target: Target) -> None:
     """A quick look, without loading anything. Raises BackendError `no_model`, `model_missing`, `unsupported`
     or `unauthorized`, and for MLX those of a folder that cannot be used."""
+    if target.draft_model and target.backend in ("openai_compatible", "scripted"):
+        raise BackendError(
+            "unsupported",
+            "The setting `draft_model` is for models that run here, with llama.cpp or MLX. Take it out of "
+            "this target.",
+        )
     if target.backend == "openai_compatible":
         _check_url(target)
         return
+    if target.draft_model and not Path(target.draft_model).exists():
+        raise BackendError(
+            "model_missing", f"There is no model at {target.draft_model}. Check the setting `draft_model`."
+        )
     if not target.model:
         raise BackendError(
             "no_model",
@@ -98,10 +108,10 @@ def choose_for_this_machine(target: Target) -> Choice:
     from singlepass_backends.hardware import machine
 
     path = Path(target.model)
-    model = read_model_facts(path)
+    model, draft = read_model_facts(path), read_draft_facts(target)
     if not path.is_dir():
         load_library()  # before the probes, so that what it says goes to the log
-    return choose(machine(), model, target)
+    return choose(machine(), model, target, draft)
 
 
 def read_model_facts(path: Path) -> ModelFacts:
@@ -109,6 +119,11 @@ def read_model_facts(path: Path) -> ModelFacts:
     from singlepass_backends.drivers import gguf_header, mlx_folder
 
     return mlx_folder.read_facts(path) if mlx_folder.is_model_folder(path) else gguf_header.read_facts(path)
+
+
+def read_draft_facts(target: Target) -> ModelFacts | None:
+    """The sizes of the draft model; None where none is set. Raises BackendError."""
+    return read_model_facts(Path(target.draft_model).expanduser()) if target.draft_model else None
 
 
 def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backend:
@@ -126,6 +141,7 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
 
         return OpenAICompatibleBackend(target, on_progress)
 
+    from singlepass_backends.generation.draft_model import check_pair
     from singlepass_backends.generation.loop import InProcessBackend
     from singlepass_backends.generation.store import Store, cache_dir
 
@@ -139,19 +155,36 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
         _log.info("%s", line)
     for line in choice.todo:
         _log.warning("%s", line)
-    driver = _open_driver(choice, on_progress)
+    # The model tells its progress up to here, and its draft model the rest.
+    share = choice.model_share
+    driver = _open_driver(choice.backend, chosen, lambda fraction: on_progress(share * fraction))
+    draft = None
+    try:
+        if choice.draft:
+            backend_name, draft_target = choice.draft
+            draft = _open_driver(
+                backend_name, draft_target, lambda fraction: on_progress(share + (1 - share) * fraction)
+            )
+            check_pair(driver, draft)
+    except BaseException:
+        driver.close()
+        if draft:
+            draft.close()
+        raise
     store = Store(cache_dir() / "prefixes", driver.state_key) if driver.state_key else None
-    backend = InProcessBackend(driver, store)
+    backend = InProcessBackend(driver, store, draft=draft)
     backend.warm()
     return backend
 
 
-def _open_driver(choice: Choice, on_progress: Callable[[float], bool]) -> "Driver":
-    if choice.backend == "mlx":
+def _open_driver(
+    backend: Literal["llama_cpp", "mlx"], target: Target, on_progress: Callable[[float], bool]
+) -> "Driver":
+    if backend == "mlx":
         from singlepass_backends.drivers.mlx import MlxDriver
 
-        return MlxDriver(choice.target, on_progress)
+        return MlxDriver(target, on_progress)
 
     from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
 
-    return LlamaCppDriver(choice.target, on_progress)
+    return LlamaCppDriver(target, on_progress)

@@ -80,10 +80,13 @@ def _private(folder: Path) -> Path:
 
 
 def absolute(target: Target) -> Target:
-    """`target` with an absolute model path: the engine runs in another folder."""
-    if not target.model or target.backend == "openai_compatible":
+    """`target` with absolute paths of models: the engine runs in another folder."""
+    if target.backend == "openai_compatible":
         return target
-    return msgspec.structs.replace(target, model=str(Path(target.model).expanduser().absolute()))
+    model, draft_model = (
+        str(Path(path).expanduser().absolute()) if path else "" for path in (target.model, target.draft_model)
+    )
+    return msgspec.structs.replace(target, model=model, draft_model=draft_model)
 
 
 def engine_paths(target: Target, folder: Path | None = None) -> EnginePaths:

@@ -146,6 +146,14 @@ def test_a_guess_that_fails_is_not_tried_any_more_and_again_some_time() -> None:
     assert any(pace.lengths(1, 8).get("lines", 0) for _ in range(2000))
 
 
+def test_a_guess_that_is_always_right_is_tried_for_ever() -> None:
+    pace = learned({1: 1.0, 2: 1.2, 4: 1.6, 8: 2.4})
+    for _ in range(3000):
+        pace.learn_draft("text", 4, 4)
+    assert pace.lengths(1, 7)["text"] == 7
+    assert pace.expected("text", 7) < 7
+
+
 def test_passes_are_filled_up_to_a_size_whose_cost_is_known() -> None:
     pace = learned({1: 1.0, 8: 1.1, 12: 4.0})
     assert pace.lengths(3, 30).get("lines", 0) == 5

@@ -29,6 +29,7 @@ from endpoints import (
 from remote import FILE, KEY, REQUEST, SYSTEM, TASK, USER_TEXT, close_all, connect, last, never, run, text_of
 from singlepass_backends.base import (
     BackendError,
+    Draft,
     Event,
     GenerateRequest,
     PrefillProgress,
@@ -449,6 +450,72 @@ def test_fields_that_a_service_refuses_are_left_out_from_then_on() -> None:
         assert run(backend)[0] == "ok"
         assert len(endpoint.asked) == n_before + 1
         assert endpoint.asked[-1].body["max_completion_tokens"] == 100
+
+
+# Predictions.
+
+SELECTED = Draft("a.py\nSEARCH\nx = 1\nNEW\nx = 1\n", "SEARCH", "NEW", "END")
+PREDICTED = GenerateRequest((TASK,), max_tokens=40, draft=SELECTED)
+
+
+def test_a_prediction_is_passed_where_the_target_wants_it_and_something_is_selected() -> None:
+    at_cursor = Draft("a.py\nSEARCH\nNEW\n", "SEARCH", "NEW", "END")
+    with Endpoint(say(OK)) as endpoint:
+        for request, settings, expected in (
+            (PREDICTED, {"prediction": True}, "a.py\nSEARCH\nx = 1\nNEW\nx = 1\nEND\n"),
+            (PREDICTED, {}, None),
+            (GenerateRequest((TASK,), draft=at_cursor), {"prediction": True}, None),
+            (GenerateRequest((TASK,)), {"prediction": True}, None),
+        ):
+            assert run(connect(endpoint.url, **settings), request)[0] == "ok"
+            sent = endpoint.asked[-1].body.get("prediction")
+            assert sent == (expected and {"type": "content", "content": expected})
+
+
+def test_ollamas_own_api_gets_no_prediction() -> None:
+    with Endpoint(say(OLLAMA_STREAM, "application/x-ndjson"), OLLAMA_ANSWERS) as endpoint:
+        run(connect(endpoint.url, prediction=True, model="m"), PREDICTED)
+        assert "prediction" not in endpoint.asked[-1].body
+
+
+@pytest.mark.parametrize(
+    "words", ["Unknown parameter: 'prediction'.", "The request is not valid."], ids=["named", "not named"]
+)
+def test_a_prediction_that_is_refused_is_left_out_from_then_on(words: str) -> None:
+    def strict(exchange: Exchange) -> None:
+        if "prediction" in exchange.body:
+            exchange.json({"error": {"message": words}}, 400)
+        else:
+            say(OK)(exchange)
+
+    with Endpoint(strict) as endpoint:
+        backend = connect(endpoint.url, prediction=True)
+        assert run(backend, PREDICTED)[0] == "ok"
+        assert len(endpoint.asked) == 2
+        assert run(backend, PREDICTED)[0] == "ok"
+        assert len(endpoint.asked) == 3
+
+
+def test_a_request_that_is_refused_anyhow_does_not_speak_against_predictions() -> None:
+    with Endpoint(headers_only(400, "The request is not valid.")) as endpoint:
+        backend = connect(endpoint.url, prediction=True)
+        with pytest.raises(BackendError, match="not valid"):
+            run(backend, PREDICTED)
+        assert len(endpoint.asked) == 2
+        endpoint.script = say(OK)
+        run(backend, PREDICTED)
+        assert "prediction" in endpoint.asked[-1].body
+
+
+def test_predicted_tokens_are_counted() -> None:
+    details = {"accepted_prediction_tokens": 30, "rejected_prediction_tokens": 8, "reasoning_tokens": 0}
+    usage = {"prompt_tokens": 90, "completion_tokens": 40, "completion_tokens_details": details}
+    with Endpoint(say(reply(["ok"], "length", usage))) as endpoint:
+        _, finished = run(connect(endpoint.url, prediction=True), PREDICTED)
+        timings = finished.timings
+        assert (timings.n_drafted, timings.n_accepted, timings.n_decoded) == (38, 30, 32)
+        assert timings.n_forward == 2
+        assert finished.finish_reason == "length", "what was rejected counts against the limit"
 
 
 OVERFLOWS = [

@@ -32,6 +32,7 @@ import msgspec
 
 from singlepass_backends.base import (
     BackendError,
+    Draft,
     Event,
     Finished,
     FinishReason,
@@ -73,6 +74,7 @@ from singlepass_backends.drivers.servers import (
     read_details,
     recognize,
     with_grammar,
+    with_prediction,
 )
 
 ASSUMED_CONTEXT = 32_768
@@ -252,6 +254,8 @@ class OpenAICompatibleBackend:
                 body = with_grammar(body, self._grammar_field, GRAMMAR_PREFIX + request.grammar)
             else:
                 _log.info("the grammar is too long for %s, so this reply is unconstrained", self._server.name)
+        if self._target.prediction and (predicted := _predicted(request.draft)):
+            body = with_prediction(self._server, body, predicted)
         yield from self._run(prompt, body, request.max_tokens, request.min_reply, interrupt, arrived)
 
     def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
@@ -511,14 +515,15 @@ class OpenAICompatibleBackend:
         return meter.progress()
 
     def _finish_reason(self, finish: str, max_tokens: int, meter: _Meter) -> FinishReason:
-        n_decoded = int(meter.report.get("n_decoded", meter.n_pieces))
+        report = meter.report
+        n_decoded = int(report.get("n_limited", report.get("n_decoded", meter.n_pieces)))
         name = self._failures.name
         match finish:
             case "length" | "max_tokens" | "limit":
-                if "n_decoded" in meter.report:
+                if "n_decoded" in report:
                     return "length" if n_decoded >= max_tokens else "context"
                 # Pieces are no tokens: some tokens give no text. So the estimate must come near the limit.
-                n_context = int(meter.report.get("n_prompt", meter.n_prompt)) + n_decoded
+                n_context = int(report.get("n_prompt", meter.n_prompt)) + n_decoded
                 is_full = self._has_known_context and n_context >= 0.9 * self.info.n_ctx
                 return "context" if is_full else "length"
             case "end":  # LM Studio gives no reason
@@ -546,9 +551,12 @@ class OpenAICompatibleBackend:
         """The response to a request, less what this server refuses to read and with no more tokens than it
         has room for."""
         body = self._without(body, self._refused)
+        suspect = ""
         while True:
             response = self._open(body, self._target.prefill_timeout_s)
             if response.status == 200:
+                if suspect:  # without it the same request is taken
+                    self._refused.add(suspect)
                 return response
             is_objection = response.status in (400, 422)
             said = words(response.error)
@@ -563,6 +571,11 @@ class OpenAICompatibleBackend:
                 grammar_name = self._grammar_field[0] if self._grammar_field else ""
                 if not name and grammar_name in body:
                     name = grammar_name
+                if not name and is_objection and "prediction" in body:
+                    suspect = "prediction"  # the field that least servers know
+                    body = self._without(body, {suspect})
+                    meter.started = time.perf_counter()
+                    continue
                 if name:
                     _log.info("%s refuses the field %s: sent without", self._failures.name, name)
                     body = self._without(body, {name})
@@ -747,6 +760,15 @@ def _prompt(segments: Iterable[Segment]) -> _Prompt:
         "".join(segment.text for segment in segments if segment.role == "user"),
         segments,
     )
+
+
+def _predicted(draft: Draft | None) -> str:
+    """A reply that copies the selected lines; empty where there are none, since wrong ones may be billed."""
+    if draft is None:
+        return ""
+    _, _, block = draft.opening.partition(f"{draft.search}\n")
+    new = block.partition(f"{draft.separator}\n")[2]
+    return f"{draft.opening}{draft.close}\n" if new else ""
 
 
 def _n_common(one: str, other: str) -> int:

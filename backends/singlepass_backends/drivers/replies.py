@@ -60,7 +60,8 @@ class Piece(msgspec.Struct, frozen=True):
     finish: str = ""
     """Why the reply ended, in the server's own words."""
     report: Mapping[str, float] = {}
-    """Numbers that the server measured, by the name of their field in `base.Timings`."""
+    """Numbers that the server measured, by the name of their field in `base.Timings`; and `n_limited`, tokens
+    that count against the reply's limit where these are others than `n_decoded`."""
     error: str = ""
     is_end: bool = False
     """Nothing follows."""
@@ -204,14 +205,32 @@ def _progress(fields: dict[str, Any]) -> Progress | None:
 
 def _usage(usage: dict[str, Any]) -> dict[str, float]:
     """`usage` of the last chunk. DeepSeek counts `prompt_cache_hit_tokens`; vLLM and SGLang leave
-    `cached_tokens` out unless started with --enable-prompt-tokens-details or --enable-cache-report."""
+    `cached_tokens` out unless started with --enable-prompt-tokens-details or --enable-cache-report.
+
+    Of a prediction, OpenAI counts the rejected tokens among the completion's too, and against its limit
+    (https://platform.openai.com/docs/guides/predicted-outputs)."""
     details = _dict(usage.get("prompt_tokens_details"))
-    found = {
-        "n_prompt": usage.get("prompt_tokens"),
-        "n_decoded": usage.get("completion_tokens"),
-        "n_cached": details.get("cached_tokens", usage.get("prompt_cache_hit_tokens")),
-    }
-    return _numbers(found)
+    found = _numbers(
+        {
+            "n_prompt": usage.get("prompt_tokens"),
+            "n_decoded": usage.get("completion_tokens"),
+            "n_cached": details.get("cached_tokens", usage.get("prompt_cache_hit_tokens")),
+        }
+    )
+    details = _dict(usage.get("completion_tokens_details"))
+    predicted = _numbers(
+        {
+            "accepted": details.get("accepted_prediction_tokens"),
+            "rejected": details.get("rejected_prediction_tokens"),
+        }
+    )
+    if any(predicted.values()):
+        accepted, rejected = predicted.get("accepted", 0), predicted.get("rejected", 0)
+        found |= {"n_drafted": accepted + rejected, "n_accepted": accepted}
+        if "n_decoded" in found:
+            found["n_limited"] = found["n_decoded"]
+            found["n_decoded"] = max(0, found["n_decoded"] - rejected)
+    return found
 
 
 def _timings(timings: dict[str, Any]) -> dict[str, float]:

@@ -317,6 +317,13 @@ def with_grammar(body: dict[str, Any], field: tuple[str, ...], grammar: str) -> 
     return {**body, **value}
 
 
+def with_prediction(server: Server, body: dict[str, Any], text: str) -> dict[str, Any]:
+    """The request with what the reply will probably say. Only OpenAI's format has a field for it, and servers
+    that do not know it ignore it or refuse it
+    (https://platform.openai.com/docs/api-reference/chat/create, `prediction`)."""
+    return {**body, "prediction": {"type": "content", "content": text}} if server.format == "openai" else body
+
+
 def is_local(host: str) -> bool:
     """Whether the host is the user's own: this machine, a private network, a name without a public domain."""
     host = host.strip("[]").lower()

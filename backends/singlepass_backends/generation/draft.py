@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from singlepass_backends.base import Draft
 
-Kind = Literal["lines", "change", "opening", "more", "stop", "text", "echo"]
+Kind = Literal["lines", "change", "opening", "more", "stop", "text", "echo", "model"]
+"""The last is no guess from text but a draft model's."""
 
 _UNIT = re.compile(rb"[\w\x80-\xff]+|\n|[^\S\n]+|[^\w\s]")
 _UNIT_WORD = re.compile(rb"[\w\x80-\xff]+")

@@ -35,7 +35,8 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.generation.chunks import MIN_CHUNK, ChunkSize, chunk_seconds
 from singlepass_backends.generation.constraint import Constraints
-from singlepass_backends.generation.draft import Drafter
+from singlepass_backends.generation.draft import Drafter, Kind
+from singlepass_backends.generation.draft_model import DraftModel
 from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
 from singlepass_backends.generation.history import History, uses
 from singlepass_backends.generation.pace import Pace
@@ -121,9 +122,15 @@ class _Ready(NamedTuple):
 class InProcessBackend:
     """Runs requests on a `Driver`; implements `base.Backend`. Call it from one thread only."""
 
-    def __init__(self, driver: Driver, store: Store | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        store: Store | None = None,
+        pace: Pace | None = None,
+        draft: Driver | None = None,
+    ) -> None:
         """`store` is where the repository's segments are saved; None saves nothing. `pace` decides how much
-        is drafted; None learns it."""
+        is drafted; None learns it. `draft` is of a smaller model with the same tokens (`check_pair`)."""
         self.info: ModelInfo = driver.info
         self._driver = driver
         self._store = store
@@ -132,7 +139,8 @@ class InProcessBackend:
         self._chunks = ChunkSize(driver.n_batch)
         self._chunk_s = 0.0
         self._scratch = driver.n_sequences - 1
-        self._pace = pace or Pace(_SLOPE_CPU if driver.info.device == "CPU" else _SLOPE_GPU)
+        self._pace = pace or Pace(_slope(driver))
+        self._draft_model = DraftModel(draft, _slope(draft), driver.n_vocab) if draft else None
         self._cache = PrefixCache(
             driver.n_ctx, n_sequences=max(1, self._scratch), can_trim=driver.info.can_trim
         )
@@ -156,6 +164,8 @@ class InProcessBackend:
         """
         self._driver.forward([0, 0][: self._driver.n_batch], 0, n_logits=1)
         self._driver.clear()
+        if self._draft_model:
+            self._draft_model.warm()
         self._constraints.warm()
 
     def generate(
@@ -184,6 +194,8 @@ class InProcessBackend:
         is_done = meter.n_cached + meter.n_prefilled == meter.n_prompt
         if is_done and request.grammar is not None and not interrupt():
             self._constraints.open(request.grammar)  # which keeps what it compiles
+        if is_done and self._draft_model:
+            self._draft_model.read(prompt.tokens, interrupt, self._chunk_s)
         yield meter.finished("stop" if is_done else "cancelled")
 
     def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
@@ -209,6 +221,8 @@ class InProcessBackend:
             self._cache.clear()
             self._states.clear()
             self._driver.close()
+            if self._draft_model:
+                self._draft_model.close()
 
     def _prefill(
         self,
@@ -231,6 +245,8 @@ class InProcessBackend:
         stops = dict(self._cache.stops(wanted)) if n_done < len(tokens) else {}
         ready: _Ready | None = None
         self._chunk_s = chunk_seconds(is_request=is_request, can_stop=self._driver.watch(interrupt))
+        if self._draft_model:
+            self._draft_model.watch(interrupt)
         try:
             yield PrefillProgress(len(tokens), meter.n_cached, n_done, 0.0, None)
             while n_done < len(tokens) and not interrupt():
@@ -440,6 +456,8 @@ class InProcessBackend:
                 n_other = len(said) - n_right
                 n_most = min(n_most, min(MIN_CHUNK, driver.n_batch) - n_other)
                 drafted = self._draft(reply, said, n_other, n_most)
+                if self._draft_model and reply.drafter:
+                    drafted = self._ask_model(reply, said[n_right:], drafted, n_most, interrupt)
                 after = self._advance(said[n_right:], drafted, interrupt, meter)
                 if after is None:
                     reason = "cancelled"
@@ -486,6 +504,29 @@ class InProcessBackend:
         pace.learn_drafting(time.perf_counter() - start)
         return found
 
+    def _ask_model(
+        self, reply: Reply, new: Sequence[int], found: list[int], n_most: int, interrupt: Interrupt
+    ) -> list[int]:
+        """`found`, or what the draft model says after the cache and the `new` tokens, where that is expected
+        to save more."""
+        model, pace = self._draft_model, self._pace
+        assert model is not None
+        tokens = [*self._cache.working.tokens, *new]
+        n_behind = model.n_behind(tokens)
+        if n_behind is None:
+            return found
+        rival: tuple[Kind, int] | None = (reply.drafted_as, len(found)) if found else None
+        n = pace.n_from_model(len(new), n_most, n_behind, model.costs, rival)
+        if n <= 0:
+            return found
+        said = model.guess(tokens, n, lambda guess: reply.n_valid(guess) == len(guess), interrupt)
+        if not said:
+            if not interrupt():
+                pace.learn_draft("model", 1, 0)
+            return found
+        reply.drafted_as = "model"
+        return said
+
     def _take_back(self, n: int) -> None:
         """Forget the last `n` tokens of the cache, drafted ones that were wrong."""
         if n:
@@ -530,6 +571,10 @@ class InProcessBackend:
         self._cache.append(tokens)
         self._chunks.learn(len(tokens), time.perf_counter() - start)
         return result
+
+
+def _slope(driver: Driver) -> float:
+    return _SLOPE_CPU if driver.info.device == "CPU" else _SLOPE_GPU
 
 
 def _wanted(prompt: Prompt, *, is_request: bool) -> Wanted:
