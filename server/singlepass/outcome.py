@@ -67,9 +67,9 @@ class Job(msgspec.Struct):
     segments: tuple[SegmentUse, ...] = ()
     """What of the prompt was cached."""
     estimate_s: float | None = None
+    """What was expected when it was asked for."""
     n_selected: int = 0
     """Characters of the lines it was asked for."""
-    """What was expected when it was asked for."""
     miss: str = ""
     """Why a part of the context had to be read after the click; empty where none had."""
     missed: Miss | None = None
