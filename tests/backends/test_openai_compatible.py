@@ -177,7 +177,7 @@ def test_the_model_is_named_where_there_are_several() -> None:
         ({"url": "ftp://host"}, "unsupported", "not the address"),
         ({"url": "http://"}, "unsupported", "not the address"),
         ({"url": "http://h:99999"}, "unsupported", "not the address"),
-        ({"url": "http://h/v1?key=1"}, "unsupported", "not the address"),
+        ({"url": "http://h/v1?key=1"}, "unsupported", "a part behind"),
         ({"url": f"https://user:{KEY}@host/v1"}, "unsupported", "holds a user or a password"),
         ({"url": "http://h", "api_key_env": f"{KEY}"}, "unsupported", "takes the name"),
     ],
