@@ -11,7 +11,7 @@ import itertools
 import platform
 import secrets
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -230,9 +230,8 @@ def save(result: Result | Workload) -> None:
 def load(path: Path) -> Result | Workload:
     """A saved result of either kind. Raises UserError."""
     try:
-        data = path.read_bytes()
-        is_workload = "requests" in msgspec.json.decode(data, type=dict[str, Any])
-        return msgspec.json.decode(data, type=Workload if is_workload else Result)
+        values = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.convert(values, Workload if "requests" in values else Result)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -241,13 +240,17 @@ def load(path: Path) -> Result | Workload:
 
 def saved() -> list[tuple[Path, Result]]:
     """All of rates that can be read, the oldest first."""
-    return [(path, result) for path, result in all_saved() if isinstance(result, Result)]
+    found = _readable(results_dir().glob("*.json"))
+    return [(path, result) for path, result in found if isinstance(result, Result)]
 
 
 def all_saved() -> list[tuple[Path, Result | Workload]]:
     """All of both kinds that can be read, the oldest first."""
+    return _readable([*results_dir().glob("*.json"), *(results_dir() / "workloads").glob("*.json")])
+
+
+def _readable(paths: Iterable[Path]) -> list[tuple[Path, Result | Workload]]:
     found: list[tuple[Path, Result | Workload]] = []
-    paths = [*results_dir().glob("*.json"), *(results_dir() / "workloads").glob("*.json")]
     for path in sorted(paths, key=lambda path: path.name):
         try:
             found.append((path, load(path)))

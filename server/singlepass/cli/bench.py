@@ -355,16 +355,17 @@ def compare_results(first: str, second: str, *, as_json: bool) -> int:
         table.add_row(
             f"{change.depth:,}",
             f"{a.prefill.median:,.0f} → {b.prefill.median:,.0f}",
-            *_change(change.prefill, is_clear=change.is_prefill_clear),
+            *told_change(change.prefill, is_clear=change.is_prefill_clear),
             f"{a.decode.median:,.1f} → {b.decode.median:,.1f}",
-            *_change(change.decode, is_clear=change.is_decode_clear),
+            *told_change(change.decode, is_clear=change.is_decode_clear),
         )
     console.print(table)
     console.print(Text("tok/s; a change within the spread of the runs is marked with ~", style="dim"))
     return 0
 
 
-def _change(ratio: float, *, is_clear: bool) -> tuple[str, str]:
+def told_change(ratio: float, *, is_clear: bool) -> tuple[str, str]:
+    """Two cells: the change in percent, and a mark where not every run shows it."""
     return f"{ratio - 1:+.1%}", "" if is_clear else "~"
 
 

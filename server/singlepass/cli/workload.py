@@ -23,7 +23,7 @@ from rich.text import Text
 
 from singlepass import bench
 from singlepass.cli.bars import bar
-from singlepass.cli.bench import this_machine
+from singlepass.cli.bench import this_machine, told_change
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from singlepass.core import report
@@ -260,7 +260,7 @@ def _cells(change: Change | None) -> tuple[str, str, str]:
     if change is None:
         return "–", "", ""
     times = f"{report.seconds(change.first_ms)} → {report.seconds(change.second_ms)}"
-    return times, f"{change.ratio - 1:+.1%}", "" if change.is_clear else "~"
+    return times, *told_change(change.ratio, is_clear=change.is_clear)
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -9,7 +9,7 @@ requests with a selection most alike. Medians, since a single slow job should mo
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 import msgspec
@@ -52,8 +52,8 @@ class Rates(msgspec.Struct, frozen=True):
 def rates(samples: Sequence[Sample], target: str) -> Rates | None:
     """The rates of a target; None until a job has shown both."""
     own = tuple(sample for sample in samples if sample.target == target)
-    prefill = [_prefill_rate(one) for one in own if one.n_prefilled >= LEAST_PREFILLED and one.prefill_ms > 0]
-    decode = [_decode_rate(one) for one in own if one.n_decoded and one.decode_ms > 0]
+    prefill = [_rate(n, ms) for n, ms in _prefills(own) if n >= LEAST_PREFILLED]
+    decode = [_rate(n, ms) for n, ms in _decodes(own)]
     if not prefill or not decode:
         return None
     n_reply = median(one.n_decoded for one in own if one.n_decoded)
@@ -69,10 +69,12 @@ def estimate_ms(known: Rates, n_uncached: int, n_selected: int = 0) -> float:
 
 def expected_reply(known: Rates, n_selected: int) -> float:
     """Tokens of the reply to a request with such a selection."""
-    seen = [one for one in known.samples if one.n_selected is not None and one.n_decoded]
-    if not seen:
-        return known.n_reply
-    return median(one.n_decoded for one in _alike(seen, lambda one: one.n_selected or 0, n_selected))
+    seen = [
+        (one.n_selected, one.n_decoded)
+        for one in known.samples
+        if one.n_selected is not None and one.n_decoded
+    ]
+    return median(n for _, n in _alike(seen, n_selected)) if seen else known.n_reply
 
 
 def duration_ms(known: Rates, n_prefilled: float, n_decoded: float) -> float:
@@ -84,20 +86,12 @@ def duration_ms(known: Rates, n_prefilled: float, n_decoded: float) -> float:
 
 def prefill_ms(known: Rates, n_prefilled: float) -> float:
     """Milliseconds to prefill so many tokens."""
-    seen = [one for one in known.samples if one.n_prefilled and one.prefill_ms > 0]
-    rate = known.prefill
-    if seen:
-        rate = median(map(_prefill_rate, _alike(seen, lambda one: one.n_prefilled, n_prefilled)))
-    return n_prefilled / rate * 1000
+    return _time_ms(n_prefilled, _prefills(known.samples), known.prefill)
 
 
 def decode_ms(known: Rates, n_decoded: float) -> float:
     """Milliseconds to decode so many tokens."""
-    seen = [one for one in known.samples if one.n_decoded and one.decode_ms > 0]
-    rate = known.decode
-    if seen:
-        rate = median(map(_decode_rate, _alike(seen, lambda one: one.n_decoded, n_decoded)))
-    return n_decoded / rate * 1000
+    return _time_ms(n_decoded, _decodes(known.samples), known.decode)
 
 
 def title_suffix(estimated_ms: float) -> str:
@@ -112,16 +106,28 @@ def title_suffix(estimated_ms: float) -> str:
     return f" · ~{seconds / 60:.0f} min"
 
 
-def _alike(samples: Sequence[Sample], size: Callable[[Sample], int], wanted: float) -> list[Sample]:
-    """Those nearest in size, as a ratio."""
+def _prefills(samples: Sequence[Sample]) -> list[tuple[int, float]]:
+    """Tokens, and the ms they took."""
+    return [(one.n_prefilled, one.prefill_ms) for one in samples if one.n_prefilled and one.prefill_ms > 0]
+
+
+def _decodes(samples: Sequence[Sample]) -> list[tuple[int, float]]:
+    """Tokens, and the ms they took."""
+    return [(one.n_decoded, one.decode_ms) for one in samples if one.n_decoded and one.decode_ms > 0]
+
+
+def _time_ms(n_tokens: float, seen: Sequence[tuple[int, float]], rate: float) -> float:
+    """Milliseconds for so many tokens, by those that took ms for about as many; without any at this rate."""
+    if seen:
+        rate = median(_rate(n, ms) for n, ms in _alike(seen, n_tokens))
+    return n_tokens / rate * 1000
+
+
+def _alike(seen: Sequence[tuple[int, float]], wanted: float) -> list[tuple[int, float]]:
+    """Those whose first number, a size, is nearest, as a ratio."""
     near = math.log1p(wanted)
-    ordered = sorted(samples, key=lambda one: abs(math.log1p(size(one)) - near))
-    return ordered[:N_ALIKE]
+    return sorted(seen, key=lambda one: abs(math.log1p(one[0]) - near))[:N_ALIKE]
 
 
-def _prefill_rate(one: Sample) -> float:
-    return one.n_prefilled / one.prefill_ms * 1000
-
-
-def _decode_rate(one: Sample) -> float:
-    return one.n_decoded / one.decode_ms * 1000
+def _rate(n_tokens: int, ms: float) -> float:
+    return n_tokens / ms * 1000
