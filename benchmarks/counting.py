@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from singlepass_backends.base import BackendError, Interrupt, ModelInfo
 from singlepass_backends.drivers.llama_cpp import load_library
+from singlepass_backends.generation.driver import State
 
 _REQUEST, _PREWARM = 1, 2
 
@@ -64,7 +65,27 @@ class Tokenizer:
         self._lib.llama_model_free(self._model)
 
 
-class CountingDriver:
+class NothingSaved:
+    """The part of a driver that trims and is never saved, so that the loop asks none of this of it."""
+
+    def checkpoint(self) -> State:
+        """See `Driver`."""
+        raise NotImplementedError
+
+    def restore(self, checkpoint: State, n_keep: int, sequence: int = 0) -> bool:
+        """See `Driver`."""
+        raise NotImplementedError
+
+    def save(self, sequence: int) -> State:
+        """See `Driver`."""
+        raise NotImplementedError
+
+    def load(self, state: State, n_tokens: int) -> bool:
+        """See `Driver`."""
+        raise NotImplementedError
+
+
+class CountingDriver(NothingSaved):
     """See `generation.driver.Driver`. With one kept sequence and scratch (`n_sequences=2`) it is a plain
     prefix cache."""
 
@@ -191,22 +212,6 @@ class CountingDriver:
         assert 0 < n <= len(self._cells[source])
         self._cells[target] = self._cells[source][:n].copy()
         self._n_holders[self._cells[target]] += 1
-
-    def checkpoint(self) -> bytes:
-        """See `Driver`; a model that can trim needs none."""
-        raise NotImplementedError
-
-    def restore(self, checkpoint: bytes, n_keep: int, sequence: int = 0) -> bool:
-        """See `checkpoint`."""
-        raise NotImplementedError
-
-    def save(self, sequence: int) -> bytes:
-        """See `Driver`; nothing is saved here."""
-        raise NotImplementedError
-
-    def load(self, state: bytes, n_tokens: int) -> bool:
-        """See `save`."""
-        raise NotImplementedError
 
     def close(self) -> Any:
         """See `Driver`."""

@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,13 @@ from own import (
     eventually,
     is_engine,
     own_folders,
-    percentile,
     processes,
     small_model,
     stop_engines,
 )
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
 from singlepass.core.framing import Body, Framing
+from singlepass.core.statistics import percentile
 from singlepass_backends import __version__
 from singlepass_backends.base import Finished, GenerateRequest, PrefillProgress, Segment, Target, TextChunk
 from singlepass_backends.client import EngineClient, EnginePaths, engine_paths
@@ -455,7 +456,8 @@ def _unread(seconds: float, model: Path, n_requests: int, folder: Path, path: Pa
         )
 
     try:
-        server.read_until(lambda: len(server.ended) == 1, edit(0))
+        edit(0)
+        server.read_until(lambda: len(server.ended) == 1)
         edit(1)
         place = {"textDocument": {"uri": uri}, "range": LINES, "context": {"diagnostics": []}}
         asked = [server.request("textDocument/codeAction", place) for _ in range(n_requests)]
@@ -468,9 +470,11 @@ def _unread(seconds: float, model: Path, n_requests: int, folder: Path, path: Pa
             before = server.n_unsent
         found.n_unread = len(asked)
         server.read_until(lambda: all(server.answers[id] for id in asked) and len(server.ended) == 2)
-        server.read_until(lambda: len(server.ended) == 3, edit(2))
+        edit(2)
+        server.read_until(lambda: len(server.ended) == 3)
         found.outcome = server.ended[-1]
-        server.read_until(lambda: bool(server.answers[bye]), bye := server.request("shutdown", None))
+        bye = server.request("shutdown", None)
+        server.read_until(lambda: bool(server.answers[bye]))
         server.notify("exit", None)
         found.code = server.wait()
     except (AssertionError, EOFError, TimeoutError) as error:
@@ -523,7 +527,7 @@ class _RawEditor:
     def notify(self, method: str, params: Any) -> None:
         self._send({"method": method, **({} if params is None else {"params": params})})
 
-    def read_until(self, condition: Any, _asked: int = 0) -> None:
+    def read_until(self, condition: Callable[[], bool]) -> None:
         """Read, and answer, until something is so. Raises EOFError, TimeoutError."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + _TIMEOUT_S
@@ -729,21 +733,21 @@ def _print_kills(found: Kills) -> list[str]:
 def _print_cancels(found: Cancels) -> list[str]:
     moments = ", ".join(f"{what} {n}" for what, n in sorted(found.moments.items()))
     ended = ", ".join(f"{n} {what}" for what, n in sorted(found.ended.items()))
-    after = [float(n) for n in found.tokens_after]
+    after = found.tokens_after or [0]
     print(
         f"{sum(found.moments.values())} jobs cancelled ({moments}), all acknowledged, "
         f"{_within(found.answered_ms)}; {ended}; {found.n_edits_after} edits after that. "
-        f"On the wire {len(after)} requests cancelled "
+        f"On the wire {len(found.tokens_after)} requests cancelled "
         f"({found.n_not_stopped} more had ended): tokens computed after the last that the client knew of: "
         f"median {percentile(after, 0.5):.0f}, 99th percentile {percentile(after, 0.99):.0f}, most "
-        f"{max(after, default=0):.0f}; a chunk has up to {found.chunk}"
+        f"{max(after)}; a chunk has up to {found.chunk}"
     )
     wrong = found.wrong + [f"{found.n_edits_after} edits after a cancel"] * bool(found.n_edits_after)
-    return wrong + ["more than a chunk after a cancel"] * (max(after, default=0) > found.chunk)
+    return wrong + ["more than a chunk after a cancel"] * (max(after) > found.chunk)
 
 
 def _within(waits_ms: list[float]) -> str:
-    median, tail, longest = (percentile(waits_ms, share) for share in (0.5, 0.99, 1.0))
+    median, tail, longest = (percentile(waits_ms or [0.0], share) for share in (0.5, 0.99, 1.0))
     return f"half of them within {median:.1f} ms, 99% within {tail:.1f} ms, all within {longest:.1f} ms"
 
 

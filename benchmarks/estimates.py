@@ -37,6 +37,7 @@ from drafting import Steered
 from editing import Git
 from machine import command, describe, load, machine
 from oracle import Edit, edits, run
+from own import ROOT, small_model
 from singlepass.core.context import Context, SourceFile
 from singlepass.core.estimate import Sample, decode_ms, estimate_ms, expected_reply, rates
 from singlepass.core.grammar import edit_grammar
@@ -45,9 +46,8 @@ from singlepass.core.statistics import percentile
 from singlepass_backends.base import PrewarmRequest, Target, Timings
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.random_model import Shape
 
-ROOT = Path(__file__).parents[1]
 PHASES = ("cold", "warm", "edited")
 N_CTX = 16_384
 MAX_PROMPT_CHARS = 40_000
@@ -231,12 +231,6 @@ def table(found: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def write_model(path: Path) -> None:
-    """A small model with random weights and a tokenizer trained on this repository."""
-    corpus = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "server").rglob("*.py"))]
-    write_random_model(path, corpus=corpus, shape=Shape(n_ctx_train=N_CTX))
-
-
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(
@@ -251,7 +245,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sp-bench-") as folder:
         model = asked.model or Path(folder) / "random.gguf"
         if asked.model is None:
-            write_model(model)
+            small_model(model, Shape(n_ctx_train=N_CTX))
         before = load()
         rows: list[Row] = []
         try:

@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 from machine import command, describe, machine
+from own import small_model
 from singlepass.core.context import SourceFile, build_context
 from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished, ParserEvent
 from singlepass.core.edits import Edit, Snapshot, apply
@@ -37,7 +38,7 @@ from singlepass.core.prompt import Task, render_prompt
 from singlepass_backends.base import Finished, GenerateRequest, Sampling, Target, TextChunk
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.random_model import Shape
 
 BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
 """Random weights never choose to stop, so the grammar stops them."""
@@ -297,10 +298,8 @@ def table(counts: Counts) -> str:
 
 
 def write_model(path: Path) -> None:
-    """A small model with random weights and a tokenizer trained on this repository and the documents."""
-    root = Path(__file__).parents[1]
-    corpus = [file.read_text(encoding="utf-8") for file in sorted((root / "server").rglob("*.py"))]
-    write_random_model(path, corpus=corpus, shape=Shape(n_ctx_train=N_CTX))
+    """A small model with random weights and room for the longest of the prompts."""
+    small_model(path, Shape(n_ctx_train=N_CTX))
 
 
 def main() -> None:

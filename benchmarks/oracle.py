@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from counting import Tokenizer
+from counting import NothingSaved, Tokenizer
 from editing import Git, Hunk, replayable
 from machine import command, describe, machine
 from numpy.typing import NDArray
@@ -52,7 +52,6 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.generation.driver import State
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.prompt import PromptBuilder
@@ -144,7 +143,7 @@ def _blocks(lines: list[str], hunks: Sequence[Hunk]) -> list[tuple[list[str], li
     return [(lines[start:end], new) for start, end, new in spans]
 
 
-class Oracle:
+class Oracle(NothingSaved):
     """A driver whose model always wants the true next token; see `generation.driver.Driver`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -222,23 +221,7 @@ class Oracle:
         return True
 
     def copy(self, source: int, target: int, n: int) -> None:
-        """See `Driver`; one sequence is enough here, and nothing is saved."""
-        raise NotImplementedError
-
-    def checkpoint(self) -> State:
-        """See `copy`."""
-        raise NotImplementedError
-
-    def restore(self, checkpoint: State, n_keep: int, sequence: int = 0) -> bool:
-        """See `copy`."""
-        raise NotImplementedError
-
-    def save(self, sequence: int) -> State:
-        """See `copy`."""
-        raise NotImplementedError
-
-    def load(self, state: State, n_tokens: int) -> bool:
-        """See `copy`."""
+        """See `Driver`; one sequence is enough here."""
         raise NotImplementedError
 
     def close(self) -> None:

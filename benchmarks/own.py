@@ -86,9 +86,3 @@ def small_model(path: Path, shape: Shape | None = None) -> Path:
     files = sorted((ROOT / "server").rglob("*.py"))
     write_random_model(path, corpus=[file.read_text(encoding="utf-8") for file in files], shape=shape)
     return path
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value that this share of all does not exceed; 0 of none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

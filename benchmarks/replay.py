@@ -43,6 +43,7 @@ from singlepass.core.context import Context, shrink
 from singlepass.core.edits import Edit
 from singlepass.core.prompt import Task, render_context, render_prompt
 from singlepass.core.repository_map import drifted
+from singlepass.core.statistics import percentile
 from singlepass.documents import Documents
 from singlepass.index_wire import Folder
 from singlepass.indexer import Index
@@ -165,8 +166,8 @@ class Counts(msgspec.Struct):
                 "median": median(action.n_prompt for action in self.actions),
                 "total": sum(action.n_prompt for action in self.actions),
             },
-            "after_click": {"median": median(after), "p95": percentile(after, 95), "total": sum(after)},
-            "share": {"median": median(shares), "p95": percentile(shares, 95), "worst": max(shares)},
+            "after_click": {"median": median(after), "p95": percentile(after, 0.95), "total": sum(after)},
+            "share": {"median": median(shares), "p95": percentile(shares, 0.95), "worst": max(shares)},
             "prewarmed": {
                 "total": self.n_prewarmed,
                 "used": self.n_used,
@@ -190,11 +191,6 @@ class Counts(msgspec.Struct):
                 for reason, n in reasons.most_common()
             },
         }
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least so many percent of the values do not exceed."""
-    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
 class Surroundings:
