@@ -122,12 +122,10 @@ def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, qu
             kind = source.choice(_REPLACED) if is_bare else None
             case = make_case(corpus, source, stages[number].size, kind)
             pieces = prompt_texts(case, system=source.random() < stages[number].with_system)
-            before, task = (
-                bpe.encode(tokenizer, part, len(words.tokens)) for part in (pieces[:-2], pieces[-2:])
-            )
-            if is_bare:
-                before = []
-                task = bpe.encode(tokenizer, [_task_alone(pieces[-2]), pieces[-1]], len(words.tokens))
+            # A bare example has no files, and of the task not the selection.
+            before = [] if is_bare else bpe.encode(tokenizer, pieces[:-2], len(words.tokens))
+            last = [_task_alone(pieces[-2]) if is_bare else pieces[-2], pieces[-1]]
+            task = bpe.encode(tokenizer, last, len(words.tokens))
             text = answer(case.files, case.expected) + bpe.END_OF_TURN
             reply = bpe.encode(tokenizer, [(text, True)], len(words.tokens))
             counts = _replacing(reply, separator, close) if is_bare else np.ones(len(reply), np.bool_)
