@@ -35,7 +35,7 @@ def add(**fields: Any) -> None:
             id=str(number),
             day="2026-11-21" if number < 5 else "2026-11-22",
             at=now - 100 + number,
-            repository="/work/tally",
+            repository="/code/tally",
             target="default",
             model="coder",
             outcome="done",
@@ -108,8 +108,8 @@ def test_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
 def test_only_some(capsys: pytest.CaptureFixture[str]) -> None:
     add()
     for repository, target, n in (
-        (Path("/work/tally"), "", 21),
-        (Path("/work/other"), "", 0),
+        (Path("/code/tally"), "", 21),
+        (Path("/code/other"), "", 0),
         (None, "coder", 21),
         (None, "default", 21),
         (None, "large", 0),

@@ -24,10 +24,10 @@ import { historyFrom } from "../../src/core/stats";
 
 const MACHINE: Machine = {
   home: "/home/ann",
-  path: "/work/repo/.venv/bin:relative:/usr/bin::/bin",
+  path: "/code/repo/.venv/bin:relative:/usr/bin::/bin",
   storage: "/store",
   xdgDataHome: undefined,
-  workspace: ["/work/repo"],
+  workspace: ["/code/repo"],
 };
 
 describe("finding the server", () => {
@@ -48,7 +48,7 @@ describe("finding the server", () => {
 
   it("never runs what lies in the workspace, or a Python that could import from it", () => {
     const commands = [...candidates(MACHINE), ...pythons(MACHINE)];
-    assert(commands.every(({ command }) => !command.startsWith("/work/repo") && command.startsWith("/")));
+    assert(commands.every(({ command }) => !command.startsWith("/code/repo") && command.startsWith("/")));
     assert(pythons(MACHINE).every(({ args }) => args[0] === "-P"));
     const inPath = { ...MACHINE, workspace: ["/usr/bin"] };
     assert([...candidates(inPath), ...pythons(inPath)].every(({ command }) => !command.startsWith("/usr/")));
