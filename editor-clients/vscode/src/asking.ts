@@ -2,7 +2,7 @@
 
 import * as vscode from "vscode";
 import { fileOffers } from "./core/files";
-import { offers, oneLine, remember } from "./core/history";
+import { accepted, offers, oneLine, remember } from "./core/history";
 
 const KEY = "instructions";
 
@@ -50,10 +50,7 @@ export class Instructions {
         fill();
       });
       pick.onDidAccept(() => {
-        // The list may still be that of the letter before the last.
-        const chosen = pick.activeItems[0]?.instruction;
-        const isTyped = chosen === undefined || pick.activeItems[0] === pick.items[0];
-        const instruction = isTyped && pick.value.trim() !== "" ? pick.value.trim() : chosen;
+        const instruction = accepted(pick.value, pick.items, pick.activeItems[0]);
         if (instruction) {
           resolve(instruction);
           pick.hide();

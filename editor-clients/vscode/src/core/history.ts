@@ -16,6 +16,21 @@ export function offers(history: readonly string[], typed: string): string[] {
   return asked === "" ? [...history] : [asked, ...history.filter((one) => one !== asked)];
 }
 
+/**
+ * What Enter asks for: the words themselves, unless one of those before was moved to.
+ *
+ * VS Code tells which entry is active a moment after the entries changed. Until then it is one of an older list,
+ * which says nothing about what is typed now.
+ */
+export function accepted<T extends { readonly instruction: string }>(
+  typed: string,
+  offered: readonly T[],
+  active: T | undefined,
+): string | undefined {
+  const isMoved = active !== undefined && offered.indexOf(active) > 0;
+  return isMoved ? active.instruction : typed.trim() || offered[0]?.instruction;
+}
+
 /** One line for a list. */
 export function oneLine(instruction: string): string {
   return instruction.replace(/\s+/g, " ").trim();

@@ -17,7 +17,7 @@ import {
 } from "../../src/core/discovery";
 import { singleDocument, UndoSteps } from "../../src/core/edits";
 import { fileOffers } from "../../src/core/files";
-import { MAX_HISTORY, offers, remember } from "../../src/core/history";
+import { accepted, MAX_HISTORY, offers, remember } from "../../src/core/history";
 import { addRun, MAX_RUNS, renderRuns, runFrom } from "../../src/core/runs";
 import { serverSettings, withModel } from "../../src/core/settings";
 import { historyFrom } from "../../src/core/stats";
@@ -180,6 +180,25 @@ describe("instructions of before", () => {
     assert.deepEqual(offers(["a", "b"], ""), ["a", "b"]);
     assert.deepEqual(offers(["a", "b"], "c "), ["c", "a", "b"]);
     assert.deepEqual(offers(["a", "b"], "b"), ["b", "a"]);
+  });
+
+  it("takes what is typed at Enter, however late the list follows", () => {
+    const listed = (typed: string) =>
+      offers(["before", "older"], typed).map((instruction) => ({ instruction }));
+    const list = listed("Explain");
+    assert.equal(accepted("Explain ", list, undefined), "Explain");
+    assert.equal(accepted("Explain", list, list[0]), "Explain");
+    assert.equal(accepted("Explain", list, list[2]), "older");
+    for (const typed of ["", "E", "Expl", "Explain"]) {
+      for (const active of listed(typed)) {
+        assert.equal(accepted("Explain", list, active), "Explain");
+      }
+    }
+    const all = listed("");
+    assert.equal(accepted(" ", all, all[0]), "before");
+    assert.equal(accepted("", all, all[1]), "older");
+    assert.equal(accepted("", all, list[0]), "before");
+    assert.equal(accepted(" ", [], undefined), undefined);
   });
 });
 
