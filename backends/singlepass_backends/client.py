@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -54,6 +54,7 @@ from singlepass_backends.wire import (
     StatusRequest,
     Stop,
     Stopping,
+    Unless,
     Welcome,
     WireError,
     encode,
@@ -90,6 +91,8 @@ class EngineClient:
         """What is loaded; None until the first `connect`."""
         self.on_loading: Callable[[float], None] | None = None
         """Told fractions from 0 to 1 while the model loads."""
+        self.before_start: Callable[[], Awaitable[None]] | None = None
+        """Awaited before an engine is started: time to make room for its model."""
         self._runtime_dir = runtime_dir
         self._idle_exit_s = idle_exit_s
         self._version = version
@@ -214,15 +217,15 @@ class EngineClient:
         reply = await _ask(link, StatusRequest(self._next_id()))
         return reply if isinstance(reply, StatusReply) else None
 
-    async def stop(self) -> bool:
-        """Stop the engine, interrupting what it does. False where none runs."""
+    async def stop(self, unless: Unless = "never") -> bool:
+        """Stop the engine, interrupting what it does. False where none runs, or it is not to be stopped."""
         link = self._link
         if link is None or link.is_closed:
             link = await _attach(self._paths(), self._version, self._on_loading)
         if link is None:
             return False
         try:
-            return await _stop(link, self._next_id())
+            return await _stop(link, self._next_id(), unless)
         finally:
             await link.close()
 
@@ -285,7 +288,7 @@ class EngineClient:
     async def _replace(self, link: "_Link", refused: Refused, *, may_stop: bool) -> None:
         """Make an engine of another version go, unless it is at work."""
         try:
-            if may_stop and await _stop(link, self._next_id(), when_idle=True):
+            if may_stop and await _stop(link, self._next_id(), "busy"):
                 return
         finally:
             await link.close()
@@ -308,6 +311,8 @@ class EngineClient:
             process = self._process
             is_new = process is None or process.poll() is not None
             if process is None or is_new:
+                if self.before_start is not None:
+                    await self.before_start()
                 process = self._process = _start(self.target, paths, self._idle_exit_s)
             deadline = time.monotonic() + _START_S
             while time.monotonic() < deadline:
@@ -491,9 +496,9 @@ async def _ask(link: _Link, message: StatusRequest | Stop) -> EngineMessage | No
         link.forget(message.id)
 
 
-async def _stop(link: _Link, id: int, *, when_idle: bool = False) -> bool:
+async def _stop(link: _Link, id: int, unless: Unless = "never") -> bool:
     """Stop the engine and wait until it is gone. False where it will not, or did not answer."""
-    reply = await _ask(link, Stop(id, when_idle))
+    reply = await _ask(link, Stop(id, unless))
     if reply is not None and not (isinstance(reply, Stopping) and reply.accepted):
         return False
     await link.wait_closed()

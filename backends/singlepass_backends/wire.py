@@ -9,7 +9,7 @@ engine answers `Welcome` or `Refused`; then requests and replies flow freely, ti
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -75,11 +75,18 @@ class StatusRequest(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
+Unless = Literal["never", "busy", "shared"]
+"""What keeps an engine from being stopped."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """Stop the engine: at once, or (`when_idle`) only if no foreground request is queued or running."""
+    """Stop the engine: at once, or unless it is at work, or unless another client is connected as well.
+
+    Work is a foreground request that is queued or running; an engine that is at work counts as shared.
+    """
 
     id: int
-    when_idle: bool = False
+    unless: Unless = "never"
 
 
 ClientMessage = Hello | Generate | Prewarm | Inspect | Cancel | StatusRequest | Stop
@@ -165,7 +172,7 @@ class StatusReply(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Stopping(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Stop`; `accepted` is False when `when_idle` was asked and the engine is busy."""
+    """The answer to `Stop`; `accepted` is False where what it is not to interrupt is so."""
 
     id: int
     accepted: bool

@@ -73,6 +73,7 @@ class Jobs:
         self.reviews.on_judged = self._judged
         self.targets = Targets(lambda: workspace.folders, self.history)
         self.targets.on_loading = self._tell_loading
+        self.targets.before_start = self._make_room
         self.repository = Repository(workspace, lambda: bool(self._running))
         self.contexts = Contexts(documents, workspace, self.targets, self.repository)
         self.warming = Warming(
@@ -90,7 +91,8 @@ class Jobs:
     def configure(self, settings: Settings) -> None:
         """Take new settings; another target is attached by the next job."""
         for engine in self.targets.configure(settings):
-            task = asyncio.ensure_future(self._close(engine))
+            users = [task for _, session, task in self._running.values() if session.engine is engine]
+            task = asyncio.ensure_future(_close(engine, users))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             self.warming.forget()
@@ -112,11 +114,11 @@ class Jobs:
             tell_status(self.editor, status)
         self._lacks_model = lacks
 
-    async def _close(self, engine: "EngineClient") -> None:
-        """Detach from an engine once the jobs that use it have ended."""
-        if self._running:
-            await asyncio.wait([task for _, _, task in self._running.values()])
-        await engine.aclose()
+    async def _make_room(self) -> None:
+        """Two models may not fit: before one is loaded, stop what the settings no longer have."""
+        if self._closing:
+            await asyncio.wait(self._closing)
+        await self.targets.stop_dropped()
 
     def select_target(self, name: str | None) -> dict[str, Any]:
         """Use this target, or leave it to the rules again (None); what there is. Raises UserError."""
@@ -426,3 +428,10 @@ class Jobs:
         if self._closing:
             await asyncio.wait(self._closing, timeout=2)
         await asyncio.to_thread(self.journal.close)
+
+
+async def _close(engine: "EngineClient", users: Sequence[asyncio.Task[Outcome]]) -> None:
+    """Detach from an engine once the jobs that use it have ended."""
+    if users:
+        await asyncio.wait(users)
+    await engine.aclose()

@@ -5,12 +5,13 @@ not on this machine, is used only for workspaces that the user listed, whatever 
 """
 
 import ipaddress
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from singlepass_backends.base import Target
+from singlepass_backends.base import BackendError, Target
 
 from singlepass.config import Settings, user_file
 from singlepass.core.routing import Candidate, Request, Routed, estimate_s, route
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 """The name of `target`."""
 
+_log = logging.getLogger(__name__)
+
 
 class Targets:
     """Which targets there are, and the clients of those in use."""
@@ -31,11 +34,15 @@ class Targets:
         """`folders` gives those of the workspace."""
         self.settings = Settings()
         self.on_loading: Callable[[float], None] = lambda _: None
+        self.before_start: Callable[[], Awaitable[None]] = self.stop_dropped
+        """Awaited before an engine is started."""
         self.selected: str | None = None
         """The user's choice by command; None leaves it to rules and estimates."""
         self._folders = folders
         self._history = history
         self._clients: dict[str, tuple[Target, EngineClient]] = {}
+        self._dropped: list[Target] = []
+        """Those that the settings had, whose engines may still run."""
 
     @property
     def by_name(self) -> dict[str, Target]:
@@ -50,7 +57,27 @@ class Targets:
         if self.selected not in now:
             self.selected = None
         gone = [name for name, (target, _) in self._clients.items() if now.get(name) != target]
-        return [self._clients.pop(name)[1] for name in gone]
+        self._dropped += [self._clients[name][0] for name in gone]
+        clients = [self._clients.pop(name)[1] for name in gone]
+        for client in clients:
+            client.before_start = None  # it would wait for its own end
+        return clients
+
+    async def stop_dropped(self) -> None:
+        """Stop the engines of targets that the settings no longer have, unless another editor uses them.
+
+        Called when another engine starts, not when the settings change: a model that is mistyped and put
+        right again finds its engine as it was.
+        """
+        from singlepass_backends.client import EngineClient
+
+        dropped, self._dropped = self._dropped, []
+        for target in dropped:
+            if target not in self.by_name.values():
+                try:
+                    await EngineClient(target).stop(unless="shared")
+                except BackendError as error:
+                    _log.warning("the engine of the target before was not stopped: %s", error)
 
     def take_clients(self) -> "list[EngineClient]":
         """All clients, to be closed."""
@@ -67,6 +94,7 @@ class Targets:
 
             client = EngineClient(target, idle_exit_s=self.settings.idle_exit_minutes * 60)
             client.on_loading = self.on_loading
+            client.before_start = self.before_start
             self._clients[name] = target, client
         return self._clients[name][1]
 

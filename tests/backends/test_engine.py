@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,24 @@ def test_a_second_client_attaches(target: Target, folder: Path) -> None:
         assert await engine_status(paths) is None
         assert not await stop_engine(paths)
         assert not await client.stop()
+
+    with_client(target, folder, body)
+
+
+def test_an_engine_in_use_is_not_stopped_by_who_spares_it(target: Target, folder: Path) -> None:
+    async def body(client: EngineClient) -> None:
+        other = EngineClient(target, runtime_dir=folder)
+        assert not await other.stop("shared")  # there is none
+        assert await text_of(client) == "a reply"
+        assert not await other.stop("shared")
+        async with aclosing(client.generate(request("slow decode"))) as events:
+            await anext(events)
+            assert not await other.stop("busy")
+        mine = await client.status()
+        assert mine is not None
+        await client.aclose()
+        assert await other.stop("shared")
+        assert list_engines(folder) == []
 
     with_client(target, folder, body)
 

@@ -51,7 +51,7 @@ FROM_CLIENT: list[ClientMessage] = [
     Inspect(6, (Segment("map", "x", shared=True),)),
     Cancel(1),
     StatusRequest(4),
-    Stop(5, True),
+    Stop(5, "shared"),
 ]
 FROM_ENGINE: list[EngineMessage] = [
     Welcome(1, "0.1.0", 42),

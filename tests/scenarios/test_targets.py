@@ -1,13 +1,17 @@
-"""Over stdio: a server that already runs serves an edit, rules choose between targets, and a cut-off reply
-leaves only whole hunks."""
+"""Over stdio: a server that already runs serves an edit, rules choose between targets, a cut-off reply leaves
+only whole hunks, and another model in the settings takes the room of the one before."""
 
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoints import Endpoint, Exchange, delta, event, reply
-from scenarios.clients import check_done, edit, lines, write
+from scenarios.clients import FullEditor, check_done, edit, eventually, lines, write
 from singlepass.cli.headless import HeadlessEditor
+from singlepass_backends.base import Target
+from singlepass_backends.client import EngineClient
 
 pytestmark = pytest.mark.anyio
 
@@ -111,3 +115,67 @@ async def test_nothing_is_sent_to_a_remote_server_that_is_not_allowed(tmp_path: 
                 await edit(editor, file, lines(4, 6))
         assert endpoint.exchanges == []
         assert file.text == SOURCE
+
+
+@pytest.fixture
+async def models(tmp_path: Path) -> AsyncIterator[list[dict[str, Any]]]:
+    """Two targets that any editor may use; their engines are stopped at the end."""
+    recording = {"replies": [{"text": [FIRST.replace("value_3 = 33", "value_3 = 3\nother = 0")]}]}
+    paths = [write(tmp_path, name, json.dumps(recording)) for name in ("large", "small")]
+    found = [{"backend": "scripted", "model": str(path)} for path in paths]
+    yield found
+    for target in found:
+        await EngineClient(Target(**target)).stop()
+
+
+async def running(targets: list[dict[str, Any]]) -> list[int]:
+    """The process of each target's engine, 0 for none."""
+    clients = [EngineClient(Target(**target)) for target in targets]
+    found = [await client.status() for client in clients]
+    for client in clients:
+        await client.aclose()
+    return [status.pid if status is not None else 0 for status in found]
+
+
+async def use(editor: FullEditor, target: dict[str, Any]) -> None:
+    """The user sets another target, and the server has heard of it."""
+
+    async def is_known() -> bool:
+        [listed] = (await editor.command("singlepass.selectTarget", None))["targets"]
+        return bool(listed["model"] == target["model"])
+
+    editor.set(target=target)
+    await eventually(is_known)
+
+
+async def test_another_model_takes_the_room_of_the_one_before(
+    models: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    path = write(tmp_path, "values.py", SOURCE)
+    large, small = models
+    async with FullEditor(tmp_path, settings={"target": large, "prewarm": False}) as editor:
+        file = editor.open(path)
+        check_done(await edit(editor, file, lines(4, 6)))
+        [before, none] = await running(models)
+        assert (before > 0, none) == (True, 0)
+
+        # A mistyped one starts nothing, so the engine stays as it was.
+        await use(editor, {"model": str(tmp_path / "none.gguf")})
+        assert (await edit(editor, file, lines(4, 6)))["outcome"] == "failed"
+        assert await running(models) == [before, 0]
+        await use(editor, large)
+        check_done(await edit(editor, file, lines(4, 6)))
+        assert await running(models) == [before, 0]
+
+        await use(editor, small)
+        check_done(await edit(editor, file, lines(4, 6)))
+        [none, after] = await running(models)
+        assert (none, after > 0) == (0, True)
+
+        # What another window uses stays.
+        other = EngineClient(Target(**small))
+        await other.connect()
+        await use(editor, large)
+        check_done(await edit(editor, file, lines(4, 6)))
+        assert all(await running(models))
+        await other.aclose()

@@ -177,9 +177,10 @@ class Service:
                     self._answer_unstarted(job)
             case StatusRequest(id):
                 connection.send(self._status(id))
-            case Stop(id, when_idle):
+            case Stop(id, unless):
+                is_shared = unless == "shared" and len(self._connections) > 1
                 with self._wake:
-                    is_accepted = not (when_idle and self._scheduler.has_foreground)
+                    is_accepted = unless == "never" or not (is_shared or self._scheduler.has_foreground)
                 connection.send(Stopping(id, is_accepted))
                 if is_accepted:
                     _log.info("stopped by a client")
