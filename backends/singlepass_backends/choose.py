@@ -123,7 +123,7 @@ def read_model_facts(path: Path) -> ModelFacts:
 
 def read_draft_facts(target: Target) -> ModelFacts | None:
     """The sizes of the draft model; None where none is set. Raises BackendError."""
-    return read_model_facts(Path(target.draft_model).expanduser()) if target.draft_model else None
+    return read_model_facts(Path(target.draft_model)) if target.draft_model else None
 
 
 def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backend:

@@ -32,7 +32,13 @@ from singlepass_backends.base import (
     Target,
 )
 from singlepass_backends.choose import check_target
-from singlepass_backends.runtime_dir import EnginePaths, absolute, engine_paths, list_engines
+from singlepass_backends.runtime_dir import (
+    ENVIRONMENT_VARIABLE,
+    EnginePaths,
+    absolute,
+    engine_paths,
+    list_engines,
+)
 from singlepass_backends.wire import (
     PROTOCOL,
     Cancel,
@@ -301,7 +307,7 @@ class EngineClient:
     async def _spawn(self, paths: EnginePaths) -> "_Link | None":
         """Start an engine and connect to it, or to one that another client starts meanwhile."""
         check_target(self.target)
-        lock = os.open(paths.spawn_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _open(paths.spawn_lock, os.O_RDWR)
         try:
             while not _try_lock(lock):  # noqa: ASYNC110 - another process holds it
                 await asyncio.sleep(_POLL_S)
@@ -530,7 +536,7 @@ def _start(target: Target, paths: EnginePaths, idle_exit_s: float) -> "subproces
     command += ["--idle-exit", str(idle_exit_s)]
     if paths.log.exists() and paths.log.stat().st_size > _MAX_LOG_BYTES:
         paths.log.replace(paths.log.with_suffix(".log.1"))
-    log = os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = _open(paths.log, os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -541,6 +547,18 @@ def _start(target: Target, paths: EnginePaths, idle_exit_s: float) -> "subproces
         os.close(log)
     _children.append(process)
     return process
+
+
+def _open(path: Path, flags: int) -> int:
+    """A file of the runtime folder, made if need be. Raises BackendError `engine_start_failed`."""
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BackendError(
+            "engine_start_failed",
+            f"The engine cannot be started: {path} cannot be written: {error.strerror}. Make room there, or "
+            f"set {ENVIRONMENT_VARIABLE} to another folder.",
+        ) from None
 
 
 def _reap() -> None:

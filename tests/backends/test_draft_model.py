@@ -293,8 +293,9 @@ def test_a_real_pair_says_what_the_model_alone_says(runtime: Runtime) -> None:
         backend = InProcessBackend(driver, pace=Unlimited(), draft=draft)
         _, finished = run(backend, request(draft=NOTHING if with_draft else None))
         if with_draft:
+            # How often random weights come near a tie follows from their vocabulary.
             assert finished.timings.n_accepted > 20
-            assert finished.timings.n_forward < 20
+            assert finished.timings.n_forward < finished.timings.n_decoded - 20
         said.append(driver.said)
         backend.close()
     check_same_choices(said[1][:60], said[0][:60])

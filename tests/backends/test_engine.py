@@ -1,6 +1,7 @@
 """Real engine processes over their sockets."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -331,6 +332,29 @@ def test_an_engine_that_dies_while_loading_shows_its_log(folder: Path) -> None:
 def engine_command(target: Target, socket: Path) -> list[str]:
     encoded = msgspec.json.encode(target).decode()
     return [sys.executable, "-m", "singlepass_backends.engine", "--socket", str(socket), "--target", encoded]
+
+
+@pytest.mark.parametrize("name", ["spawn_lock", "log"])
+def test_a_runtime_folder_that_takes_no_files_is_told(
+    target: Target, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, opened = getattr(engine_paths(target, folder), name), os.open
+
+    def disk(path: Any, *rest: Any) -> int:
+        if path == full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return opened(path, *rest)
+
+    async def body(client: EngineClient) -> None:
+        with pytest.raises(BackendError, match="No space left on device") as told:
+            await client.connect()
+        assert told.value.code == "engine_start_failed"
+        assert str(full) in str(told.value)
+        monkeypatch.undo()
+        assert await text_of(client) == "a reply"
+
+    monkeypatch.setattr(os, "open", disk)
+    with_client(target, folder, body)
 
 
 def test_a_second_engine_for_the_same_socket_exits(target: Target, folder: Path) -> None:

@@ -17,6 +17,7 @@ from singlepass_backends.drivers.mlx_folder import is_model_folder
 from singlepass_backends.facts import Machine, ModelFacts
 from singlepass_backends.fit import Choice, build_todo, choose
 from singlepass_backends.hardware import machine
+from singlepass_backends.runtime_dir import absolute
 
 
 class ProbedModel(msgspec.Struct, kw_only=True):
@@ -70,7 +71,8 @@ def probe(target: Target) -> Probe:
     except ImportError as error:
         found.errors.append(f"llguidance cannot be loaded: {error}. Reinstall it: pip install llguidance")
     if target.model:
-        path = Path(target.model).expanduser().absolute()
+        target = absolute(target)
+        path = Path(target.model).absolute()
         found.model = _model(path)
         if not found.model.error and target.backend in ("llama_cpp", "mlx"):
             try:
