@@ -60,8 +60,8 @@ def download(folder: Path) -> Path:
     return found
 
 
-def build(folder: Path, n_jobs: int) -> Path:
-    """llama-server of that version."""
+def build(folder: Path, n_jobs: int, name: str = NAME) -> Path:
+    """A program of llama.cpp, of that version."""
     source = download(folder)
     unpacked = folder / source.name.removesuffix(".tar.gz")
     if not unpacked.exists():
@@ -71,8 +71,8 @@ def build(folder: Path, n_jobs: int) -> Path:
     built = folder / f"build-{version('llama-cpp-python')}"
     options = [f"-D{name}={value}" for name, value in OPTIONS.items()]
     _run(["cmake", "-S", str(unpacked / "vendor" / "llama.cpp"), "-B", str(built), *options])
-    _run(["cmake", "--build", str(built), "--target", NAME, "--parallel", str(n_jobs)])
-    return built / "bin" / NAME
+    _run(["cmake", "--build", str(built), "--target", name, "--parallel", str(n_jobs)])
+    return built / "bin" / name
 
 
 def check(server: Path) -> dict[str, Any]:

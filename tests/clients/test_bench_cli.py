@@ -107,7 +107,7 @@ def test_results_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert compare_results("2", "1", as_json=False) == 0
     words = printed(capsys)
     assert "settings: repack was False, is True" in words
-    assert "512 512 → 1,023 +99.9% 64.0 → 64.0 +0.0% ~" in words
+    assert "512 512 → 1,023 +99.9% 63.0 → 63.0 +0.0% ~" in words
     path = bench.result_path(result("2026-11-21T09:00:00", 1000.0))
     assert compare_results(str(path), "20261122", as_json=True) == 0
     told = json.loads(capsys.readouterr().out)

@@ -17,7 +17,7 @@ from singlepass.core.benchmark import (
 from singlepass.core.calculator import Speed
 
 
-def run(depth: int, prefill_ms: float = 1000.0, decode_ms: float = 1000.0, n_decoded: int = 10) -> Run:
+def run(depth: int, prefill_ms: float = 1000.0, decode_ms: float = 1000.0, n_decoded: int = 11) -> Run:
     return Run(
         depth=depth,
         n_cached=0,

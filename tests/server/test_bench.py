@@ -82,7 +82,7 @@ async def test_runs_of_all_depths_alternate() -> None:
     for run in made.runs:
         assert run.depth - 100 <= run.n_prefilled <= run.depth
         assert run.prefill_rate == pytest.approx(10_000)
-        assert run.decode_rate == pytest.approx(80)
+        assert run.decode_rate == pytest.approx(70)
         assert run.ttft_ms > 0
     assert (4000, pytest.approx(0.5, abs=0.01)) in told
 

@@ -40,8 +40,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def decode_rate(self) -> float:
-        """Tokens a second; 0 where nothing was decoded."""
-        return self.n_decoded / self.decode_ms * 1000 if self.decode_ms else 0.0
+        """Tokens a second after the first, which the prefill brings; 0 where there was no other."""
+        return max(0, self.n_decoded - 1) / self.decode_ms * 1000 if self.decode_ms else 0.0
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
