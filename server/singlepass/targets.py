@@ -71,13 +71,14 @@ class Targets:
         """
         from singlepass_backends.client import EngineClient
 
-        dropped, self._dropped = self._dropped, []
-        for target in dropped:
+        for target in tuple(self._dropped):
             if target not in self.by_name.values():
                 try:
                     await EngineClient(target).stop(unless="shared")
                 except BackendError as error:
                     _log.warning("the engine of the target before was not stopped: %s", error)
+            if target in self._dropped:  # only now: who waited for this may have been cancelled
+                self._dropped.remove(target)
 
     def take_clients(self) -> "list[EngineClient]":
         """All clients, to be closed."""
