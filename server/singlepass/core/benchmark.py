@@ -140,7 +140,7 @@ def speeds(runs: Sequence[Run]) -> tuple[Speed, Speed] | None:
         Measured(run.n_cached, run.n_prefilled, run.prefill_rate) for run in runs if run.prefill_rate > 0
     ]
     decode = [
-        Measured(run.n_cached + run.n_prefilled, run.n_decoded, run.decode_rate)
+        Measured(run.n_cached + run.n_prefilled, run.n_decoded - 1, run.decode_rate)
         for run in runs
         if run.decode_rate > 0
     ]
