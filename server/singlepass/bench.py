@@ -43,7 +43,7 @@ _PACKAGES = ("singlepass", "llama-cpp-python", "mlx", "mlx-lm", "llguidance", "n
 _WARM_TOKENS = 64
 _CLOSE = 32
 """Tokens by which a prompt may fall short of its depth."""
-_TRIES = 12
+_TRIES = 40
 
 
 OnProgress = Callable[[Result, int, float], None]
@@ -90,18 +90,21 @@ class Bench:
 
         most, too_many = 0, depth + 1  # a line has a token or more
         n_lines = int(depth / self._n_per_line)
-        for _ in range(_TRIES):
-            n_over = await self._count(segments(n_lines)) - depth
-            if n_over > 0:
+        for i in range(_TRIES):
+            n_tokens = await self._count(segments(n_lines))
+            if n_tokens > depth:
                 too_many = n_lines
             else:
                 most = n_lines
-                if n_over >= -_CLOSE:
+                if n_tokens >= depth - _CLOSE:
                     break
-            step = round((n_over + _CLOSE / 2) / self._n_per_line)
-            n_lines = min(max(n_lines - step, most + 1), too_many - 1)
-            if n_lines <= most:
+            if too_many - most < 2:
                 break
+            # By the lines that were counted. Those that follow may be far longer, so now and then by halves.
+            step = round((n_tokens - depth + _CLOSE / 2) * n_lines / max(1, n_tokens))
+            n_lines = min(max(n_lines - step, most + 1), too_many - 1)
+            if i % 3 == 2 and too_many <= depth:
+                n_lines = (most + too_many) // 2
         return segments(most)
 
     async def _once(self, result: Result, depth: int) -> Run:

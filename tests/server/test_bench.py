@@ -17,6 +17,8 @@ from singlepass_backends.base import (
     GenerateRequest,
     ModelInfo,
     PrefillProgress,
+    Segment,
+    SegmentUse,
     Target,
     TextChunk,
     Timings,
@@ -24,6 +26,7 @@ from singlepass_backends.base import (
 
 pytestmark = pytest.mark.anyio
 
+SOURCES = Path(bench.__file__).parent
 INFO = ModelInfo(backend="llama_cpp", name="m", n_ctx=4096)
 
 
@@ -85,6 +88,33 @@ async def test_runs_of_all_depths_alternate() -> None:
         assert run.decode_rate == pytest.approx(70)
         assert run.ttft_ms > 0
     assert (4000, pytest.approx(0.5, abs=0.01)) in told
+
+
+class UnevenEngine(MeasuredEngine):
+    """The lines of half of our sources have four times the tokens of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        lines = [line for path in sorted(SOURCES.glob("*.py")) for line in path.read_text().splitlines()]
+        self._heavy = set(lines[: len(lines) // 2])
+
+    async def inspect(
+        self, segments: tuple[Segment, ...], *, spawn: bool = False
+    ) -> tuple[SegmentUse, ...] | None:
+        lines = [line for segment in segments for line in segment.text.splitlines()]
+        n_tokens = sum(len(line) // (1 if line in self._heavy else 4) + 1 for line in lines)
+        return (SegmentUse("all", n_tokens, 0),)
+
+
+@pytest.mark.parametrize("n", range(20))
+async def test_a_prompt_is_as_long_as_asked_for_wherever_it_begins(n: int) -> None:
+    engine, depth = UnevenEngine(), 500 * (n + 1)
+    made = await Bench(engine).run(result((depth,), 1), lambda _: None)
+    found = await engine.inspect(tuple(Segment("", text) for text in engine.texts[1:]))
+    assert found is not None
+    longest = 110  # a line may be left out
+    assert depth - longest - 50 <= found[0].n_tokens <= depth + len(engine.texts[1].splitlines())
+    assert made.is_complete
 
 
 async def test_nothing_of_a_prompt_was_seen_before() -> None:
