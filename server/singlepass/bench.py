@@ -136,13 +136,15 @@ class Bench:
 
 
 def _own_lines() -> list[str]:
+    """Lines of our sources, the long ones in parts that have no more than `_CLOSE` tokens each."""
     folder = files("singlepass")
     texts = (
         one.read_text(encoding="utf-8")
         for one in sorted(folder.iterdir(), key=lambda one: one.name)
         if one.name.endswith(".py")
     )
-    return [line for text in texts for line in text.splitlines(keepends=True)]
+    lines = (line for text in texts for line in text.splitlines(keepends=True))
+    return [line[at : at + _CLOSE] for line in lines for at in range(0, len(line), _CLOSE)]
 
 
 def new_result(

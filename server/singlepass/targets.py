@@ -56,12 +56,12 @@ class Targets:
         now = self.by_name
         if self.selected not in now:
             self.selected = None
-        gone = [name for name, (target, _) in self._clients.items() if now.get(name) != target]
-        self._dropped += [self._clients[name][0] for name in gone]
-        clients = [self._clients.pop(name)[1] for name in gone]
-        for client in clients:
+        names = [name for name, (target, _) in self._clients.items() if now.get(name) != target]
+        gone = [self._clients.pop(name) for name in names]
+        for target, client in gone:
+            self._dropped.append(target)
             client.before_start = None  # it would wait for its own end
-        return clients
+        return [client for _, client in gone]
 
     async def stop_dropped(self) -> None:
         """Stop the engines of targets that the settings no longer have, unless another editor uses them.
