@@ -23,18 +23,18 @@ _PAGE_BYTES = 4096
 _BUSY_S = 5.0
 """Longest wait for another server that writes."""
 _VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS requests (
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS requests (
     id TEXT PRIMARY KEY, day TEXT, at REAL, repository TEXT, target TEXT, model TEXT, backend TEXT,
     device TEXT, kind TEXT, outcome TEXT, finish_reason TEXT, error TEXT, estimate_ms REAL, connect_ms REAL,
     queue_ms REAL, prefill_ms REAL, ttft_ms REAL, decode_ms REAL, total_ms REAL, n_prompt INTEGER,
     n_cached INTEGER, n_prefilled INTEGER, n_decoded INTEGER, n_forced INTEGER, n_accepted INTEGER, miss TEXT,
     n_missed INTEGER, n_hunks INTEGER, n_applied INTEGER, n_unchanged INTEGER, n_edits INTEGER, rejected TEXT
-);
-CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
-CREATE TABLE IF NOT EXISTS judgements (request TEXT, kind TEXT, n INTEGER);
-CREATE INDEX IF NOT EXISTS judgements_request ON judgements (request);
-"""
+)""",
+    "CREATE INDEX IF NOT EXISTS requests_at ON requests (at)",
+    "CREATE TABLE IF NOT EXISTS judgements (request TEXT, kind TEXT, n INTEGER)",
+    "CREATE INDEX IF NOT EXISTS judgements_request ON judgements (request)",
+)
 _JUDGED = {"n_kept": "kept", "n_undone": "undone", "n_changed": "changed"}
 """Fields of a record that come later, when the user judges its edits."""
 _COLUMNS = tuple(name for name in Record.__struct_fields__ if name not in _JUDGED)
@@ -92,6 +92,9 @@ def read(path: Path, since: float = 0.0) -> list[Record]:
     try:
         try:
             with _connection(path, is_read_only=True) as connection:
+                # Another server has made the file and not yet its tables.
+                if _version(connection) == 0:
+                    return []
                 rows = connection.execute(query, (since,)).fetchall()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
@@ -130,18 +133,26 @@ def _write(path: Path, items: Sequence[Item]) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     with _connection(path) as connection:
         connection.execute(f"PRAGMA max_page_count = {MOST_BYTES // _PAGE_BYTES}")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        connection.execute("BEGIN IMMEDIATE")
+        version = _version(connection)
         if version > _VERSION:
             raise NewerFile(f"{path} was written by a newer singlepass")
         if version == 0:
-            connection.executescript(
-                f"PRAGMA page_size = {_PAGE_BYTES}; {_SCHEMA} PRAGMA user_version = {_VERSION};"
-            )
-        connection.execute("BEGIN IMMEDIATE")
+            # In the same transaction: nobody reads a file with half of the tables.
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
         for item in items:
             _insert(connection, item)
         _keep(connection, MOST_REQUESTS)
         connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Which schema the file has; 0 is none yet."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return version
 
 
 def _insert(connection: sqlite3.Connection, item: Item) -> None:

@@ -1,10 +1,12 @@
 """The history of requests on disk: written in the background, small, private, and never a reason to fail."""
 
+import contextlib
 import os
 import re
 import sqlite3
 import stat
 import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +175,28 @@ def test_two_servers_write_to_one_file(path: Path) -> None:
     for journal in journals:
         journal.close(20)
     assert len({one.id for one in read(path)}) == 20
+
+
+def test_a_reader_never_meets_half_of_a_new_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another window reads before every statement with which one begins the file."""
+    met: list[list[Record] | JournalError] = []
+    opened = journal_file._connection
+
+    @contextlib.contextmanager
+    def watched(path: Path, *, is_read_only: bool = False) -> Generator[sqlite3.Connection]:
+        with opened(path, is_read_only=is_read_only) as connection:
+            if not is_read_only:
+                connection.set_trace_callback(meet)
+            yield connection
+
+    def meet(statement: str) -> None:
+        try:
+            met.append(read(path))
+        except JournalError as error:
+            met.append(error)
+
+    monkeypatch.setattr(journal_file, "_connection", watched)
+    write(path, [record()])
+    assert len(met) > 8
+    assert met == [[]] * len(met)
+    assert read(path) == [record()]
