@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from network import Shape
 from numpy.typing import NDArray
+from singlepass_backends.generation.template import CHATML_SOURCE
 from singlepass_backends.gguf_to_mlx import write_mlx_model
-from singlepass_backends.random_model import CHATML
 from tokenizer import END_OF_TEXT, END_OF_TURN, SPECIAL_TOKENS, Vocabulary
 from train import vocabulary
 
@@ -45,7 +45,7 @@ def write_gguf(path: Path, shape: Shape, weights: dict[str, torch.Tensor], words
     writer.add_eos_token_id(n_plain + SPECIAL_TOKENS.index(END_OF_TURN))
     writer.add_pad_token_id(n_plain + SPECIAL_TOKENS.index(END_OF_TEXT))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHATML)
+    writer.add_chat_template(CHATML_SOURCE)
     for name, values in _tensors(shape, weights):
         writer.add_tensor(name, values)
     writer.write_header_to_file()

@@ -17,14 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError
+from singlepass_backends.generation.template import CHATML_SOURCE
 
 TensorType = Literal["F32", "F16", "Q8_0"]
 
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' "
-    "+ message['content'] + '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 _SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _NORMAL, _CONTROL = 1, 3  # the GGUF token types used here
 _RANDOM_BLOCK = 1 << 20  # values drawn once and repeated: drawing half a billion takes half a minute
@@ -78,7 +74,7 @@ def write_random_model(
         writer.add_eos_token_id(n_plain + 2)
         writer.add_pad_token_id(n_plain)
         writer.add_add_bos_token(False)
-        writer.add_chat_template(CHATML)
+        writer.add_chat_template(CHATML_SOURCE)
         return n_plain + len(_SPECIAL_TOKENS)
 
     _write(path, add_tokenizer, shape or Shape(), seed, tensor_type)
@@ -105,7 +101,7 @@ def write_random_model_with_vocab(
                 item = field.types[1] if len(field.types) > 1 else None
                 writer.add_key_value(name, field.contents(), field.types[0], sub_type=item)
         if source.get_field("tokenizer.chat_template") is None:
-            writer.add_chat_template(CHATML)
+            writer.add_chat_template(CHATML_SOURCE)
         return len(source.get_field("tokenizer.ggml.tokens").data)
 
     _write(path, add_tokenizer, shape, seed, tensor_type)

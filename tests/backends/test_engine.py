@@ -33,6 +33,7 @@ from singlepass_backends.client import (
     list_engines,
     stop_engine,
 )
+from singlepass_backends.generation.template import CHATML_SOURCE
 
 RECORDING = {
     "name": "demo",
@@ -106,6 +107,31 @@ def test_text_from_a_random_model_in_an_engine(runtime: Runtime, folder: Path) -
         assert "Fix." not in log
 
     with_client(runtime.target(), folder, body)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'x' * 10 ** 11 }}",
+        "{{ cycler.__init__.__globals__.os.system('touch canary') }}",
+    ],
+)
+def test_a_hostile_chat_template_costs_a_warning(template: str, random_model: Path, folder: Path) -> None:
+    """The model is loaded and speaks, in ChatML."""
+    model = folder / "hostile.gguf"
+    plain, hostile = CHATML_SOURCE.encode(), template.encode()
+    model.write_bytes(random_model.read_bytes().replace(plain, hostile.ljust(len(plain))))
+
+    async def body(client: EngineClient) -> None:
+        await client.connect()
+        assert "using ChatML" in engine_paths(client.target, folder).log.read_text()
+        asked = GenerateRequest((Segment("task", "Fix."),), 'start: "yes"')
+        texts = [event.text async for event in client.generate(asked) if isinstance(event, TextChunk)]
+        assert "".join(texts) == "yes"
+
+    with_client(Target(backend="llama_cpp", model=str(model)), folder, body)
+    assert not (Path.cwd() / "canary").exists()
 
 
 @pytest.mark.parametrize("how", ["stopped", "idle", "killed"])

@@ -1,18 +1,28 @@
 """The model's chat template, rendered once around placeholders and split there.
 
-Templates come with the model file and are programs (Jinja). They run here in a sandbox, once, on two
-placeholder messages and never on the user's text; what they print around the placeholders is all that is
-used. A template that fails, or that repeats, drops or changes the placeholders, is replaced by ChatML with a
-warning.
+Templates come with the model file and are programs (Jinja). They run once, on two placeholder messages and
+never on the user's text, in Jinja's sandbox, and in a process of their own: the sandbox keeps a program from
+the system, but not from running for ever or filling the memory. What they print around the placeholders is
+all that is used. A template that fails, or that repeats, drops or changes the placeholders, is replaced by
+ChatML with a warning.
 """
 
+import contextlib
 import logging
-from dataclasses import dataclass
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
+
+import msgspec
 
 _SYSTEM = "\ue000system placeholder\ue001"
 _USER = "\ue000user placeholder\ue001"
 _MAX_CHARS = 100_000
+_MOST_S = 5
+"""Of processor time; the longest templates in use take a few hundredths. Three times that on the clock."""
+_MOST_BYTES = 1 << 30
+"""Of address space, where the system keeps to it (Linux)."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,20 +48,61 @@ CHATML = ChatTemplate(
 )
 
 
+CHATML_SOURCE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' "
+    "+ message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""`CHATML` as a template, for model files that we write ourselves."""
+
+
 def split_template(source: str | None, special_texts: dict[str, str] | None = None) -> ChatTemplate:
     """The parts of the Jinja template `source`. Never raises: falls back to ChatML, with a warning.
 
     `special_texts` holds `bos_token` and `eos_token` as templates expect them. Templates that refuse a system
     message get the system text at the start of the user turn.
     """
-    if not source:
+    if not source or source == CHATML_SOURCE:
         return CHATML
     try:
-        return _split(source, special_texts or {})
+        answer = subprocess.run(
+            [sys.executable, "-P", "-m", __name__],
+            input=msgspec.json.encode((source, special_texts or {})),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=3 * _MOST_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired, UnicodeError) as error:
+        return _without(type(error).__name__)
+    if answer.returncode < 0:
+        return _without("it needs too much time or memory")
+    try:
+        found = msgspec.json.decode(answer.stdout, type=ChatTemplate | str)
+    except msgspec.DecodeError:
+        return _without(f"its process ended with code {answer.returncode}")
+    return _without(found) if isinstance(found, str) else found
+
+
+def _without(reason: str) -> ChatTemplate:
+    _log.warning("The model's chat template cannot be used (%s); using ChatML.", reason)
+    return CHATML
+
+
+def main() -> None:
+    """Split the template on standard input, here; the parts, or what failed, go to standard output."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (_MOST_S, _MOST_S))
+        resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
+    source, special_texts = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[str, dict[str, str]])
+    try:
+        answer: Any = asdict(_split(source, special_texts))
     except Exception as error:
         # Whatever a hostile template manages to raise, including errors of the sandbox.
-        _log.warning("The model's chat template cannot be used (%s); using ChatML.", type(error).__name__)
-        return CHATML
+        answer = type(error).__name__
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
 
 
 def _split(source: str, special_texts: dict[str, str]) -> ChatTemplate:
@@ -106,3 +157,7 @@ def _render(source: str, special_texts: dict[str, str], messages: list[dict[str,
         if len(text) > _MAX_CHARS:
             raise ValueError("the template prints without end")
     return text
+
+
+if __name__ == "__main__":
+    main()
