@@ -14,8 +14,9 @@ import argparse
 import json
 import multiprocessing
 import random
+import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,10 +25,11 @@ from typing import Any
 import numpy as np
 import tokenizer as bpe
 import torch
-from corpus import read_corpus
+from corpus import Corpus, read_corpus
 from examples import Size, answer, make_case, prompt_texts
 from network import Network, Shape
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
@@ -72,6 +74,15 @@ _REPLACED = (
 To write a new name where an old one stood, and to go on behind it, is what takes longest to learn. Without
 the files an example is less than half as long, and nearly all of it is that.
 """
+_SHUFFLED = 0.5
+"""Share of examples whose words are exchanged for others, everywhere alike.
+
+A text that says nothing can only be copied from where it stands. Without these a small network takes the
+likely word for the one in the file.
+"""
+_MEANING = ("f-string", "misspelled", "simplify", "docstrings", "type annotations", "error handling")
+"""Parts of the names of kinds whose answer follows from what words mean."""
+_WORD_CASES = 800
 _N_VOCAB = 2048
 _TOKENIZER_CASES = 6000
 
@@ -114,6 +125,8 @@ def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, qu
         bpe.encode(tokenizer, [(marker, True)], len(words.tokens))[0]
         for marker in ("=======\n", ">>>>>>> REPLACE\n")
     )
+    words_of_tasks = _words_of_tasks(corpus, tokenizer, random.Random(seed), len(words.tokens))
+    groups = _exchangeable(words, words_of_tasks)
     stages = [stage for stage in plan for _ in range(stage.n_shards)]
     for number in range(first, len(stages)):
         source = random.Random(f"{seed} {number}")
@@ -122,19 +135,55 @@ def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, qu
             is_bare = source.random() < stages[number].bare
             kind = source.choice(_REPLACED) if is_bare else None
             case = make_case(corpus, source, stages[number].size, kind)
-            pieces = prompt_texts(case, system=source.random() < stages[number].with_system)
+            has_system = source.random() < stages[number].with_system
+            pieces = prompt_texts(case, system=has_system)
+            n_head = 3 if has_system else 2
             # A bare example has no files, and of the task not the selection.
-            before = [] if is_bare else bpe.encode(tokenizer, pieces[:-2], len(words.tokens))
+            head = [] if is_bare else bpe.encode(tokenizer, pieces[:n_head], len(words.tokens))
+            files = [] if is_bare else bpe.encode(tokenizer, pieces[n_head:-2], len(words.tokens))
             last = [_task_alone(pieces[-2]) if is_bare else pieces[-2], pieces[-1]]
             task = bpe.encode(tokenizer, last, len(words.tokens))
             text = answer(case.files, case.expected) + bpe.END_OF_TURN
             reply = bpe.encode(tokenizer, [(text, True)], len(words.tokens))
             counts = _replacing(reply, separator, close) if is_bare else np.ones(len(reply), np.bool_)
+            if source.random() < _SHUFFLED and not any(part in case.kind for part in _MEANING):
+                other = _exchange(groups, source)
+                files, task, reply = ([other[token] for token in part] for part in (files, task, reply))
+            before = [*head, *files]
             tokens = np.array([*before, *task, *reply], np.uint16)
             if len(tokens) <= _LENGTHS[-1]:
                 shard.append(Example(tokens, len(before), len(before) + len(task), counts))
         queue.put(shard)
     queue.put(None)
+
+
+def _words_of_tasks(corpus: Corpus, tokenizer: Tokenizer, source: random.Random, n_plain: int) -> set[int]:
+    """Tokens with which tasks say what to do: those that stand in some tasks and not in their files."""
+    seen: Counter[int] = Counter()
+    for _ in range(_WORD_CASES):
+        case = make_case(corpus, source, Size(longest=280, distractors=0, maps=0.0))
+        pieces = prompt_texts(case, system=False)
+        files, task = (bpe.encode(tokenizer, part, n_plain) for part in (pieces[2:-2], pieces[-2:]))
+        seen.update({*task}.difference(files))
+    return {token for token, n in seen.items() if n > 2}
+
+
+def _exchangeable(words: bpe.Vocabulary, kept: set[int]) -> list[list[int]]:
+    """Groups of tokens of which one may stand for another. Not words that also come with their blank."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, token in enumerate(words.tokens):
+        if re.fullmatch("[A-Za-z]+|[0-9]", token) and number not in kept and "Ġ" + token not in words.tokens:
+            groups["digit" if token.isdigit() else "small" if token.islower() else "large"].append(number)
+    return list(groups.values())
+
+
+def _exchange(groups: list[list[int]], source: random.Random) -> list[int]:
+    """For each token the one that stands for it."""
+    other = list(range(_N_VOCAB))
+    for group in groups:
+        for token, new in zip(group, source.sample(group, len(group)), strict=True):
+            other[token] = new
+    return other
 
 
 def _task_alone(piece: tuple[str, bool]) -> tuple[str, bool]:
