@@ -1,5 +1,6 @@
 """What `benchmarks/endurance.py` and its neighbours do many times over, a few times. Counts, never times."""
 
+import asyncio
 import shutil
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from endurance import cancels, crowd, grown_too_much, kills, soak, unread
 from faults import BROKEN, FULL, KILLED, MODES, sweep
 from hunks import run
+from mutated_models import run as use_mutated
 from traced import read, works
 from traced import sessions as traced_sessions
 
@@ -16,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at as on Linux"),
 ]
 
-N_KILLS, N_CANCELS, N_JOBS, N_UNREAD, N_USED, N_HUNKS = 4, 24, 12, 1500, 60, 1500
+N_KILLS, N_CANCELS, N_JOBS, N_UNREAD, N_USED, N_HUNKS, N_MODELS = 4, 24, 12, 1500, 60, 1500, 24
 
 
 async def test_killed_processes_leave_nothing_behind(random_gguf: Path) -> None:
@@ -101,3 +103,11 @@ def test_what_a_trace_would_tell() -> None:
         'starts: server starts "/bin/sh", ["sh", ',
     ]
     assert found.processes == {"server": 1}
+
+
+def test_damaged_models_end_an_engine_at_worst(random_gguf: Path) -> None:
+    found = asyncio.run(use_mutated(N_MODELS, random_gguf.read_bytes()))
+    assert found.wrong == []
+    assert found.ended.total() == N_MODELS
+    assert found.ended["done"]  # damaged weights are weights
+    assert found.ended["model_invalid"]
