@@ -203,9 +203,8 @@ class Handlers:
             ),
         ]
         only = [str(getattr(kind, "value", kind)) for kind in params.context.only or ()]
-        estimate = self.jobs.estimate(document.uri, first, end)
         return [
-            self._encode(offer, estimate)
+            self._encode(offer, self.jobs.estimate(document.uri, first, end, offer.title, offer.kind))
             for offer in offers
             if not only or any(kind in ("", offer.kind) or offer.kind.startswith(f"{kind}.") for kind in only)
         ]

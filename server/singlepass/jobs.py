@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from singlepass.config import Settings, user_file
 from singlepass.contexts import Contexts
+from singlepass.core.actions import action_name
 from singlepass.core.estimate import Sample, estimate_ms, expected_reply, title_suffix
 from singlepass.core.review import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
@@ -230,6 +231,7 @@ class Jobs:
                     # Where the user was asked meanwhile, it is their time.
                     other_ms=None if self.settings.review == "confirm" else max(0.0, job.total_ms - known_ms),
                     n_selected=job.n_selected,
+                    action=action_name(request.title, request.kind, self.settings.actions),
                 )
             )
         if task.cancelled():
@@ -273,9 +275,10 @@ class Jobs:
         candidates = self.targets.candidates(n_cached)
         rates = [one.rates for one in candidates if one.rates]
         n_selected = self._n_selected(request.uri, request.first_line, request.end_line)
+        action = action_name(request.title, request.kind, self.settings.actions)
         asked = Request(
             n_prompt=n_prompt,
-            n_reply=round(expected_reply(rates[0], n_selected)) if rates else 0,
+            n_reply=round(expected_reply(rates[0], n_selected, action)) if rates else 0,
             kind=request.kind,
             language=document.language if document is not None else "",
         )
@@ -354,14 +357,18 @@ class Jobs:
         if not self.workspace.is_hidden(uri, self.settings.ignore):
             self.warming.soon(uri, pause_s)
 
-    def estimate(self, uri: str, first_line: int = 0, end_line: int = 0) -> str:
+    def estimate(
+        self, uri: str, first_line: int = 0, end_line: int = 0, title: str = "", kind: str = ""
+    ) -> str:
         """What an action on these lines would probably take, as a title's suffix; empty where unknown."""
         target = self.targets.by_name.get(self.contexts.ahead_on)
         n_uncached = self.warming.n_uncached(uri)
         known = self.history.rates(rates_key(target)) if target and self.settings.estimates else None
         if known is None or n_uncached is None:
             return ""
-        return title_suffix(estimate_ms(known, n_uncached, self._n_selected(uri, first_line, end_line)))
+        action = action_name(title, kind, self.settings.actions)
+        n_selected = self._n_selected(uri, first_line, end_line)
+        return title_suffix(estimate_ms(known, n_uncached, n_selected, action))
 
     def _n_selected(self, uri: str, first_line: int, end_line: int) -> int:
         """Characters of these lines, or of the one with the cursor."""

@@ -9,6 +9,7 @@ from singlepass.core.actions import (
     BUILTIN_ACTIONS,
     Action,
     CommentTask,
+    action_name,
     actions_for,
     find_comment_task,
     fix_instruction,
@@ -149,6 +150,14 @@ def test_own_actions_come_first_and_languages_choose() -> None:
     assert titles("go", own) == ["Mine", "For Go", *everywhere]
     assert titles("python", own) == ["Mine", *(action.title for action in BUILTIN_ACTIONS)]
     assert "Add type annotations" not in titles("go")
+
+
+def test_by_what_requests_are_alike() -> None:
+    own = [Action("Translate", "Translate the comments.")]
+    assert action_name("Translate", "refactor.rewrite", own) == "Translate"
+    assert action_name("Simplify", "refactor.rewrite", own) == "Simplify"
+    assert action_name("Fix: unused import", "quickfix", own) == "quickfix"
+    assert action_name("rename the key of Bob's safe", "", own) == ""
 
 
 def test_a_quick_fix_names_every_problem() -> None:

@@ -1,5 +1,6 @@
 import pytest
 from singlepass.core.estimate import (
+    ENOUGH_OF_AN_ACTION,
     N_ALIKE,
     Rates,
     Sample,
@@ -77,6 +78,18 @@ def test_the_reply_is_that_of_requests_with_such_a_selection() -> None:
     old = rates([sample()], "m")  # from before selections were kept
     assert old is not None
     assert expected_reply(old, 2000) == 100
+
+
+def test_an_action_that_was_used_a_few_times_has_replies_of_its_own() -> None:
+    own = [Sample("m", 100, 100.0, 20, 100.0, n_selected=50) for _ in range(N_ALIKE)]
+    long = Sample("m", 100, 100.0, 400, 100.0, n_selected=900, action="Extract function")
+    for n, expected in ((ENOUGH_OF_AN_ACTION - 1, 20), (ENOUGH_OF_AN_ACTION, 400)):
+        known = rates([*own, *[long] * n], "m")
+        assert known is not None
+        assert expected_reply(known, 50, "Extract function") == expected
+        assert expected_reply(known, 50, "Simplify") == 20
+        assert expected_reply(known, 50) == 20
+        assert estimate_ms(known, 0, 50, "Extract function") >= estimate_ms(known, 0, 50)
 
 
 def test_what_surrounds_prefill_and_decode_counts() -> None:

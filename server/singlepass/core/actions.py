@@ -58,6 +58,13 @@ def actions_for(language: str, own: Sequence[Action]) -> list[Action]:
     ]
 
 
+def action_name(title: str, kind: str, own: Sequence[Action]) -> str:
+    """By what requests are alike: an action's title, `quickfix`, or empty for an instruction in own words."""
+    if kind == "quickfix":
+        return kind
+    return title if any(action.title == title for action in (*own, *BUILTIN_ACTIONS)) else ""
+
+
 def fix_instruction(messages: Sequence[str]) -> str:
     """The instruction of a quick fix, for the messages of one or more diagnostics."""
     return "Fix this problem with the smallest change that is right: " + " ".join(messages)

@@ -5,7 +5,8 @@
 No one rate tells the first two: a short prefill pays for a whole pass and a long one for attention, and how
 much of a reply is drafted or forced depends on its length. So the rate for a number of tokens is the median
 over the requests most alike in it, of the latest with the same target; the length of the reply is that of
-requests with a selection most alike. Medians, since a single slow job should move nothing.
+requests with a selection most alike, of the same action once it was used a few times. Medians, since a single
+slow job should move nothing.
 """
 
 import math
@@ -17,6 +18,8 @@ import msgspec
 LEAST_PREFILLED = 64
 """Tokens below which a prefill is mostly overhead, and says nothing of the rate."""
 N_ALIKE = 9
+ENOUGH_OF_AN_ACTION = 3
+"""Requests of one action that say more of its replies than all requests do."""
 _TASK_TOKENS = 80
 """About what an instruction adds to the context beside the selection."""
 _CHARS_PER_TOKEN = 4
@@ -37,6 +40,8 @@ class Sample(msgspec.Struct, frozen=True):
     other requests. None from before it was kept, as with the next."""
     n_selected: int | None = None
     """Characters of the lines that were selected, or of the one with the cursor."""
+    action: str = ""
+    """`action_name`; empty for an instruction in the user's own words."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -60,21 +65,25 @@ def rates(samples: Sequence[Sample], target: str) -> Rates | None:
     return Rates(median(prefill), median(decode), n_reply, own)
 
 
-def estimate_ms(known: Rates, n_uncached: int, n_selected: int = 0) -> float:
+def estimate_ms(known: Rates, n_uncached: int, n_selected: int = 0, action: str = "") -> float:
     """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read and
     so many characters are selected."""
     n_prefilled = n_uncached + _TASK_TOKENS + n_selected // _CHARS_PER_TOKEN
-    return duration_ms(known, n_prefilled, expected_reply(known, n_selected))
+    return duration_ms(known, n_prefilled, expected_reply(known, n_selected, action))
 
 
-def expected_reply(known: Rates, n_selected: int) -> float:
+def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
     """Tokens of the reply to a request with such a selection."""
     seen = [
-        (one.n_selected, one.n_decoded)
+        (one.n_selected, one.n_decoded, one.action)
         for one in known.samples
         if one.n_selected is not None and one.n_decoded
     ]
-    return median(n for _, n in _alike(seen, n_selected)) if seen else known.n_reply
+    if not seen:
+        return known.n_reply
+    same = [one for one in seen if one[2] == action]
+    used = same if len(same) >= ENOUGH_OF_AN_ACTION else seen
+    return median(n for _, n in _alike([(size, n) for size, n, _ in used], n_selected))
 
 
 def duration_ms(known: Rates, n_prefilled: float, n_decoded: float) -> float:
