@@ -20,7 +20,8 @@ _SYSTEM = "\ue000system placeholder\ue001"
 _USER = "\ue000user placeholder\ue001"
 _MAX_CHARS = 100_000
 _MOST_S = 5
-"""Of processor time; the longest templates in use take a few hundredths. Three times that on the clock."""
+"""Of processor time; the longest templates in use take a few hundredths. Twelve times that on the clock, which a
+busy machine may need."""
 _MOST_BYTES = 1 << 30
 """Of address space, where the system keeps to it (Linux)."""
 
@@ -70,7 +71,7 @@ def split_template(source: str | None, special_texts: dict[str, str] | None = No
             input=msgspec.json.encode((source, special_texts or {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=3 * _MOST_S,
+            timeout=12 * _MOST_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeError) as error:
