@@ -20,8 +20,8 @@ _SYSTEM = "\ue000system placeholder\ue001"
 _USER = "\ue000user placeholder\ue001"
 _MAX_CHARS = 100_000
 _MOST_S = 5
-"""Of processor time; the longest templates in use take a few hundredths. Twelve times that on the clock, which a
-busy machine may need."""
+"""Of processor time; the longest templates in use take a few hundredths. Twelve times that on the clock: a
+busy machine is no reason."""
 _MOST_BYTES = 1 << 30
 """Of address space, where the system keeps to it (Linux)."""
 
