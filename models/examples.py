@@ -135,8 +135,9 @@ def _place(
     texts = [_text(lines, step) for lines in (before, after)]
     files, expected = {path: texts[0]}, {path: texts[1]}
     if change.neighbour is not None:
+        dotted = f"{folder.replace('/', '.')}{module}" if random.random() < 0.5 else module
         for target, lines in ((files, change.neighbour.before), (expected, change.neighbour.after)):
-            target[other_path] = _text([line.replace("{module}", module) for line in lines], step)
+            target[other_path] = _text([line.replace("{module}", dotted) for line in lines], step)
     elif random.random() < 0.1 and size.distractors:
         extra = _distractor(corpus, random, False)
         files[other_path] = expected[other_path] = _text(list(extra.lines), step)

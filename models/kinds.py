@@ -39,7 +39,7 @@ class Change:
     header: Pair | None = None
     """The first lines of the file."""
     neighbour: Pair | None = None
-    """Another file that changes too; it imports from `{module}`."""
+    """Another file that changes too; it imports from `{module}`, the target's."""
     problem: str = ""
     """A diagnostic's message at the selection."""
 
@@ -259,7 +259,9 @@ def rename_across_files(function: Function, random: random.Random, names: Sequen
     if renamed is None or function.is_method:
         return None
     new, after = renamed
-    lines = ["from {module} import {call}", "", "", *_caller(function, random, names)]
+    imported = ["{call}", *random.sample(list(names), random.choice((0, 0, 1, 2)))]
+    random.shuffle(imported)
+    lines = [f"from {{module}} import {', '.join(imported)}", "", "", *_caller(function, random, names)]
     if random.random() < 0.4:
         lines = [random.choice(("import os", "import sys", "import re", "import json")), "", *lines]
     neighbour = Pair(
@@ -1064,7 +1066,7 @@ KINDS: dict[str, tuple[Kind, float]] = {
     "rename a variable": (rename_variable, 3.0),
     "rename a parameter": (rename_parameter, 3.0),
     "rename a function": (rename_function, 1.6),
-    "rename across files": (rename_across_files, 1.6),
+    "rename across files": (rename_across_files, 2.2),
     "annotate a parameter": (annotate_parameter, 1.0),
     "annotate the return": (annotate_return, 0.8),
     "add a parameter": (add_parameter, 1.0),
