@@ -23,7 +23,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self.is_on = True
-        self._path = path
+        self._path = path or journal_path()
         self._run = uuid.uuid4().hex[:12]
         self._lock = threading.Lock()
         self._waiting: list[Item] = []
@@ -62,7 +62,7 @@ class Journal:
                     self._thread = None
                     return
             try:
-                write(self._path or journal_path(), batch)
+                write(self._path, batch)
             except (OSError, sqlite3.Error) as error:
                 log.info("%d lines of the history of requests are not kept: %s", len(batch), error)
             except Exception:
