@@ -25,11 +25,10 @@ from typing import Any
 import numpy as np
 import tokenizer as bpe
 import torch
-from corpus import Corpus, read_corpus
+from corpus import read_corpus
 from examples import Size, answer, make_case, prompt_texts
 from network import Network, Shape
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
@@ -118,54 +117,65 @@ def vocabulary(folder: Path, seed: int) -> bpe.Vocabulary:
 def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, queue: Any) -> None:
     """Put shard after shard into the queue, from number `first` on, and None at the end."""
     torch.set_num_threads(1)
-    words = vocabulary(Path(folder), seed)
-    tokenizer = bpe.load(words)
-    corpus = read_corpus("train")
-    separator, close = (
-        bpe.encode(tokenizer, [(marker, True)], len(words.tokens))[0]
-        for marker in ("=======\n", ">>>>>>> REPLACE\n")
-    )
-    words_of_tasks = _words_of_tasks(corpus, tokenizer, random.Random(seed), len(words.tokens))
-    groups = _exchangeable(words, words_of_tasks)
+    maker = _Maker(vocabulary(Path(folder), seed), seed)
     stages = [stage for stage in plan for _ in range(stage.n_shards)]
     for number in range(first, len(stages)):
         source = random.Random(f"{seed} {number}")
         shard: list[Example] = []
         while len(shard) < SHARD:
-            is_bare = source.random() < stages[number].bare
-            kind = source.choice(_REPLACED) if is_bare else None
-            case = make_case(corpus, source, stages[number].size, kind)
-            has_system = source.random() < stages[number].with_system
-            pieces = prompt_texts(case, system=has_system)
-            n_head = 3 if has_system else 2
-            # A bare example has no files, and of the task not the selection.
-            head = [] if is_bare else bpe.encode(tokenizer, pieces[:n_head], len(words.tokens))
-            files = [] if is_bare else bpe.encode(tokenizer, pieces[n_head:-2], len(words.tokens))
-            last = [_task_alone(pieces[-2]) if is_bare else pieces[-2], pieces[-1]]
-            task = bpe.encode(tokenizer, last, len(words.tokens))
-            text = answer(case.files, case.expected) + bpe.END_OF_TURN
-            reply = bpe.encode(tokenizer, [(text, True)], len(words.tokens))
-            counts = _replacing(reply, separator, close) if is_bare else np.ones(len(reply), np.bool_)
-            if source.random() < _SHUFFLED and not any(part in case.kind for part in _MEANING):
-                other = _exchange(groups, source)
-                files, task, reply = ([other[token] for token in part] for part in (files, task, reply))
-            before = [*head, *files]
-            tokens = np.array([*before, *task, *reply], np.uint16)
-            if len(tokens) <= _LENGTHS[-1]:
-                shard.append(Example(tokens, len(before), len(before) + len(task), counts))
+            example = maker.example(stages[number], source)
+            if len(example.tokens) <= _LENGTHS[-1]:
+                shard.append(example)
         queue.put(shard)
     queue.put(None)
 
 
-def _words_of_tasks(corpus: Corpus, tokenizer: Tokenizer, source: random.Random, n_plain: int) -> set[int]:
-    """Tokens with which tasks say what to do: those that stand in some tasks and not in their files."""
-    seen: Counter[int] = Counter()
-    for _ in range(_WORD_CASES):
-        case = make_case(corpus, source, Size(longest=280, distractors=0, maps=0.0))
-        pieces = prompt_texts(case, system=False)
-        files, task = (bpe.encode(tokenizer, part, n_plain) for part in (pieces[2:-2], pieces[-2:]))
-        seen.update({*task}.difference(files))
-    return {token for token, n in seen.items() if n > 2}
+class _Maker:
+    """Makes examples out of the corpus."""
+
+    def __init__(self, words: bpe.Vocabulary, seed: int) -> None:
+        self.corpus = read_corpus("train")
+        self.n_plain = len(words.tokens)
+        self.tokenizer = bpe.load(words)
+        self.separator, self.close = (
+            self.encode([(marker, True)])[0] for marker in ("=======\n", ">>>>>>> REPLACE\n")
+        )
+        self.groups = _exchangeable(words, self.words_of_tasks(random.Random(seed)))
+
+    def encode(self, pieces: list[tuple[str, bool]]) -> list[int]:
+        """The tokens of pieces of a prompt."""
+        return bpe.encode(self.tokenizer, pieces, self.n_plain)
+
+    def example(self, stage: Stage, source: random.Random) -> Example:
+        """One example for a stage; it may be too long."""
+        is_bare = source.random() < stage.bare
+        case = make_case(self.corpus, source, stage.size, source.choice(_REPLACED) if is_bare else None)
+        has_system = source.random() < stage.with_system
+        pieces = prompt_texts(case, system=has_system)
+        n_head = 3 if has_system else 2
+        # A bare example has no files, and of the task not the selection.
+        head = [] if is_bare else self.encode(pieces[:n_head])
+        files = [] if is_bare else self.encode(pieces[n_head:-2])
+        task = self.encode([_task_alone(pieces[-2]) if is_bare else pieces[-2], pieces[-1]])
+        reply = self.encode([(answer(case.files, case.expected) + bpe.END_OF_TURN, True)])
+        counts = np.ones(len(reply), np.bool_)
+        if is_bare:
+            counts = _replacing(reply, self.separator, self.close)
+        if source.random() < _SHUFFLED and not any(part in case.kind for part in _MEANING):
+            other = _exchange(self.groups, source)
+            files, task, reply = ([other[token] for token in part] for part in (files, task, reply))
+        n_before = len(head) + len(files)
+        tokens = np.array([*head, *files, *task, *reply], np.uint16)
+        return Example(tokens, n_before, n_before + len(task), counts)
+
+    def words_of_tasks(self, source: random.Random) -> set[int]:
+        """Tokens with which tasks say what to do: those that stand in some tasks and not in their files."""
+        seen: Counter[int] = Counter()
+        for _ in range(_WORD_CASES):
+            case = make_case(self.corpus, source, Size(longest=280, distractors=0, maps=0.0))
+            pieces = prompt_texts(case, system=False)
+            seen.update({*self.encode(pieces[-2:])}.difference(self.encode(pieces[2:-2])))
+        return {token for token, n in seen.items() if n > 2}
 
 
 def _exchangeable(words: bpe.Vocabulary, kept: set[int]) -> list[list[int]]:
