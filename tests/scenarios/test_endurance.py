@@ -60,7 +60,7 @@ async def test_nothing_piles_up(random_gguf: Path) -> None:
 def test_a_disk_that_fails_at_any_call(random_gguf: Path, tmp_path: Path) -> None:
     found = sweep(random_gguf, tmp_path, every=5)
     assert found.wrong == []
-    assert found.n > 80
+    assert found.n > 50
     assert all(set(by_mode) == set(MODES.values()) for by_mode in found.points.values())
     assert {FULL, BROKEN, KILLED} == set(MODES)
 
