@@ -1,9 +1,9 @@
 """Whole examples: a file around a function, the prompt as the server renders it, and the right answer."""
 
-import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 
 from corpus import Corpus, Function
 from kinds import KINDS, Change, Pair
@@ -30,6 +30,8 @@ class Case:
     instruction: str
     diagnostics: tuple[str, ...] = ()
     map: str = ""
+    quotes_selection: bool = False
+    """Whether the answer quotes all that is selected, as one block."""
 
     @property
     def target(self) -> str:
@@ -58,21 +60,53 @@ class Size:
     """Share of examples with a repository map."""
 
 
-def make_case(corpus: Corpus, random: random.Random, size: Size, kind: str | None = None) -> Case:
+def make_case(corpus: Corpus, random: Random, size: Size, kind: str | None = None) -> Case:
     """A random case of a kind, by default of any, by its weight in `KINDS`."""
-    names = list(KINDS)
+    return make_cases(corpus, random, size, 1, kind)[0]
+
+
+def make_cases(corpus: Corpus, random: Random, size: Size, n: int, kind: str | None = None) -> list[Case]:
+    """Up to `n` cases about the same files and the same function, the first of the kind that is asked for."""
     while True:
-        chosen = kind or random.choices(names, [KINDS[name][1] for name in names])[0]
+        chosen = kind or _some_kind(random)
         for _ in range(200):
             function = random.choice(corpus.functions)
             if sum(map(len, function.lines)) + len(function.lines) > size.longest:
                 continue
             change = KINDS[chosen][0](function, random, corpus.names)
-            if (
-                change is not None
-                and (case := _place(chosen, change, function, corpus, random, size)) is not None
-            ):
-                return case
+            if change is None:
+                continue
+            seed = random.random()
+            case = _place(chosen, change, function, corpus, Random(seed), size)
+            if case is not None:
+                others = [
+                    _other_case(case, change, function, corpus, random, seed, size) for _ in range(n - 1)
+                ]
+                return [case, *(other for other in others if other is not None)]
+
+
+def _some_kind(random: Random) -> str:
+    names = list(KINDS)
+    return random.choices(names, [KINDS[name][1] for name in names])[0]
+
+
+def _other_case(
+    case: Case, change: Change, function: Function, corpus: Corpus, random: Random, seed: float, size: Size
+) -> Case | None:
+    """A case of another kind with the files of `case`, if the first kind that comes up allows it."""
+    kind = _some_kind(random)
+    other = KINDS[kind][0](replace(function, lines=change.main.before), random, corpus.names)
+    if other is None or other.main.before != change.main.before:
+        return None
+    if other.caller or other.header or other.neighbour or (change.neighbour and "function" in kind):
+        return None
+
+    def still(pair: Pair | None) -> Pair | None:
+        return pair and Pair(pair.before, pair.before)
+
+    around = {name: still(getattr(change, name)) for name in ("caller", "header", "neighbour")}
+    placed = _place(kind, replace(other, **around), function, corpus, Random(seed), size)
+    return placed if placed is not None and placed.files == case.files else None
 
 
 # The file around the function.
@@ -85,7 +119,7 @@ _FOLDERS = ("", "", "src/", "lib/", "app/", "tools/", "core/", "pkg/", "server/"
 
 
 def _place(
-    kind: str, change: Change, function: Function, corpus: Corpus, random: random.Random, size: Size
+    kind: str, change: Change, function: Function, corpus: Corpus, random: Random, size: Size
 ) -> Case | None:
     def word() -> str:
         return re.sub(r"[^a-z]", "", random.choice(corpus.names).lower()) or "main"
@@ -144,14 +178,15 @@ def _place(
     if files == expected:
         return None
     problems = (f"line {first + 1}: {change.problem}",) if change.problem else ()
-    case = Case(kind, files, expected, first, end, change.instruction, problems)
+    whole = change.quotes_selection
+    case = Case(kind, files, expected, first, end, change.instruction, problems, quotes_selection=whole)
     if random.random() < size.maps:
         outlines = {p: o for p, text in files.items() if (o := outline(p, text.encode())) is not None}
         case = replace(case, map=build_map(outlines, random.randint(200, 900)))
     return case
 
 
-def _header(corpus: Corpus, random: random.Random) -> Pair:
+def _header(corpus: Corpus, random: Random) -> Pair:
     lines: list[str] = []
     if random.random() < 0.3:
         lines += [f'"""The {random.choice(corpus.names)} of {random.choice(corpus.names)}."""', ""]
@@ -162,7 +197,7 @@ def _header(corpus: Corpus, random: random.Random) -> Pair:
     return Pair(tuple(lines), tuple(lines))
 
 
-def _distractor(corpus: Corpus, random: random.Random, is_method: bool) -> Function:
+def _distractor(corpus: Corpus, random: Random, is_method: bool) -> Function:
     while True:
         function = random.choice(corpus.functions)
         if function.is_method == is_method and sum(map(len, function.lines)) < 300:
@@ -184,13 +219,20 @@ _NEAR = 2
 """Changed lines with so many unchanged ones between them share a block."""
 
 
-def answer(files: Mapping[str, str], expected: Mapping[str, str]) -> str:
-    """The blocks that make the expected texts out of the files, as short as the format allows."""
+def answer(case: Case) -> str:
+    """The blocks that make the expected texts out of the files.
+
+    They are as short as the format allows, but for a name that changes in many lines of the selection: that
+    is one block, so that the model need not find each line.
+    """
     blocks: list[str] = []
-    for path, text in files.items():
-        before, after = text.splitlines(), expected[path].splitlines()
-        ends = unique_runs(before)
-        for start, end, new in _merged(before, after, ends):
+    for path, text in case.files.items():
+        before, after = text.splitlines(), case.expected[path].splitlines()
+        spans = _spans(before, after)
+        if case.quotes_selection and spans:
+            spans = [(case.first_line, case.end_line, after[case.first_line : case.end_line])]
+        merged = _merged(before, spans, unique_runs(before))
+        for start, end, new in [(0, len(before), after)] if merged is None else merged:
             old = "".join(f"{line}\n" for line in before[start:end])
             body = "".join(f"{line}\n" for line in new)
             blocks.append(f"{path}\n<<<<<<< SEARCH\n{old}=======\n{body}>>>>>>> REPLACE\n")
@@ -198,10 +240,11 @@ def answer(files: Mapping[str, str], expected: Mapping[str, str]) -> str:
 
 
 def _merged(
-    before: Sequence[str], after: Sequence[str], ends: Sequence[int | None]
-) -> list[tuple[int, int, list[str]]]:
+    before: Sequence[str], changes: Sequence[tuple[int, int, list[str]]], ends: Sequence[int | None]
+) -> list[tuple[int, int, list[str]]] | None:
+    """The changes with lines around them until each occurs once; None where they get in each other's way."""
     spans: list[tuple[int, int, list[str]]] = []
-    for start, end, new in _spans(before, after):
+    for start, end, new in changes:
         # Longer until it occurs once: downwards, and where the file ends before that, upwards.
         while (least := ends[start]) is None or start == end:
             if start == end and start < len(before) and (start == 0 or not before[start - 1].strip()):
@@ -217,14 +260,10 @@ def _merged(
             else:
                 n = [*n, *new[e - start :]] if new[: e - start] == list(before[start:e]) else None
                 if n is None:
-                    return _whole(before, after)
+                    return None
             start, new, end = s, n, max(e, end)
         spans.append((start, end, new))
     return spans
-
-
-def _whole(before: Sequence[str], after: Sequence[str]) -> list[tuple[int, int, list[str]]]:
-    return [(0, len(before), list(after))]
 
 
 def _spans(before: Sequence[str], after: Sequence[str]) -> list[tuple[int, int, list[str]]]:

@@ -42,6 +42,8 @@ class Change:
     """Another file that changes too; it imports from `{module}`, the target's."""
     problem: str = ""
     """A diagnostic's message at the selection."""
+    quotes_selection: bool = False
+    """Whether the answer quotes all that is selected, as one block."""
 
 
 Kind = Callable[[Function, random.Random, Sequence[str]], Change | None]
@@ -93,7 +95,7 @@ def _words(lines: Sequence[str], name: str) -> list[_Place]:
     return [_Place(i, m.start(), m.end()) for i, line in enumerate(lines) for m in pattern.finditer(line)]
 
 
-def _new_name(random: random.Random, names: Sequence[str], lines: Sequence[str], old: str) -> str:
+def new_name(random: random.Random, names: Sequence[str], lines: Sequence[str], old: str) -> str:
     """A name that the lines do not use yet."""
     text = _text(lines)
     while True:
@@ -169,7 +171,9 @@ def rename_variable(function: Function, random: random.Random, names: Sequence[s
         "Use the name {new} for {old}.",
         "{old} should be called {new}.",
     )
-    return Change(Pair(function.lines, after), _say(random, phrasings, old=old, new=new))
+    return Change(
+        Pair(function.lines, after), _say(random, phrasings, old=old, new=new), quotes_selection=True
+    )
 
 
 def rename_parameter(function: Function, random: random.Random, names: Sequence[str]) -> Change | None:
@@ -186,7 +190,9 @@ def rename_parameter(function: Function, random: random.Random, names: Sequence[
         "Call the parameter {new} instead of {old}.",
         "The parameter {old} should be named {new}.",
     )
-    return Change(Pair(function.lines, after), _say(random, phrasings, old=old, new=new))
+    return Change(
+        Pair(function.lines, after), _say(random, phrasings, old=old, new=new), quotes_selection=True
+    )
 
 
 def _rename(
@@ -207,7 +213,7 @@ def _rename(
         }
         words = _words(lines, old)
         if len(old) > 1 and 1 < len(words) <= 9 and set(words) == places:
-            new = _new_name(random, names, lines, old)
+            new = new_name(random, names, lines, old)
             return old, new, _replace(lines, words, new)
     return None
 
@@ -223,7 +229,7 @@ _CALLERS = (
 
 def _caller(function: Function, random: random.Random, names: Sequence[str], indent: str = "") -> list[str]:
     """A function that calls `{call}`."""
-    a, b, caller = (_new_name(random, names, function.lines, "a") for _ in range(3))
+    a, b, caller = (new_name(random, names, function.lines, "a") for _ in range(3))
     text = [line.format(a=a, b=b, caller=caller, call="{call}") for line in random.choice(_CALLERS)]
     return [indent + line for line in text]
 
@@ -287,7 +293,7 @@ def _rename_function(
     words = _words(function.lines, function.name)
     if len(words) > 2 or any(function.lines[w.line][: w.start].endswith((".", '"', "'")) for w in words):
         return None
-    new = _new_name(random, names, function.lines, function.name)
+    new = new_name(random, names, function.lines, function.name)
     return new, _replace(function.lines, words, new)
 
 
@@ -417,7 +423,7 @@ def add_parameter(function: Function, random: random.Random, names: Sequence[str
     if not line.startswith("def ") or line.count("(") != line.count(")"):
         return None
     closing = line.rindex(")") if " -> " not in line else line.index(") -> ")
-    name = _new_name(random, names, function.lines, "a")
+    name = new_name(random, names, function.lines, "a")
     default = random.choice((*_DEFAULTS, str(random.randint(3, 5000))))
     comma = ", " if arguments.args else ""
     new = f"{line[:closing]}{comma}{name}={default}{line[closing:]}"

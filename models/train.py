@@ -19,16 +19,19 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizer as bpe
 import torch
-from corpus import read_corpus
-from examples import Size, answer, make_case, prompt_texts
+from corpus import Corpus, read_corpus
+from examples import Size, answer, make_case, make_cases, prompt_texts
+from kinds import new_name
 from network import Network, Shape
 from numpy.typing import NDArray
+from singlepass_backends.generation.template import CHATML
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,29 +44,33 @@ class Stage:
     size: Size
     with_system: float
     """Share of examples with the system text, which is as long as a short example."""
-    decays: bool = False
-    """Whether the learning rate falls during this stage."""
     bare: float = 0.0
     """Share of examples without files, where only what a block puts in counts: see `_REPLACED`."""
+    n_tasks: int = 1
+    """Most tasks about the same files in one example. Each sees the files and not the other tasks."""
+    decays: bool = False
+    """Whether the learning rate falls during this stage."""
 
 
 PLAN = (
-    Stage(20, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.85),
-    Stage(26, Size(longest=170, distractors=0, headers=False, maps=0.0), 0.0, bare=0.3, decays=True),
-    Stage(8, Size(longest=280, distractors=1, maps=0.0), 0.03, bare=0.2, decays=True),
-    Stage(4, Size(longest=450, distractors=2, maps=0.1), 0.15, decays=True),
-    Stage(4, Size(longest=600, distractors=4, maps=0.3), 1.0, decays=True),
+    Stage(12, Size(longest=200, distractors=0, headers=False, maps=0.0), 0.0, bare=1.0),
+    Stage(16, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.6),
+    Stage(12, Size(longest=280, distractors=1, maps=0.0), 0.0, bare=0.4, n_tasks=2, decays=True),
+    Stage(10, Size(longest=400, distractors=2, maps=0.2), 0.1, bare=0.25, n_tasks=4, decays=True),
+    Stage(6, Size(longest=400, distractors=3, maps=0.3), 1.0, bare=0.1, n_tasks=4, decays=True),
 )
 SHARD = 2048
 """Examples in a shard."""
-_LENGTHS = (96, 128, 192, 256, 320, 448, 640, 1024)
+_LENGTHS = (64, 96, 128, 192, 256, 320, 448, 640, 1024)
 """Examples are padded to one of these, so that a compiled network meets few shapes."""
 _BATCH_TOKENS = 6144
 _PROMPT_SHARE, _PROMPT_WEIGHT = 0.25, 0.1
 _FAR_SHARE, _FAR = 0.3, 3000
 """Some tasks are put so many positions away from the files, as if those were long."""
-_MATRIX_RATE, _OTHER_RATE = 0.02, 0.002
+_MATRIX_RATE, _OTHER_RATE = 0.014, 0.002
+_LINES = "rename in lines"
 _REPLACED = (
+    *[_LINES] * 6,
     "rename a variable", "rename a parameter", "rename a function", "rename across files",
     "rename a variable", "rename a parameter", "change a constant", "change a default",
     "to an f-string", "annotate a parameter", "add a parameter", "invert a condition", "wrap in try",
@@ -71,7 +78,8 @@ _REPLACED = (
 """Kinds of which a bare example is made: from the task and a block's SEARCH follows its REPLACE.
 
 To write a new name where an old one stood, and to go on behind it, is what takes longest to learn. Without
-the files an example is less than half as long, and nearly all of it is that.
+the files an example is less than half as long, and nearly all of it is that. `_LINES` is that alone: a word
+is exchanged in a few lines that need not be a statement.
 """
 _SHUFFLED = 0.5
 """Share of examples whose words are exchanged for others, everywhere alike.
@@ -81,19 +89,26 @@ likely word for the one in the file.
 """
 _MEANING = ("f-string", "misspelled", "simplify", "docstrings", "type annotations", "error handling")
 """Parts of the names of kinds whose answer follows from what words mean."""
-_WORD_CASES = 800
+_WORD_CASES = 4000
 _N_VOCAB = 2048
 _TOKENIZER_CASES = 6000
+_HAS_BFLOAT16 = torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
+_PRECISION = torch.bfloat16 if _HAS_BFLOAT16 else torch.float32
+_PADDING = 255
+"""The branch of what fills an example up."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """Tokens, where the task segment and where the answer starts, and which tokens of the answer count."""
+    """Tokens, their positions and branches, and how much it counts to predict the token after each.
+
+    Branch 0 is what all tasks of the example share, each of which is a branch of its own.
+    """
 
     tokens: NDArray[np.uint16]
-    task: int
-    answer: int
-    counts: NDArray[np.bool_]
+    positions: NDArray[np.int16]
+    branches: NDArray[np.uint8]
+    weights: NDArray[np.float32]
 
 
 # Data.
@@ -108,7 +123,7 @@ def vocabulary(folder: Path, seed: int) -> bpe.Vocabulary:
         texts = ["\n".join(function.lines) + "\n" for function in corpus.functions]
         for _ in range(_TOKENIZER_CASES):
             case = make_case(corpus, source, Size())
-            texts += [case.segments()[-1].text, answer(case.files, case.expected)]
+            texts += [case.segments()[-1].text, answer(case)]
         texts += ["".join(text for text, _ in prompt_texts(case))] * 1000
         path.write_text(json.dumps(asdict(bpe.train(texts, _N_VOCAB))), encoding="utf-8")
     return bpe.Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
@@ -148,25 +163,39 @@ class _Maker:
 
     def example(self, stage: Stage, source: random.Random) -> Example:
         """One example for a stage; it may be too long."""
-        is_bare = source.random() < stage.bare
-        case = make_case(self.corpus, source, stage.size, source.choice(_REPLACED) if is_bare else None)
+        is_shuffled = source.random() < _SHUFFLED
+        if source.random() < stage.bare:
+            return self.bare(source.choice(_REPLACED), stage.size, source, is_shuffled)
+        cases = make_cases(self.corpus, source, stage.size, stage.n_tasks)
+        with_meaning = [case for case in cases if any(part in case.kind for part in _MEANING)]
+        if is_shuffled:
+            cases = [case for case in cases if case not in with_meaning] or cases
+            is_shuffled = not any(case in with_meaning for case in cases)
+        other = _exchange(self.groups, source) if is_shuffled else range(_N_VOCAB)
         has_system = source.random() < stage.with_system
-        pieces = prompt_texts(case, system=has_system)
         n_head = 3 if has_system else 2
-        # A bare example has no files, and of the task not the selection.
-        head = [] if is_bare else self.encode(pieces[:n_head])
-        files = [] if is_bare else self.encode(pieces[n_head:-2])
-        task = self.encode([_task_alone(pieces[-2]) if is_bare else pieces[-2], pieces[-1]])
-        reply = self.encode([(answer(case.files, case.expected) + bpe.END_OF_TURN, True)])
-        counts = np.ones(len(reply), np.bool_)
-        if is_bare:
-            counts = _replacing(reply, self.separator, self.close)
-        if source.random() < _SHUFFLED and not any(part in case.kind for part in _MEANING):
-            other = _exchange(self.groups, source)
-            files, task, reply = ([other[token] for token in part] for part in (files, task, reply))
-        n_before = len(head) + len(files)
-        tokens = np.array([*head, *files, *task, *reply], np.uint16)
-        return Example(tokens, n_before, n_before + len(task), counts)
+        pieces = prompt_texts(cases[0], system=has_system)
+        shared = [*self.encode(pieces[:n_head]), *(other[t] for t in self.encode(pieces[n_head:-2]))]
+        tasks: list[tuple[list[int], list[int], NDArray[np.bool_]]] = []
+        for case in cases:
+            task = self.encode(prompt_texts(case, system=has_system)[-2:])
+            reply = self.encode([(answer(case) + bpe.END_OF_TURN, True)])
+            tasks.append(([other[t] for t in task], [other[t] for t in reply], np.ones(len(reply), np.bool_)))
+        return _joined(shared, tasks, source)
+
+    def bare(self, kind: str, size: Size, source: random.Random, is_shuffled: bool) -> Example:
+        """An example without files, and of the task not the selection."""
+        if kind == _LINES:
+            text, reply_text = _rename_in_lines(self.corpus, source)
+        else:
+            case = make_case(self.corpus, source, size, kind)
+            text, reply_text = case.segments()[-1].text, answer(case)
+            is_shuffled = is_shuffled and not any(part in kind for part in _MEANING)
+        other = _exchange(self.groups, source) if is_shuffled else range(_N_VOCAB)
+        task = self.encode([(text[text.rindex("Task:") :], False), (CHATML.after, True)])
+        reply = self.encode([(reply_text + bpe.END_OF_TURN, True)])
+        counts = _replacing(reply, self.separator, self.close)
+        return _joined([], [([other[t] for t in task], [other[t] for t in reply], counts)], source)
 
     def words_of_tasks(self, source: random.Random) -> set[int]:
         """Tokens with which tasks say what to do: those that stand in some tasks and not in their files."""
@@ -175,7 +204,60 @@ class _Maker:
             case = make_case(self.corpus, source, Size(longest=280, distractors=0, maps=0.0))
             pieces = prompt_texts(case, system=False)
             seen.update({*self.encode(pieces[-2:])}.difference(self.encode(pieces[2:-2])))
-        return {token for token, n in seen.items() if n > 2}
+        return {token for token, n in seen.items() if n > 5}
+
+
+def _rename_in_lines(corpus: Corpus, source: random.Random) -> tuple[str, str]:
+    """A task and its answer: a word is exchanged in one to six lines of a function."""
+    while True:
+        lines = source.choice(corpus.functions).lines
+        first = source.randrange(len(lines))
+        part = [line for line in lines[first : first + source.choice((1, 1, 2, 3, 4, 6))] if line.strip()]
+        words = Counter(w for line in part for w in re.findall(r"\b[A-Za-z_]\w+", line) if not iskeyword(w))
+        if not words or sum(map(len, part)) > 240:
+            continue
+        # Mostly one that stands there more than once.
+        often = [word for word, n in words.items() if n > 1]
+        old = source.choice(often if often and source.random() < 0.8 else list(words))
+        new = new_name(source, corpus.names, part, old)
+        phrasings = ("Rename {} to {}", "Rename the variable {} to {}", "Rename the parameter {} to {}",
+                     "Replace {} by {}", "{} should be called {}")  # fmt: skip
+        mark = source.choice(("`{}`", "`{}`", "{}", "'{}'"))
+        task = source.choice(phrasings).format(mark.format(old), mark.format(new))
+        renamed = [re.sub(rf"\b{old}\b", new, line) for line in part]
+        search, replace = ("".join(f"{line}\n" for line in text) for text in (part, renamed))
+        path = f"{source.choice(corpus.names).lower().strip('_')}.py"
+        reply = f"{path}\n<<<<<<< SEARCH\n{search}=======\n{replace}>>>>>>> REPLACE\n"
+        return f"Task: {task}{source.choice(('', '.'))}\n", reply
+
+
+def _joined(
+    shared: list[int], tasks: list[tuple[list[int], list[int], NDArray[np.bool_]]], source: random.Random
+) -> Example:
+    """An example of what is shared, and of tasks with their replies and which tokens of these count."""
+    noise = np.random.default_rng(source.getrandbits(64))
+
+    def prompt_weights(n: int) -> NDArray[np.float32]:
+        return np.where(noise.random(n) < _PROMPT_SHARE, _PROMPT_WEIGHT, 0).astype(np.float32)
+
+    tokens, positions = [*shared], [*range(len(shared))]
+    branches, weights = [0] * len(shared), [prompt_weights(len(shared))]
+    for i, (task, reply, counts) in enumerate(tasks):
+        start = len(shared) + (source.randrange(_FAR) if source.random() < _FAR_SHARE else 0)
+        n = len(task) + len(reply)
+        tokens += [*task, *reply]
+        positions += range(start, start + n)
+        branches += [i + 1] * n
+        # The token after the last one is another task's.
+        weights += [prompt_weights(len(task) - 1), counts.astype(np.float32), np.zeros(1, np.float32)]
+    if shared:
+        weights[0][-1] = 0
+    return Example(
+        np.array(tokens, np.uint16),
+        np.array(positions, np.int16),
+        np.array(branches, np.uint8),
+        np.concatenate(weights),
+    )
 
 
 def _exchangeable(words: bpe.Vocabulary, kept: set[int]) -> list[list[int]]:
@@ -196,12 +278,6 @@ def _exchange(groups: list[list[int]], source: random.Random) -> list[int]:
     return other
 
 
-def _task_alone(piece: tuple[str, bool]) -> tuple[str, bool]:
-    """The task segment without the selection, which SEARCH repeats."""
-    text, is_template = piece
-    return text[text.rindex("Task:") :], is_template
-
-
 def _replacing(reply: list[int], separator: int, close: int) -> NDArray[np.bool_]:
     """Which tokens are inside a REPLACE, its end included."""
     counts, inside = np.zeros(len(reply), np.bool_), False
@@ -217,6 +293,7 @@ class Batch:
 
     tokens: Tensor
     positions: Tensor
+    branches: Tensor
     weights: Tensor
 
 
@@ -235,21 +312,16 @@ def _batches(shard: list[Example], seed: str) -> Iterator[Batch]:
             part += source.choices(examples, k=n_batch - len(part))
             batches.append((length, part))
     source.shuffle(batches)
-    noise = np.random.default_rng(source.getrandbits(64))
     for length, examples in batches:
         tokens = np.zeros((len(examples), length), np.int64)
-        positions = np.tile(np.arange(length, dtype=np.int64), (len(examples), 1))
+        positions = np.zeros((len(examples), length), np.int64)
+        branches = np.full((len(examples), length), _PADDING, np.int64)
         weights = np.zeros((len(examples), length), np.float32)
         for row, example in enumerate(examples):
             n = len(example.tokens)
-            tokens[row, :n] = example.tokens
-            weights[row, : example.answer - 1] = _PROMPT_WEIGHT * (
-                noise.random(example.answer - 1) < _PROMPT_SHARE
-            )
-            weights[row, example.answer - 1 : n - 1] = example.counts
-            if noise.random() < _FAR_SHARE:
-                positions[row, example.task :] += int(noise.integers(_FAR))
-        yield Batch(*(torch.from_numpy(array) for array in (tokens, positions, weights)))
+            tokens[row, :n], positions[row, :n] = example.tokens, example.positions
+            branches[row, :n], weights[row, :n] = example.branches, example.weights
+        yield Batch(*(torch.from_numpy(array) for array in (tokens, positions, branches, weights)))
 
 
 # Optimizer.
@@ -286,7 +358,7 @@ class Muon:
 def _orthogonal(matrices: Tensor) -> Tensor:
     """Nearly U Vᵀ of each matrix U S Vᵀ [n, rows, columns], by five Newton-Schulz steps."""
     is_tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if is_tall else matrices).bfloat16()
+    x = (matrices.mT if is_tall else matrices).to(_PRECISION)
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT
@@ -299,13 +371,17 @@ def _orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Trainer:
-    """The weights in float32, their copy in bfloat16 that computes, and the optimizers' state."""
+    """The weights in float32, their copy that computes, and the optimizers' state.
+
+    The copy is in bfloat16 where the processor multiplies that; elsewhere it would take thirty times as long.
+    """
 
     def __init__(self, shape: Shape, device: str) -> None:
         self.shape = shape
         self.master = Network(shape).to(device)
-        self.network = Network(shape).to(device, torch.bfloat16)
-        self.forward: Any = torch.compile(self.network, dynamic=False)
+        self.network = Network(shape).to(device, _PRECISION)
+        for layer in self.network.layers:
+            layer.compile(dynamic=False)  # one by one: they share what is compiled, once for each length
         matrices: list[tuple[Tensor, int]] = []
         others: list[Tensor] = []
         for name, parameter in self.master.named_parameters():
@@ -326,7 +402,7 @@ class Trainer:
         weights = batch.weights.flatten()
         chosen = weights.nonzero().squeeze(1)
         targets = batch.tokens.roll(-1, dims=1).flatten()[chosen]
-        states = self.forward(batch.tokens, batch.positions)
+        states = self.network(batch.tokens, batch.positions, batch.branches)
         scores = self.network.logits(states.flatten(0, 1)[chosen]).float()
         losses = functional.cross_entropy(scores, targets, reduction="none")
         weights = weights[chosen]
@@ -393,6 +469,7 @@ def main() -> None:
         plan = tuple(replace(stage, n_shards=n) for n, stage in zip(counts, PLAN, strict=True))
     vocabulary(asked.folder, asked.seed)
     torch.manual_seed(asked.seed)
+    torch._dynamo.config.recompile_limit = 2 * len(_LENGTHS)
     trainer = Trainer(Shape(n_vocab=_N_VOCAB), "cuda" if torch.cuda.is_available() else "cpu")
     checkpoint = asked.folder / "checkpoint.pt"
     if checkpoint.exists():

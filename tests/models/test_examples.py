@@ -32,7 +32,7 @@ def driver(random_gguf: Path) -> Iterator[LlamaCppDriver]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_answer_makes_the_expected_files(kind: str, corpus: Corpus) -> None:
     for case in cases(kind, corpus, 15):
-        text = answer(case.files, case.expected)
+        text = answer(case)
         assert edited(case, text) == case.expected
         parser = DiffParser(paths=case.files)
         events = [*parser.feed(text), *parser.close()]
@@ -54,7 +54,7 @@ def test_the_grammar_admits_the_answer(kind: str, corpus: Corpus, driver: LlamaC
     constraints = Constraints(driver)
     for case in cases(kind, corpus, 3):
         constraint = constraints.open(edit_grammar(case.files))
-        for token in driver.tokenize(answer(case.files, case.expected).encode(), special=False):
+        for token in driver.tokenize(answer(case).encode(), special=False):
             constraint.consume(token)
 
 
