@@ -1,4 +1,4 @@
-"""Helix, the real one in a terminal, configured as the documentation says: an action, the comment that asks, undo."""
+"""A real Helix in a terminal, configured as documented: an action, the comment that asks, undo."""
 
 import fcntl
 import json

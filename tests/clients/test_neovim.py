@@ -3,7 +3,10 @@ known."""
 
 import json
 import re
+import shutil
 import subprocess
+import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from neovim import LEGS, PLUGIN, Neovim, find_program, running
+from neovim import LEGS, PLUGIN, Neovim, find_program, running, running_with
 
 SOURCE = "".join(f"value_{n} = {n}\n" for n in range(12))
 
@@ -519,6 +522,60 @@ def test_without_the_server(start: Start, source: Path, scripted: dict[str, Any]
     assert ":Singlepass install" in editor.messages()
     editor.command("checkhealth singlepass")
     assert "the server was not found" in editor.text()
+
+
+@pytest.mark.parametrize("leg", ["newest"])
+def test_the_first_use(leg: str, source: Path, random_gguf: Path) -> None:
+    """From a clone to the first edit, in a home folder where nothing is, by the steps of the README.
+
+    Python and pip are real, and so is what they install. What the server needs of others is there already,
+    since tests download nothing.
+    """
+    readme = (PLUGIN / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## From nothing to the first edit")[1].split("\n## ")[0]
+    steps = re.findall(r"^\d\. ((?:.|\n(?!\d\.))*)", section, re.MULTILINE)
+    assert len(steps) <= 4
+    clone, setup, install, ask = steps
+    assert "git clone REPOSITORY ~/.local/share/singlepass" in clone
+    init = re.sub(r"(?m)^ {7}", "", "".join(re.findall(r"(?m)^ {7}.*\n", setup)))
+    assert len(init.splitlines()) <= 12
+    assert "`:Singlepass install`" in install
+    assert "`:Singlepass`" in ask
+
+    home, programs, others = (source.parents[1] / name for name in ("home", "programs", "others"))
+    for folder in (home / ".local" / "share", programs, others):
+        folder.mkdir(parents=True)
+    (home / ".local" / "share" / "singlepass").symlink_to(PLUGIN.parents[1])
+    (programs / "python3").symlink_to(Path(sys.executable).resolve())
+    sh = shutil.which("sh")
+    assert sh is not None
+    (programs / "sh").symlink_to(sh)
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not re.match(r"_?singlepass|__editable__|pip\b|setuptools|_distutils|distutils", path.name):
+            (others / path.name).symlink_to(path)
+    environment = {"PATH": str(programs), "PYTHONPATH": str(others), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
+    environment["PIP_NO_BUILD_ISOLATION"] = "0"  # which means that there is none
+    init = init.replace("/path/to/model.gguf", str(random_gguf))
+    with running_with(find_program(leg), source.parent, init, environment, home) as editor:
+        editor.command(f"edit {source}")
+        editor.command("Singlepass install")
+        deadline = time.monotonic() + 120
+        while not editor.lua("return vim.lsp.get_clients({ bufnr = 0, name = 'singlepass' })[1] ~= nil"):
+            assert time.monotonic() < deadline, editor.messages()
+            assert "failed" not in editor.messages()
+            time.sleep(0.1)
+        assert "the server is installed" in editor.messages()
+        editor.keys("Vjj:Singlepass<CR>")
+        editor.until("vim.bo.filetype == 'singlepass-prompt'")
+        editor.keys("Spell it out.<CR>")
+        timings = editor.ended()
+        assert timings["outcome"] == "done", timings
+        assert timings["n_applied"] > 0
+        assert editor.text() != SOURCE
+    python = home / ".data" / "nvim" / "singlepass" / "venv" / "bin" / "python3"
+    code = "import singlepass; print(singlepass.__file__)"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert Path(done.stdout).is_relative_to(python.parents[1])
 
 
 def test_a_buffer_without_a_file_type_and_a_restart(
