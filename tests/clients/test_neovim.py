@@ -524,6 +524,59 @@ def test_without_the_server(start: Start, source: Path, scripted: dict[str, Any]
     assert "the server was not found" in editor.text()
 
 
+@pytest.mark.parametrize("folder", ["{project}/.venv/bin", "{link}", ".venv/bin", "./.venv/bin"])
+def test_no_program_is_taken_from_the_project(
+    start: Start, source: Path, scripted: dict[str, Any], folder: str
+) -> None:
+    """However PATH names it: an active environment, a link to it, a relative folder."""
+    programs, link = source.parent / ".venv" / "bin", source.parents[1] / "link"
+    ran = source.with_name("ran")
+    programs.mkdir(parents=True)
+    link.symlink_to(programs)
+    for name in ("singlepass", "python3"):
+        write_program(programs / name, f"touch '{ran}'")
+    path = folder.format(project=source.parent, link=link)
+    after = f"require('singlepass.config').current.cmd = false; vim.env.PATH = '{path}'"
+    editor = start(scripted, after=after)
+    editor.command(f"edit {source}")
+    editor.command("1,2Singlepass Do it.")
+    assert "the server was not found" in editor.messages()
+    assert "there is no python3" in refused(editor, "Singlepass install")
+    assert not ran.exists()
+    # The same program where the user put it is taken.
+    write_program(source.parents[1] / "own" / "singlepass", f"touch '{ran}'")
+    editor.lua("vim.env.PATH = ...", f"{path}:{source.parents[1] / 'own'}")
+    assert editor.lua("return require('singlepass.server').find()") == [
+        str(source.parents[1] / "own" / "singlepass"),
+        "serve",
+    ]
+
+
+@newest_only
+@pytest.mark.parametrize(("code", "said"), [(1, "does not run"), (3, "is older"), (4, "python3-venv")])
+def test_what_an_installation_lacks_is_said_first(
+    start: Start, source: Path, scripted: dict[str, Any], code: int, said: str
+) -> None:
+    programs = source.parents[1] / "programs"
+    write_program(programs / "python3", f"exit {code}")
+    editor = start(scripted, after=f"vim.env.PATH = '{programs}'")
+    assert said in refused(editor, "Singlepass install")
+    assert editor.lua("return #vim.api.nvim_list_wins()") == 1  # nothing runs
+
+
+def refused(editor: Neovim, command: str) -> str:
+    """What is said to the user, as an error."""
+    ok, said = editor.lua("return { pcall(vim.cmd, ...) }", command)
+    assert not ok
+    return said
+
+
+def write_program(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
 @pytest.mark.parametrize("leg", ["newest"])
 def test_the_first_use(leg: str, source: Path, random_gguf: Path) -> None:
     """From a clone to the first edit, in a home folder where nothing is, by the steps of the README.
@@ -556,6 +609,8 @@ def test_the_first_use(leg: str, source: Path, random_gguf: Path) -> None:
     environment = {"PATH": str(programs), "PYTHONPATH": str(others), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
     environment["PIP_NO_BUILD_ISOLATION"] = "0"  # which means that there is none
     init = init.replace("/path/to/model.gguf", str(random_gguf))
+    # Python would import it, started here.
+    source.with_name("venv.py").write_text("raise SystemExit('a module of the project')\n", encoding="utf-8")
     with running_with(find_program(leg), source.parent, init, environment, home) as editor:
         editor.command(f"edit {source}")
         editor.command("Singlepass install")
