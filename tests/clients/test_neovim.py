@@ -35,7 +35,13 @@ PAUSE = [" "] * 50 + ["\n"]
 DIES = {"code": "internal", "message": "killed", "exits": True}
 THREE = line(1, "'one'") + hunk(["value_4 = 4"], []) + line(9, "'nine'")
 
+LONG = ["value_4 = 4", *(f"# {n}" for n in range(20))]
+
 REPLIES: dict[str, dict[str, Any]] = {
+    "A long hunk.": {
+        "text": hunk(["value_4 = 4", "value_5 = 5"], LONG).splitlines(keepends=True),
+        "delay_ms": 60,
+    },
     "Spell it out.": {"text": pieces(line(3, "'three'"))},
     "Three files.": {
         "text": pieces(line(1, "'one'") + line(2, "'two'", "other.py") + line(2, "'two'", "closed.py"))
@@ -310,6 +316,66 @@ def test_a_hunk_that_the_user_changes_leaves_review(
     editor.until_hunks(lambda hunks: [one["id"] for one in hunks] == [one["id"] for one in rest])
     editor.command("Singlepass undo_all")
     editor.until_text(SOURCE.replace("value_1 = 1\n", "value_1 = 'one' # mine\n"))
+
+
+def previewed(editor: Neovim) -> tuple[int, list[str]]:
+    """Below which line a hunk is shown that is being written, from 1, and how."""
+    marks = editor.lua(
+        "local ns = require('singlepass.render').namespaces.preview\n"
+        "return vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, { details = true })"
+    )
+    lines = [
+        "".join(text for text, _ in chunks).rstrip() for mark in marks for chunks in mark[3]["virt_lines"]
+    ]
+    return (marks[0][1] + 1 if marks else 0), lines
+
+
+def test_a_hunk_is_shown_while_it_is_written(start: Start, source: Path, scripted: dict[str, Any]) -> None:
+    editor = start(scripted)
+    editor.open(source)
+    editor.command("1,12Singlepass A long hunk.")
+    editor.keys("ggOtyped<Esc>")
+    seen: list[list[str]] = []
+    while editor.lua("return #SEEN.timings") == 0:
+        line, lines = previewed(editor)
+        if lines and lines not in seen:
+            assert editor.text() == f"typed\n{SOURCE}"  # it is only shown
+            assert line == 6  # after the line that it repeats
+            seen.append(lines)
+    assert len(seen) > 5
+    assert ["# 0", "# 1", "# 2"] in [one[:3] for one in seen]
+    assert max(len(one) for one in seen) == 16
+    assert re.fullmatch(r"⋮ [1-5] more above", seen[-1][0])
+    assert editor.ended()["n_applied"] == 1
+    assert previewed(editor) == (0, [])
+    changed = SOURCE.replace("value_4 = 4\nvalue_5 = 5\n", "".join(f"{line}\n" for line in LONG))
+    editor.until_text(f"typed\n{changed}")
+
+
+@newest_only
+def test_what_is_shown_goes_with_a_cancel(start: Start, source: Path, scripted: dict[str, Any]) -> None:
+    editor = start(scripted)
+    editor.open(source)
+    editor.command("1,12Singlepass A long hunk.")
+    deadline = time.monotonic() + 30
+    while previewed(editor) == (0, []):
+        assert time.monotonic() < deadline
+    editor.keys("\\pc")
+    assert editor.ended()["outcome"] == "cancelled"
+    assert previewed(editor) == (0, [])
+    assert editor.text() == SOURCE
+
+
+@newest_only
+def test_nothing_is_shown_before_it_is_whole_where_nobody_wants_that(
+    start: Start, source: Path, scripted: dict[str, Any]
+) -> None:
+    editor = start(scripted, options="preview = false")
+    editor.open(source)
+    editor.command("1,12Singlepass A long hunk.")
+    while editor.lua("return #SEEN.timings") == 0:
+        assert previewed(editor) == (0, [])
+    assert editor.ended()["n_applied"] == 1
 
 
 @newest_only
