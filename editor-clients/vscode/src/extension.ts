@@ -4,14 +4,14 @@ import * as vscode from "vscode";
 import type { Middleware } from "vscode-languageclient/node";
 import { Applier } from "./applying";
 import { Instructions, pickFiles } from "./asking";
-import type { HunksParams, Range } from "./core/review";
+import type { HunksParams, PreviewParams, Range } from "./core/review";
 import { addRun, type Run, runFrom } from "./core/runs";
 import { historyFrom } from "./core/stats";
 import { became, type Drawn, draw, NOTHING, onClick, type StatusParams, told } from "./core/status";
 import { install } from "./installing";
 import { RunsPanel } from "./panel";
 import { Reviewer, type Where } from "./reviewing";
-import { NoServer, SERVER_COMMANDS, ServerConnection, Stopped } from "./server";
+import { NoServer, type Notification, SERVER_COMMANDS, ServerConnection, Stopped } from "./server";
 import { chooseModel, chooseTarget, showContext } from "./targets";
 
 /** The server writes its history of requests in the background. */
@@ -205,9 +205,11 @@ class Extension implements vscode.Disposable {
 
   // What the server tells.
 
-  private notified(method: "status" | "timings" | "hunks", params: unknown): void {
+  private notified(method: Notification, params: unknown): void {
     if (method === "hunks") {
       this.reviewer.told(params as HunksParams);
+    } else if (method === "preview") {
+      this.reviewer.previewed(params as PreviewParams);
     } else if (method === "timings") {
       const run = runFrom(params);
       this.runs = addRun(this.runs, run);
