@@ -212,6 +212,13 @@ def test_the_first_use(vsix: Path, tmp_path: Path, random_gguf: Path) -> None:
         assert Path(done.stdout).is_relative_to(python.parents[1])
 
 
+def test_the_first_use_takes_three_steps() -> None:
+    """As many as the README counts; the test above takes them."""
+    readme = (EXTENSION / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## From nothing to the first edit")[1].split("\n## ")[0]
+    assert len(re.findall(r"^\d\. ", section, re.MULTILINE)) <= 3
+
+
 def write_program(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -3,7 +3,7 @@
 import * as vscode from "vscode";
 import type { Middleware } from "vscode-languageclient/node";
 import { Applier } from "./applying";
-import { Instructions, pickFiles } from "./asking";
+import { AskAction, Instructions, pickFiles } from "./asking";
 import type { HunksParams, PreviewParams, Range } from "./core/review";
 import { addRun, type Run, runFrom } from "./core/runs";
 import { historyFrom } from "./core/stats";
@@ -48,6 +48,8 @@ class Extension implements vscode.Disposable {
   private status = NOTHING;
   private runs: Run[] = [];
   private failure = "";
+  /** The server was installed just now, so that the user is asked for a model if there is none. */
+  private isNew = false;
   private readonly log = vscode.window.createOutputChannel("singlepass", { log: true });
   private readonly installation = vscode.window.createOutputChannel("singlepass installation");
   private readonly item = vscode.window.createStatusBarItem(
@@ -134,6 +136,11 @@ class Extension implements vscode.Disposable {
         }
       }),
       vscode.workspace.onDidGrantWorkspaceTrust(() => this.server.settingsChanged()),
+      vscode.languages.registerCodeActionsProvider(
+        [{ scheme: "file" }, { scheme: "untitled" }],
+        new AskAction(),
+        { providedCodeActionKinds: [AskAction.kind] },
+      ),
     );
     this.update();
     this.item.show();
@@ -226,6 +233,10 @@ class Extension implements vscode.Disposable {
       }
       void setContext("warm", this.status.ahead === "warm");
       this.update();
+      if (this.isNew && this.status.lacksModel) {
+        this.isNew = false;
+        void this.guarded(() => chooseModel());
+      }
     }
   }
 
@@ -335,6 +346,7 @@ class Extension implements vscode.Disposable {
       }
     });
     if (done) {
+      this.isNew = true;
       await this.server.restart();
     } else if (this.status.server === "installing") {
       this.status = became(this.status, "missing");

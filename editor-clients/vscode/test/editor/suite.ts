@@ -175,6 +175,29 @@ export function define(): void {
     assert.equal(editor.document.getText(), GREET.replace("'bye ' + name", "f'bye {name}'"));
   });
 
+  it("has an entry of the menu for the user's own words", async () => {
+    const editor = await open("free.py", GREET);
+    select(editor, 4, 5);
+    const offered = (kind: vscode.CodeActionKind) =>
+      vscode.commands.executeCommand<vscode.CodeAction[]>(
+        "vscode.executeCodeActionProvider",
+        editor.document.uri,
+        editor.selection,
+        kind.value,
+      );
+    const entry = (actions: readonly vscode.CodeAction[]) =>
+      actions.find(({ title }) => title === "Ask for an edit…");
+    assert.equal(entry(await offered(vscode.CodeActionKind.QuickFix)), undefined);
+    const action = entry(await offered(vscode.CodeActionKind.Refactor));
+    assert(action?.command);
+    const { command } = action.command;
+    const run = await finish(extension, () =>
+      typing("wish-free", () => vscode.commands.executeCommand(command)),
+    );
+    assert.equal(run.n_applied, 1, run.message);
+    assert.equal(editor.document.getText(), GREET.replace("'bye ' + name", "f'bye {name}'"));
+  });
+
   it("edits several files at once", async () => {
     const one = await open("one.py", "a = 1\n");
     const two = await open("two.py", "b = 2\n", vscode.ViewColumn.Two);
