@@ -126,6 +126,8 @@ def vsix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_package_has_the_server_and_no_sources(vsix: Path) -> None:
     with zipfile.ZipFile(vsix) as package:
         names = package.namelist()
+        readme = package.read("extension/readme.md").decode()
+    assert "picture" not in readme
     assert any(re.fullmatch(r"extension/dist/singlepass-.*\.whl", name) for name in names)
     assert "extension/dist/extension.js" in names
     assert not [name for name in names if name.endswith((".ts", ".map")) or "node_modules" in name]
