@@ -233,10 +233,11 @@ class Extension implements vscode.Disposable {
       }
       void setContext("warm", this.status.ahead === "warm");
       this.update();
+      // The first word of a server is that it has no model, where it has none.
       if (this.isNew && this.status.lacksModel) {
-        this.isNew = false;
         void this.guarded(() => chooseModel());
       }
+      this.isNew = false;
     }
   }
 
