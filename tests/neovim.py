@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,36 +205,48 @@ def _listens(path: Path) -> bool:
         return one.connect_ex(str(path)) == 0
 
 
-@contextmanager
 def running(
     program: str, folder: Path, settings: Mapping[str, Any], options: str = "", after: str = ""
-) -> Iterator[Neovim]:
+) -> AbstractContextManager[Neovim]:
     """A Neovim whose `init.lua` loads the plugin as the documentation says. `folder` is its working folder,
     `options` more fields of `setup`'s table, in Lua, `after` Lua that runs at last."""
-    import pynvim
-
-    home = folder.parent / f"{folder.name}-home"
-    init = home / ".config" / "nvim" / "init.lua"
-    init.parent.mkdir(parents=True, exist_ok=True)
     encoded = msgspec.json.encode(settings).decode()
     command = ", ".join(f'"{word}"' for word in (sys.executable, "-P", "-m", "singlepass", "serve"))
-    init.write_text(
+    init = (
         f'vim.opt.rtp:prepend("{PLUGIN}")\n'
         f"require('singlepass').setup({{ cmd = {{ {command} }}, "
-        f"settings = vim.json.decode([==[{encoded}]==]), {options} }})\n{_SPY}\n{after}\n",
-        encoding="utf-8",
+        f"settings = vim.json.decode([==[{encoded}]==]), {options} }})\n"
     )
-    folders = {f"XDG_{name}_HOME": str(home / f".{name.lower()}") for name in ("DATA", "STATE", "CACHE")}
-    environment = {**os.environ, **folders, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
-    environment["XDG_RUNTIME_DIR"] = str(home)
-    environment.pop("NVIM", None)
+    return running_with(program, folder, init, after=after)
+
+
+@contextmanager
+def running_with(
+    program: str,
+    folder: Path,
+    init: str,
+    environment: Mapping[str, str] | None = None,
+    home: Path | None = None,
+    after: str = "",
+) -> Iterator[Neovim]:
+    """A Neovim with this `init.lua`."""
+    import pynvim
+
+    home = home or folder.parent / f"{folder.name}-home"
+    path = home / ".config" / "nvim" / "init.lua"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{init}\n{_SPY}\n{after}\n", encoding="utf-8")
+    own = {f"XDG_{name}_HOME": str(home / f".{name.lower()}") for name in ("DATA", "STATE", "CACHE")}
+    own |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "XDG_RUNTIME_DIR": str(home)}
+    everything = {**os.environ, **own, **(environment or {})}
+    everything.pop("NVIM", None)
     socket = (
         Path(os.environ["SINGLEPASS_RUNTIME_DIR"]).parent / f"n{os.getpid()}-{time.monotonic_ns() % 10**9}"
     )
     process = subprocess.Popen(
         [program, "--headless", "--listen", str(socket), "-i", "NONE", "-n"],
         cwd=folder,
-        env=environment,
+        env=everything,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -60,6 +60,7 @@ function bundleReadme() {
   const text = readFileSync("README.md", "utf8");
   const alone = text
     .replace(/^!\[.*\]\((?!https:).*\)\n\n?/gm, "")
+    .replace(/^In these pictures .*\n(.+\n)*\n/m, "")
     .replace(/\[([^\]]*)\]\((?!https:|#)[^)]*\)/g, "$1");
   writeFileSync("dist/README.md", alone);
   return "dist/README.md";

@@ -236,6 +236,18 @@ class Capabilities:
         self.action_tags = find("text_document", "code_action", "tag_support") is not None
         self.diagnostic_data = bool(find("text_document", "publish_diagnostics", "data_support"))
         self.diagnostic_versions = bool(find("text_document", "publish_diagnostics", "version_support"))
+        self.preview = _ours(announced).get("preview") is True
+        """Our own: whether the client shows `singlepass/preview`."""
+
+
+def _ours(announced: lsp.ClientCapabilities) -> Mapping[str, Any]:
+    """What the client announced under `experimental.singlepass`; anything may stand there."""
+    experimental = _mapping(plain(announced.experimental))
+    return _mapping(experimental.get("singlepass"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def range_from_json(value: Any) -> lsp.Range:

@@ -53,6 +53,7 @@ from singlepass.outcome import (
     summary,
     unseen_sentence,
 )
+from singlepass.preview import Preview
 from singlepass.reviewing import Reviews
 from singlepass.workspace import UserError, read_source
 
@@ -119,6 +120,9 @@ class Session:
         self._waiting: list[PlannedHunk] = []
         """Hunks that are sent together at the end."""
         self._progress = Progress(None, "")
+        shown = {uri: one for uri, one in sources.items() if uri not in protected}
+        is_shown = settings.review == "stream" and editor.capabilities.preview
+        self._preview = Preview(job.id, shown if is_shown else {}, editor)
 
     async def run(self, cancel: Callable[[], object]) -> Outcome:
         """Do the job and tell how it went."""
@@ -214,6 +218,7 @@ class Session:
                     job.ttft_ms = self._elapsed_ms()
                 job.n_decoded, job.decode_ms = event.n_decoded, event.elapsed_ms
                 await self._take_parsed(parser.feed(event.text))
+                self._preview.tell()
                 self._tell_decode()
             case Finished():
                 job.timings = event.timings
@@ -224,6 +229,7 @@ class Session:
                     job.miss = report.miss_sentence(event.miss, self._saved_s_ago(event.miss.segment))
 
     async def _take_parsed(self, events: Sequence[ParserEvent]) -> None:
+        self._preview.take(events)
         self._note_dropped(events)
         for event in events:
             if isinstance(event, HunkFinished):
@@ -410,6 +416,7 @@ class Session:
 
     def conclude(self, outcome: Outcome) -> None:
         """Progress, diagnostics, notifications, log; the status comes last, so it can be waited for."""
+        self._preview.clear()
         job = self.job
         job.total_ms = self._elapsed_ms()
         sentence = inert(summary(job, outcome))

@@ -3,7 +3,10 @@ known."""
 
 import json
 import re
+import shutil
 import subprocess
+import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from neovim import LEGS, PLUGIN, Neovim, find_program, running
+from neovim import LEGS, PLUGIN, Neovim, find_program, running, running_with
 
 SOURCE = "".join(f"value_{n} = {n}\n" for n in range(12))
 
@@ -32,7 +35,13 @@ PAUSE = [" "] * 50 + ["\n"]
 DIES = {"code": "internal", "message": "killed", "exits": True}
 THREE = line(1, "'one'") + hunk(["value_4 = 4"], []) + line(9, "'nine'")
 
+LONG = ["value_4 = 4", *(f"# {n}" for n in range(20))]
+
 REPLIES: dict[str, dict[str, Any]] = {
+    "A long hunk.": {
+        "text": hunk(["value_4 = 4", "value_5 = 5"], LONG).splitlines(keepends=True),
+        "delay_ms": 60,
+    },
     "Spell it out.": {"text": pieces(line(3, "'three'"))},
     "Three files.": {
         "text": pieces(line(1, "'one'") + line(2, "'two'", "other.py") + line(2, "'two'", "closed.py"))
@@ -309,6 +318,66 @@ def test_a_hunk_that_the_user_changes_leaves_review(
     editor.until_text(SOURCE.replace("value_1 = 1\n", "value_1 = 'one' # mine\n"))
 
 
+def previewed(editor: Neovim) -> tuple[int, list[str]]:
+    """Below which line a hunk is shown that is being written, from 1, and how."""
+    marks = editor.lua(
+        "local ns = require('singlepass.render').namespaces.preview\n"
+        "return vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, { details = true })"
+    )
+    lines = [
+        "".join(text for text, _ in chunks).rstrip() for mark in marks for chunks in mark[3]["virt_lines"]
+    ]
+    return (marks[0][1] + 1 if marks else 0), lines
+
+
+def test_a_hunk_is_shown_while_it_is_written(start: Start, source: Path, scripted: dict[str, Any]) -> None:
+    editor = start(scripted)
+    editor.open(source)
+    editor.command("1,12Singlepass A long hunk.")
+    editor.keys("ggOtyped<Esc>")
+    seen: list[list[str]] = []
+    while editor.lua("return #SEEN.timings") == 0:
+        line, lines = previewed(editor)
+        if lines and lines not in seen:
+            assert editor.text() == f"typed\n{SOURCE}"  # it is only shown
+            assert line == 6  # after the line that it repeats
+            seen.append(lines)
+    assert len(seen) > 5
+    assert ["# 0", "# 1", "# 2"] in [one[:3] for one in seen]
+    assert max(len(one) for one in seen) == 16
+    assert re.fullmatch(r"⋮ [1-5] more above", seen[-1][0])
+    assert editor.ended()["n_applied"] == 1
+    assert previewed(editor) == (0, [])
+    changed = SOURCE.replace("value_4 = 4\nvalue_5 = 5\n", "".join(f"{line}\n" for line in LONG))
+    editor.until_text(f"typed\n{changed}")
+
+
+@newest_only
+def test_what_is_shown_goes_with_a_cancel(start: Start, source: Path, scripted: dict[str, Any]) -> None:
+    editor = start(scripted)
+    editor.open(source)
+    editor.command("1,12Singlepass A long hunk.")
+    deadline = time.monotonic() + 30
+    while previewed(editor) == (0, []):
+        assert time.monotonic() < deadline
+    editor.keys("\\pc")
+    assert editor.ended()["outcome"] == "cancelled"
+    assert previewed(editor) == (0, [])
+    assert editor.text() == SOURCE
+
+
+@newest_only
+def test_nothing_is_shown_before_it_is_whole_where_nobody_wants_that(
+    start: Start, source: Path, scripted: dict[str, Any]
+) -> None:
+    editor = start(scripted, options="preview = false")
+    editor.open(source)
+    editor.command("1,12Singlepass A long hunk.")
+    while editor.lua("return #SEEN.timings") == 0:
+        assert previewed(editor) == (0, [])
+    assert editor.ended()["n_applied"] == 1
+
+
 @newest_only
 def test_lines_that_the_user_changed_are_not_overwritten(
     start: Start, source: Path, scripted: dict[str, Any]
@@ -519,6 +588,115 @@ def test_without_the_server(start: Start, source: Path, scripted: dict[str, Any]
     assert ":Singlepass install" in editor.messages()
     editor.command("checkhealth singlepass")
     assert "the server was not found" in editor.text()
+
+
+@pytest.mark.parametrize("folder", ["{project}/.venv/bin", "{link}", ".venv/bin", "./.venv/bin"])
+def test_no_program_is_taken_from_the_project(
+    start: Start, source: Path, scripted: dict[str, Any], folder: str
+) -> None:
+    """However PATH names it: an active environment, a link to it, a relative folder."""
+    programs, link = source.parent / ".venv" / "bin", source.parents[1] / "link"
+    ran = source.with_name("ran")
+    programs.mkdir(parents=True)
+    link.symlink_to(programs)
+    for name in ("singlepass", "python3"):
+        write_program(programs / name, f"touch '{ran}'")
+    path = folder.format(project=source.parent, link=link)
+    after = f"require('singlepass.config').current.cmd = false; vim.env.PATH = '{path}'"
+    editor = start(scripted, after=after)
+    editor.command(f"edit {source}")
+    editor.command("1,2Singlepass Do it.")
+    assert "the server was not found" in editor.messages()
+    assert "there is no python3" in refused(editor, "Singlepass install")
+    assert not ran.exists()
+    # The same program where the user put it is taken.
+    write_program(source.parents[1] / "own" / "singlepass", f"touch '{ran}'")
+    editor.lua("vim.env.PATH = ...", f"{path}:{source.parents[1] / 'own'}")
+    assert editor.lua("return require('singlepass.server').find()") == [
+        str(source.parents[1] / "own" / "singlepass"),
+        "serve",
+    ]
+
+
+@newest_only
+@pytest.mark.parametrize(("code", "said"), [(1, "does not run"), (3, "is older"), (4, "python3-venv")])
+def test_what_an_installation_lacks_is_said_first(
+    start: Start, source: Path, scripted: dict[str, Any], code: int, said: str
+) -> None:
+    programs = source.parents[1] / "programs"
+    write_program(programs / "python3", f"exit {code}")
+    editor = start(scripted, after=f"vim.env.PATH = '{programs}'")
+    assert said in refused(editor, "Singlepass install")
+    assert editor.lua("return #vim.api.nvim_list_wins()") == 1  # nothing runs
+
+
+def refused(editor: Neovim, command: str) -> str:
+    """What is said to the user, as an error."""
+    ok, said = editor.lua("return { pcall(vim.cmd, ...) }", command)
+    assert not ok
+    return said
+
+
+def write_program(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("leg", ["newest"])
+def test_the_first_use(leg: str, source: Path, random_gguf: Path) -> None:
+    """From a clone to the first edit, in a home folder where nothing is, by the steps of the README.
+
+    Python and pip are real, and so is what they install. What the server needs of others is there already,
+    since tests download nothing.
+    """
+    readme = (PLUGIN / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## From nothing to the first edit")[1].split("\n## ")[0]
+    steps = re.findall(r"^\d\. ((?:.|\n(?!\d\.))*)", section, re.MULTILINE)
+    assert len(steps) <= 4
+    clone, setup, install, ask = steps
+    assert "git clone REPOSITORY ~/.local/share/singlepass" in clone
+    init = re.sub(r"(?m)^ {7}", "", "".join(re.findall(r"(?m)^ {7}.*\n", setup)))
+    assert len(init.splitlines()) <= 12
+    assert "`:Singlepass install`" in install
+    assert "`:Singlepass`" in ask
+
+    home, programs, others = (source.parents[1] / name for name in ("home", "programs", "others"))
+    for folder in (home / ".local" / "share", programs, others):
+        folder.mkdir(parents=True)
+    (home / ".local" / "share" / "singlepass").symlink_to(PLUGIN.parents[1])
+    (programs / "python3").symlink_to(Path(sys.executable).resolve())
+    sh = shutil.which("sh")
+    assert sh is not None
+    (programs / "sh").symlink_to(sh)
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not re.match(r"_?singlepass|__editable__|pip\b|setuptools|_distutils|distutils", path.name):
+            (others / path.name).symlink_to(path)
+    environment = {"PATH": str(programs), "PYTHONPATH": str(others), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
+    environment["PIP_NO_BUILD_ISOLATION"] = "0"  # which means that there is none
+    init = init.replace("/path/to/model.gguf", str(random_gguf))
+    # Python would import it, started here.
+    source.with_name("venv.py").write_text("raise SystemExit('a module of the project')\n", encoding="utf-8")
+    with running_with(find_program(leg), source.parent, init, environment, home) as editor:
+        editor.command(f"edit {source}")
+        editor.command("Singlepass install")
+        deadline = time.monotonic() + 120
+        while not editor.lua("return vim.lsp.get_clients({ bufnr = 0, name = 'singlepass' })[1] ~= nil"):
+            assert time.monotonic() < deadline, editor.messages()
+            assert "failed" not in editor.messages()
+            time.sleep(0.1)
+        assert "the server is installed" in editor.messages()
+        editor.keys("Vjj:Singlepass<CR>")
+        editor.until("vim.bo.filetype == 'singlepass-prompt'")
+        editor.keys("Spell it out.<CR>")
+        timings = editor.ended()
+        assert timings["outcome"] == "done", timings
+        assert timings["n_applied"] > 0
+        assert editor.text() != SOURCE
+    python = home / ".data" / "nvim" / "singlepass" / "venv" / "bin" / "python3"
+    code = "import singlepass; print(singlepass.__file__)"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert Path(done.stdout).is_relative_to(python.parents[1])
 
 
 def test_a_buffer_without_a_file_type_and_a_restart(

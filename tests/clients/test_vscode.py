@@ -126,6 +126,8 @@ def vsix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_package_has_the_server_and_no_sources(vsix: Path) -> None:
     with zipfile.ZipFile(vsix) as package:
         names = package.namelist()
+        readme = package.read("extension/readme.md").decode()
+    assert "picture" not in readme
     assert any(re.fullmatch(r"extension/dist/singlepass-.*\.whl", name) for name in names)
     assert "extension/dist/extension.js" in names
     assert not [name for name in names if name.endswith((".ts", ".map")) or "node_modules" in name]
@@ -210,6 +212,13 @@ def test_the_first_use(vsix: Path, tmp_path: Path, random_gguf: Path) -> None:
             [python, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
         )
         assert Path(done.stdout).is_relative_to(python.parents[1])
+
+
+def test_the_first_use_takes_three_steps() -> None:
+    """As many as the README counts; the test above takes them."""
+    readme = (EXTENSION / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## From nothing to the first edit")[1].split("\n## ")[0]
+    assert len(re.findall(r"^\d\. ", section, re.MULTILINE)) <= 3
 
 
 def write_program(path: Path, text: str) -> Path:

@@ -74,3 +74,22 @@ async def test_a_click_comes_before_a_prewarm(random_gguf: Path, tmp_path: Path)
         for _ in range(5):
             await editor.actions(first, lsp.Range(cursor, cursor))
             check_done(await edit(editor, second, lines(1, 1)))
+
+
+async def test_trying_again_reads_only_the_new_words(random_gguf: Path, tmp_path: Path) -> None:
+    """The text is as it was, so it stands in the cache; so does what was selected and the words that stay."""
+    path = write(tmp_path, "values.py", SOURCE)
+    options = {"target": {"model": str(random_gguf), "n_ctx": 3996}}  # an engine of this test's own
+    async with HeadlessEditor(tmp_path, options) as editor:
+        file = editor.open(path)
+        first = await edit(editor, file, lines(4, 40), "Make these lines simpler, please.")
+        check_done(first)
+        assert file.text != SOURCE
+        asked = await editor.command("singlepass.retry")
+        assert file.text == SOURCE
+        words = "Make these lines simpler, and shorter."
+        job = (await editor.command("singlepass.edit", {**asked, "instruction": words}))["job"]
+        again = await editor.finish(job)
+        check_done(again)
+        assert first["timings"]["n_prompt"] > 1000
+        assert again["timings"]["n_prefilled"] < 32

@@ -99,6 +99,34 @@ ONE = block("a.py", ["one"], ["1"])
 THREE = block("a.py", ["three"], ["3"])
 
 
+@pytest.mark.parametrize(
+    ("announced", "review", "path", "shows"),
+    [
+        (True, "stream", "a.py", True),
+        (False, "stream", "a.py", False),
+        (True, "confirm", "a.py", False),  # nothing goes into the text yet
+        (True, "stream", ".envrc", False),  # a question comes first
+    ],
+)
+async def test_a_block_is_shown_while_it_is_written(
+    announced: bool, review: Any, path: str, shows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("singlepass.preview._TELL_EVERY_S", 0)
+    lines = block(path, ["one", "two"], ["1", "2"]).splitlines(keepends=True)
+    world = World(
+        [*lines, block(path, ["three"], ["3"])], settings=Settings(target=SETTINGS.target, review=review)
+    )
+    world.editor.capabilities.preview = announced
+    uri = f"file:///w/{path}"
+    world.editor.open(uri, TEXT)
+    job = world.start(uri=uri)
+    told = await world.editor.finish(job)
+    assert (told["outcome"], told["n_applied"]) == ("done", 2)
+    shown = [params for method, params in world.editor.calls if method == "singlepass/preview"]
+    assert {(one["job"], one["uri"]) for one in shown} <= {(job, uri)}
+    assert [one["lines"] for one in shown] == ([["1"], ["1", "2"], []] if shows else [])
+
+
 @pytest.mark.parametrize("constrains", [True, False])
 async def test_a_whole_job(constrains: bool) -> None:
     progress = PrefillProgress(n_prompt=10, n_cached=4, n_done=4, elapsed_ms=0, eta_ms=None)

@@ -65,6 +65,24 @@ export class Instructions {
   }
 }
 
+/** The entry of the menu of actions where the user says in words what to change; the server has all others. */
+export class AskAction implements vscode.CodeActionProvider {
+  static readonly kind = vscode.CodeActionKind.RefactorRewrite;
+
+  provideCodeActions(
+    _document: vscode.TextDocument,
+    _range: vscode.Range,
+    { only }: vscode.CodeActionContext,
+  ): vscode.CodeAction[] {
+    if (only && !only.contains(AskAction.kind)) {
+      return [];
+    }
+    const action = new vscode.CodeAction("Ask for an edit…", AskAction.kind);
+    action.command = { command: "singlepass.ask", title: action.title };
+    return [action];
+  }
+}
+
 /** Files that one request may change together with the active one. */
 export async function pickFiles(active: vscode.Uri): Promise<vscode.Uri[] | undefined> {
   const open = vscode.window.tabGroups.all

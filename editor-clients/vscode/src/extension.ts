@@ -3,15 +3,15 @@
 import * as vscode from "vscode";
 import type { Middleware } from "vscode-languageclient/node";
 import { Applier } from "./applying";
-import { Instructions, pickFiles } from "./asking";
-import type { HunksParams, Range } from "./core/review";
+import { AskAction, Instructions, pickFiles } from "./asking";
+import type { HunksParams, PreviewParams, Range } from "./core/review";
 import { addRun, type Run, runFrom } from "./core/runs";
 import { historyFrom } from "./core/stats";
 import { became, type Drawn, draw, NOTHING, onClick, type StatusParams, told } from "./core/status";
 import { install } from "./installing";
 import { RunsPanel } from "./panel";
 import { Reviewer, type Where } from "./reviewing";
-import { NoServer, SERVER_COMMANDS, ServerConnection, Stopped } from "./server";
+import { NoServer, type Notification, SERVER_COMMANDS, ServerConnection, Stopped } from "./server";
 import { chooseModel, chooseTarget, showContext } from "./targets";
 
 /** The server writes its history of requests in the background. */
@@ -48,6 +48,8 @@ class Extension implements vscode.Disposable {
   private status = NOTHING;
   private runs: Run[] = [];
   private failure = "";
+  /** The server was installed just now, so that the user is asked for a model if there is none. */
+  private isNew = false;
   private readonly log = vscode.window.createOutputChannel("singlepass", { log: true });
   private readonly installation = vscode.window.createOutputChannel("singlepass installation");
   private readonly item = vscode.window.createStatusBarItem(
@@ -134,6 +136,11 @@ class Extension implements vscode.Disposable {
         }
       }),
       vscode.workspace.onDidGrantWorkspaceTrust(() => this.server.settingsChanged()),
+      vscode.languages.registerCodeActionsProvider(
+        [{ scheme: "file" }, { scheme: "untitled" }],
+        new AskAction(),
+        { providedCodeActionKinds: [AskAction.kind] },
+      ),
     );
     this.update();
     this.item.show();
@@ -205,9 +212,11 @@ class Extension implements vscode.Disposable {
 
   // What the server tells.
 
-  private notified(method: "status" | "timings" | "hunks", params: unknown): void {
+  private notified(method: Notification, params: unknown): void {
     if (method === "hunks") {
       this.reviewer.told(params as HunksParams);
+    } else if (method === "preview") {
+      this.reviewer.previewed(params as PreviewParams);
     } else if (method === "timings") {
       const run = runFrom(params);
       this.runs = addRun(this.runs, run);
@@ -224,6 +233,11 @@ class Extension implements vscode.Disposable {
       }
       void setContext("warm", this.status.ahead === "warm");
       this.update();
+      // The first word of a server is that it has no model, where it has none.
+      if (this.isNew && this.status.lacksModel) {
+        void this.guarded(() => chooseModel());
+      }
+      this.isNew = false;
     }
   }
 
@@ -333,6 +347,7 @@ class Extension implements vscode.Disposable {
       }
     });
     if (done) {
+      this.isNew = true;
       await this.server.restart();
     } else if (this.status.server === "installing") {
       this.status = became(this.status, "missing");

@@ -6,6 +6,7 @@ import {
   asDiff,
   type Change,
   catchUp,
+  type Ghost,
   ghosts,
   type Hunk,
   type HunksParams,
@@ -13,9 +14,11 @@ import {
   linesOf,
   move,
   neighbour,
+  type PreviewParams,
   type Step,
   size,
   textBefore,
+  writing,
 } from "./core/review";
 
 /** Of the scheme whose documents are those in review as they were before. */
@@ -38,6 +41,8 @@ export class Reviewer
   implements vscode.Disposable, vscode.CodeLensProvider, vscode.TextDocumentContentProvider
 {
   private readonly inReview = new Map<string, InReview>();
+  /** The hunks that are being written, by document: places as if in review, and the lines so far. */
+  private readonly inWriting = new Map<string, { place: Hunk; lines: readonly string[] }>();
   private readonly steps = new WeakMap<vscode.TextDocument, Step[]>();
   private readonly lensesChanged = new vscode.EventEmitter<void>();
   private readonly beforeChanged = new vscode.EventEmitter<vscode.Uri>();
@@ -57,6 +62,14 @@ export class Reviewer
     },
     rangeBehavior: vscode.DecorationRangeBehavior.ClosedClosed,
   });
+  private readonly written = vscode.window.createTextEditorDecorationType({
+    after: {
+      margin: "0 0 0 2em",
+      color: new vscode.ThemeColor("editorGhostText.foreground"),
+      backgroundColor: new vscode.ThemeColor("diffEditor.insertedTextBackground"),
+    },
+    rangeBehavior: vscode.DecorationRangeBehavior.ClosedClosed,
+  });
   private readonly registered: vscode.Disposable[];
 
   readonly onDidChangeCodeLenses = this.lensesChanged.event;
@@ -69,6 +82,7 @@ export class Reviewer
     this.registered = [
       this.added,
       this.removed,
+      this.written,
       this.lensesChanged,
       this.beforeChanged,
       vscode.languages.registerCodeLensProvider([{ scheme: "file" }, { scheme: "untitled" }], this),
@@ -104,6 +118,27 @@ export class Reviewer
     this.put(uri, params.uri, hunks);
   }
 
+  /** The server told what is being written. */
+  previewed({ job, uri: sent, version, range, lines }: PreviewParams): void {
+    const uri = vscode.Uri.parse(sent, true);
+    const document = openDocument(uri);
+    const told = { job, uri: sent, version, hunks: range ? [{ id: 0, range, old: "", new: "" }] : [] };
+    const [place] = catchUp(told, (document && this.steps.get(document)) ?? []);
+    if (place) {
+      this.inWriting.set(uri.toString(), { place, lines });
+    } else {
+      this.inWriting.delete(uri.toString());
+    }
+    this.draw();
+  }
+
+  /** The line beside which something is shown that is being written, and what. */
+  writingIn(document: vscode.TextDocument): Ghost | undefined {
+    const found = this.inWriting.get(document.uri.toString());
+    const textOf = (line: number) => (line < document.lineCount ? document.lineAt(line).text : "");
+    return found && writing(found.place.range, found.lines, textOf);
+  }
+
   documentChanged({ document, contentChanges }: vscode.TextDocumentChangeEvent): void {
     if (contentChanges.length === 0) {
       return;
@@ -111,7 +146,18 @@ export class Reviewer
     const changes: Change[] = contentChanges.map(({ range, text }) => ({ range, text }));
     const steps = this.steps.get(document) ?? [];
     this.steps.set(document, [...steps, { version: document.version, changes }].slice(-MAX_STEPS));
-    const current = this.inReview.get(document.uri.toString());
+    const key = document.uri.toString();
+    const written = this.inWriting.get(key);
+    if (written) {
+      const [place] = move([written.place], changes);
+      if (place) {
+        this.inWriting.set(key, { ...written, place });
+      } else {
+        this.inWriting.delete(key);
+      }
+      this.draw();
+    }
+    const current = this.inReview.get(key);
     if (current) {
       this.put(document.uri, current.uri, move(current.hunks, changes));
     }
@@ -120,6 +166,7 @@ export class Reviewer
   /** The server is gone, and with it what it knew of hunks. */
   clear(): void {
     this.inReview.clear();
+    this.inWriting.clear();
     this.update();
   }
 
@@ -158,16 +205,11 @@ export class Reviewer
       editor.setDecorations(
         this.removed,
         hunks.flatMap((hunk) =>
-          ghosts(hunk).map(({ line, text }) => {
-            const end = editor.document.lineAt(Math.min(line, editor.document.lineCount - 1)).range.end;
-            return {
-              range: new vscode.Range(end, end),
-              hoverMessage: hover(hunk),
-              renderOptions: { after: { contentText: text } },
-            };
-          }),
+          ghosts(hunk).map((ghost) => ({ ...beside(editor.document, ghost), hoverMessage: hover(hunk) })),
         ),
       );
+      const ghost = isOn ? this.writingIn(editor.document) : undefined;
+      editor.setDecorations(this.written, ghost ? [beside(editor.document, ghost)] : []);
     }
   }
 
@@ -263,6 +305,11 @@ function reveal(editor: vscode.TextEditor, hunk: Hunk): void {
   const { start } = rangeFrom(hunk.range);
   editor.selection = new vscode.Selection(start, start);
   editor.revealRange(rangeFrom(hunk.range), vscode.TextEditorRevealType.InCenterIfOutsideViewport);
+}
+
+function beside(document: vscode.TextDocument, { line, text }: Ghost): vscode.DecorationOptions {
+  const { end } = document.lineAt(Math.min(line, document.lineCount - 1)).range;
+  return { range: new vscode.Range(end, end), renderOptions: { after: { contentText: text } } };
 }
 
 function hover(hunk: Hunk): vscode.MarkdownString {

@@ -34,10 +34,24 @@ export const SERVER_COMMANDS = [
   "singlepass.stats",
 ] as const;
 
+/** What the server tells, after `singlepass/`. */
+const NOTIFICATIONS = ["status", "timings", "hunks", "preview"] as const;
+export type Notification = (typeof NOTIFICATIONS)[number];
+
+/** Announces that hunks are shown while they are written. */
+const SHOWS_PREVIEW: StaticFeature = {
+  fillClientCapabilities: (capabilities) => {
+    capabilities.experimental = { ...capabilities.experimental, singlepass: { preview: true } };
+  },
+  initialize: () => {},
+  getState: () => ({ kind: "static" }),
+  clear: () => {},
+};
+
 /** What the rest of the extension wants to hear of. */
 export interface Listeners {
   became(server: Server): void;
-  notified(method: "status" | "timings" | "hunks", params: unknown): void;
+  notified(method: Notification, params: unknown): void;
 }
 
 /** No server was found; the message says what to do. */
@@ -165,7 +179,8 @@ export class ServerConnection implements vscode.Disposable {
         },
       },
     );
-    for (const method of ["status", "timings", "hunks"] as const) {
+    client.registerFeature(SHOWS_PREVIEW);
+    for (const method of NOTIFICATIONS) {
       client.onNotification(`singlepass/${method}`, (params) => this.listeners.notified(method, params));
     }
     client.onDidChangeState(({ newState }) => {

@@ -55,6 +55,9 @@ local handlers = {
   ["singlepass/hunks"] = function(_, params, ctx)
     review.feed(ctx.client_id, params)
   end,
+  ["singlepass/preview"] = function(_, params, ctx)
+    review.preview(ctx.client_id, params)
+  end,
 }
 
 ---@return lsp.ClientCapabilities
@@ -70,6 +73,7 @@ local function capabilities()
     textDocument = {
       codeAction = { tagSupport = { valueSet = { 1 } } },
     },
+    experimental = { singlepass = { preview = config.current.preview } },
   })
 end
 

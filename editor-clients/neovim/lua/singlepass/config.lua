@@ -22,6 +22,7 @@ local M = {}
 ---@field input "float"|"ui" where the instruction is typed: our own window, or `vim.ui.input`
 ---@field signs boolean a sign at changed lines
 ---@field hints boolean the keys, at each hunk
+---@field preview boolean the lines of a hunk while it is written
 ---@field history_size integer instructions to remember
 
 ---@type singlepass.Config
@@ -44,6 +45,7 @@ M.defaults = {
   input = "float",
   signs = true,
   hints = true,
+  preview = true,
   history_size = 100,
 }
 
@@ -104,7 +106,7 @@ local checks = {
     end,
   },
 }
-for _, name in ipairs({ "signs", "hints" }) do
+for _, name in ipairs({ "signs", "hints", "preview" }) do
   checks[name] = {
     "true or false",
     function(value)

@@ -8,6 +8,7 @@ M.groups = {
   SinglepassRemoved = "DiffDelete",
   SinglepassAddedSign = "Added",
   SinglepassRemovedSign = "Removed",
+  SinglepassPreview = "DiffAdd",
   SinglepassWorking = "CursorLine",
   SinglepassHint = "Comment",
 }

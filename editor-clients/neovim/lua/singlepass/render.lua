@@ -8,8 +8,12 @@ local M = {}
 local anchors = vim.api.nvim_create_namespace("singlepass.anchors")
 local marks = vim.api.nvim_create_namespace("singlepass.hunks")
 local working = vim.api.nvim_create_namespace("singlepass.working")
+local preview = vim.api.nvim_create_namespace("singlepass.preview")
 
-M.namespaces = { anchors = anchors, hunks = marks, working = working }
+M.namespaces = { anchors = anchors, hunks = marks, working = working, preview = preview }
+
+--- Lines of a preview that are shown; above them it says how many more there are.
+local MAX_PREVIEW = 15
 
 --- Follow the rows of a hunk from now on.
 ---@param bufnr integer
@@ -47,15 +51,16 @@ function M.drop_anchor(bufnr, id)
   vim.api.nvim_buf_del_extmark(bufnr, anchors, id)
 end
 
---- A removed line as it would look in the buffer, coloured over the whole width.
+--- A line as it would look in the buffer, coloured over the whole width.
 ---@param bufnr integer
 ---@param line string
+---@param group string
 ---@return {[1]: string, [2]: string}[]
-local function removed_line(bufnr, line)
+local function virtual_line(bufnr, line, group)
   local tab = (" "):rep(vim.bo[bufnr].tabstop)
   local shown = vim.fn.strtrans((line:gsub("\t", tab)))
   local fill = (" "):rep(math.max(0, vim.o.columns - vim.fn.strdisplaywidth(shown)))
-  return { { shown .. fill, "SinglepassRemoved" } }
+  return { { shown .. fill, group } }
 end
 
 ---@param bufnr integer
@@ -76,7 +81,7 @@ local function draw_piece(bufnr, first, piece)
     local is_below = row >= n
     vim.api.nvim_buf_set_extmark(bufnr, marks, is_below and n - 1 or row, 0, {
       virt_lines = vim.tbl_map(function(line)
-        return removed_line(bufnr, line)
+        return virtual_line(bufnr, line, "SinglepassRemoved")
       end, piece.removed),
       virt_lines_above = not is_below,
       sign_text = config.current.signs and piece.n_added == 0 and "▁" or nil,
@@ -99,6 +104,40 @@ function M.show_above_first_line(bufnr, n_lines)
         vim.fn.winrestview({ topline = 1, topfill = n_lines })
       end
     end)
+  end
+end
+
+--- Show the lines of a hunk that is being written, after those that it repeats.
+---@param bufnr integer
+---@param first integer the rows that it is about
+---@param last integer exclusive
+---@param lines string[] so far; none for nothing
+function M.preview(bufnr, first, last, lines)
+  vim.api.nvim_buf_clear_namespace(bufnr, preview, 0, -1)
+  local old = vim.api.nvim_buf_get_lines(bufnr, first, last, false)
+  local n_same = 0
+  while n_same < #old and old[n_same + 1] == lines[n_same + 1] do
+    n_same = n_same + 1
+  end
+  local n_more = #lines - n_same
+  if n_more == 0 then
+    return
+  end
+  local shown = vim.tbl_map(function(line)
+    return virtual_line(bufnr, line, "SinglepassPreview")
+  end, vim.list_slice(lines, math.max(n_same, #lines - MAX_PREVIEW) + 1))
+  if n_more > #shown then
+    table.insert(shown, 1, { { ("⋮ %d more above"):format(n_more - #shown), "SinglepassHint" } })
+  end
+  local is_above = n_same == 0 and first == 0
+  local row = is_above and 0 or first + n_same - 1
+  vim.api.nvim_buf_set_extmark(bufnr, preview, row, 0, {
+    virt_lines = shown,
+    virt_lines_above = is_above,
+    strict = false,
+  })
+  if is_above then
+    M.show_above_first_line(bufnr, #shown)
   end
 end
 

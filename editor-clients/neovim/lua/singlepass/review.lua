@@ -111,6 +111,29 @@ function M.feed(client_id, params)
   M.changed(bufnr)
 end
 
+---@type table<integer, integer> the client that shows something in a buffer
+local previews = {}
+
+--- Take the notification `singlepass/preview`: a hunk that is being written, or that none is any more.
+---@param client_id integer
+---@param params { uri: string, version: any, range: any, lines: string[] }
+function M.preview(client_id, params)
+  local bufnr = vim.uri_to_bufnr(params.uri)
+  if not vim.api.nvim_buf_is_loaded(bufnr) then
+    return
+  end
+  if #params.lines == 0 then
+    previews[bufnr] = nil
+    return render.preview(bufnr, 0, 0, {})
+  end
+  local start, stop = params.range.start.line, params.range["end"]
+  local last = stop.line + (stop.character > 0 and 1 or 0)
+  local first ---@type integer
+  first, last = spans.rebase(changes[bufnr] or {}, params.version, start, last)
+  previews[bufnr] = client_id
+  render.preview(bufnr, first, last, params.lines)
+end
+
 --- Let others follow: the autocommand `User SinglepassHunks`.
 ---@param bufnr integer
 function M.changed(bufnr)
@@ -250,11 +273,17 @@ function M.clear_client(client_id)
       M.clear(bufnr)
     end
   end
+  for bufnr, id in pairs(vim.deepcopy(previews)) do
+    if id == client_id and vim.api.nvim_buf_is_loaded(bufnr) then
+      previews[bufnr] = nil
+      render.preview(bufnr, 0, 0, {})
+    end
+  end
 end
 
 ---@param bufnr integer
 function M.forget(bufnr)
-  reviews[bufnr], changes[bufnr] = nil, nil
+  reviews[bufnr], changes[bufnr], previews[bufnr] = nil, nil, nil
   undo.forget(bufnr)
 end
 

@@ -31,6 +31,16 @@ export interface HunksParams {
   readonly hunks: readonly Hunk[];
 }
 
+/** The notification `singlepass/preview`: the old lines of a hunk that is being written, and its new ones so far. */
+export interface PreviewParams {
+  readonly job: number;
+  readonly uri: string;
+  readonly version: number | null;
+  /** Nothing when nothing is being written any more. */
+  readonly range: Range | null;
+  readonly lines: readonly string[];
+}
+
 /** One change of a document: this range became this text. */
 export interface Change {
   readonly range: Range;
@@ -177,8 +187,32 @@ export function ghosts(hunk: Hunk): Ghost[] {
   return found;
 }
 
-function shorten(lines: readonly string[]): string {
-  const text = lines.filter((line) => line !== "").join(" ⏎ ");
+/**
+ * The newest line of a hunk that is being written, beside the line after which it will stand, and how many there are.
+ *
+ * Lines that the hunk repeats at its beginning are in the text already.
+ */
+export function writing(
+  range: Range,
+  lines: readonly string[],
+  textOf: (line: number) => string,
+): Ghost | undefined {
+  const { start, end } = range;
+  const n_old = end.line - start.line + (end.character > 0 ? 1 : 0);
+  let n_same = 0;
+  while (n_same < Math.min(n_old, lines.length) && textOf(start.line + n_same) === lines[n_same]) {
+    n_same += 1;
+  }
+  const n_new = lines.length - n_same;
+  const newest = lines.findLast((line) => line.trim() !== "");
+  if (n_new === 0 || newest === undefined) {
+    return undefined;
+  }
+  return { line: start.line + Math.max(n_same - 1, 0), text: shorten([`+${n_new}`, newest.trim()], "  ") };
+}
+
+function shorten(lines: readonly string[], between = " ⏎ "): string {
+  const text = lines.filter((line) => line !== "").join(between);
   return text.length <= GHOST_CHARS ? text : `${text.slice(0, GHOST_CHARS - 1)}…`;
 }
 

@@ -7,10 +7,7 @@ import { argument, open, workbench } from "./browser.mjs";
 
 const { url, chromium, folder, shots, model } = argument();
 const { browser, page } = await open(chromium, { width: 1180, height: 620 });
-const { item, status, lines, box, entry, shot, step, command, openFile } = workbench(
-  { browser, page },
-  shots,
-);
+const { item, status, lines, box, entry, shot, step, openFile } = workbench({ browser, page }, shots);
 
 await step("it says that the server has to be installed", async () => {
   await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`, { waitUntil: "commit" });
@@ -27,9 +24,7 @@ await step("a click installs it, and shows how", async () => {
   await shot("first-installed");
 });
 
-// Until a model comes along; and for those who want another one then.
-await step("a model is chosen", async () => {
-  await command("singlepass: Choose Model File");
+await step("it asks for a model, which is chosen", async () => {
   await box().waitFor();
   await box().fill(model);
   await entry(model.split("/").at(-1)).waitFor();

@@ -86,6 +86,15 @@ const REPLIES: Reply[] = [
     delay_ms: 50,
   },
   {
+    when: "wish-long",
+    text: block(
+      "long.py",
+      "def greet(name):\n    print('hello ' + name)\n",
+      `def greet(name):\n${Array.from({ length: 12 }, (_, n) => `# ${n}\n`).join("")}`,
+    ).split(/(?<=\n)/),
+    delay_ms: 120,
+  },
+  {
     when: "wish-review",
     text: [
       block("review.py", "    print('hello ' + name)\n", "    # say it\n    print(f'hello {name}')\n"),
@@ -162,6 +171,29 @@ export function define(): void {
     const editor = await open("free.py", GREET);
     select(editor, 4, 5);
     const run = await finish(extension, () => ask("wish-free"));
+    assert.equal(run.n_applied, 1, run.message);
+    assert.equal(editor.document.getText(), GREET.replace("'bye ' + name", "f'bye {name}'"));
+  });
+
+  it("has an entry of the menu for the user's own words", async () => {
+    const editor = await open("free.py", GREET);
+    select(editor, 4, 5);
+    const offered = (kind: vscode.CodeActionKind) =>
+      vscode.commands.executeCommand<vscode.CodeAction[]>(
+        "vscode.executeCodeActionProvider",
+        editor.document.uri,
+        editor.selection,
+        kind.value,
+      );
+    const entry = (actions: readonly vscode.CodeAction[]) =>
+      actions.find(({ title }) => title === "Ask for an edit…");
+    assert.equal(entry(await offered(vscode.CodeActionKind.QuickFix)), undefined);
+    const action = entry(await offered(vscode.CodeActionKind.Refactor));
+    assert(action?.command);
+    const { command } = action.command;
+    const run = await finish(extension, () =>
+      typing("wish-free", () => vscode.commands.executeCommand(command)),
+    );
     assert.equal(run.n_applied, 1, run.message);
     assert.equal(editor.document.getText(), GREET.replace("'bye ' + name", "f'bye {name}'"));
   });
@@ -367,6 +399,28 @@ export function define(): void {
     assert(page.includes("wish-states"));
     assert(page.includes(last.target.split(" · ")[1]!));
     await until("the history is told", () => extension.panel()?.includes("The last 30 days"));
+  });
+
+  it("shows a hunk while it is written", async () => {
+    const editor = await open("long.py", GREET);
+    const seen = new Set<string>();
+    const run = await finish(extension, async () => {
+      await ask("wish-long");
+      await until("it is whole", () => {
+        const ghost = extension.reviewer.writingIn(editor.document);
+        if (ghost) {
+          assert.equal(editor.document.getText(), GREET, "it is only shown");
+          seen.add(`${ghost.line} ${ghost.text}`);
+        }
+        return editor.document.getText() !== GREET;
+      });
+    });
+    assert.equal(run.n_applied, 1, run.message);
+    assert(seen.size > 3, [...seen].join("\n"));
+    for (const shown of seen) {
+      assert.match(shown, /^0 \+\d+ {2}# \d+$/);
+    }
+    assert.equal(extension.reviewer.writingIn(editor.document), undefined);
   });
 
   it("shows what a job cost as a diagnostic, unless told not to", async () => {

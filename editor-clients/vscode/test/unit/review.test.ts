@@ -12,6 +12,7 @@ import {
   type Range,
   size,
   textBefore,
+  writing,
 } from "../../src/core/review";
 
 function range(start: [number, number], end: [number, number]): Range {
@@ -141,5 +142,37 @@ describe("removed lines", () => {
     assert.equal(asDiff(hunk(1, 3, 1, "a\nb\n", "c\n")), "-a\n-b\n+c");
     assert.equal(size(hunk(1, 3, 1, "a\nb\n", "c\n")), "+1 −2");
     assert.equal(size(hunk(1, 3, 0, "a", "")), "+0 −1");
+  });
+});
+
+describe("a hunk that is being written", () => {
+  const text = ["a", "b", "c", "d"];
+  const place = range([1, 0], [3, 0]);
+  const cases: [string, string[], { line: number; text: string } | undefined][] = [
+    ["repeats what is there", ["b"], undefined],
+    ["all of it", ["b", "c"], undefined],
+    ["begins with something new", ["  x"], { line: 1, text: "+1  x" }],
+    ["goes on after what it repeats", ["b", "x"], { line: 1, text: "+1  x" }],
+    ["and after all of it", ["b", "c", "x", "y"], { line: 2, text: "+2  y" }],
+    ["shows no empty line", ["x", ""], { line: 1, text: "+2  x" }],
+    ["nor empty ones alone", ["", ""], undefined],
+  ];
+  for (const [what, lines, expected] of cases) {
+    it(what, () =>
+      assert.deepEqual(
+        writing(place, lines, (line) => text[line] ?? ""),
+        expected,
+      ),
+    );
+  }
+
+  it("up to the end of a text without a last line end", () => {
+    assert.deepEqual(
+      writing(range([3, 0], [3, 1]), ["d", "e"], (line) => text[line] ?? ""),
+      {
+        line: 3,
+        text: "+1  e",
+      },
+    );
   });
 });
