@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from corpus import Corpus, Function
@@ -22,7 +22,7 @@ class Case:
 
     kind: str
     files: Mapping[str, str]
-    """Texts by path, the target first; all may be edited."""
+    """Texts by path, the target first; all of them may be edited."""
     expected: Mapping[str, str]
     first_line: int
     end_line: int
@@ -30,6 +30,8 @@ class Case:
     instruction: str
     diagnostics: tuple[str, ...] = ()
     map: str = ""
+    read_only: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Files that are only read, by path."""
     quotes_selection: bool = False
     """Whether the answer quotes all that is selected, as one block."""
 
@@ -41,6 +43,7 @@ class Case:
     def segments(self) -> tuple[Segment, ...]:
         """The prompt, as the server sends it to the engine."""
         target, *others = (SourceFile(path, text) for path, text in self.files.items())
+        others += (SourceFile(path, text, editable=False) for path, text in self.read_only.items())
         context: Context = build_context(target, others, self.map)
         task = Task(self.instruction, self.target, self.first_line, self.end_line, self.diagnostics)
         return render_prompt(context, task)
@@ -50,9 +53,9 @@ class Case:
 class Size:
     """How large examples are made."""
 
-    longest: int = 600
+    longest: int = 400
     """Characters of the longest function that is edited."""
-    distractors: int = 4
+    distractors: int = 3
     """Most functions beside it."""
     headers: bool = True
     """Whether imports and constants may stand before them."""
@@ -175,13 +178,18 @@ def _place(
     elif random.random() < 0.1 and size.distractors:
         extra = _distractor(corpus, random, False)
         files[other_path] = expected[other_path] = _text(list(extra.lines), step)
+    read_only: dict[str, str] = {}
+    if size.distractors > 1 and random.random() < 0.3:
+        only_read = _distractor(corpus, random, False)
+        read_only[f"{folder}{only_read.name.strip('_').lower()}_{other}.py"] = _text(only_read.lines, step)
     if files == expected:
         return None
     problems = (f"line {first + 1}: {change.problem}",) if change.problem else ()
     whole = change.quotes_selection
-    case = Case(kind, files, expected, first, end, change.instruction, problems, quotes_selection=whole)
+    case = Case(kind, files, expected, first, end, change.instruction, problems, "", read_only, whole)
     if random.random() < size.maps:
-        outlines = {p: o for p, text in files.items() if (o := outline(p, text.encode())) is not None}
+        known = {**files, **read_only}
+        outlines = {p: o for p, text in known.items() if (o := outline(p, text.encode())) is not None}
         case = replace(case, map=build_map(outlines, random.randint(200, 900)))
     return case
 

@@ -53,11 +53,11 @@ class Stage:
 
 
 PLAN = (
-    Stage(12, Size(longest=200, distractors=0, headers=False, maps=0.0), 0.0, bare=1.0),
-    Stage(16, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.6),
-    Stage(12, Size(longest=280, distractors=1, maps=0.0), 0.0, bare=0.4, n_tasks=2, decays=True),
-    Stage(10, Size(longest=400, distractors=2, maps=0.2), 0.1, bare=0.25, n_tasks=4, decays=True),
-    Stage(6, Size(longest=400, distractors=3, maps=0.3), 1.0, bare=0.1, n_tasks=4, decays=True),
+    Stage(9, Size(longest=200, distractors=0, headers=False, maps=0.0), 0.0, bare=1.0),
+    Stage(10, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.6),
+    Stage(8, Size(longest=280, distractors=1, maps=0.0), 0.0, bare=0.4, n_tasks=2, decays=True),
+    Stage(4, Size(longest=400, distractors=2, maps=0.2), 0.1, bare=0.25, n_tasks=4, decays=True),
+    Stage(2, Size(longest=400, distractors=3, maps=0.3), 1.0, bare=0.1, n_tasks=4, decays=True),
 )
 SHARD = 2048
 """Examples in a shard."""
@@ -122,7 +122,7 @@ def vocabulary(folder: Path, seed: int) -> bpe.Vocabulary:
         source = random.Random(seed)
         texts = ["\n".join(function.lines) + "\n" for function in corpus.functions]
         for _ in range(_TOKENIZER_CASES):
-            case = make_case(corpus, source, Size())
+            case = make_case(corpus, source, Size(longest=600, distractors=4))
             texts += [case.segments()[-1].text, answer(case)]
         texts += ["".join(text for text, _ in prompt_texts(case))] * 1000
         path.write_text(json.dumps(asdict(bpe.train(texts, _N_VOCAB))), encoding="utf-8")
