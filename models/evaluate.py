@@ -1,21 +1,27 @@
 """Held-out edits through the real engine: which share of each kind comes out exactly right.
 
-    python models/evaluate.py --model edit.gguf --cases 100
+    python models/evaluate.py --cases 100               # the table of the model card
+    python models/evaluate.py --write tests/data/held_out.json --cases 100
 
-A case counts when every file reads, to the last character, as it must. Cases are made from packages the model
-never saw. Constrained is how singlepass runs a model; unconstrained, the same prompt without the grammar,
-where a block that cannot be placed is refused as everywhere.
+The second writes so many cases in all to a file, for the test that runs the shipped model: what cases are
+made depends on the interpreter's standard library.
+
+A case counts when every file reads, to the last character, as it must. Cases are made from packages the
+model never saw. Constrained is how singlepass runs a model; unconstrained, the same prompt without the
+grammar, where a block that cannot be placed is refused as everywhere.
 """
 
 import argparse
+import itertools
 import json
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from corpus import read_corpus
 from examples import Case, Size, make_case
 from kinds import KINDS
@@ -24,6 +30,7 @@ from singlepass.core.edits import Snapshot, apply
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.planner import PlannedHunk, plan
 from singlepass_backends.base import (
+    DEMO_MODEL,
     Backend,
     Finished,
     GenerateRequest,
@@ -35,12 +42,12 @@ from singlepass_backends.choose import open_backend
 _MAX_TOKENS = 800
 
 
-def held_out(n: int, seed: int = 1) -> Iterator[Case]:
-    """So many cases of each kind, the same for the same interpreter."""
+def held_out(n: int, kinds: Sequence[str] = tuple(KINDS), seed: int = 1) -> Iterator[Case]:
+    """So many cases of each kind, the same for the same interpreter; the kinds take turns."""
     corpus = read_corpus("held_out")
-    for kind in KINDS:
-        source = random.Random(f"{seed} {kind}")
-        for _ in range(n):
+    sources = {kind: random.Random(f"{seed} {kind}") for kind in kinds}
+    for _ in range(n):
+        for kind, source in sources.items():
             yield make_case(corpus, source, Size(), kind)
 
 
@@ -91,31 +98,48 @@ def edited(case: Case, text: str) -> Mapping[str, str]:
     }
 
 
+def is_right(case: Case, reply: Reply) -> bool:
+    """Whether every file reads as it must after the reply's hunks."""
+    return edited(case, reply.text) == case.expected
+
+
+def write_cases(path: Path, n: int) -> None:
+    """Write the first `n` held-out cases as JSON."""
+    cases = [*itertools.islice(held_out(-(-n // len(KINDS))), n)]
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(cases), indent=1) + b"\n")
+
+
+def read_cases(path: Path) -> list[Case]:
+    """What `write_cases` wrote."""
+    return msgspec.json.decode(path.read_bytes(), type=list[Case])
+
+
 def main() -> None:
     """Print the table of the model card, or the results as JSON."""
     parser = argparse.ArgumentParser(description="Evaluate the edit model on held-out cases.")
     parser.add_argument("--cases", type=int, default=100, help="of each kind")
     parser.add_argument("--backend", choices=("llama_cpp", "mlx"), default="llama_cpp")
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=DEMO_MODEL)
+    parser.add_argument("--write", type=Path, help="only write so many cases in all to this file")
     parser.add_argument("--kinds", default="", help="parts of the names of kinds, with commas between")
     parser.add_argument("--constrained-only", action="store_true")
     parser.add_argument("--show", action="store_true", help="print every reply that is wrong")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
+    if asked.write:
+        write_cases(asked.write, asked.cases)
+        return
     backend = open_backend(Target(backend=asked.backend, model=str(asked.model)), lambda _: True)
     modes = (True,) if asked.constrained_only else (True, False)
-    wanted = asked.kinds.split(",")
+    wanted = [kind for kind in KINDS if any(part in kind for part in asked.kinds.split(","))]
     counts: dict[str, dict[bool, list[bool]]] = {}
     started = time.perf_counter()
-    for case in held_out(asked.cases):
-        if not any(part in case.kind for part in wanted):
-            continue
+    for case in held_out(asked.cases, wanted):
         for constrained in modes:
             reply = ask(backend, case, constrained=constrained)
-            result = edited(case, reply.text)
-            is_right = all(result[path] == text for path, text in case.expected.items())
-            counts.setdefault(case.kind, {True: [], False: []})[constrained].append(is_right)
-            if asked.show and not is_right and constrained:
+            right = is_right(case, reply)
+            counts.setdefault(case.kind, {True: [], False: []})[constrained].append(right)
+            if asked.show and not right and constrained:
                 print(
                     f"--- {case.kind}\n{case.segments()[-1].text}>>> replied\n{reply.text}", file=sys.stderr
                 )
