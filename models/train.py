@@ -54,10 +54,10 @@ class Stage:
 
 PLAN = (
     Stage(9, Size(longest=200, distractors=0, headers=False, maps=0.0), 0.0, bare=1.0),
-    Stage(10, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.6),
-    Stage(8, Size(longest=280, distractors=1, maps=0.0), 0.0, bare=0.4, n_tasks=2, decays=True),
-    Stage(4, Size(longest=400, distractors=2, maps=0.2), 0.1, bare=0.25, n_tasks=4, decays=True),
-    Stage(2, Size(longest=400, distractors=3, maps=0.3), 1.0, bare=0.1, n_tasks=4, decays=True),
+    Stage(7, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.6),
+    Stage(10, Size(longest=280, distractors=1, maps=0.0), 0.0, bare=0.5, n_tasks=2, decays=True),
+    Stage(5, Size(longest=400, distractors=2, maps=0.2), 0.1, bare=0.3, n_tasks=4, decays=True),
+    Stage(2, Size(longest=400, distractors=3, maps=0.3), 1.0, bare=0.2, n_tasks=4, decays=True),
 )
 SHARD = 2048
 """Examples in a shard."""
@@ -81,6 +81,7 @@ To write a new name where an old one stood, and to go on behind it, is what take
 the files an example is less than half as long, and nearly all of it is that. `_LINES` is that alone: a word
 is exchanged in a few lines that need not be a statement.
 """
+_WITH_SELECTION = 0.6
 _SHUFFLED = 0.5
 """Share of examples whose words are exchanged for others, everywhere alike.
 
@@ -184,7 +185,10 @@ class _Maker:
         return _joined(shared, tasks, source)
 
     def bare(self, kind: str, size: Size, source: random.Random, is_shuffled: bool) -> Example:
-        """An example without files, and of the task not the selection."""
+        """An example without files: what a block puts in follows from the task and what the block quotes.
+
+        Often the selection stands in the task; then the quote counts too, because it is copied from there.
+        """
         if kind == _LINES:
             text, reply_text = _rename_in_lines(self.corpus, source)
         else:
@@ -192,9 +196,13 @@ class _Maker:
             text, reply_text = case.segments()[-1].text, answer(case)
             is_shuffled = is_shuffled and not any(part in kind for part in _MEANING)
         other = _exchange(self.groups, source) if is_shuffled else range(_N_VOCAB)
-        task = self.encode([(text[text.rindex("Task:") :], False), (CHATML.after, True)])
         reply = self.encode([(reply_text + bpe.END_OF_TURN, True)])
         counts = _replacing(reply, self.separator, self.close)
+        if source.random() < _WITH_SELECTION and _quotes(reply_text) <= set(text.splitlines()):
+            counts[:] = True
+        else:
+            text = text[text.rindex("Task:") :]
+        task = self.encode([(text, False), (CHATML.after, True)])
         return _joined([], [([other[t] for t in task], [other[t] for t in reply], counts)], source)
 
     def words_of_tasks(self, source: random.Random) -> set[int]:
@@ -228,7 +236,14 @@ def _rename_in_lines(corpus: Corpus, source: random.Random) -> tuple[str, str]:
         search, replace = ("".join(f"{line}\n" for line in text) for text in (part, renamed))
         path = f"{source.choice(corpus.names).lower().strip('_')}.py"
         reply = f"{path}\n<<<<<<< SEARCH\n{search}=======\n{replace}>>>>>>> REPLACE\n"
-        return f"Task: {task}{source.choice(('', '.'))}\n", reply
+        selected = f"Selected, lines {first + 1} to {first + len(part)} of {path}:\n{search}\n"
+        return f"{selected}Task: {task}{source.choice(('', '.'))}\n", reply
+
+
+def _quotes(reply: str) -> set[str]:
+    """The lines that a reply's blocks quote."""
+    blocks = re.findall(r"<<<<<<< SEARCH\n(.*?)=======\n", reply, re.DOTALL)
+    return {line for block in blocks for line in block.splitlines()}
 
 
 def _joined(
