@@ -465,11 +465,12 @@ def report(counts: dict[str, Counts]) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The counts for people, as Markdown."""
-    rows = ["| passes per token | edits | tokens | new | " + " | ".join(WAYS) + " |"]
-    rows.append("|---|---:|---:|---:|" + "---:|" * len(WAYS))
+    ways = list(result["repositories"]["all"]["all"])
+    rows = ["| passes per token | edits | tokens | new | " + " | ".join(ways) + " |"]
+    rows.append("|---|---:|---:|---:|" + "---:|" * len(ways))
     for name, one in result["repositories"].items():
         for what in ("median", "all"):
-            cells = " | ".join(f"{one[what][way]:.3f}" for way in WAYS)
+            cells = " | ".join(f"{one[what][way]:.3f}" for way in ways)
             label = f"{name}, {'the edit in the middle' if what == 'median' else 'over all tokens'}"
             rows.append(f"| {label} | {one['edits']} | {one['tokens']:,} | {one['new']:.1%} | {cells} |")
     return "\n".join(rows)
