@@ -564,7 +564,7 @@ class InProcessBackend:
             if drafted.parents[nodes[0]] in known:
                 self._pace.learn_draft(chain.kind, len(nodes), sum(at in known for at in nodes))
         if expected:
-            self._pace.learn_text(expected, n_right)
+            self._pace.learn_text(expected / self._pace.right("text", True), n_right)
 
     def _settle(self, drafted: Tree, right: Sequence[int]) -> None:
         """Keep of the drafted tokens in the cache those that were right."""

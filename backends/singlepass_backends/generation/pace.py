@@ -219,7 +219,8 @@ class Pace:
         self._learn(kind, first, not first, max(0, n_right - 1), first and n_right < n_drafted)
 
     def learn_text(self, expected: float, n_right: int) -> None:
-        """Of tokens that followed elsewhere so many were expected to be right, and so many were."""
+        """Of tokens that followed elsewhere so many would be right by their own probabilities, and so many
+        were."""
         self._learn("text", min(n_right, 2 * expected), max(0.0, expected - n_right), 0, 0)
 
     def _learn(self, kind: Kind, *seen: float) -> None:
