@@ -26,8 +26,8 @@ from machine import command, describe, machine
 from numpy.typing import NDArray
 from oracle import MAX_TOKENS, Edit, Oracle, edits, run
 from singlepass.core.grammar import edit_grammar
-from singlepass.core.prompt import expect_reply
-from singlepass_backends.base import Target, Timings
+from singlepass.core.prompt import expect_reply, render_prompt
+from singlepass_backends.base import PrewarmRequest, Target, Timings
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
 
@@ -44,6 +44,7 @@ class Steered(Oracle):
         self.oracle_ms = 0.0
         """Spent on being an oracle, which is no part of a reply's time."""
         self.n_ctx, self.n_batch = driver.n_ctx, driver.n_batch
+        self.n_branches = driver.n_branches
 
     def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
         """See `Driver`."""
@@ -52,6 +53,19 @@ class Steered(Oracle):
         wanted = super().forward(tokens, position, n_logits=n_logits)
         self.oracle_ms += (time.perf_counter() - start) * 1e3
         return wanted
+
+    def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> NDArray[np.float32]:
+        """See `Driver`."""
+        self._driver.branch(tokens, position, parents)
+        start = time.perf_counter()
+        wanted = super().branch(tokens, position, parents)
+        self.oracle_ms += (time.perf_counter() - start) * 1e3
+        return wanted
+
+    def keep(self, position: int, nodes: Sequence[int]) -> None:
+        """See `Driver`."""
+        super().keep(position, nodes)
+        self._driver.keep(position, nodes)
 
     def clear(self) -> None:
         """See `Driver`."""
@@ -66,7 +80,9 @@ class Steered(Oracle):
 def measure(driver: Steered, backend: InProcessBackend, edit: Edit) -> tuple[Timings, Timings] | None:
     """The faster of the replies without and with drafts; None for an edit outside of the grammar."""
     grammar = edit_grammar(edit.context.editable, edit.size)
-    draft = expect_reply(edit.context, edit.task, edit.size)
+    draft = expect_reply(edit.context, edit.task, edit.size, edit.beside)
+    segments = render_prompt(edit.context, edit.task, edit.size)
+    list(backend.prewarm(PrewarmRequest(segments[:-1], sources=edit.beside), lambda: False))
     found: tuple[list[Timings], list[Timings]] = ([], [])
     for _ in range(N_REPEATS):
         for one, timings in zip((None, draft), found, strict=True):

@@ -52,6 +52,9 @@ class Recorder:
         self.tokens: dict[int, int] = {}
         self.logits: dict[int, NDArray[np.float32]] = {}
         """After the token at this position, where they were asked for."""
+        self.n_trees = 0
+        """Passes over a tree of tokens."""
+        self._tree: tuple[Sequence[int], NDArray[np.float32]]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver, name)
@@ -63,6 +66,23 @@ class Recorder:
         if values is not None:
             self.logits.update(enumerate(values.copy(), position + len(tokens) - n_logits))
         return values
+
+    def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> NDArray[np.float32]:
+        """See `Driver`."""
+        values = self._driver.branch(tokens, position, parents)
+        n = len(tokens) - len(parents)
+        self.tokens.update(enumerate(tokens[:n], position))
+        self.logits[position + n - 1] = values[0].copy()
+        self._tree = tokens[n:], values[1:].copy()
+        self.n_trees += 1
+        return values
+
+    def keep(self, position: int, nodes: Sequence[int]) -> None:
+        """See `Driver`."""
+        self._driver.keep(position, nodes)
+        tokens, values = self._tree
+        for at, node in enumerate(nodes, position):
+            self.tokens[at], self.logits[at] = tokens[node], values[node]
 
     def trim(self, n_keep: int, sequence: int = 0) -> bool:
         """See `Driver`."""

@@ -11,7 +11,10 @@ token of the reply, the pass that reads the prompt left out:
 - *n-gram*: what the libraries do: what followed the last two tokens where they stood last, 10 tokens of it,
   without a grammar;
 - *forced*: the grammar alone;
-- *ours*: the grammar and the drafts, as long as on a device where a larger pass costs nothing.
+- *path*: the grammar and drafts without branches, as with MLX, as long as on a device where a larger pass
+  costs nothing;
+- *tree*: drafts with branches, up to 96 tokens of a pass, as with llama.cpp there;
+- *ours*: the same, with the near files that the server has read beside the prompt.
 
 Half of the edits are asked for with a selection, which holds the changed lines and up to eight more at each
 end; for the others there is a cursor. The prompt is the system text, the file and the task. `new` is the
@@ -29,8 +32,9 @@ import random
 import statistics
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +43,23 @@ from counting import NothingSaved, Tokenizer
 from editing import Git, Hunk, replayable
 from machine import command, describe, machine
 from numpy.typing import NDArray
+from singlepass.config import Settings
+from singlepass.contexts import BESIDE_CHARS
 from singlepass.core.context import Context, SourceFile
 from singlepass.core.grammar import edit_grammar, marker_size, unique_runs
 from singlepass.core.lines import visible_lines
+from singlepass.core.neighbours import Graph, neighbours
+from singlepass.core.outlines import Outline
 from singlepass.core.prompt import Task, expect_reply, render_prompt
+from singlepass.outline import outline
+from singlepass.repository import MORE_NEAR
 from singlepass_backends.base import (
     Draft,
     Finished,
     GenerateRequest,
     Interrupt,
     ModelInfo,
+    PrewarmRequest,
     TextChunk,
     Timings,
 )
@@ -57,6 +68,9 @@ from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.prompt import PromptBuilder
 
 N_CTX = 65_536
+N_BRANCHES = 16
+"""Of a tree of drafted tokens, as with llama.cpp."""
+N_NEAR = Settings().max_neighbours + MORE_NEAR
 MAX_TOKENS = 1500
 """Of a reply."""
 
@@ -72,6 +86,8 @@ class Edit:
     selected: str = ""
     """The lines of the selection, and what becomes of them; empty without one."""
     rewritten: str = ""
+    beside: tuple[str, ...] = ()
+    """Near files that are not in the prompt, as the server finds them."""
 
 
 def edits(git: Git, seed: int) -> Iterator[Edit]:
@@ -80,12 +96,30 @@ def edits(git: Git, seed: int) -> Iterator[Edit]:
     random.Random(seed).shuffle(history)
     for id, parent, subject in history:
         commit = replayable(git, id, parent, subject)
+        files = git.source_files(parent) if commit else {}
+        outlines = {path: found for path, text in files.items() if (found := _outline(path, text))}
+        graph = Graph(files, outlines)
         for path, hunks in commit.hunks.items() if commit else ():
             text = git.text(parent, path)
             assert text is not None
             edit = _edit(path, text, hunks, subject, random.Random(f"{seed} {id} {path}"))
             if edit is not None:
-                yield edit
+                yield replace(edit, beside=_beside(files, neighbours(path, outlines, graph, N_NEAR)))
+
+
+@lru_cache(maxsize=4096)
+def _outline(path: str, text: str) -> Outline | None:
+    return outline(path, text.encode())
+
+
+def _beside(files: Mapping[str, str], near: Sequence[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    room = BESIDE_CHARS
+    for path in near:
+        if len(files[path]) <= room:
+            found.append(files[path])
+            room -= len(files[path])
+    return tuple(found)
 
 
 def _edit(path: str, text: str, hunks: Sequence[Hunk], subject: str, chance: random.Random) -> Edit | None:
@@ -149,6 +183,8 @@ class Oracle(NothingSaved):
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.info = ModelInfo(backend="oracle", name="oracle", n_ctx=N_CTX, n_vocab=tokenizer.n_vocab)
         self.n_ctx, self.n_vocab, self.n_batch, self.n_sequences = N_CTX, tokenizer.n_vocab, 512, 2
+        self.n_branches = N_BRANCHES
+        self._tree: Sequence[int] = ()
         self.eog_tokens, self.control_tokens = tokenizer.eog_tokens, tokenizer.eog_tokens
         self.bos_tokens, self.special_texts = tokenizer.bos_tokens, dict[str, str]()
         self.chat_template, self.state_key = tokenizer.chat_template, ""
@@ -186,15 +222,35 @@ class Oracle(NothingSaved):
             return None
         if self._n_prompt is None:
             self._n_prompt = len(self._held) - n_logits + 1  # how it may begin can follow
-        self._logits[: len(self._set), self._set] = 0.0
         said = self._held[self._n_prompt : len(self._held) - n_logits + 1]
-        text = b"".join(map(self.piece, said))
-        self._set = [self._after(text)]
-        for token in self._held[len(self._held) - n_logits + 1 :]:
-            text += self.piece(token)
-            self._set.append(self._after(text))
-        self._logits[range(n_logits), self._set] = 1.0
-        return self._logits[:n_logits]
+        return self._answers(said, self._held[len(self._held) - n_logits + 1 :], range(-1, n_logits - 2))
+
+    def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> NDArray[np.float32]:
+        """See `Driver`."""
+        assert position == len(self._held)
+        n = len(tokens) - len(parents)
+        self._held += tokens[:n]
+        if self._n_prompt is None:
+            self._n_prompt = len(self._held)
+        self._tree = tokens[n:]
+        return self._answers(self._held[self._n_prompt :], self._tree, parents)
+
+    def keep(self, position: int, nodes: Sequence[int]) -> None:
+        """See `Driver`."""
+        assert position == len(self._held)
+        self._held += [self._tree[node] for node in nodes]
+
+    def _answers(
+        self, said: Sequence[int], tokens: Sequence[int], parents: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """The logits after what was said, and after each of the tokens."""
+        self._logits[: len(self._set), self._set] = 0.0
+        texts = [b"".join(map(self.piece, said))]
+        for token, parent in zip(tokens, parents, strict=True):
+            texts.append(texts[parent + 1] + self.piece(token))
+        self._set = [*map(self._after, texts)]
+        self._logits[range(len(texts)), self._set] = 1.0
+        return self._logits[: len(texts)]
 
     def _after(self, text: bytes) -> int:
         """The token to say after this much of the reply."""
@@ -280,7 +336,7 @@ def share_new(prompt: Sequence[int], reply: Sequence[int]) -> float:
     return n_new / len(reply)
 
 
-WAYS = ("plain", "n-gram", "forced", "ours")
+WAYS = ("plain", "n-gram", "forced", "path", "tree", "ours")
 
 
 Rows = list[tuple[int, int, int, int, int]]
@@ -318,15 +374,20 @@ def count(driver: Oracle, backend: InProcessBackend, repository: Path, n_edits: 
         if forced is None:
             found.n_left_out += 1
             continue
-        driver.want(edit.reply)
-        draft = expect_reply(edit.context, edit.task, edit.size)
-        ours = run(backend, edit, grammar=grammar, draft=draft)
-        assert ours is not None, "a draft changes no reply"
-        prompt = prompts.build(render_prompt(edit.context, edit.task, edit.size)).tokens
+        ours: list[int] = []
+        segments = render_prompt(edit.context, edit.task, edit.size)
+        for driver.n_branches, beside in ((1, ()), (N_BRANCHES, ()), (N_BRANCHES, edit.beside)):
+            list(backend.prewarm(PrewarmRequest(segments[:-1], sources=beside), lambda: False))
+            driver.want(edit.reply)
+            draft = expect_reply(edit.context, edit.task, edit.size, beside)
+            timings = run(backend, edit, grammar=grammar, draft=draft)
+            assert timings is not None, "a draft changes no reply"
+            ours.append(timings.n_forward)
+        prompt = prompts.build(segments).tokens
         found.n_tokens.append(len(reply))
         for way, n in zip(
             WAYS,
-            (len(reply) - 1, libraries(prompt, reply), forced.n_forward, ours.n_forward),
+            (len(reply) - 1, libraries(prompt, reply), forced.n_forward, *ours),
             strict=True,
         ):
             found.n_passes[way].append(n)
@@ -404,11 +465,12 @@ def report(counts: dict[str, Counts]) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The counts for people, as Markdown."""
-    rows = ["| passes per token | edits | tokens | new | " + " | ".join(WAYS) + " |"]
-    rows.append("|---|---:|---:|---:|" + "---:|" * len(WAYS))
+    ways = list(result["repositories"]["all"]["all"])
+    rows = ["| passes per token | edits | tokens | new | " + " | ".join(ways) + " |"]
+    rows.append("|---|---:|---:|---:|" + "---:|" * len(ways))
     for name, one in result["repositories"].items():
         for what in ("median", "all"):
-            cells = " | ".join(f"{one[what][way]:.3f}" for way in WAYS)
+            cells = " | ".join(f"{one[what][way]:.3f}" for way in ways)
             label = f"{name}, {'the edit in the middle' if what == 'median' else 'over all tokens'}"
             rows.append(f"| {label} | {one['edits']} | {one['tokens']:,} | {one['new']:.1%} | {cells} |")
     return "\n".join(rows)

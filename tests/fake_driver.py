@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from singlepass_backends.base import Interrupt, ModelInfo
+from singlepass_backends.generation.tree import ROOT
 
 END, START, N_VOCAB = 256, 257, 258
 CONTROL = {b"<|im_end|>": END, b"<|im_start|>": START}
@@ -34,6 +35,7 @@ class FakeDriver:
         n_batch: int = 16,
         can_trim: bool = True,
         n_sequences: int = 9,
+        n_branches: int = 4,
         on_forward: Callable[[], None] = lambda: None,
     ) -> None:
         """`reply` is what the model wants to say after any prompt; None gives pseudo-random bytes."""
@@ -46,6 +48,9 @@ class FakeDriver:
         self.special_texts: dict[str, str] = {}
         self.reply = reply
         self.n_sequences = n_sequences
+        self.n_branches = n_branches
+        self.tree: list[int] | None = None
+        """The tokens of a tree that waits for `keep`."""
         self.state_key = "fake"
         self.sequences: list[list[Cell]] = [[] for _ in range(n_sequences)]
         self.state_of: list[int] = [0] * n_sequences
@@ -84,6 +89,7 @@ class FakeDriver:
 
     def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> np.ndarray | None:
         assert 0 < len(tokens) <= self.n_batch
+        assert self.tree is None
         working = self.sequences[0]
         assert position == len(working) == self.state_of[0]
         assert self.n_used + len(tokens) <= self.n_ctx
@@ -99,7 +105,37 @@ class FakeDriver:
             return None
         values = np.zeros((n_logits, N_VOCAB), dtype=np.float32)
         for row in range(n_logits):
-            values[row, self._next(self.cells[: len(working) - n_logits + 1 + row])] = 1.0
+            values[row] = self.logits_after(self.cells[: len(working) - n_logits + 1 + row])
+        return values
+
+    def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> np.ndarray:
+        assert len(tokens) <= self.n_batch
+        assert len({*range(len(parents))} - {*parents}) <= self.n_branches, "so many ends"
+        assert self.n_used + len(tokens) <= self.n_ctx
+        n = len(tokens) - len(parents)
+        first = self.forward(tokens[:n], position, n_logits=1)
+        assert first is not None
+        self.passes[-1] = len(tokens), True
+        self.tree = list(tokens[n:])
+        paths = [self.cells]
+        for token, parent in zip(self.tree, parents, strict=True):
+            assert ROOT <= parent < len(paths) - 1, "parents come first"
+            paths.append([*paths[parent + 1], token])
+        values = np.zeros((len(paths), N_VOCAB), dtype=np.float32)
+        for row, path in enumerate(paths):
+            values[row] = self.logits_after(path)
+        return values
+
+    def keep(self, position: int, nodes: Sequence[int]) -> None:
+        assert self.tree is not None
+        assert position == len(self.sequences[0])
+        self.sequences[0] += (Cell(self.tree[node]) for node in nodes)
+        self.state_of[0] = len(self.sequences[0])
+        self.tree = None
+
+    def logits_after(self, cells: list[int]) -> np.ndarray:
+        values = np.zeros(N_VOCAB, dtype=np.float32)
+        values[self._next(cells)] = 1.0
         return values
 
     def _next(self, cells: list[int]) -> int:
@@ -122,6 +158,7 @@ class FakeDriver:
     def trim(self, n_keep: int, sequence: int = 0) -> bool:
         cells = self.sequences[sequence]
         assert n_keep <= len(cells)
+        assert self.tree is None or sequence
         if 0 < n_keep < self.state_of[sequence] and not self.info.can_trim:
             return False
         del cells[n_keep:]
@@ -180,6 +217,9 @@ class WatchedDriver:
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
+        self.n_trees = 0
+        """Passes over a tree."""
+        self._tree: list[tuple[int, float]] = []
         self.choices: list[tuple[int, float]] = []
         self._rows: dict[int, tuple[int, float]] = {}
 
@@ -193,6 +233,20 @@ class WatchedDriver:
             self._rows[at] = int(row.argmax()), float(best - second)
             self.choices.append(self._rows[at])
         return values
+
+    def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> np.ndarray:
+        values = self._driver.branch(tokens, position, parents)
+        self.n_trees += 1
+        self._tree = []
+        for row in values:
+            second, best = np.partition(row, -2)[-2:]
+            self._tree.append((int(row.argmax()), float(best - second)))
+        self._rows[position + len(tokens) - len(parents) - 1] = self._tree[0]
+        return values
+
+    def keep(self, position: int, nodes: Sequence[int]) -> None:
+        self._driver.keep(position, nodes)
+        self._rows.update((position + at, self._tree[node + 1]) for at, node in enumerate(nodes))
 
     def trim(self, n_keep: int, sequence: int = 0) -> bool:
         if sequence == 0:

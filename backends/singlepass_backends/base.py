@@ -83,6 +83,12 @@ class Draft(msgspec.Struct, frozen=True):
     search: str
     separator: str
     close: str
+    likely: tuple[str, ...] = ()
+    """Lines with which the first old lines may begin."""
+    document: str = ""
+    """The text that old lines are quoted from."""
+    sources: tuple[str, ...] = ()
+    """Texts beside the prompt which new lines may resemble; used where a prewarm had the same."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):
@@ -104,6 +110,8 @@ class PrewarmRequest(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...]
     grammar: str | None = None
     """The grammar of such a request, to be compiled ahead."""
+    sources: tuple[str, ...] = ()
+    """Those of such a request's draft, to be looked through ahead."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

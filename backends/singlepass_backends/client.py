@@ -163,11 +163,12 @@ class EngineClient:
         segments: tuple[Segment, ...],
         *,
         grammar: str | None = None,
+        sources: tuple[str, ...] = (),
         spawn: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        """Ask for `segments` to be prefilled, and then for `grammar` to be compiled, when nothing else is to
-        be done; does not wait for it.
+        """Ask for `segments` to be prefilled, and then for `grammar` to be compiled and `sources` to be made
+        ready for drafts, when nothing else is to be done; does not wait for it.
 
         Without `spawn`, does nothing where no engine runs. `on_event` is told of `PrefillProgress`, and at
         the end of `Finished`, unless the prewarm fails or the connection is lost. Raises BackendError like
@@ -180,7 +181,7 @@ class EngineClient:
         if on_event is not None:
             link.listen(id, on_event)
         try:
-            self._send(link, Prewarm(id, PrewarmRequest(tuple(segments), grammar)))
+            self._send(link, Prewarm(id, PrewarmRequest(tuple(segments), grammar, sources)))
         except BackendError:
             link.forget(id)
             raise

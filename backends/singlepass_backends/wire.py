@@ -22,7 +22,7 @@ from singlepass_backends.base import (
     SegmentUse,
 )
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised whenever a message changes its meaning; client and engine must agree on it."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024

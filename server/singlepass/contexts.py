@@ -38,6 +38,8 @@ ASSUMED_CONTEXT = 32_768
 MAP_SHARE = 1 / 8
 NEAR_SHARE = 1 / 8
 """How much of the context the map and the files beside the open ones may take."""
+BESIDE_CHARS = 240_000
+"""Of near files that have no place in the prompt, for drafts."""
 MIN_REPLY_TOKENS = 512
 """A prompt that leaves less room for its reply counts as too long."""
 TASK_TOKENS = 1024
@@ -112,7 +114,24 @@ class Contexts:
         gathered, _ = self.gather(uri, (), name)
         engine = self._targets.client(name)
         context = await self.fit(name, gathered)
-        return Ahead(encodable(render_context(context)), lambda: grammar_for(context, engine.info))
+        return Ahead(
+            encodable(render_context(context)),
+            lambda: grammar_for(context, engine.info),
+            lambda: self.beside(uri, context),
+        )
+
+    def beside(self, uri: str, context: Context) -> tuple[str, ...]:
+        """Texts of near files that are not in the prompt, which an edit may resemble; read now. They are for
+        drafts, which the engine makes on this machine, and are sent to no server."""
+        in_prompt = {file.text for file in (context.target, *context.neighbours)}
+        found: list[str] = []
+        room = BESIDE_CHARS
+        for path in self._repository.near(uri):
+            text = read_near(path)
+            if text and text not in in_prompt and len(text) <= room:
+                found.append(text)
+                room -= len(text)
+        return tuple(found)
 
     async def show(self, uri: str) -> dict[str, Any]:
         """What an action on this document would have in its prompt: segments with tokens, cached or not.

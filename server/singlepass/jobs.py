@@ -183,6 +183,7 @@ class Jobs:
             editor=self.editor,
             reviews=self.reviews,
             fit=functools.partial(self.contexts.fit, name),
+            beside=functools.partial(self.contexts.beside, request.uri),
             protected=protected,
             is_inside=self._is_allowed,
         )

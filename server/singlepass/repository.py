@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 CHARS_PER_TOKEN = 4
 """Of source code, until an engine has counted better."""
+MORE_NEAR = 18
+"""Files beside those in the prompt that drafts are taken from."""
 MAX_REMEMBERED = 200
 """So many documents keep their neighbours."""
 
@@ -111,7 +113,7 @@ class Repository:
             return
         self._start()
         if str(path) not in self._near:
-            self._send(AskNear(str(path), self._settings.max_neighbours))
+            self._send(AskNear(str(path), self._n_near))
 
     def typed(self) -> None:
         """The user is at work."""
@@ -125,7 +127,7 @@ class Repository:
         self._send(Changed(tuple(paths)))
         for path in paths:
             if path in self._near:
-                self._send(AskNear(path, self._settings.max_neighbours))
+                self._send(AskNear(path, self._n_near))
         self._stale = True
         self._look_later()
 
@@ -192,7 +194,7 @@ class Repository:
     def _ask(self) -> None:
         self._stale, self._asked = False, True
         for path in [*self._near]:
-            self._send(AskNear(path, self._settings.max_neighbours))
+            self._send(AskNear(path, self._n_near))
         self._send(AskMap(self._budget(), self.map, str(self._kept())))
 
     def _adopt(self) -> None:
@@ -208,6 +210,10 @@ class Repository:
     def _wanted(self) -> bool:
         settings = self._settings
         return bool(self.workspace.folders and (settings.context_map_tokens or settings.max_neighbours))
+
+    @property
+    def _n_near(self) -> int:
+        return self._settings.max_neighbours + MORE_NEAR
 
     def _budget(self) -> int:
         return CHARS_PER_TOKEN * self._settings.context_map_tokens
@@ -252,7 +258,7 @@ class Repository:
                 remembered = [*self._near]
                 self._scan()
                 for path in remembered:
-                    self._send(AskNear(path, self._settings.max_neighbours))
+                    self._send(AskNear(path, self._n_near))
         log.warning("the indexer ended too often; prompts go without a new map")
 
     async def _start_process(self) -> asyncio.StreamReader:

@@ -100,6 +100,7 @@ class Session:
         editor: Editor,
         reviews: Reviews,
         fit: Callable[[Context], Awaitable[Context]],
+        beside: Callable[[Context], tuple[str, ...]],
         protected: Mapping[str, str],
         is_inside: Callable[[str], bool],
     ) -> None:
@@ -107,6 +108,7 @@ class Session:
         self._protected = protected
         self._is_inside = is_inside
         self._fit = fit
+        self._beside = beside
         self.documents = documents
         self.settings = settings
         self.engine = engine
@@ -200,7 +202,7 @@ class Session:
             max_tokens=settings.max_tokens,
             min_reply=min(settings.max_tokens, MIN_REPLY_TOKENS, info.n_ctx // 4),
             sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
-            draft=expect_reply(context, task, size),
+            draft=expect_reply(context, task, size, self._beside(context)),
         )
 
     # Events of the engine.

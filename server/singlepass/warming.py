@@ -37,6 +37,7 @@ class Reader(Protocol):
         segments: tuple[Segment, ...],
         *,
         grammar: str | None = None,
+        sources: tuple[str, ...] = (),
         spawn: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None: ...
@@ -48,6 +49,8 @@ class Ahead(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...]
     grammar: Callable[[], str | None] = lambda: None
     """Builds the grammar of the request, which takes some 20 ms."""
+    beside: Callable[[], tuple[str, ...]] = lambda: ()
+    """Reads texts beside the prompt to draft from."""
 
 
 Plan = Callable[[str | None], Awaitable[Ahead]]
@@ -121,12 +124,15 @@ class Warming:
             ahead = await self._plan(uri)
             if ahead.segments == self._segments or self._is_busy():
                 return
-            grammar = await asyncio.to_thread(ahead.grammar)
+            grammar, beside = await asyncio.to_thread(lambda: (ahead.grammar(), ahead.beside()))
             if self._is_busy():
                 return
             self._uri, self._n_uncached = uri, None
             await reader.prewarm(
-                ahead.segments, grammar=grammar, on_event=lambda event: self._take(uri, event)
+                ahead.segments,
+                grammar=grammar,
+                sources=beside,
+                on_event=lambda event: self._take(uri, event),
             )
             self._segments = ahead.segments
         except (BackendError, UserError) as error:

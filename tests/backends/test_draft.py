@@ -68,56 +68,65 @@ def test_any_text_can_be_followed(old: bytes, new: list[bytes]) -> None:
 SEARCH, SEPARATOR, CLOSE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
 
 
-def drafter(opening: str = "", prompt: bytes = b"") -> Drafter:
-    return Drafter(prompt, Draft(opening, SEARCH, SEPARATOR, CLOSE))
+def drafter(opening: str = "", document: str = "", likely: tuple[str, ...] = ()) -> Drafter:
+    return Drafter(Draft(opening, SEARCH, SEPARATOR, CLOSE, likely, document))
 
 
 def said(one: Drafter, text: str, n_chunk: int = 1) -> dict[str, bytes]:
     data = text.encode()
     for start in range(0, len(data), n_chunk):
         one.append(data[start : start + n_chunk])
-    found: dict[str, bytes] = {}
-    for guess in one.guesses(200):
-        found.setdefault(guess.kind, guess.text)
-    return found
+    return {guess.kind: guess.text for guess in one.guesses(200)}
+
+
+def at_line_start(one: Drafter, more: str = "") -> list[tuple[str, str]]:
+    return [(guess.kind, guess.text.decode()) for guess in one.starts(one.text + more.encode())]
 
 
 @pytest.mark.parametrize("n_chunk", [1, 4, 1000])
 def test_each_part_of_a_reply_has_its_guesses(n_chunk: int) -> None:
     block = f"a.py\n{SEARCH}\nx = 1\n{SEPARATOR}\nx = 1\n"
-    one = drafter(block)
+    one = drafter(block, document="y = 0\nx = 1\nz = 2\n", likely=("x = 1\n",))
     assert said(one, "")["opening"] == block.encode()
     assert said(one, f"a.py\n{SEARCH}\n", n_chunk)["opening"].startswith(b"x = 1\n=======\n")
+    assert at_line_start(one) == [("first", "x = 1\n")]
     asked = said(one, "x = 1\n", n_chunk)
-    assert asked["more"].startswith(b"=======\n")
-    assert asked["stop"] == b"=======\nx = 1\n"
+    assert asked["opening"].startswith(b"=======\n")
+    assert asked["more"] == b"z = 2\n"
+    assert at_line_start(one) == [("stop", "=======\nx = 1\n")]
     assert said(one, f"{SEPARATOR}\n", n_chunk)["lines"] == f"x = 1\n{CLOSE}\n".encode()
     assert said(one, "x = 2", n_chunk)["change"] == f"\n{CLOSE}\n".encode()
     assert said(one, "\n", n_chunk)["lines"] == f"{CLOSE}\n".encode()
+    assert at_line_start(one) == [("close", f"{CLOSE}\n")]
     assert "lines" not in said(one, f"{CLOSE}\n", n_chunk)
+    assert at_line_start(one) == [("next", f"a.py\n{SEARCH}\n")]
+
+
+def test_what_may_come_after_a_guess_is_guessed_too() -> None:
+    one = drafter()
+    said(one, f"a.py\n{SEARCH}\nx = 1\n")
+    assert at_line_start(one, "y = 2\n") == [("stop", "=======\nx = 1\ny = 2\n")]
+    assert at_line_start(one, "=======\n") == [("close", f"{CLOSE}\n")]
+    assert at_line_start(one, f"=======\n{CLOSE}\n") == [("next", f"a.py\n{SEARCH}\n")]
 
 
 def test_a_renamed_word_is_expected_in_later_blocks() -> None:
-    one = drafter()
+    one = drafter(document="x = old + 1\nz = 3\ny = old * 2\n")
     said(one, f"a.py\n{SEARCH}\nx = old + 1\n{SEPARATOR}\nx = new + 1\n{CLOSE}\n")
-    found = said(one, f"a.py\n{SEARCH}\ny = old * 2\n{SEPARATOR}\n")
+    said(one, f"a.py\n{SEARCH}\n")
+    assert at_line_start(one) == [("first", "y = old * 2\n")]
+    found = said(one, f"y = old * 2\n{SEPARATOR}\n")
     assert found["lines"] == f"y = new * 2\n{CLOSE}\n".encode()
-
-
-def test_what_stood_in_the_prompt_is_expected_again() -> None:
-    prompt = b"import asyncio\nimport collections.abc\nimport contextlib\n"
-    assert said(drafter(prompt=prompt), "import collections")["text"].startswith(b".abc\nimport contextlib\n")
-    assert said(drafter(prompt=prompt), "x, coll")["echo"].startswith(b"ections.abc\n")
-    assert said(drafter(prompt=prompt), "\x00") == {"opening": b""}
 
 
 @pytest.mark.parametrize(
     "text", ["\r", "\x0c", "é", "\u2028", "<<<<<<< SEARCH", "=======\n=======\n", "\n\n"]
 )
 def test_strange_text_is_no_error(text: str) -> None:
-    one = drafter(text, text.encode())
+    one = drafter(text, text, (text,))
     for _ in range(3):
         said(one, text)
+        at_line_start(one, "\n")
 
 
 # Pace.
@@ -130,37 +139,58 @@ def learned(costs: dict[int, float]) -> Pace:
     return pace
 
 
+SURE, UNSURE = [0.95**n for n in range(1, 31)], [0.3**n for n in range(1, 31)]
+
+
 def test_much_is_drafted_where_a_larger_pass_costs_nothing_and_little_where_it_costs_much() -> None:
     flat, steep = (learned({n: slope * (n - 1) + 1 for n in (1, 2, 4, 8, 16, 32)}) for slope in (0.0, 0.25))
-    assert flat.lengths(1, 30).get("lines", 0) == 30
-    assert 0 < steep.lengths(1, 30).get("lines", 0) < 10
-    assert "change" not in learned({1: 1.0, 2: 2.0, 4: 4.0}).lengths(1, 30)
+    assert flat.n_worth(1, SURE) == 30
+    assert 0 < steep.n_worth(1, SURE) < 20
+    assert flat.n_worth(1, UNSURE) > 0
+    assert learned({1: 1.0, 2: 2.0, 4: 4.0}).n_worth(1, UNSURE) == 0
 
 
-def test_a_guess_that_fails_is_not_tried_any_more_and_again_some_time() -> None:
-    pace = learned({1: 1.0, 2: 1.2, 4: 1.6, 8: 2.4})
-    assert pace.lengths(1, 8).get("lines", 0) > 0
+def test_no_more_is_looked_for_than_can_pay() -> None:
+    flat, steep = (learned({n: slope * (n - 1) + 1 for n in (1, 2, 4, 8, 16, 32)}) for slope in (0.0, 0.5))
+    assert not any(flat.is_enough(1, SURE[:n]) for n in range(30))
+    assert any(steep.is_enough(1, UNSURE[:n]) for n in range(8))
+    assert learned({1: 0.001}).n_most(1, 30) == 0, "a tiny model's pass is shorter than the looking"
+
+
+def test_a_guess_that_fails_is_expected_less_and_more_again_some_time() -> None:
+    pace = learned({1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0})
+    before = pace.right("lines", True)
     for _ in range(200):
         pace.learn_draft("lines", 4, 0)
-    assert pace.lengths(1, 8).get("lines", 0) == 0
-    assert any(pace.lengths(1, 8).get("lines", 0) for _ in range(2000))
+    worst = pace.right("lines", True)
+    assert worst < 0.05 < before
+    for _ in range(2000):
+        pace.n_worth(1, [worst])
+    assert pace.right("lines", True) > before / 2
 
 
-def test_a_guess_that_is_always_right_is_tried_for_ever() -> None:
-    pace = learned({1: 1.0, 2: 1.2, 4: 1.6, 8: 2.4})
+def test_a_guess_that_is_always_right_is_never_certain() -> None:
+    pace = learned({1: 1.0})
     for _ in range(3000):
-        pace.learn_draft("text", 4, 4)
-    assert pace.lengths(1, 7)["text"] == 7
-    assert pace.expected("text", 7) < 7
+        pace.learn_draft("lines", 4, 4)
+    assert 0.99 < pace.right("lines", True) <= 1
+    assert pace.right("lines", False) < 1
+
+
+def test_what_followed_elsewhere_is_believed_as_far_as_it_was_true() -> None:
+    pace = learned({1: 1.0})
+    for _ in range(500):
+        pace.learn_text(1.0, 1)
+        pace.learn_text(1.0, 0)
+    assert pace.right("text", True) == pytest.approx(0.5, abs=0.05)
 
 
 def test_passes_are_filled_up_to_a_size_whose_cost_is_known() -> None:
-    pace = learned({1: 1.0, 8: 1.1, 12: 4.0})
-    assert pace.lengths(3, 30).get("lines", 0) == 5
+    assert learned({1: 1.0, 8: 1.1, 12: 4.0}).n_worth(3, SURE) == 5
 
 
 @given(st.dictionaries(st.integers(1, 80), st.floats(0.001, 10), max_size=8), st.integers(1, 90))
 def test_a_pass_has_a_cost_whatever_was_measured(seconds: dict[int, float], n: int) -> None:
     pace = learned(seconds)
     assert pace.cost(n) >= 0
-    assert 0 <= pace.lengths(n, 20).get("text", 0) <= 20
+    assert 0 <= pace.n_worth(n, SURE) <= 30

@@ -6,12 +6,12 @@ the probability of each beginning of a reply can be computed. Seeds are fixed: a
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from fake_driver import END, FakeDriver
+from fake_driver import END, N_VOCAB, FakeDriver
 from numpy.typing import NDArray
 from singlepass_backends.base import (
     Draft,
@@ -41,14 +41,9 @@ def index(token: int) -> int:
 class TinyModel(FakeDriver):
     """Logits from `TABLE`; nothing but its five tokens has any probability."""
 
-    def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
-        values = super().forward(tokens, position, n_logits=n_logits)
-        if values is not None:
-            values[:] = -1e4
-            cells = self.cells
-            for row in range(n_logits):
-                end = len(cells) - n_logits + 1 + row
-                values[row, TOKENS] = TABLE[index(cells[end - 2]), index(cells[end - 1])]
+    def logits_after(self, cells: list[int]) -> NDArray[np.float32]:
+        values = np.full(N_VOCAB, -1e4, np.float32)
+        values[[*TOKENS]] = TABLE[index(cells[-2]), index(cells[-1])]
         return values
 
 
@@ -147,26 +142,29 @@ def test_drafts_leave_the_distribution_as_it_is(case: Case) -> None:
     assert statistic < limit(n_free, 3.1), (statistic, n_free)  # one in a thousand is over it
 
 
-Rule = Callable[[Reply, Logits, int | None], int]
+IsExpected = Callable[[int], bool]
+Rule = Callable[[Reply, Logits, IsExpected], int]
 draw = Reply._pick
 
 
-def always(reply: Reply, logits: Logits, expected: int | None) -> int:
+def always(reply: Reply, logits: Logits, is_expected: IsExpected) -> int:
     """Take whatever was drafted."""
-    return draw(reply, logits, None) if expected is None else expected
+    return next(filter(is_expected, TOKENS), None) or draw(reply, logits, is_expected)
 
 
-def likely(reply: Reply, logits: Logits, expected: int | None) -> int:
+def likely(reply: Reply, logits: Logits, is_expected: IsExpected) -> int:
     """Take what was drafted if nothing is much likelier."""
+    expected = next(filter(is_expected, TOKENS), None)
     if expected is not None and logits[expected] > logits.max() - 0.5:
         return expected
-    return draw(reply, logits, None)
+    return draw(reply, logits, is_expected)
 
 
-def twice(reply: Reply, logits: Logits, expected: int | None) -> int:
-    """Take it with the model's probability, else draw from all and not from the others alone."""
-    token = draw(reply, logits, expected)
-    return token if expected is None or token == expected else draw(reply, logits, expected)
+def twice(reply: Reply, logits: Logits, is_expected: IsExpected) -> int:
+    """Take one with the model's probability, else draw from all and not from the others alone."""
+    token = draw(reply, logits, is_expected)
+    is_other = any(map(is_expected, TOKENS)) and not is_expected(token)
+    return draw(reply, logits, is_expected) if is_other else token
 
 
 @pytest.mark.parametrize("rule", [always, likely, twice])

@@ -116,6 +116,46 @@ def test_a_reply_with_drafts_is_that_without(runtime: Runtime) -> None:
     check_same_choices(said[1][:60], said[0][:60])  # a drafted last token is in the cache, a sampled one not
 
 
+TREE = (-1, 0, 0, 1, -1, 4, 2, 6, 5)
+"""Parents: three levels, two roots, four ends."""
+
+
+@pytest.mark.parametrize("right", [(), (0,), (0, 1, 3), (0, 2, 6, 7), (4, 5, 8)])
+def test_each_way_down_a_tree_is_as_if_it_were_alone(runtime: Runtime, right: tuple[int, ...]) -> None:
+    driver = runtime.driver(runtime.target(n_batch=512))
+    if driver.n_branches == 1:
+        pytest.skip("the runtime takes no trees")
+    text = driver.tokenize(LONG.text.encode(), special=False)[:80]
+    first, tree, after = text[60:63], text[63 : 63 + len(TREE)], text[75:80]
+
+    def alone(tokens: list[int]) -> np.ndarray:
+        driver.trim(60)
+        rows = driver.forward(tokens, 60, n_logits=len(tokens))
+        assert rows is not None
+        return np.array(rows)
+
+    def path(node: int) -> list[int]:
+        return [] if node < 0 else [*path(TREE[node]), tree[node]]
+
+    driver.forward(text[:60], 0, n_logits=0)
+    expected = [alone([*first, *path(node)])[-1] for node in range(-1, len(TREE))]
+    kept = [tree[node] for node in right]
+    then = alone([*first, *kept, *after])[-len(after) :]
+    for _ in range(2):  # a second tree on what the first left
+        driver.trim(60)
+        rows = np.array(driver.branch([*first, *tree], 60, TREE))
+        assert np.allclose(rows, expected, atol=0.1)
+        driver.keep(63, right)
+        assert np.allclose(driver.forward(after, 63 + len(right), n_logits=len(after)), then, atol=0.1)
+    driver.copy(0, 1, 60)
+    driver.trim(0)
+    driver.copy(1, 0, 60)
+    driver.branch([*first, *tree], 60, TREE)
+    driver.keep(63, right)
+    assert np.allclose(driver.forward(after, 63 + len(right), n_logits=len(after)), then, atol=0.1)
+    driver.close()
+
+
 def test_kept_sequences_do_not_touch_each_other(runtime: Runtime) -> None:
     """Copied, cut and continued in any order, across the sizes of whatever the runtime allocates at once."""
     driver = runtime.driver(runtime.target(n_batch=512, n_ctx=4096))

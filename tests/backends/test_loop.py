@@ -226,7 +226,7 @@ def test_drafted_tokens_are_counted_and_take_no_pass_of_their_own() -> None:
     assert text == reply.decode()
     # The opening comes with the prompt, and one token after it; then one pass for the end of the block.
     assert (timings.n_decoded, timings.n_forward) == (len(reply), 1)
-    assert timings.n_accepted == timings.n_drafted == len(reply) - 1
+    assert timings.n_drafted >= timings.n_accepted == len(reply) - 1
     assert driver.cells[timings.n_prompt :] == list(reply)
 
 

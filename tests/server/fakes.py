@@ -202,6 +202,7 @@ class FakeEngine:
         self.requests: list[GenerateRequest] = []
         self.prewarmed: list[tuple[Segment, ...]] = []
         self.grammars: list[str | None] = []
+        self.beside: list[tuple[str, ...]] = []
         """Of the prewarms."""
         self.on_prewarm: Callable[[Event], None] | None = None
         """Takes the events of the latest prewarm."""
@@ -251,6 +252,7 @@ class FakeEngine:
         segments: tuple[Segment, ...],
         *,
         grammar: str | None = None,
+        sources: tuple[str, ...] = (),
         spawn: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
@@ -258,6 +260,7 @@ class FakeEngine:
             raise self.fails
         self.prewarmed.append(segments)
         self.grammars.append(grammar)
+        self.beside.append(sources)
         self.on_prewarm = on_event
 
     async def inspect(self, segments: tuple[Segment, ...], *, spawn: bool = False) -> tuple[SegmentUse, ...]:

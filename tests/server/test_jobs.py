@@ -738,6 +738,27 @@ async def test_prewarm_waits_for_a_pause_and_is_not_repeated() -> None:
     assert world.engine.requests[0].segments[:2] == world.engine.prewarmed[1]
 
 
+async def test_near_files_that_have_no_place_in_the_prompt_are_drafted_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that stand in the prompt are not sent twice, and a prewarm has what the request has."""
+    world = World([ONE], settings=msgspec.structs.replace(SETTINGS, max_neighbours=1))
+    paths = [tmp_path / name for name in ("first.py", "second.py", "third.py")]
+    for path in paths:
+        path.write_text(f"# {path.name}\n")
+    monkeypatch.setattr(world.jobs.repository, "near", lambda uri: paths)
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    await world.run()
+    (request,) = world.engine.requests
+    assert request.draft is not None
+    assert request.draft.sources == ("# second.py\n", "# third.py\n")
+    assert world.engine.beside == [request.draft.sources]
+    prompt = "".join(segment.text for segment in request.segments)
+    assert "first.py" in prompt
+    assert "second.py" not in prompt
+
+
 async def test_what_every_prompt_begins_with_is_read_before_a_document_is_open() -> None:
     world = World()
     world.jobs.repository.map = "a.py\n"

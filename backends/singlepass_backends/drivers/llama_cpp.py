@@ -33,6 +33,7 @@ from singlepass_backends.generation.driver import Interrupted, State
 from singlepass_backends.stop_flag import StopFlag
 
 _N_SEQUENCES = 17
+N_BRANCHES = 16
 _ABORTED = 2  # what llama_decode returns when the abort callback ended it
 
 _log = logging.getLogger(__name__)
@@ -163,7 +164,14 @@ class LlamaCppDriver:
         # A sliding-window cache reuses cells that their sequence can see no more, where no other sequence has
         # them too; trimmed, it would see them again. So each sequence has a second id there.
         self._is_sliding = lib.llama_model_n_swa(self._model) > 0
-        params.n_seq_max = n_ids = self.n_sequences * (2 if self._is_sliding else 1)
+        n_ids = self.n_sequences * (2 if self._is_sliding else 1)
+        # Each way down a tree of drafted tokens is a sequence of its own, which shares all before the tree.
+        self.n_branches = 1 if self._is_recurrent or self._is_sliding else N_BRANCHES
+        self._branches = range(n_ids, n_ids + (self.n_branches if self.n_branches > 1 else 0))
+        self._are_joined = False
+        """Whether the branches have what sequence 0 has."""
+        n_ids += len(self._branches)
+        params.n_seq_max = n_ids
         n_batch = max(1, min(target.n_batch, params.n_ctx))
         params.n_batch = params.n_ubatch = max(n_batch, n_ids)  # llama.cpp aborts below that
         params.kv_unified = True  # sequences share cells
@@ -183,18 +191,16 @@ class LlamaCppDriver:
         self.n_ctx = int(lib.llama_n_ctx(self._context))
         self.n_batch = n_batch
         # The batch's arrays are filled through numpy; positions, sequence 0 and `logits` are set per call.
-        self._batch = lib.llama_batch_init(self.n_batch, 0, 2)
+        self._batch = lib.llama_batch_init(self.n_batch, 0, 2 + len(self._branches))
         as_array = np.ctypeslib.as_array
         self._tokens: NDArray[np.int32] = as_array(self._batch.token, shape=(self.n_batch,))
         self._positions: NDArray[np.int32] = as_array(self._batch.pos, shape=(self.n_batch,))
         self._wanted: NDArray[np.int8] = as_array(self._batch.logits, shape=(self.n_batch,))
         self._wanted[:] = 0
         self._steps = np.arange(self.n_batch, dtype=np.int32)
+        self._own = self._ids(0)
         for index in range(self.n_batch):
-            ids = self._ids(0)
-            self._batch.n_seq_id[index] = len(ids)
-            for place, id in enumerate(ids):
-                self._batch.seq_id[index][place] = id
+            self._belongs(index, self._own)
 
     def _open_context(self) -> None:
         _log_lines.clear()
@@ -290,8 +296,82 @@ class LlamaCppDriver:
     def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
         """See `Driver`. Raises BackendError `out_of_memory` or `internal`."""
         n = len(tokens)
-        self._tokens[:n] = tokens
         np.add(self._steps[:n], position, out=self._positions[:n])
+        if not n_logits:
+            self._leave()  # a prompt is read by one sequence alone
+        if not self._are_joined:
+            return self._decode(tokens, position, n_logits)
+        for index in range(n):
+            self._belongs(index, (0, *self._branches))
+        try:
+            return self._decode(tokens, position, n_logits)
+        finally:
+            self._belong_to_one(n)
+
+    def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> NDArray[np.float32]:
+        """See `Driver`."""
+        if not self._are_joined:
+            for id in self._branches:
+                self._lib.llama_memory_seq_cp(self._memory, 0, id, 0, position)
+            self._are_joined = True
+        n, n_first = len(tokens), len(tokens) - len(parents)
+        np.add(self._steps[:n_first], position, out=self._positions[:n_first])
+        for index in range(n_first):
+            self._belongs(index, (0, *self._branches))
+        ids: list[list[int]] = [[] for _ in parents]
+        free = iter(self._branches)
+        for node in reversed(range(len(parents))):
+            ids[node] = ids[node] or [next(free)]  # the end of a branch
+            if parents[node] >= 0:
+                ids[parents[node]] += ids[node]
+        depths: list[int] = []
+        for node, parent in enumerate(parents):
+            depths.append(depths[parent] + 1 if parent >= 0 else 0)
+            self._belongs(n_first + node, ids[node])
+        self._positions[n_first:n] = np.array(depths, np.int32) + (position + n_first)
+        self._ends = [min(one) for one in ids]
+        try:
+            logits = self._decode(tokens, position, 1 + len(parents))
+        finally:
+            self._belong_to_one(n)
+        assert logits is not None
+        return logits
+
+    def keep(self, position: int, nodes: Sequence[int]) -> None:
+        """See `Driver`."""
+        lib, memory = self._lib, self._memory
+        end = position + len(nodes)
+        kept = self._ends[nodes[-1]] if nodes else None
+        others = [id for id in (0, *self._branches) if id != kept]
+        for id in others:
+            lib.llama_memory_seq_rm(memory, id, position, -1)
+        if kept is not None:
+            lib.llama_memory_seq_rm(memory, kept, end, -1)
+            for id in others:
+                lib.llama_memory_seq_cp(memory, kept, id, position, end)
+
+    def _leave(self) -> None:
+        """Sequence 0 becomes another one, which the branches do not follow."""
+        if self._are_joined:
+            self._are_joined = False
+            for id in self._branches:
+                self._lib.llama_memory_seq_rm(self._memory, id, -1, -1)
+
+    def _belongs(self, index: int, ids: Sequence[int]) -> None:
+        """The token at this place of the batch belongs to these sequences."""
+        self._batch.n_seq_id[index] = len(ids)
+        places = self._batch.seq_id[index]
+        for place, id in enumerate(ids):
+            places[place] = id
+
+    def _belong_to_one(self, n: int) -> None:
+        for index in range(n):
+            self._belongs(index, self._own)
+
+    def _decode(self, tokens: Sequence[int], position: int, n_logits: int) -> NDArray[np.float32] | None:
+        """One pass over the batch, whose positions and sequences are set."""
+        n = len(tokens)
+        self._tokens[:n] = tokens
         self._batch.n_tokens = n
         self._wanted[n - n_logits : n] = 1
         _log_lines.clear()
@@ -330,6 +410,7 @@ class LlamaCppDriver:
     def clear(self) -> None:
         """See `Driver`."""
         self._lib.llama_memory_clear(self._memory, True)
+        self._are_joined = False
 
     def _ids(self, sequence: int) -> tuple[int, ...]:
         """llama.cpp's numbers for a sequence."""
@@ -338,10 +419,15 @@ class LlamaCppDriver:
     def trim(self, n_keep: int, sequence: int = 0) -> bool:
         """See `Driver`."""
         ids = self._ids(sequence)
+        if sequence == 0 and self._are_joined:
+            ids = (*ids, *self._branches)
+        # Each, also where one refuses.
         return all(self._lib.llama_memory_seq_rm(self._memory, id, n_keep, -1) for id in ids)
 
     def copy(self, source: int, target: int, n: int) -> None:
         """See `Driver`."""
+        if target == 0:
+            self._leave()
         for id in self._ids(target):
             self._lib.llama_memory_seq_cp(self._memory, source, id, 0, -1 if self._is_recurrent else n)
 
@@ -351,6 +437,7 @@ class LlamaCppDriver:
 
     def restore(self, checkpoint: State, n_keep: int, sequence: int = 0) -> bool:
         """See `Driver`."""
+        self._leave()
         partial = self._lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
         return self._set_state(checkpoint, sequence, partial) and self.trim(n_keep, sequence)
 
@@ -360,6 +447,7 @@ class LlamaCppDriver:
 
     def load(self, state: State, n_tokens: int) -> bool:
         """See `Driver`."""
+        self._leave()
         none = self._lib.LLAMA_STATE_SEQ_FLAGS_NONE
         is_loaded = not self._is_sliding and self._set_state(state, 0, none)
         if is_loaded and self._lib.llama_memory_seq_pos_max(self._memory, 0) == n_tokens - 1:

@@ -103,6 +103,7 @@ class MlxDriver:
         self._model: Any = _load(mx, folder, on_progress)
         self.n_ctx = target.n_ctx or min(folder.n_ctx_train or N_CTX_DEFAULT_MOST, N_CTX_DEFAULT_MOST)
         self.n_batch = max(1, min(target.n_batch, self.n_ctx))
+        self.n_branches = 1  # mlx-lm's models take no mask of a tree
         self._working = self._open(target)
         can_trim = self._working.can_trim
         self.n_sequences = _N_SEQUENCES if can_trim else _N_SEQUENCES_RECURRENT
@@ -210,6 +211,14 @@ class MlxDriver:
                 raise found from None
             raise BackendError("internal", f"MLX failed: {error}") from None
         return values
+
+    def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> NDArray[np.float32]:
+        """See `Driver`; never called."""
+        raise NotImplementedError
+
+    def keep(self, position: int, nodes: Sequence[int]) -> None:
+        """See `Driver`; never called."""
+        raise NotImplementedError
 
     def watch(self, interrupt: Interrupt) -> bool:
         """See `Driver`. MLX runs a pass to its end."""

@@ -4,11 +4,14 @@ An edit is mostly a copy. Guesses of these kinds are made; a wrong one costs tim
 every drafted token is verified:
 
 *opening*: the reply begins as the server expects;
+*first*: the lines quoted begin with one of those that the server expects, or, in a later block, with one that
+has a word which was replaced;
 *more*, *stop*: after a line that is quoted another one is, or the new lines follow;
 *lines*: the new lines go on as the old ones do, which they replace;
 *change*: the same where the last text is not the old one's: as if the change ended here;
-*text*, *echo*: what followed the same text where it stood last, in the prompt or in the reply; *text* after
-many equal bytes, *echo* after few.
+*close*, *next*: the new lines end; another block follows.
+
+What followed the same tokens in other places is guessed in `tree`, where all guesses meet.
 
 Everything is text and not tokens, because what ends a token in one place is its middle in another.
 """
@@ -22,8 +25,8 @@ from numpy.typing import NDArray
 
 from singlepass_backends.base import Draft
 
-Kind = Literal["lines", "change", "opening", "more", "stop", "text", "echo", "model"]
-"""The last is no guess from text but a draft model's."""
+Kind = Literal["lines", "change", "opening", "first", "more", "stop", "close", "next", "text", "model"]
+"""*text* is what followed the same tokens, *model* what a draft model says."""
 
 _UNIT = re.compile(rb"[\w\x80-\xff]+|\n|[^\S\n]+|[^\w\s]")
 _UNIT_WORD = re.compile(rb"[\w\x80-\xff]+")
@@ -38,8 +41,8 @@ _BREAK = 2.0
 """What it costs more to add a line feed within an old line."""
 _REPLACE = 1.0
 """What it costs to put a unit for another of its class."""
-_SUFFIXES: tuple[tuple[Kind, tuple[int, ...]], ...] = (("text", (64, 32, 16)), ("echo", (10, 6, 4, 3, 2)))
-"""Equal bytes, the most first."""
+_MOST_CHANGED = 3
+"""Lines that a later block may begin with: so many are tried."""
 
 
 class Guess(NamedTuple):
@@ -172,18 +175,29 @@ def _class(unit: bytes) -> int:
 class Drafter:
     """Guesses for one reply. Tell it the text of the reply as it comes; ask for guesses in between."""
 
-    def __init__(self, prompt: bytes, draft: Draft) -> None:
-        """`prompt` is its text."""
-        self._search = f"{draft.search}\n".encode()
-        self._separator, self._close = f"{draft.separator}\n".encode(), f"{draft.close}\n".encode()
-        self._text = bytearray(prompt)
+    def __init__(self, draft: Draft) -> None:
+        self._search, self._separator, self._close = (
+            f"{marker}\n".encode() for marker in (draft.search, draft.separator, draft.close)
+        )
+        self._document = draft.document.encode()
+        self._likely = [line.encode() for line in draft.likely]
+        self._text = bytearray()
         self._changes: dict[bytes, bytes] = {}
         self._follower: Follower | None = Follower(draft.opening.encode(), {})
-        self._line_start = len(prompt)
-        """Where the line that is being written begins."""
+        self._line_start = self._block_start = 0
+        """Where the line, and the block, that is being written begins."""
         self._old_start: int | None = None
         """Where the old lines of the block begin, while they are being written."""
         self._is_new = False
+        self._header = b""
+        """What stood before the old lines of the last block."""
+        self._after = 0
+        """Where in the document the old lines of the last block ended."""
+
+    @property
+    def text(self) -> bytes:
+        """The reply so far."""
+        return bytes(self._text)
 
     def append(self, text: bytes) -> None:
         """`text` was added to the reply."""
@@ -196,9 +210,9 @@ class Drafter:
                 self._line_start = len(self._text)
 
     def guesses(self, n_bytes: int) -> Iterator[Guess]:
-        """What may come next, about so many bytes each."""
+        """What may come next, about so many bytes each, wherever a line the reply is."""
         old = self._old_start
-        is_next_line = old is not None and self._line_start == len(self._text) > old
+        is_line_start = self._line_start == len(self._text)
         if self._follower:
             kind, text = self._follower.guess(n_bytes)
             line = b"" if text else self._text[self._line_start :]
@@ -209,31 +223,55 @@ class Drafter:
                 and self._close.startswith(line)
             ):
                 text += self._close[len(line) :]
-            yield Guess(kind if self._is_new else "more" if is_next_line else "opening", text)
-        if is_next_line:
-            yield Guess("stop", (self._separator + self._text[self._old_start :])[:n_bytes])
-        for kind, text in self._elsewhere(n_bytes):
-            yield Guess("more" if is_next_line else kind, text)
+            yield Guess(kind if self._is_new else "opening", text)
+        if old is not None and is_line_start and len(self._text) > old:
+            at = self._document.find(self._text[old:])
+            if at >= 0:
+                at += len(self._text) - old
+                yield Guess("more", self._document[at : at + n_bytes])
+
+    def starts(self, text: bytes) -> Iterator[Guess]:
+        """What may come at the start of a line, after this text: the reply, or the reply with a guess."""
+        search, separator, close = self._search, self._separator, self._close
+        start = max(0, self._block_start - len(close))
+        old = text.rfind(search, start)
+        new = text.rfind(b"\n" + separator, max(start, old))
+        end = text.rfind(close, max(start, new))
+        if end > max(old, new):
+            if text.endswith(close) and (header := self._header or self._header_of(text)):
+                yield Guess("next", header)
+        elif new > old >= 0:
+            yield Guess("close", close)
+        elif old >= 0:
+            quoted = text[old + len(search) :]
+            if quoted:
+                yield Guess("stop", separator + quoted)
+            else:
+                for line in self._changed_lines() if self._block_start else self._likely:
+                    yield Guess("first", line)
+
+    def _header_of(self, text: bytes) -> bytes:
+        at = text.find(self._search)
+        return text[: at + len(self._search)] if at >= 0 else b""
+
+    def _changed_lines(self) -> list[bytes]:
+        """The next lines of the document that have a word which was replaced."""
+        words = [word for word in self._changes if len(word) > 2]
+        lines = self._document[self._after :].splitlines(keepends=True) if words else ()
+        return [line for line in lines if any(word in line for word in words)][:_MOST_CHANGED]
 
     def _end_line(self, line: bytes) -> None:
         if self._is_new:
             if line == self._close and self._follower:
                 self._follower.read()
                 self._is_new, self._follower = False, None
+                self._block_start = len(self._text)
         elif self._old_start is None:
             if line == self._search:
                 self._old_start = len(self._text)
+                self._header = bytes(self._text[self._block_start :])
         elif line == self._separator:
             old = bytes(self._text[self._old_start : self._line_start])
             self._follower = Follower(old, self._changes)
+            self._after = max(0, self._document.find(old)) + len(old)
             self._old_start, self._is_new = None, True
-
-    def _elsewhere(self, n_bytes: int) -> Iterator[Guess]:
-        """What followed where the end of the text stood before."""
-        text = self._text
-        for kind, sizes in _SUFFIXES:
-            for size in sizes:
-                at = text.rfind(text[-size:], 0, len(text) - 1) if size < len(text) else -1
-                if at >= 0:
-                    yield Guess(kind, bytes(text[at + size : at + size + n_bytes]))
-                    return

@@ -34,6 +34,8 @@ class Driver(Protocol):
     n_sequences: int
     n_batch: int
     """Most tokens of one `forward`."""
+    n_branches: int
+    """Most ends of a tree of tokens that `branch` takes; 1 where it is never called."""
     n_vocab: int
     eog_tokens: frozenset[int]
     """Tokens that end the assistant's turn."""
@@ -65,6 +67,21 @@ class Driver(Protocol):
         valid until the next call.
         Raises `Interrupted` where what `watch` was given asks for it.
         """
+        ...
+
+    def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> Logits:
+        """As `forward`, but the last tokens, one for each of the `parents`, are a tree: each comes after the
+        one of this number among them, or after the tokens before the tree where it is -1. Parents come before
+        their children.
+
+        Returns the logits after the last token before the tree, and after each of the tree. `keep` follows
+        before anything else of sequence 0 is asked for or changed.
+        """
+        ...
+
+    def keep(self, position: int, nodes: Sequence[int]) -> None:
+        """Of the tree that begins at `position`, keep these tokens, by number and each under the one before
+        it, and forget the others."""
         ...
 
     def watch(self, interrupt: Interrupt) -> bool:

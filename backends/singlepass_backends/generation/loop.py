@@ -35,7 +35,7 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.generation.chunks import MIN_CHUNK, ChunkSize, chunk_seconds
 from singlepass_backends.generation.constraint import Constraints
-from singlepass_backends.generation.draft import Drafter, Kind
+from singlepass_backends.generation.draft import Drafter
 from singlepass_backends.generation.draft_model import DraftModel
 from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
 from singlepass_backends.generation.history import History, uses
@@ -49,20 +49,20 @@ from singlepass_backends.generation.prefix import (
     Step,
     Trim,
     Wanted,
-    common_prefix,
     shared_end,
 )
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, check_fits, fitting
 from singlepass_backends.generation.reply import Reply
 from singlepass_backends.generation.sampling import Sampler
 from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store
+from singlepass_backends.generation.tree import ROOT, Chain, Continuations, Guesser, Places, Tree
 
 MIN_SAVED = 256
 """Tokens below which a prefix is read again rather than saved or loaded."""
 _MAX_SAVED_AT_EXIT = 4
 _MOSTLY = 0.8
-_BYTES = 8
-"""Of a token of source code, more than on average."""
+_MAX_SOURCES = 4
+"""Sets of texts beside the prompt that stay ready to be drafted from."""
 _SLOPE_CPU, _SLOPE_GPU = 0.5, 0.05
 """What a further token of a pass costs, in passes of one, before it was measured: on two cores a pass of 8
 cost as much as 4.6 of one."""
@@ -116,7 +116,7 @@ class _Ready(NamedTuple):
     """Logits for what comes after the cached tokens before the drafted ones, and after each drafted one."""
 
     logits: Logits
-    drafted: list[int]
+    drafted: Tree
 
 
 class InProcessBackend:
@@ -145,6 +145,7 @@ class InProcessBackend:
             driver.n_ctx, n_sequences=max(1, self._scratch), can_trim=driver.info.can_trim
         )
         self._states: dict[int, State] = {}  # of the cache's checkpoints
+        self._sources: dict[tuple[str, ...], Places] = {}
         self._history = History()
         if store:
             self._history.recall(store.known)
@@ -177,8 +178,8 @@ class InProcessBackend:
         constraint = self._constraints.open(request.grammar) if request.grammar is not None else None
         prompt = self._prompts.build(request.segments)
         check_fits(prompt, self._driver.n_ctx, request.min_reply)
-        drafter = self._drafter(request.draft, prompt.tokens)
-        reply = Reply(Sampler(request.sampling), constraint, drafter, self._driver)
+        guesser = self._guesser(request.draft, prompt.tokens)
+        reply = Reply(Sampler(request.sampling), constraint, guesser, self._driver)
         ready = yield from self._prefill(prompt, interrupt, meter, reply, request.max_tokens)
         reason: FinishReason = "cancelled"
         if ready is not None:
@@ -194,6 +195,8 @@ class InProcessBackend:
         is_done = meter.n_cached + meter.n_prefilled == meter.n_prompt
         if is_done and request.grammar is not None and not interrupt():
             self._constraints.open(request.grammar)  # which keeps what it compiles
+        if is_done and not interrupt():
+            self._make_ready(request.sources)
         if is_done and self._draft_model:
             self._draft_model.read(prompt.tokens, interrupt, self._chunk_s)
         yield meter.finished("stop" if is_done else "cancelled")
@@ -257,8 +260,7 @@ class InProcessBackend:
                         n_most = min(max_tokens, self._driver.n_ctx - len(tokens), MIN_CHUNK)
                         n_most = min(n_most, self._driver.n_batch - len(chunk))
                         drafted = self._draft(reply, (), len(chunk), n_most)
-                        logits = self._forward([*chunk, *drafted], n_logits=1 + len(drafted))
-                        assert logits is not None
+                        logits = self._forward_with(chunk, drafted)
                         ready = _Ready(logits, drafted)
                     else:
                         self._forward(chunk, n_logits=0)
@@ -424,17 +426,25 @@ class InProcessBackend:
         reason: FinishReason | None = None
         while reason is None:
             if interrupt():
-                self._take_back(len(drafted))
+                self._settle(drafted, ())
                 reason = "cancelled"
                 break
             said: list[int] = []
+            right: list[int] = []
             n_room = driver.n_ctx - len(self._cache.working.tokens) + len(drafted)
-            # Each row of logits is for the token after one more drafted one, as long as those were right.
-            while reason is None and len(said) <= len(drafted) and said == drafted[: len(said)]:
-                expected = drafted[len(said)] if len(said) < len(drafted) else None
+            # The first row of logits is for the token before the tree, each further one for that after a node
+            # of it: followed as long as the tree has what is said.
+            while reason is None and len(right) == len(said):
+                at = right[-1] if right else ROOT
                 n_most = min(request.max_tokens - meter.n_decoded, n_room - len(said))
-                tokens, n_forced = reply.choose(logits[len(said)], expected, n_most)
-                meter.n_accepted += tokens[:1] == [expected] and n_forced < len(tokens)
+                tokens, n_forced = reply.choose(logits[at + 1], drafted.expects(at), n_most)
+                if tokens and n_forced < len(tokens):
+                    meter.n_accepted += drafted.child(at, tokens[0]) is not None
+                for token in tokens:
+                    if (node := drafted.child(at, token)) is None:
+                        break
+                    at = node
+                    right.append(node)
                 said += tokens
                 meter.n_decoded += len(tokens)
                 meter.n_forced += n_forced
@@ -446,17 +456,16 @@ class InProcessBackend:
                     reason = "context"
             if text := text_of(b"".join(map(driver.piece, said))):
                 yield self._text(text, meter)
-            n_right = common_prefix(said, drafted)
+            n_right = len(right)
             meter.n_drafted += len(drafted)
-            self._take_back(len(drafted) - n_right)
-            if drafted:
-                self._pace.learn_draft(reply.drafted_as, len(drafted), n_right)
+            self._settle(drafted, right)
+            self._learn(drafted, right)
             if reason is None:
                 n_most = min(request.max_tokens - meter.n_decoded, n_room - len(said))
                 n_other = len(said) - n_right
                 n_most = min(n_most, min(MIN_CHUNK, driver.n_batch) - n_other)
                 drafted = self._draft(reply, said, n_other, n_most)
-                if self._draft_model and reply.drafter:
+                if self._draft_model and reply.guesser:
                     drafted = self._ask_model(reply, said[n_right:], drafted, n_most, interrupt)
                 after = self._advance(said[n_right:], drafted, interrupt, meter)
                 if after is None:
@@ -467,12 +476,29 @@ class InProcessBackend:
             yield self._text(text, meter)
         return reason
 
-    def _drafter(self, draft: Draft | None, prompt: Sequence[int]) -> Drafter | None:
+    def _guesser(self, draft: Draft | None, prompt: Sequence[int]) -> Guesser | None:
         """None where there is nothing to expect, or where a wrong guess could not be taken back."""
         driver = self._driver
         if draft is None or not self.info.can_trim:
             return None
-        return Drafter(b"".join(map(driver.piece, prompt)), draft)
+        ready = self._sources.get(draft.sources)
+        continuations = Continuations(Places(prompt), (ready,) if ready else ())
+        continuations.begin(prompt)
+        return Guesser(
+            Drafter(draft), continuations, lambda text: driver.tokenize(text, special=False), driver.piece
+        )
+
+    def _make_ready(self, sources: tuple[str, ...]) -> None:
+        """Look what follows what in texts beside the prompt: a fifth of a second for 60,000 tokens."""
+        if not sources:
+            return
+        places = self._sources.pop(sources, None)
+        if places is None:
+            texts = (self._driver.tokenize(text.encode(), special=False) for text in sources)
+            places = Places([token for tokens in texts for token in tokens])
+        self._sources[sources] = places
+        if len(self._sources) > _MAX_SOURCES:
+            del self._sources[next(iter(self._sources))]
 
     @staticmethod
     def _text(text: str, meter: _Meter) -> TextChunk:
@@ -480,33 +506,29 @@ class InProcessBackend:
         meter.first_text = meter.first_text or now
         return TextChunk(text, meter.n_decoded, (now - meter.prefilled) * 1e3)
 
-    def _draft(self, reply: Reply, said: Sequence[int], n_other: int, n_most: int) -> list[int]:
-        """Tokens to verify in the next pass, which has `n_other` tokens anyway: the first guess of which the
-        grammar admits the beginning, as much of it as pays."""
-        drafter = reply.drafter
-        if drafter is None:
-            return []
-        driver, pace = self._driver, self._pace
-        drafter.append(b"".join(map(driver.piece, said)))
-        lengths = pace.lengths(n_other, n_most)
-        if not lengths:
-            return []
+    def _draft(self, reply: Reply, said: Sequence[int], n_other: int, n_most: int) -> Tree:
+        """Tokens to verify in the next pass, which has `n_other` tokens anyway: as many as pay."""
+        guesser, pace = reply.guesser, self._pace
+        if guesser is None:
+            return Tree()
+        guesser.append(said)
+        n_most = pace.n_most(n_other, n_most)
+        if n_most <= 0:
+            return Tree()
         start = time.perf_counter()
-        found: list[int] = []
-        guesses = [
-            guess for guess in drafter.guesses(max(lengths.values()) * _BYTES) if guess.kind in lengths
-        ]
-        for kind, text in sorted(guesses, key=lambda guess: -pace.expected(guess.kind, lengths[guess.kind])):
-            tokens = driver.tokenize(text[: lengths[kind] * _BYTES], special=False)[: lengths[kind]]
-            if found := tokens[: reply.n_valid(tokens)]:
-                reply.drafted_as = kind
-                break
-        pace.learn_drafting(time.perf_counter() - start)
-        return found
+        tree = guesser.grow(
+            n_most,
+            self._driver.n_branches,
+            pace.right,
+            lambda tokens: reply.n_valid(tokens) == len(tokens),
+            lambda gains: pace.is_enough(n_other, gains),
+        )
+        pace.learn_looking(len(tree), time.perf_counter() - start)
+        return tree.first(pace.n_worth(n_other, tree.gains))
 
     def _ask_model(
-        self, reply: Reply, new: Sequence[int], found: list[int], n_most: int, interrupt: Interrupt
-    ) -> list[int]:
+        self, reply: Reply, new: Sequence[int], found: Tree, n_most: int, interrupt: Interrupt
+    ) -> Tree:
         """`found`, or what the draft model says after the cache and the `new` tokens, where that is expected
         to save more."""
         model, pace = self._draft_model, self._pace
@@ -515,8 +537,7 @@ class InProcessBackend:
         n_behind = model.n_behind(tokens)
         if n_behind is None:
             return found
-        rival: tuple[Kind, int] | None = (reply.drafted_as, len(found)) if found else None
-        n = pace.n_from_model(len(new), n_most, n_behind, model.costs, rival)
+        n = pace.n_from_model(len(new), n_most, n_behind, model.costs, found.gains)
         if n <= 0:
             return found
         said = model.guess(tokens, n, lambda guess: reply.n_valid(guess) == len(guess), interrupt)
@@ -524,44 +545,84 @@ class InProcessBackend:
             if not interrupt():
                 pace.learn_draft("model", 1, 0)
             return found
-        reply.drafted_as = "model"
-        return said
+        return Tree.path("model", said)
 
-    def _take_back(self, n: int) -> None:
-        """Forget the last `n` tokens of the cache, drafted ones that were wrong."""
-        if n:
-            n_kept = len(self._cache.working.tokens) - n
-            if not self._driver.trim(n_kept):
-                raise BackendError("internal", f"The cache could not be cut to {n_kept} tokens.")
-            self._cache.take_back(n)
+    def _learn(self, drafted: Tree, right: Sequence[int]) -> None:
+        """How often each guess was right that was tried where the reply came."""
+        known = {ROOT, *right}
+        tried: dict[Chain, list[int]] = {}
+        expected = 0.0
+        n_right = 0
+        for at, chains in enumerate(drafted.sources):
+            for chain in chains:
+                tried.setdefault(chain, []).append(at)
+            parent = drafted.parents[at]
+            if not chains and parent in known:
+                expected += drafted.gains[at] / (drafted.gains[parent] if parent != ROOT else 1.0)
+                n_right += at in known
+        for chain, nodes in tried.items():
+            if drafted.parents[nodes[0]] in known:
+                self._pace.learn_draft(chain.kind, len(nodes), sum(at in known for at in nodes))
+        if expected:
+            self._pace.learn_text(expected / self._pace.right("text", True), n_right)
 
-    def _advance(
-        self, batch: list[int], drafted: list[int], interrupt: Interrupt, meter: _Meter
-    ) -> Logits | None:
+    def _settle(self, drafted: Tree, right: Sequence[int]) -> None:
+        """Keep of the drafted tokens in the cache those that were right."""
+        n_tree, n_right = len(drafted), len(right)
+        if n_right == n_tree:
+            return
+        cache = self._cache
+        start = len(cache.working.tokens) - n_tree
+        if not drafted.is_path:
+            self._driver.keep(start, right)
+        elif not self._driver.trim(start + n_right):
+            raise BackendError("internal", f"The cache could not be cut to {start + n_right} tokens.")
+        cache.take_back(n_tree)
+        if right:
+            cache.append([drafted.tokens[at] for at in right])
+
+    def _advance(self, batch: list[int], drafted: Tree, interrupt: Interrupt, meter: _Meter) -> Logits | None:
         """Decoded and drafted tokens into the cache: one pass, unless the grammar forced more than a chunk of
         them. Returns the logits after the last decoded token and after each drafted one."""
         logits: Logits | None = None
-        tokens = batch + drafted
         n_done = 0
-        while n_done < len(tokens):
+        while n_done < len(batch):
             if n_done and interrupt():
                 return None
-            chunk = tokens[n_done : n_done + self._chunks.next(len(tokens) - n_done, self._chunk_s)]
+            n_left = len(batch) - n_done + len(drafted)
+            n = self._chunks.next(n_left, self._chunk_s)
+            chunk = batch[n_done : n_done + n]
             n_done += len(chunk)
             start = time.perf_counter()
             try:
-                logits = self._forward(chunk, n_logits=1 + len(drafted) if n_done == len(tokens) else 0)
+                if n_done == len(batch):
+                    n = len(chunk) + len(drafted)
+                    logits = self._forward_with(chunk, drafted)
+                else:
+                    self._forward(chunk, n_logits=0)
             except Interrupted:
                 return None
-            self._pace.learn_pass(len(chunk), time.perf_counter() - start)
+            self._pace.learn_pass(n, time.perf_counter() - start)
             meter.n_forward += 1
         return logits
 
-    def _forward(self, tokens: Sequence[int], *, n_logits: int) -> Logits | None:
+    def _forward_with(self, tokens: Sequence[int], drafted: Tree) -> Logits:
+        """One pass; the logits after the last of the tokens and after each drafted one."""
+        parents = () if drafted.is_path else drafted.parents
+        logits = self._forward([*tokens, *drafted.tokens], n_logits=1 + len(drafted), parents=parents)
+        assert logits is not None
+        return logits
+
+    def _forward(self, tokens: Sequence[int], *, n_logits: int, parents: Sequence[int] = ()) -> Logits | None:
+        """One pass; with `parents` the last of the tokens are a tree, see `Driver`."""
         self._carry_out(self._cache.room(len(tokens)))
         start = time.perf_counter()
+        position = len(self._cache.working.tokens)
         try:
-            result = self._driver.forward(tokens, len(self._cache.working.tokens), n_logits=n_logits)
+            if parents:
+                result = self._driver.branch(tokens, position, parents)
+            else:
+                result = self._driver.forward(tokens, position, n_logits=n_logits)
         except Interrupted:
             raise  # nothing was changed
         except BaseException:

@@ -1,13 +1,15 @@
 """How many tokens to draft for a pass (sans-IO).
 
 A drafted token costs little where a pass of many tokens takes hardly longer than a pass of one, as on a
-GPU, and much on two CPU cores. So as much is drafted as pays. If the first of k tokens is right with
-probability p, and each further one with probability a, a pass yields 1 + p (1 − a^k) / (1 − a) tokens (after
-Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023, equation 1), at the cost
-of a pass of that size. All of that is measured while it runs. A draft model has to gain what its own passes
-take as well.
+GPU, and much on two CPU cores. So as much is drafted as pays: of a tree (`tree`) whose k most probable nodes
+are right with p1 … pk, a pass yields 1 + p1 + … + pk tokens, at the cost of a pass of that size. How often
+each kind of guess is right, at its first token and after a right one, and what passes cost is measured while
+it runs. A draft model is expected to say, with p for its first token and a for those after a right one,
+p (1 − a^k) / (1 − a) right ones of k (after Leviathan et al., "Fast Inference from Transformers via
+Speculative Decoding", 2023, equation 1), and has to gain what its own passes take as well.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from singlepass_backends.generation.draft import Kind
@@ -40,20 +42,31 @@ class _Habit(NamedTuple):
 
     def expected(self, n: int) -> float:
         """How many of `n` drafted tokens will be right."""
-        first = self.first_right / (self.first_right + self.first_wrong)
-        a = min(self.right / (self.right + self.wrong), _SUREST)
-        return first * (1 - a**n) / (1 - a)
+        a = self.after_right
+        return self.first * (1 - a**n) / (1 - a)
+
+    @property
+    def first(self) -> float:
+        """How often the first token is right."""
+        return self.first_right / (self.first_right + self.first_wrong)
+
+    @property
+    def after_right(self) -> float:
+        """How often one after a right one is."""
+        return min(self.right / (self.right + self.wrong), _SUREST)
 
 
 _PRIOR: dict[Kind, _Habit] = {
     "model": _Habit(7, 3, 14, 4),
-    "lines": _Habit(6, 4, 20, 4),
-    "opening": _Habit(5, 5, 6, 4),
-    "more": _Habit(4, 6, 10, 2),
-    "stop": _Habit(6, 4, 5, 3),
-    "text": _Habit(6, 4, 5, 2),
-    "echo": _Habit(3, 7, 3, 1),
-    "change": _Habit(2, 8, 4, 1),
+    "lines": _Habit(5, 5, 26, 2),
+    "opening": _Habit(7.5, 2.5, 26, 2),
+    "first": _Habit(2, 8, 26, 2),
+    "more": _Habit(3, 7, 26, 2),
+    "stop": _Habit(5, 5, 26, 2),
+    "close": _Habit(2, 8, 10, 0.2),
+    "next": _Habit(6, 4, 26, 1),
+    "change": _Habit(1.2, 8.8, 13, 2),
+    "text": _Habit(8, 2, 8, 2),
 }
 """As if so many had been seen."""
 
@@ -98,34 +111,54 @@ class Pace:
     def __init__(self, slope: float) -> None:
         """`slope` is what a further token costs, in passes of one token, until it was measured."""
         self._costs = Costs(slope)
-        self._draft_s = 0.0
+        self._look_s = 0.0
         self._seen = dict(_PRIOR)
 
     def expected(self, kind: Kind, n: int) -> float:
         """How many of `n` drafted tokens will be right."""
         return self._seen[kind].expected(n)
 
-    def lengths(self, n_other: int, n_most: int) -> dict[Kind, int]:
-        """For each kind of guess that pays, how many tokens, at most `n_most`, are worth adding to a pass of
-        `n_other` that has to be made."""
+    def right(self, kind: Kind, is_first: bool) -> float:
+        """How often a token of such a guess is right: its first, or one after a right one. Of *text*, which
+        has probabilities of its own, by how much they are true."""
+        habit = self._seen[kind]
+        return habit.first if is_first else habit.after_right
+
+    def n_most(self, n_other: int, n_most: int) -> int:
+        """How many tokens, at most `n_most`, to look for where a pass of `n_other` has to be made; 0 where
+        none can pay."""
         one = self._costs.one
         if n_most <= 0 or (one is None and n_other == 1 and self._costs.slope):
-            return {}  # the latter to learn what such a pass costs
-        if one is not None and one < _SHORT_S:
-            return {}
-        extra = self._draft_s / one if one else 0.0
-        costs = [(k, self.cost(n_other + k) + extra) for k in self._lengths(n_other, n_most)]
-        least = 1 / self.cost(n_other)
-        found: dict[Kind, int] = {}
-        for kind, habit in self._seen.items():
-            if kind == "model":
-                continue
-            rate, k = max(((1 + habit.expected(k)) / cost, k) for k, cost in costs)
-            if rate > _MARGIN * least:
-                found[kind] = k
-            else:
-                self._fade(kind)
-        return found
+            return 0  # the latter to learn what such a pass costs
+        return 0 if one is not None and one < _SHORT_S else n_most
+
+    def is_enough(self, n_other: int, gains: Sequence[float]) -> bool:
+        """Whether the tokens that come after those of these probabilities, the most probable first, cannot
+        pay: not even if each of the next few were as probable as the last."""
+        n = len(gains)
+        if n < 2 or n_other + n not in _SIZES:
+            return False
+        size = next((size for size in _SIZES if size > n_other + n), n_other + n)
+        n_more, gain = size - n_other - n, 1 + sum(gains)
+        cost = self.cost(n_other + n) + n * self._looking
+        return (gain + n_more * gains[-1]) / (self.cost(size) + (n + n_more) * self._looking) < gain / cost
+
+    def n_worth(self, n_other: int, gains: Sequence[float]) -> int:
+        """How many tokens of these probabilities are worth adding to a pass of `n_other` that has to be
+        made."""
+        n, best = 0, _MARGIN / self.cost(n_other)
+        total = 1.0
+        for k, gain in enumerate(gains, 1):
+            total += gain
+            if k == len(gains) or n_other + k in _SIZES:
+                rate = total / self.cost(n_other + k)
+                if rate > best:
+                    n, best = k, rate
+        if n == 0:
+            for kind in self._seen:
+                if kind != "model":
+                    self._fade(kind)
+        return n
 
     @staticmethod
     def _lengths(n_other: int, n_most: int) -> list[int]:
@@ -138,11 +171,11 @@ class Pace:
         self._seen[kind] = _Habit(*(seen + _FADING * (prior - seen) for seen, prior in pairs))
 
     def n_from_model(
-        self, n_other: int, n_most: int, n_behind: int, model: Costs, rival: tuple[Kind, int] | None
+        self, n_other: int, n_most: int, n_behind: int, model: Costs, rival: Sequence[float]
     ) -> int:
         """How many tokens, at most `n_most`, a draft model should guess, which has to read `n_behind` before;
-        0 where it does not pay, or where the guess that there is, `rival`, with its number of tokens, is
-        expected to save more."""
+        0 where it does not pay, or where the tree that there is, `rival` with the probabilities of its
+        tokens, is expected to save more."""
         one = self._costs.one
         if n_most <= 0 or one is None or one < _SHORT_S:
             return 0
@@ -158,9 +191,8 @@ class Pace:
         if rate <= _MARGIN * least:
             self._fade("model")
             return 0
-        if rival is not None:
-            kind, n_rival = rival
-            least = (1 + self.expected(kind, n_rival)) / self.cost(n_other + n_rival)
+        if rival:
+            least = (1 + sum(rival)) / self.cost(n_other + len(rival))
         return n if rate > _MARGIN * least else 0
 
     def cost(self, n: int) -> float:
@@ -171,19 +203,29 @@ class Pace:
         """A pass of `n` tokens took `seconds`."""
         self._costs.learn(n, seconds)
 
-    def learn_drafting(self, seconds: float) -> None:
-        """Finding a draft took so long."""
-        self._draft_s += _FRESH * (seconds - self._draft_s)
+    def learn_looking(self, n: int, seconds: float) -> None:
+        """Finding so many tokens took so long."""
+        self._look_s += _FRESH * (seconds / max(1, n) - self._look_s)
+
+    @property
+    def _looking(self) -> float:
+        """What it costs to find a token, in passes of one."""
+        one = self._costs.one
+        return self._look_s / one if one else 0.0
 
     def learn_draft(self, kind: Kind, n_drafted: int, n_right: int) -> None:
         """Of so many drafted tokens so many were right, in a row."""
-        old = self._seen[kind]
         first = n_right > 0
+        self._learn(kind, first, not first, max(0, n_right - 1), first and n_right < n_drafted)
+
+    def learn_text(self, expected: float, n_right: int) -> None:
+        """Of tokens that followed elsewhere so many would be right by their own probabilities, and so many
+        were."""
+        self._learn("text", min(n_right, 2 * expected), max(0.0, expected - n_right), 0, 0)
+
+    def _learn(self, kind: Kind, *seen: float) -> None:
         self._seen[kind] = _Habit(
-            _MEMORY * old.first_right + first,
-            _MEMORY * old.first_wrong + (not first),
-            _MEMORY * old.right + max(0, n_right - 1),
-            _MEMORY * old.wrong + (first and n_right < n_drafted),
+            *(_MEMORY * old + new for old, new in zip(self._seen[kind], seen, strict=True))
         )
 
 
@@ -193,16 +235,23 @@ class Unlimited(Pace):
     def __init__(self) -> None:
         super().__init__(slope=0.0)
 
-    def lengths(self, n_other: int, n_most: int) -> dict[Kind, int]:
+    def n_most(self, n_other: int, n_most: int) -> int:
         """See `Pace`."""
-        kinds: list[Kind] = [kind for kind in self._seen if kind != "model"]
-        return dict.fromkeys(kinds, n_most) if n_most > 0 else {}
+        return max(0, n_most)
+
+    def is_enough(self, n_other: int, gains: Sequence[float]) -> bool:
+        """See `Pace`."""
+        return False
+
+    def n_worth(self, n_other: int, gains: Sequence[float]) -> int:
+        """See `Pace`."""
+        return len(gains)
 
     def n_from_model(
-        self, n_other: int, n_most: int, n_behind: int, model: Costs, rival: tuple[Kind, int] | None
+        self, n_other: int, n_most: int, n_behind: int, model: Costs, rival: Sequence[float]
     ) -> int:
-        """See `Pace`; the document's guesses cost nothing, so they come first."""
-        return 0 if rival else max(0, n_most)
+        """See `Pace`; guesses from text cost nothing, so they come first where they promise a token."""
+        return 0 if sum(rival) > 1 else max(0, n_most)
 
 
 def _size(n: int) -> int:

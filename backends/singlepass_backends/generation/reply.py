@@ -1,20 +1,20 @@
 """What is said in answer to one request: which token comes next, and what is known of those after it."""
 
+from collections.abc import Callable
+
 from singlepass_backends.generation.constraint import Constraint
-from singlepass_backends.generation.draft import Drafter, Kind
 from singlepass_backends.generation.driver import Driver, Logits
 from singlepass_backends.generation.sampling import Sampler
+from singlepass_backends.generation.tree import Guesser
 
 
 class Reply:
     """One reply: its sampler, its grammar and its drafts."""
 
     def __init__(
-        self, sampler: Sampler, constraint: Constraint | None, drafter: Drafter | None, driver: Driver
+        self, sampler: Sampler, constraint: Constraint | None, guesser: Guesser | None, driver: Driver
     ) -> None:
-        self.drafter = drafter
-        self.drafted_as: Kind = "text"
-        """What kind of guess the last draft was."""
+        self.guesser = guesser
         self._sampler = sampler
         self._constraint = constraint
         self._eog_tokens = driver.eog_tokens
@@ -26,17 +26,19 @@ class Reply:
         """Whether the grammar admits nothing more."""
         return self._constraint is not None and self._constraint.stopped
 
-    def choose(self, logits: Logits, expected: int | None, n_most: int) -> tuple[list[int], int]:
+    def choose(
+        self, logits: Logits, is_expected: Callable[[int], bool], n_most: int
+    ) -> tuple[list[int], int]:
         """The next token and those the grammar then forces, at most `n_most` together, and how many of them
-        were forced. None at the end of the turn. `expected` is what was drafted here, which the grammar
-        admits."""
+        were forced. None at the end of the turn. Tokens that are `is_expected` were drafted here, and the
+        grammar admits them."""
         constraint = self._constraint
         if constraint and not self._has_begun:
             # Only at the very start can the grammar force tokens before any is sampled.
             self._has_begun = True
             if forced := constraint.take_forced(n_most):
                 return forced, len(forced)
-        token = self._pick(logits, expected)
+        token = self._pick(logits, is_expected)
         if token in self._eog_tokens:
             return [], 0
         if constraint is None:
@@ -45,18 +47,19 @@ class Reply:
         forced = constraint.take_forced(n_most - 1)
         return [token, *forced], len(forced)
 
-    def _pick(self, logits: Logits, expected: int | None) -> int:
+    def _pick(self, logits: Logits, is_expected: Callable[[int], bool]) -> int:
         """The next token. Most often the grammar admits the likeliest one, and then the others need no look.
 
-        A draft is one token with certainty, so the rule of speculative sampling (take it with the model's
-        probability, else draw from the others) comes to drawing as always and comparing.
+        Drafts are certain of their tokens, so the rule of speculative sampling (take one with the model's
+        probability, else draw from the others) comes to drawing as always and comparing, with however many
+        tokens were drafted here.
         """
         constraint, sampler = self._constraint, self._sampler
         if constraint is None:
             return sampler.pick(logits, None)
         if sampler.is_greedy:
             best = sampler.pick(logits, None)
-            if best == expected or constraint.admits(best):
+            if is_expected(best) or constraint.admits(best):
                 return best
         return sampler.pick(logits, constraint.allowed())
 

@@ -72,14 +72,34 @@ def render_prompt(context: Context, task: Task, marker_size: int = 7) -> tuple[S
     return (*render_context(context), Segment("task", _task_text(context, task, marker_size)))
 
 
-def expect_reply(context: Context, task: Task, marker_size: int = 7) -> Draft:
-    """What the reply probably says, for the engine to verify: the selected lines are replaced."""
+MOST_LIKELY = 6
+"""Lines with which a reply may begin to quote: so many are told."""
+
+
+def expect_reply(context: Context, task: Task, marker_size: int = 7, sources: tuple[str, ...] = ()) -> Draft:
+    """What the reply probably says, for the engine to verify: the selected lines are replaced, or some that
+    begin with one of them, or with the one where the cursor is. `sources` are texts beside the prompt that
+    new lines may resemble."""
     search, separator, close = markers(marker_size)
-    selected = visible_lines(context.target.text)[task.first_line : task.end_line]
+    lines = visible_lines(context.target.text)
+    selected = lines[task.first_line : task.end_line]
     old = "".join(f"{line}\n" for line in selected)
-    opening = f"{task.path}\n{search}\n{old}{separator}\n{old}"
-    # Without lone surrogates, which neither tokenizer nor wire takes.
-    return Draft(opening.encode("utf-8", "replace").decode("utf-8"), search, separator, close)
+    opening = f"{task.path}\n{search}\n" + (f"{old}{separator}\n{old}" if selected else "")
+    likely = [line for line in selected if line.strip()] or lines[task.first_line : task.first_line + 1]
+    return Draft(
+        _encodable(opening),
+        search,
+        separator,
+        close,
+        tuple(dict.fromkeys(_encodable(f"{line}\n") for line in likely[:MOST_LIKELY])),
+        _encodable("".join(f"{line}\n" for line in lines)),
+        tuple(map(_encodable, sources)),
+    )
+
+
+def _encodable(text: str) -> str:
+    """Without lone surrogates, which neither tokenizer nor wire takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _file_segment(file: SourceFile, *, shared: bool) -> Segment:
