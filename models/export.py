@@ -11,22 +11,23 @@ from typing import Any
 
 import gguf
 import numpy as np
-import torch
-from network import Shape
 from numpy.typing import NDArray
+from shape import Shape
+from singlepass_backends.base import DEMO_MODEL, DEMO_MODEL_NAME
 from singlepass_backends.generation.template import CHATML_SOURCE
 from singlepass_backends.gguf_to_mlx import write_mlx_model
-from tokenizer import END_OF_TEXT, END_OF_TURN, SPECIAL_TOKENS, Vocabulary
-from train import vocabulary
+from tokenizer import END_OF_TEXT, END_OF_TURN, SPECIAL_TOKENS, Vocabulary, read_vocabulary
 
-NAME = "singlepass demo model"
 _NORMAL, _CONTROL = 1, 3  # GGUF token types
 
+Weights = dict[str, NDArray[Any]]
+"""By the names of the network's parameters."""
 
-def write_gguf(path: Path, shape: Shape, weights: dict[str, torch.Tensor], words: Vocabulary) -> None:
+
+def write_gguf(path: Path, shape: Shape, weights: Weights, words: Vocabulary) -> None:
     """The weights in half precision, the norms and biases in single, as llama.cpp's `qwen2` wants them."""
     writer = gguf.GGUFWriter(path, "qwen2")
-    writer.add_name(NAME)
+    writer.add_name(DEMO_MODEL_NAME)
     writer.add_license("MIT")
     writer.add_context_length(shape.n_ctx)
     writer.add_embedding_length(shape.width)
@@ -46,59 +47,72 @@ def write_gguf(path: Path, shape: Shape, weights: dict[str, torch.Tensor], words
     writer.add_pad_token_id(n_plain + SPECIAL_TOKENS.index(END_OF_TEXT))
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHATML_SOURCE)
-    for name, values in _tensors(shape, weights):
-        writer.add_tensor(name, values)
+    for name, parts in _names(shape).items():
+        for part, values in zip(parts, np.split(weights[name], len(parts)), strict=True):
+            writer.add_tensor(part, values.astype(np.float16 if values.ndim == 2 else np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def _tensors(shape: Shape, weights: dict[str, torch.Tensor]) -> list[tuple[str, NDArray[Any]]]:
-    def matrix(values: torch.Tensor) -> NDArray[Any]:
-        return values.numpy().astype(np.float16)
+def read_gguf(path: Path) -> tuple[Shape, Weights, Vocabulary]:
+    """What `write_gguf` wrote, so that training can go on from it."""
+    reader = gguf.GGUFReader(str(path))
+    tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
 
-    def vector(values: torch.Tensor) -> NDArray[Any]:
-        return values.numpy().astype(np.float32)
+    def field(name: str) -> Any:
+        return reader.fields[name].contents()
 
-    tensors = [
-        ("token_embd.weight", matrix(weights["embedding.weight"])),
-        ("output_norm.weight", vector(weights["norm.weight"])),
-    ]
+    shape = Shape(
+        n_vocab=len(field("tokenizer.ggml.tokens")),
+        n_layers=field("qwen2.block_count"),
+        width=field("qwen2.embedding_length"),
+        n_heads=field("qwen2.attention.head_count"),
+        hidden=field("qwen2.feed_forward_length"),
+        n_ctx=field("qwen2.context_length"),
+        rope_base=field("qwen2.rope.freq_base"),
+        norm_eps=field("qwen2.attention.layer_norm_rms_epsilon"),
+    )
+    tokens = field("tokenizer.ggml.tokens")[: -len(SPECIAL_TOKENS)]
+    names = _names(shape)
+    weights = {
+        name: np.concatenate([tensors[part] for part in parts]).astype(np.float32)
+        for name, parts in names.items()
+    }
+    return shape, weights, Vocabulary(tokens, field("tokenizer.ggml.merges"))
+
+
+def _names(shape: Shape) -> dict[str, list[str]]:
+    """For each of the network's parameters the tensors of the file that lie in it, one above the other."""
+    names = {"embedding.weight": ["token_embd.weight"], "norm.weight": ["output_norm.weight"]}
     for i in range(shape.n_layers):
         layer, block = f"layers.{i}.", f"blk.{i}."
-        q, k, v = weights[layer + "qkv.weight"].chunk(3)
-        q_bias, k_bias, v_bias = weights[layer + "qkv.bias"].chunk(3)
-        gate, up = weights[layer + "gate_up.weight"].chunk(2)
-        tensors += [
-            (block + "attn_norm.weight", vector(weights[layer + "attention_norm.weight"])),
-            (block + "attn_q.weight", matrix(q)),
-            (block + "attn_k.weight", matrix(k)),
-            (block + "attn_v.weight", matrix(v)),
-            (block + "attn_q.bias", vector(q_bias)),
-            (block + "attn_k.bias", vector(k_bias)),
-            (block + "attn_v.bias", vector(v_bias)),
-            (block + "attn_output.weight", matrix(weights[layer + "output.weight"])),
-            (block + "ffn_norm.weight", vector(weights[layer + "hidden_norm.weight"])),
-            (block + "ffn_gate.weight", matrix(gate)),
-            (block + "ffn_up.weight", matrix(up)),
-            (block + "ffn_down.weight", matrix(weights[layer + "down.weight"])),
-        ]
-    return tensors
+        names[layer + "attention_norm.weight"] = [block + "attn_norm.weight"]
+        for kind in ("weight", "bias"):
+            names[f"{layer}qkv.{kind}"] = [f"{block}attn_{part}.{kind}" for part in "qkv"]
+        names[layer + "output.weight"] = [block + "attn_output.weight"]
+        names[layer + "hidden_norm.weight"] = [block + "ffn_norm.weight"]
+        names[layer + "gate_up.weight"] = [block + "ffn_gate.weight", block + "ffn_up.weight"]
+        names[layer + "down.weight"] = [block + "ffn_down.weight"]
+    return names
 
 
 def main() -> None:
     """Export what was trained."""
     parser = argparse.ArgumentParser(description="Export the trained edit model.")
     parser.add_argument("--folder", type=Path, required=True, help="of the training")
-    parser.add_argument("--out", type=Path, default=Path("edit.gguf"))
+    parser.add_argument("--out", type=Path, default=DEMO_MODEL)
     parser.add_argument("--mlx", type=Path, help="a new folder for mlx-lm")
     asked = parser.parse_args()
+    import torch  # here: reading and writing need it not
+
     saved = torch.load(asked.folder / "checkpoint.pt", weights_only=True, map_location="cpu")
-    write_gguf(asked.out, Shape(**saved["shape"]), saved["weights"], vocabulary(asked.folder, 0))
+    weights = {name: values.numpy() for name, values in saved["weights"].items()}
+    write_gguf(asked.out, Shape(**saved["shape"]), weights, read_vocabulary(asked.folder / "vocabulary.json"))
     if asked.mlx:
         write_mlx_model(asked.mlx, asked.out, "F16")
-    n = sum(values.numel() for values in saved["weights"].values())
+    n = sum(values.size for values in weights.values())
     print(f"{n / 1e6:.2f} M parameters after {saved['n_tokens'] / 1e6:.1f} M tokens: {asked.out}")
 
 

@@ -5,30 +5,10 @@ biases on queries, keys and values only, and the embedding also as the output.
 Source of the shapes and names: `transformers` documentation of Qwen2, llama.cpp's `qwen2` graph.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import torch
+from shape import Shape
 from torch import Tensor, nn
 from torch.nn import functional
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes; `width / n_heads` is the width of a head."""
-
-    n_vocab: int = 2048
-    n_layers: int = 6
-    width: int = 192
-    n_heads: int = 6
-    hidden: int = 512
-    n_ctx: int = 4096
-    rope_base: float = 100_000.0
-    norm_eps: float = 1e-6
-
-    def plain(self) -> dict[str, Any]:
-        """As a dictionary, for checkpoints."""
-        return asdict(self)
 
 
 class Network(nn.Module):

@@ -17,6 +17,7 @@ import keyword
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -36,6 +37,11 @@ class Vocabulary:
 
     tokens: list[str]
     merges: list[str]
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """What training wrote as JSON."""
+    return Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def train(texts: Iterable[str], size: int) -> Vocabulary:

@@ -1,6 +1,9 @@
 """Train the edit model from scratch, on a CPU or a GPU, in pieces: a run resumes where the last one stopped.
 
     python models/train.py --folder FOLDER
+    python models/train.py --folder FOLDER --begin-with edit.gguf --shards 0,0,0,8,4
+
+The second goes on from exported weights, with so many shards of each stage.
 
 The plan is a list of stages, short examples first: copying has to be learned before anything else, and on a
 short example a step costs little. The learning rate falls over the last stages. Examples are made while it
@@ -28,9 +31,11 @@ import tokenizer as bpe
 import torch
 from corpus import Corpus, read_corpus
 from examples import Size, answer, make_case, make_cases, prompt_texts
+from export import read_gguf
 from kinds import new_name
-from network import Network, Shape
+from network import Network
 from numpy.typing import NDArray
+from shape import Shape
 from singlepass_backends.generation.template import CHATML
 from torch import Tensor
 from torch.nn import functional
@@ -126,8 +131,12 @@ def vocabulary(folder: Path, seed: int) -> bpe.Vocabulary:
             case = make_case(corpus, source, Size(longest=600, distractors=4))
             texts += [case.segments()[-1].text, answer(case)]
         texts += ["".join(text for text, _ in prompt_texts(case))] * 1000
-        path.write_text(json.dumps(asdict(bpe.train(texts, _N_VOCAB))), encoding="utf-8")
-    return bpe.Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
+        _write_vocabulary(path, bpe.train(texts, _N_VOCAB))
+    return bpe.read_vocabulary(path)
+
+
+def _write_vocabulary(path: Path, words: bpe.Vocabulary) -> None:
+    path.write_text(json.dumps(asdict(words)), encoding="utf-8")
 
 
 def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, queue: Any) -> None:
@@ -476,16 +485,25 @@ def main() -> None:
     parser.add_argument(
         "--shards", type=str, default="", help="shards of each stage, instead of the plan's, as in 26,8,4,4"
     )
+    parser.add_argument(
+        "--begin-with", type=Path, help="a GGUF file of `export.py`, to go on from its weights"
+    )
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     plan = PLAN
     if asked.shards:
         counts = [int(n) for n in asked.shards.split(",")]
         plan = tuple(replace(stage, n_shards=n) for n, stage in zip(counts, PLAN, strict=True))
+    begun = read_gguf(asked.begin_with) if asked.begin_with else None
+    if begun is not None and not (asked.folder / "vocabulary.json").exists():
+        _write_vocabulary(asked.folder / "vocabulary.json", begun[2])
     vocabulary(asked.folder, asked.seed)
     torch.manual_seed(asked.seed)
     torch._dynamo.config.recompile_limit = 2 * len(_LENGTHS)
-    trainer = Trainer(Shape(n_vocab=_N_VOCAB), "cuda" if torch.cuda.is_available() else "cpu")
+    shape = begun[0] if begun is not None else Shape(n_vocab=_N_VOCAB)
+    trainer = Trainer(shape, "cuda" if torch.cuda.is_available() else "cpu")
+    if begun is not None:
+        trainer.master.load_state_dict({name: torch.from_numpy(w) for name, w in begun[1].items()})
     checkpoint = asked.folder / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from evaluate import Case, ask, is_right, read_cases
+from export import read_gguf, write_gguf
 from singlepass_backends.base import DEMO_MODEL, Backend, Target
 from singlepass_backends.choose import open_backend
 from singlepass_backends.gguf_to_mlx import write_mlx_model
@@ -45,3 +46,8 @@ def test_llama_cpp_and_mlx_write_the_same(llama_cpp: Backend, mlx: Backend) -> N
 
 def test_it_is_small_enough_to_ship() -> None:
     assert DEMO_MODEL.stat().st_size < 25_000_000
+
+
+def test_training_can_go_on_from_what_is_shipped(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "again.gguf", *read_gguf(DEMO_MODEL))
+    assert (tmp_path / "again.gguf").read_bytes() == DEMO_MODEL.read_bytes()
