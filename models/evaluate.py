@@ -25,12 +25,12 @@ import msgspec
 from corpus import read_corpus
 from examples import Case, Size, make_case
 from kinds import KINDS
+from shape import WEIGHTS
 from singlepass.core.diff_parser import DiffParser, HunkFinished
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.planner import PlannedHunk, plan
 from singlepass_backends.base import (
-    DEMO_MODEL,
     Backend,
     Finished,
     GenerateRequest,
@@ -61,11 +61,11 @@ class Reply:
     n_prompt: int
 
 
-def ask(backend: Backend, case: Case, *, constrained: bool = True) -> Reply:
+def ask(backend: Backend, case: Case, *, constrained: bool = True, max_tokens: int = _MAX_TOKENS) -> Reply:
     """The model's greedy reply to a case."""
     request = GenerateRequest(
         segments=case.segments(),
-        max_tokens=_MAX_TOKENS,
+        max_tokens=max_tokens,
         grammar=edit_grammar(case.files) if constrained else None,
     )
     text, finished = "", None
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Evaluate the edit model on held-out cases.")
     parser.add_argument("--cases", type=int, default=100, help="of each kind")
     parser.add_argument("--backend", choices=("llama_cpp", "mlx"), default="llama_cpp")
-    parser.add_argument("--model", type=Path, default=DEMO_MODEL)
+    parser.add_argument("--model", type=Path, default=WEIGHTS)
     parser.add_argument("--write", type=Path, help="only write so many cases in all to this file")
     parser.add_argument("--kinds", default="", help="parts of the names of kinds, with commas between")
     parser.add_argument("--constrained-only", action="store_true")

@@ -1,7 +1,10 @@
-"""The sizes of the edit model."""
+"""The sizes of the edit model, and where its weights are."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+WEIGHTS = Path(__file__).with_name("edit.gguf")
 
 
 @dataclass(frozen=True)

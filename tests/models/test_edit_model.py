@@ -1,4 +1,4 @@
-"""The shipped edit model on cases that it was never trained on, with both runtimes."""
+"""The edit model as far as it is trained, on cases that it was never trained on, with both runtimes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 from evaluate import Case, ask, is_right, read_cases
 from export import read_gguf, write_gguf
-from singlepass_backends.base import DEMO_MODEL, Backend, Target
+from shape import WEIGHTS
+from singlepass_backends.base import Backend, Target
 from singlepass_backends.choose import open_backend
 from singlepass_backends.gguf_to_mlx import write_mlx_model
 
-REACHED, MARGIN = 0, 3
+REACHED, MARGIN = 62, 3
 """Of the 100 cases so many came out right when the weights were made; other processors round differently."""
 CASES = read_cases(Path(__file__).parents[1] / "data" / "held_out.json")
 
 
 @pytest.fixture(scope="module")
 def llama_cpp() -> Iterator[Backend]:
-    backend = open_backend(Target(model=str(DEMO_MODEL)), lambda _: True)
+    backend = open_backend(Target(model=str(WEIGHTS)), lambda _: True)
     yield backend
     backend.close()
 
@@ -25,7 +26,7 @@ def llama_cpp() -> Iterator[Backend]:
 @pytest.fixture(scope="module")
 def mlx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     folder = tmp_path_factory.mktemp("mlx") / "edit"
-    write_mlx_model(folder, DEMO_MODEL, "F16")
+    write_mlx_model(folder, WEIGHTS)
     backend = open_backend(Target(backend="mlx", model=str(folder)), lambda _: True)
     yield backend
     backend.close()
@@ -39,15 +40,16 @@ def test_held_out_edits_come_out_right(llama_cpp: Backend) -> None:
 
 def test_llama_cpp_and_mlx_write_the_same(llama_cpp: Backend, mlx: Backend) -> None:
     def is_same(case: Case) -> bool:
-        return ask(llama_cpp, case).text == ask(mlx, case).text
+        one, other = (ask(backend, case, max_tokens=64) for backend in (llama_cpp, mlx))
+        return one.text == other.text
 
     assert sum(is_same(case) for case in CASES) >= 95
 
 
 def test_it_is_small_enough_to_ship() -> None:
-    assert DEMO_MODEL.stat().st_size < 25_000_000
+    assert WEIGHTS.stat().st_size < 25_000_000
 
 
 def test_training_can_go_on_from_what_is_shipped(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "again.gguf", *read_gguf(DEMO_MODEL))
-    assert (tmp_path / "again.gguf").read_bytes() == DEMO_MODEL.read_bytes()
+    write_gguf(tmp_path / "again.gguf", *read_gguf(WEIGHTS))
+    assert (tmp_path / "again.gguf").read_bytes() == WEIGHTS.read_bytes()
