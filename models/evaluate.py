@@ -3,7 +3,7 @@
     python models/evaluate.py --cases 100               # the table of the model card
     python models/evaluate.py --write tests/data/held_out.json --cases 100
 
-The second writes so many cases in all to a file, for the test that runs the shipped model: what cases are
+The second writes so many cases in all to a file, for the test that runs the trained model: what cases are
 made depends on the interpreter's standard library.
 
 A case counts when every file reads, to the last character, as it must. Cases are made from packages the
