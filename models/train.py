@@ -30,7 +30,7 @@ import numpy as np
 import tokenizer as bpe
 import torch
 from corpus import Corpus, read_corpus
-from examples import Size, answer, make_case, make_cases, prompt_texts
+from examples import Case, Size, answer, make_case, make_cases, prompt_texts
 from export import read_gguf
 from kinds import new_name
 from network import Network
@@ -199,11 +199,11 @@ class _Maker:
         Often the selection stands in the task; then the quote counts too, because it is copied from there.
         """
         if kind == _LINES:
-            text, reply_text = _rename_in_lines(self.corpus, source)
+            case = _rename_in_lines(self.corpus, source)
         else:
             case = make_case(self.corpus, source, size, kind)
-            text, reply_text = case.segments()[-1].text, answer(case)
-            is_shuffled = is_shuffled and not any(part in kind for part in _MEANING)
+        text, reply_text = case.segments()[-1].text, answer(case)
+        is_shuffled = is_shuffled and not any(part in kind for part in _MEANING)
         other = _exchange(self.groups, source) if is_shuffled else range(_N_VOCAB)
         reply = self.encode([(reply_text + bpe.END_OF_TURN, True)])
         counts = _replacing(reply, self.separator, self.close)
@@ -224,8 +224,8 @@ class _Maker:
         return {token for token, n in seen.items() if n > 5}
 
 
-def _rename_in_lines(corpus: Corpus, source: random.Random) -> tuple[str, str]:
-    """A task and its answer: a word is exchanged in one to six lines of a function."""
+def _rename_in_lines(corpus: Corpus, source: random.Random) -> Case:
+    """A case whose file is one to six lines of a function, all selected: a word is exchanged in them."""
     while True:
         lines = source.choice(corpus.functions).lines
         first = source.randrange(len(lines))
@@ -242,11 +242,10 @@ def _rename_in_lines(corpus: Corpus, source: random.Random) -> tuple[str, str]:
         mark = source.choice(("`{}`", "`{}`", "{}", "'{}'"))
         task = source.choice(phrasings).format(mark.format(old), mark.format(new))
         renamed = [re.sub(rf"\b{old}\b", new, line) for line in part]
-        search, replace = ("".join(f"{line}\n" for line in text) for text in (part, renamed))
+        before, after = ("".join(f"{line}\n" for line in text) for text in (part, renamed))
         path = f"{source.choice(corpus.names).lower().strip('_')}.py"
-        reply = f"{path}\n<<<<<<< SEARCH\n{search}=======\n{replace}>>>>>>> REPLACE\n"
-        selected = f"Selected, lines {first + 1} to {first + len(part)} of {path}:\n{search}\n"
-        return f"{selected}Task: {task}{source.choice(('', '.'))}\n", reply
+        end = source.choice(("", "."))
+        return Case(_LINES, {path: before}, {path: after}, 0, len(part), task + end, quotes_selection=True)
 
 
 def _quotes(reply: str) -> set[str]:

@@ -50,6 +50,6 @@ def test_it_is_small_enough_to_ship() -> None:
     assert WEIGHTS.stat().st_size < 25_000_000
 
 
-def test_training_can_go_on_from_what_is_shipped(tmp_path: Path) -> None:
+def test_training_can_go_on_from_these_weights(tmp_path: Path) -> None:
     write_gguf(tmp_path / "again.gguf", *read_gguf(WEIGHTS))
     assert (tmp_path / "again.gguf").read_bytes() == WEIGHTS.read_bytes()
