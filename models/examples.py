@@ -68,6 +68,10 @@ def make_case(corpus: Corpus, random: Random, size: Size, kind: str | None = Non
     return make_cases(corpus, random, size, 1, kind)[0]
 
 
+_TRIES = 6
+"""Kinds that are tried for another case about the same files; without a second try most have none."""
+
+
 def make_cases(corpus: Corpus, random: Random, size: Size, n: int, kind: str | None = None) -> list[Case]:
     """Up to `n` cases about the same files and the same function, the first of the kind that is asked for."""
     while True:
@@ -96,20 +100,23 @@ def _some_kind(random: Random) -> str:
 def _other_case(
     case: Case, change: Change, function: Function, corpus: Corpus, random: Random, seed: float, size: Size
 ) -> Case | None:
-    """A case of another kind with the files of `case`, if the first kind that comes up allows it."""
-    kind = _some_kind(random)
-    other = KINDS[kind][0](replace(function, lines=change.main.before), random, corpus.names)
-    if other is None or other.main.before != change.main.before:
-        return None
-    if other.caller or other.header or other.neighbour or (change.neighbour and "function" in kind):
-        return None
+    """A case of another kind with the files of `case`, if one of the kinds that come up allows it."""
 
     def still(pair: Pair | None) -> Pair | None:
         return pair and Pair(pair.before, pair.before)
 
     around = {name: still(getattr(change, name)) for name in ("caller", "header", "neighbour")}
-    placed = _place(kind, replace(other, **around), function, corpus, Random(seed), size)
-    return placed if placed is not None and placed.files == case.files else None
+    for _ in range(_TRIES):
+        kind = _some_kind(random)
+        other = KINDS[kind][0](replace(function, lines=change.main.before), random, corpus.names)
+        if other is None or other.main.before != change.main.before:
+            continue
+        if other.caller or other.header or other.neighbour or (change.neighbour and "function" in kind):
+            continue
+        placed = _place(kind, replace(other, **around), function, corpus, Random(seed), size)
+        if placed is not None and placed.files == case.files:
+            return placed
+    return None
 
 
 # The file around the function.

@@ -66,7 +66,7 @@ PLAN = (
 )
 SHARD = 2048
 """Examples in a shard."""
-_LENGTHS = (64, 96, 128, 192, 256, 320, 448, 640, 1024)
+_LENGTHS = (64, 96, 128, 192, 256, 320, 448, 640, 832, 1024, 1280)
 """Examples are padded to one of these, so that a compiled network meets few shapes."""
 _BATCH_TOKENS = 6144
 _PROMPT_SHARE, _PROMPT_WEIGHT = 0.25, 0.1
@@ -191,6 +191,8 @@ class _Maker:
             task = self.encode(prompt_texts(case, system=has_system)[-2:])
             reply = self.encode([(answer(case) + bpe.END_OF_TURN, True)])
             tasks.append(([other[t] for t in task], [other[t] for t in reply], np.ones(len(reply), np.bool_)))
+        while len(tasks) > 1 and len(shared) + sum(len(t) + len(r) for t, r, _ in tasks) > _LENGTHS[-1]:
+            tasks.pop()
         return _joined(shared, tasks, source)
 
     def bare(self, kind: str, size: Size, source: random.Random, is_shuffled: bool) -> Example:
