@@ -8,6 +8,7 @@ or an exception, which is a `BackendError` when it is anybody's fault but ours. 
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
@@ -39,6 +40,12 @@ ErrorCode = Literal[
 
 RANDOM_MODEL_NAME = "singlepass random"
 """The `general.name` of models whose weights mean nothing; sets `ModelInfo.random_weights`."""
+
+
+DEMO_MODEL = Path(__file__).parent / "edit_model" / "edit.gguf"
+"""The edit model that comes with singlepass, for a first try: a few million weights (`models/README.md`)."""
+DEMO_MODEL_NAME = "singlepass demo model"
+"""Its `general.name`; sets `ModelInfo.is_demo`."""
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -218,7 +225,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "CPU"
     load_ms: float = 0.0
     random_weights: bool = False
-    """True for the random model of `singlepass demo`: its edits are valid but meaningless."""
+    """True for models made by chance, as in tests: their edits are valid but meaningless."""
+    is_demo: bool = False
+    """True for `DEMO_MODEL`, which knows a few kinds of short edits."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

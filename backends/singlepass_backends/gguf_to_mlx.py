@@ -87,7 +87,7 @@ def write_mlx_model(folder: Path, source: Path, float_type: FloatType = "F32") -
     except ImportError:
         raise BackendError(
             "unsupported",
-            "Reading a GGUF file needs the package `gguf`. Install the extra: pip install 'singlepass[demo]'",
+            "Reading a GGUF file needs the package `gguf`: pip install 'singlepass[models]'",
         ) from None
     reader = gguf.GGUFReader(str(source))
     fields = {name: field.contents() for name, field in reader.fields.items()}

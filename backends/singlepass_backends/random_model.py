@@ -1,4 +1,4 @@
-"""GGUF files with random weights: small ones for tests and `singlepass demo`, real shapes for benchmarks.
+"""GGUF files with random weights: small ones for tests, real shapes for benchmarks.
 
 A random model is a real one in every way but sense: it loads, tokenizes, prefills and decodes like any other,
 so everything around the weights can be shown and measured without downloading gigabytes. The tokenizer is
@@ -114,7 +114,7 @@ def _import(name: str) -> Any:
         raise BackendError(
             "unsupported",
             f"Writing a random model needs the package `{name}`. Install the extra: "
-            "pip install 'singlepass[demo]'",
+            "pip install 'singlepass[models]'",
         ) from None
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
-from singlepass_backends.base import Target
+from singlepass_backends.base import DEMO_MODEL, Target
 
 from singlepass.core.actions import Action
 from singlepass.core.routing import Route
@@ -24,6 +24,9 @@ from singlepass.core.routing import Route
 USER_FILE = "singlepass.toml"
 REPOSITORY_FILE = ".singlepass.toml"
 REPOSITORY_KEYS = frozenset({"actions", "ignore"})
+DEFAULT, DEMO = "default", "demo model"
+"""The names of `target`, and of what there is without any."""
+_DEMO_TARGET = Target(model=str(DEMO_MODEL))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,9 +72,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Literal["error", "warning", "info", "debug"] = "info"
 
     @property
-    def has_target(self) -> bool:
-        """Whether any target names a model or a server."""
+    def names_target(self) -> bool:
+        """Whether the user named a model or a server."""
         return any(target.is_set for target in (self.target, *self.targets.values()))
+
+    @property
+    def all_targets(self) -> dict[str, Target]:
+        """The targets that name a model or a server, in the user's order; the demo model where none does."""
+        named = {DEFAULT: self.target, **self.targets}
+        return {name: one for name, one in named.items() if one.is_set} or {DEMO: _DEMO_TARGET}
 
 
 class Problem(msgspec.Struct, frozen=True):

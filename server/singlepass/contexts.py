@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from singlepass_backends.base import ModelInfo, Segment, SegmentUse
 
-from singlepass.config import Settings
+from singlepass.config import DEFAULT, Settings
 from singlepass.core.context import MAP, Context, SourceFile, build_context, shrink
 from singlepass.core.edits import Snapshot
 from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
@@ -20,7 +20,7 @@ from singlepass.core.prompt import render_context, render_repository
 from singlepass.delivery import Source
 from singlepass.documents import Documents
 from singlepass.repository import CHARS_PER_TOKEN, Repository
-from singlepass.targets import DEFAULT, Targets, is_remote
+from singlepass.targets import Targets, is_remote
 from singlepass.warming import Ahead
 from singlepass.workspace import Workspace, read_near, read_source
 

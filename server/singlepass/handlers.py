@@ -105,7 +105,7 @@ class Handlers:
 
     def _read_ahead(self) -> None:
         """Everything anew, under the settings as they are now."""
-        self.jobs.tell_whether_there_is_a_model()
+        self.jobs.tell_whether_it_is_the_demo_model()
         self.jobs.workspace_opened()
         for document in reversed([*self.documents.recent()]):  # the last is what is read ahead
             self.jobs.document_opened(document)

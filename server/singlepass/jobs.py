@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from singlepass.config import Settings, user_file
+from singlepass.config import DEFAULT, DEMO, Settings, user_file
 from singlepass.contexts import Contexts
 from singlepass.core.actions import action_name
 from singlepass.core.estimate import Sample, estimate_ms, expected_reply, title_suffix
@@ -28,7 +28,7 @@ from singlepass.outcome import Job, JobRequest, Outcome, record
 from singlepass.repository import CHARS_PER_TOKEN, Repository
 from singlepass.reviewing import Reviews, Selected
 from singlepass.session import Session
-from singlepass.targets import DEFAULT, Targets, rates_key
+from singlepass.targets import Targets, rates_key
 from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Warming
 from singlepass.workspace import UserError, Workspace
 
@@ -64,7 +64,7 @@ class Jobs:
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
         self._n_jobs = 0
-        self._lacks_model = False
+        self._is_demo = False
         """What the editor was last told of it."""
         self._asked: dict[int, tuple[JobRequest, str]] = {}
         self.reviews = Reviews(documents, workspace, editor)
@@ -103,17 +103,17 @@ class Jobs:
         self.warming.settings = self.contexts.settings = settings
         self.repository.configure(settings)
 
-    def tell_whether_there_is_a_model(self) -> None:
-        """For editors that show it, when it is missing and when it is there at last."""
-        lacks = not self.settings.has_target
-        if lacks and not self._lacks_model:
-            status = Status("no_model", "no model is configured")
+    def tell_whether_it_is_the_demo_model(self) -> None:
+        """For editors that show it: when no model is configured, and when one is at last."""
+        is_demo = not self.settings.names_target
+        if is_demo and not self._is_demo:
+            status = Status("demo_model", "no model is configured: the demo model edits", target=DEMO)
             tell_status(self.editor, status)
-        elif self._lacks_model and not lacks:
+        elif self._is_demo and not is_demo:
             name = next(iter(self.targets.by_name))
             status = Status("target", f"target: {name}", target=name)
             tell_status(self.editor, status)
-        self._lacks_model = lacks
+        self._is_demo = is_demo
 
     async def _make_room(self) -> None:
         """Two models may not fit: before one is loaded, stop what the settings no longer have."""

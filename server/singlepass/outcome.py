@@ -111,6 +111,8 @@ def summary(job: Job, outcome: Outcome) -> str:
             parts.append(job.advice)
         if job.info and job.info.random_weights:
             parts.append("random weights: valid but meaningless edits")
+        if job.info and job.info.is_demo:
+            parts.append("demo model")
         return "; ".join(parts)
     took = report.seconds(job.total_ms)
     if outcome == "cancelled":

@@ -209,11 +209,7 @@ class Repository:
 
     def _wanted(self) -> bool:
         settings = self._settings
-        return bool(
-            settings.has_target
-            and self.workspace.folders
-            and (settings.context_map_tokens or settings.max_neighbours)
-        )
+        return bool(self.workspace.folders and (settings.context_map_tokens or settings.max_neighbours))
 
     @property
     def _n_near(self) -> int:

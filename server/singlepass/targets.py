@@ -1,6 +1,7 @@
 """The user's targets in one workspace: which there are, which are allowed, a client for each that is in use.
 
-`target` of the settings is the one named `default`; `targets` names more. A remote target, a server that is
+`target` of the settings is the one named `default`; `targets` names more. Where none is named there is the
+demo model, which comes with singlepass. A remote target, a server that is
 not on this machine, is used only for workspaces that the user listed, whatever else is set.
 """
 
@@ -13,16 +14,13 @@ from urllib.parse import urlsplit
 
 from singlepass_backends.base import BackendError, Target
 
-from singlepass.config import Settings, user_file
+from singlepass.config import DEFAULT, Settings, user_file
 from singlepass.core.routing import Candidate, Request, Routed, estimate_s, route
 from singlepass.history import History
 from singlepass.workspace import UserError
 
 if TYPE_CHECKING:
     from singlepass_backends.client import EngineClient
-
-DEFAULT = "default"
-"""The name of `target`."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,9 +44,8 @@ class Targets:
 
     @property
     def by_name(self) -> dict[str, Target]:
-        """The targets that name a model or a server, in the user's order."""
-        named = {DEFAULT: self.settings.target, **self.settings.targets}
-        return {name: target for name, target in named.items() if target.is_set}
+        """The targets there are, in the user's order."""
+        return self.settings.all_targets
 
     def configure(self, settings: Settings) -> "list[EngineClient]":
         """Take new settings. Returns the clients of targets that are no more as they were, to be closed."""
@@ -86,10 +83,10 @@ class Targets:
         return clients
 
     def client(self, name: str) -> "EngineClient":
-        """The client of a target, made at its first use. Raises UserError for one that is not set."""
+        """The client of a target, made at its first use. Raises UserError for one that is no more."""
         target = self.by_name.get(name)
         if target is None:
-            raise UserError(no_model_message())
+            raise UserError(f"There is no target `{name}` any more.")
         if name not in self._clients:
             from singlepass_backends.client import EngineClient  # here: the editor waits for our imports
 
@@ -119,9 +116,7 @@ class Targets:
         return self.choose(request, self.candidates()).target or DEFAULT
 
     def choose(self, request: Request, candidates: Sequence[Candidate]) -> Routed:
-        """The target for a request, of all there are. Raises UserError where none is set or allowed."""
-        if not candidates:
-            raise UserError(no_model_message())
+        """The target for a request, of all there are. Raises UserError where none is allowed."""
         selected = next((one for one in candidates if one.name == self.selected and one.is_allowed), None)
         if selected is not None:
             return Routed(
@@ -195,15 +190,6 @@ def rates_key(target: Target) -> str:
     where = f" at {_host(target)}" if target.url else ""
     layers = f", {target.n_gpu_layers} layers" if target.n_gpu_layers >= 0 else ""
     return f"{target.backend} {Path(target.model).name}{where}{layers}"
-
-
-def no_model_message() -> str:
-    """What to do when no model is configured."""
-    return (
-        f"No model is configured. Put the path of a GGUF file into {user_file()}:\n\n"
-        '[target]\nmodel = "/path/to/model.gguf"\n\n'
-        "or start with `singlepass demo`, which needs none."
-    )
 
 
 def _host(target: Target) -> str:

@@ -112,7 +112,7 @@ class Warming:
         return [self.task]
 
     def _is_allowed(self) -> bool:
-        if not self.settings.prewarm or not self.settings.has_target:
+        if not self.settings.prewarm:
             return False
         return self.settings.prewarm != "plugged" or _is_plugged()
 

@@ -69,4 +69,4 @@ def test_the_settings_are_known() -> None:
     (indented,) = re.findall(r"singlepass\.toml`:\n\n((?: {4}.*\n)+)", README)
     settings, problems = load_settings([("README", tomllib.loads(indented.replace("    ", "")))])
     assert problems == []
-    assert settings.has_target
+    assert settings.names_target

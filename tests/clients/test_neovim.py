@@ -478,7 +478,7 @@ STATUSES: list[tuple[dict[str, Any], str]] = [
     ({"state": "decode", "percent": None, "decode_rate": 61.4}, "decode 61 tok/s"),
     ({"state": "decode", "percent": None, "decode_rate": None}, "decode"),
     ({"state": "loading", "percent": 42}, "loading 42%"),
-    ({"state": "no_model", "percent": None}, "no model"),
+    ({"state": "demo_model", "percent": None}, "demo model"),
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from server.fakes import TIMINGS, FakeEditor, FakeEngine, LateEditor, ReadOnlyEditor, Step, block, edit_of
-from singlepass.config import Settings
+from singlepass.config import DEFAULT, DEMO, Settings
 from singlepass.core.actions import CommentTask
 from singlepass.core.edits import Edit
 from singlepass.documents import Documents
@@ -17,7 +17,7 @@ from singlepass.jobs import Jobs
 from singlepass.journal_file import read
 from singlepass.outcome import JobRequest
 from singlepass.reviewing import ALL
-from singlepass.targets import DEFAULT, rates_key
+from singlepass.targets import rates_key
 from singlepass.workspace import UserError, Workspace
 from singlepass_backends.base import (
     BackendError,
@@ -476,13 +476,13 @@ async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest
     assert "61 tok/s" in decode["message"]
 
 
-async def test_a_missing_model_is_told_once_and_so_is_its_end() -> None:
+async def test_the_demo_model_is_told_once_and_so_is_its_end() -> None:
     world = World(settings=Settings())
     for settings in (Settings(), Settings(seed=1), SETTINGS, SETTINGS, Settings()):
         world.jobs.configure(settings)
-        world.jobs.tell_whether_there_is_a_model()
+        world.jobs.tell_whether_it_is_the_demo_model()
     told = [(one["state"], one["target"]) for one in world.editor.told("singlepass/status")]
-    assert told == [("no_model", ""), ("target", DEFAULT), ("no_model", "")]
+    assert told == [("demo_model", DEMO), ("target", DEFAULT), ("demo_model", DEMO)]
 
 
 # Files.
@@ -616,9 +616,6 @@ async def test_requests_that_cannot_be_served() -> None:
     ):
         with pytest.raises(UserError, match=part):
             world.start(**fields)
-    world.jobs.configure(Settings())
-    with pytest.raises(UserError, match="No model is configured"):
-        world.start()
     assert world.engines == []
 
 
@@ -832,11 +829,8 @@ async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
     assert world.editor.calls == []
 
 
-@pytest.mark.parametrize(
-    "settings", [Settings(), Settings(target=SETTINGS.target, prewarm=False)], ids=["no model", "off"]
-)
-async def test_no_prewarm_where_there_is_nothing_to_warm(settings: Settings) -> None:
-    world = World(settings=settings)
+async def test_no_prewarm_where_it_is_turned_off() -> None:
+    world = World(settings=Settings(target=SETTINGS.target, prewarm=False))
     world.jobs.prewarm(URI, 0)
     assert world.jobs.warming.task is None
 

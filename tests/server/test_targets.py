@@ -8,14 +8,14 @@ import msgspec
 import pytest
 from server.fakes import FakeEngine
 from server.test_jobs import ONE, SETTINGS, URI, World, current, prewarmed
-from singlepass.config import Settings, load_settings
+from singlepass.config import DEFAULT, DEMO, Settings, load_settings
 from singlepass.core.estimate import Sample
 from singlepass.core.routing import Route
 from singlepass.history import History
 from singlepass.outcome import JobRequest
-from singlepass.targets import DEFAULT, Targets, is_remote, rates_key
+from singlepass.targets import Targets, is_remote, rates_key
 from singlepass.workspace import UserError
-from singlepass_backends.base import Finished, PrefillProgress, Target, Timings
+from singlepass_backends.base import DEMO_MODEL, Finished, PrefillProgress, Target, Timings
 
 pytestmark = pytest.mark.anyio
 __all__ = ["current"]  # a fixture that replaces the engine's client
@@ -90,6 +90,19 @@ def test_a_remote_target_that_is_not_allowed_is_passed_over() -> None:
     assert listed == {DEFAULT: (True, False), "here": (False, True), "near": (False, True)}
     found.configure(Settings(target=SERVER, targets={"here": SMALL}, remote_workspaces=("*",)))
     assert found.ahead() == DEFAULT
+
+
+def test_the_demo_model_is_there_only_without_another() -> None:
+    found = targets("/w")
+    assert found.ahead() == DEMO
+    assert found.by_name == {DEMO: Target(model=str(DEMO_MODEL))}
+    assert DEMO_MODEL.exists()
+    for settings in (Settings(target=SMALL), Settings(targets={"here": SMALL}), Settings(target=SERVER)):
+        found.configure(settings)
+        assert DEMO not in found.by_name
+    # Not even where the other may not be used: the user would not know what edits.
+    with pytest.raises(UserError, match="remote_workspaces"):
+        found.ahead()
 
 
 def test_settings_name_targets_and_rules() -> None:

@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, Interrupt, ModelInfo, Target
+from singlepass_backends.base import (
+    DEMO_MODEL_NAME,
+    RANDOM_MODEL_NAME,
+    BackendError,
+    Interrupt,
+    ModelInfo,
+    Target,
+)
 from singlepass_backends.drivers.fingerprint import fingerprint
 from singlepass_backends.drivers.gguf_header import read_header
 from singlepass_backends.facts import N_CTX_MOST, N_RECURRENT_SEQUENCES
@@ -245,6 +252,7 @@ class LlamaCppDriver:
             device=self._device(target),
             load_ms=load_ms,
             random_weights=name == RANDOM_MODEL_NAME,
+            is_demo=name == DEMO_MODEL_NAME,
         )
 
     def _device(self, target: Target) -> str:

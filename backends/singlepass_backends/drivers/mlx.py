@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from singlepass_backends.base import RANDOM_MODEL_NAME, BackendError, Interrupt, ModelInfo, Target
+from singlepass_backends.base import (
+    DEMO_MODEL_NAME,
+    RANDOM_MODEL_NAME,
+    BackendError,
+    Interrupt,
+    ModelInfo,
+    Target,
+)
 from singlepass_backends.drivers.fingerprint import fingerprint
 from singlepass_backends.drivers.hf_tokenizer import HfTokenizer
 from singlepass_backends.drivers.mlx_cache import Held, Working, pack, quantized, unpack
@@ -133,6 +140,7 @@ class MlxDriver:
             device=self._device,
             load_ms=(time.perf_counter() - start) * 1e3,
             random_weights=folder.name == RANDOM_MODEL_NAME,
+            is_demo=folder.name == DEMO_MODEL_NAME,
         )
 
     def _open(self, target: Target) -> Working:

@@ -48,8 +48,6 @@ class Extension implements vscode.Disposable {
   private status = NOTHING;
   private runs: Run[] = [];
   private failure = "";
-  /** The server was installed just now, so that the user is asked for a model if there is none. */
-  private isNew = false;
   private readonly log = vscode.window.createOutputChannel("singlepass", { log: true });
   private readonly installation = vscode.window.createOutputChannel("singlepass installation");
   private readonly item = vscode.window.createStatusBarItem(
@@ -233,11 +231,6 @@ class Extension implements vscode.Disposable {
       }
       void setContext("warm", this.status.ahead === "warm");
       this.update();
-      // The first word of a server is that it has no model, where it has none.
-      if (this.isNew && this.status.lacksModel) {
-        void this.guarded(() => chooseModel());
-      }
-      this.isNew = false;
     }
   }
 
@@ -347,7 +340,6 @@ class Extension implements vscode.Disposable {
       }
     });
     if (done) {
-      this.isNew = true;
       await this.server.restart();
     } else if (this.status.server === "installing") {
       this.status = became(this.status, "missing");

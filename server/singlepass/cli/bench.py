@@ -22,11 +22,11 @@ from singlepass.cli.bars import bar
 from singlepass.cli.doctor import probe
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from singlepass.cli.svg import line_chart, write_chart
-from singlepass.config import load_settings, read_toml, user_file
+from singlepass.config import DEFAULT, DEMO, load_settings, read_toml, user_file
 from singlepass.core import benchmark, report
 from singlepass.core.benchmark import N_ROOM, Result, Row, Spread
 from singlepass.core.workload import Workload
-from singlepass.targets import DEFAULT, rates_key
+from singlepass.targets import rates_key
 from singlepass.workspace import UserError
 
 _BAR_CELLS = 20
@@ -112,14 +112,13 @@ def _target(asked: Asked) -> Target:
     if asked.model is not None:
         return Target(model=str(asked.model.expanduser().resolve()))
     settings, _ = load_settings([(str(user_file()), read_toml(user_file())[0])])
-    named = {DEFAULT: settings.target, **settings.targets}
-    found = named.get(asked.target or DEFAULT)
-    if found is None or not found.is_set:
-        there = ", ".join(name for name, target in named.items() if target.is_set) or "none"
+    named = settings.all_targets
+    wanted = asked.target or (DEFAULT if settings.names_target else DEMO)
+    if wanted not in named:
         raise UserError(
-            f"There is no target {asked.target or DEFAULT!r}. There are: {there}. Or give --model PATH."
+            f"There is no target {wanted!r}. There are: {', '.join(named)}. Or give --model PATH."
         )
-    return found
+    return named[wanted]
 
 
 def _unfinished(key: str) -> Result:

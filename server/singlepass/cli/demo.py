@@ -1,12 +1,11 @@
-"""`singlepass demo`: an edit in a copy of a small sample repository, from nothing to a diff and its cost."""
+"""`singlepass demo`: three edits in a copy of a small sample repository, each a diff and what it cost."""
 
 import asyncio
-import contextlib
 import shutil
 import tempfile
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -17,10 +16,30 @@ from singlepass.cli.headless import ServerGone
 from singlepass.config import load_settings, read_toml, user_file
 from singlepass.workspace import UserError
 
-_FILE = "tally/words.py"
-_LINES = "10:24"
-_INSTRUCTION = "Simplify count_words and add type annotations."
-_RANDOM_SETTINGS: dict[str, Any] = {"temperature": 1.0, "seed": 3, "idle_exit_minutes": 0.5}
+
+class _Edit(NamedTuple):
+    file: str
+    lines: str
+    instruction: str
+    also: tuple[str, ...] = ()
+
+
+_EDITS = (
+    _Edit("tally/words.py", "14:23", "Rename the variable counts to totals."),
+    _Edit("tally/words.py", "26:28", "Add the docstring Return the words that are used most."),
+    _Edit(
+        "tally/words.py",
+        "26:29",
+        "Rename the function most_common to top_words, also where it is used.",
+        ("tally/report.py",),
+    ),
+)
+
+_ABOUT_THE_DEMO_MODEL = """
+This was the demo model that comes with singlepass. It is small and knows a few kinds of short edits of \
+Python; elsewhere it is wrong more often than right.
+For a real one: `singlepass models` lists what suits this machine, `singlepass models pull NAME` downloads \
+one and sets it; `singlepass demo --model /path/to/model.gguf` tries one."""
 
 
 def run_demo(model: Path | None) -> int:
@@ -29,41 +48,32 @@ def run_demo(model: Path | None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="singlepass-demo-")).resolve()
     with resources.as_file(resources.files("singlepass") / "samples" / "tally") as sample:
         shutil.copytree(sample, folder, dirs_exist_ok=True)
-    random_model = folder / "random.gguf" if model is None and not _is_configured() else None
-    options = model_options(model)
+    console.print(f"sample repository: {folder}", soft_wrap=True)
+    code = 0
     try:
-        if random_model is not None:
-            _write_model(random_model, folder, console)
-            options = {"target": {"model": str(random_model)}, **_RANDOM_SETTINGS}
-        console.print(f"sample repository: {folder}\n{_FILE}, lines {_LINES}: {_INSTRUCTION}", soft_wrap=True)
-        result = asyncio.run(edit_files(folder / _FILE, _INSTRUCTION, _LINES, [], options, console, folder))
+        for edit in _EDITS:
+            code = code or _run(edit, folder, model_options(model), console)
     except (UserError, BackendError, ServerGone, OSError) as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_USAGE
-    code = report(result, console, folder, False, Output.LIVE)
-    if random_model is not None:
-        console.print(
-            "\nThis was a model of random weights, written just now: its edits are valid, every hunk "
-            "applies, and they mean nothing.\nTry a real one: singlepass demo --model /path/to/model.gguf",
-            soft_wrap=True,
-        )
-        with contextlib.suppress(OSError):
-            random_model.unlink()
+    if model is None and not _names_target():
+        console.print(_ABOUT_THE_DEMO_MODEL, soft_wrap=True)
     return code
 
 
-def _is_configured() -> bool:
+def _run(edit: _Edit, folder: Path, options: dict[str, Any], console: Console) -> int:
+    where = f"{edit.file}, lines {edit.lines}" + "".join(f", with {name}" for name in edit.also)
+    console.print(f"\n{where}: {edit.instruction}", soft_wrap=True, style="bold")
+    also = [folder / name for name in edit.also]
+    result = asyncio.run(
+        edit_files(folder / edit.file, edit.instruction, edit.lines, also, options, console, folder)
+    )
+    return report(result, console, folder, True, Output.LIVE)
+
+
+def _names_target() -> bool:
     values, _ = read_toml(user_file())
     settings, _ = load_settings([(str(user_file()), values)])
-    return settings.target.is_set
-
-
-def _write_model(path: Path, folder: Path, console: Console) -> None:
-    """The small random GGUF. Raises BackendError when the packages that write it are missing."""
-    from singlepass_backends.random_model import write_random_model
-
-    corpus = [file.read_text(encoding="utf-8") for file in sorted(folder.rglob("*.py"))]
-    console.print("writing a small model of random weights …")
-    write_random_model(path, corpus=corpus)
+    return settings.names_target

@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from singlepass_backends.base import Target
+from singlepass_backends.base import DEMO_MODEL, Target
 from singlepass_backends.client import engine_status, list_engines
 
 from singlepass import __version__
@@ -28,9 +28,9 @@ def run_doctor(model: Path | None) -> int:
     console = Console(highlight=False)
     values, problems = read_toml(user_file())
     settings, wrong = load_settings([(str(user_file()), values)])
-    target = settings.target
+    target = next(iter(settings.all_targets.values()))
     if model:
-        target = msgspec.structs.replace(target, backend="llama_cpp", model=str(model))
+        target = msgspec.structs.replace(settings.target, backend="llama_cpp", model=str(model))
     is_remote = target.backend == "openai_compatible"
     path = "" if is_remote else target.model
     found, failure = probe(Target() if is_remote else target)
@@ -61,19 +61,19 @@ def run_doctor(model: Path | None) -> int:
 
     described = found.get("model")
     if is_remote:
-        usable = bool(settings.target.url)
+        usable = bool(target.url)
         if not usable:
             todo.append("No server is configured. Put its `url` into `[target]`.")
-    elif not path:
-        usable = False
-        todo.append(
-            f'No model is configured. Put `[target]` and `model = "/path/to/model.gguf"` into {user_file()}, '
-            "have one downloaded with `singlepass models pull`, or try `singlepass demo`, which needs none."
-        )
     elif described and described["error"]:
         usable = False
         todo.append(described["error"])
     todo += found.get("todo", [])
+    if path == str(DEMO_MODEL):
+        todo.append(
+            "No model is configured, so the demo model is used, which is for a first try. Have one "
+            'downloaded with `singlepass models pull`, or put `[target]` and `model = "/path/to/model.gguf"` '
+            f"into {user_file()}."
+        )
     for line in todo:
         console.print(Text(f"→ {line}", style="yellow"), soft_wrap=True)
     if usable and not todo:

@@ -1,7 +1,7 @@
 --- What a statusline shows, from the server's notifications. Text in, text out: no editor in here.
 ---
 --- `warming 63%` · `warm` · `starting` · `loading 40%` · `prefill 40% · 3 s left` · `decode 61 tok/s` ·
---- `done · 2 hunks` · `failed` · `cancelled` · `no model`; and once there is a result, what the last one took:
+--- `done · 2 hunks` · `failed` · `cancelled` · `demo model`; and once there is a result, what the last one took:
 --- `warm · 0.2 s + 61 tok/s` (time to the first text, then decoding).
 
 ---@class singlepass.StatusParams the notification `singlepass/status`
@@ -77,8 +77,8 @@ local function words(params)
     return rate > 0 and ("decode %.0f tok/s"):format(rate) or "decode"
   elseif state == "loading" or state == "warming" then
     return percent and ("%s %d%%"):format(state, percent) or state
-  elseif state == "no_model" then
-    return "no model"
+  elseif state == "demo_model" then
+    return "demo model"
   end
   return state
 end
@@ -89,7 +89,7 @@ function Status:feed(params)
     self.target = params.target
   end
   if params.state == "target" then
-    if self.state == "no_model" then
+    if self.state == "demo_model" then
       self.state, self.message, self.text = "idle", "", "ready"
     end
     return -- another target, nothing else

@@ -26,8 +26,8 @@ export interface Status {
   readonly ahead: string;
   readonly last: Run | undefined;
   readonly target: string;
-  /** The user has named no model yet. */
-  readonly lacksModel: boolean;
+  /** The user has named no model yet, so the demo model edits. */
+  readonly isDemo: boolean;
   /** Hunks in review. */
   readonly n_hunks: number;
 }
@@ -44,7 +44,7 @@ export const NOTHING: Status = {
   ahead: "",
   last: undefined,
   target: "",
-  lacksModel: false,
+  isDemo: false,
   n_hunks: 0,
 };
 
@@ -55,9 +55,9 @@ export function told(status: Status, params: StatusParams): Status {
   const target = params.target ?? status.target;
   if (params.job === null) {
     const ahead = params.state === "warming" || params.state === "warm" ? params.message : status.ahead;
-    const isAbout = params.state === "no_model" || params.state === "target";
-    const lacksModel = isAbout ? params.state === "no_model" : status.lacksModel;
-    return { ...status, ahead, target, lacksModel };
+    const isAbout = params.state === "demo_model" || params.state === "target";
+    const isDemo = isAbout ? params.state === "demo_model" : status.isDemo;
+    return { ...status, ahead, target, isDemo };
   }
   const jobs = new Map(status.jobs);
   if (!ENDS.has(params.state)) {
@@ -107,7 +107,7 @@ export function onClick(status: Status): "install" | "chooseModel" | "showRuns" 
   if (status.server === "missing" || status.server === "installing") {
     return "install";
   }
-  return status.server === "running" && status.lacksModel ? "chooseModel" : "showRuns";
+  return status.server === "running" && status.isDemo && !status.last ? "chooseModel" : "showRuns";
 }
 
 /** The item as it is drawn. */
@@ -139,13 +139,11 @@ function words(status: Status): [string, Drawn["kind"]] {
   if (job) {
     return [job[1], "normal"];
   }
-  if (status.lacksModel) {
-    return ["choose a model", "warning"];
-  }
   if (status.ahead.startsWith("warming")) {
     return [status.ahead, "normal"];
   }
-  const base = status.ahead === "" ? "singlepass" : status.ahead;
+  const name = status.isDemo ? "demo model" : "singlepass";
+  const base = status.ahead === "" ? name : status.isDemo ? `${name} · ${status.ahead}` : status.ahead;
   if (!status.last) {
     return [base, "normal"];
   }

@@ -1,13 +1,13 @@
 /**
  * From nothing to the first edit, as the README counts it, on a machine where the server was never installed: the
- * package is there, its server is installed by a click, and a model answers. The folder is not trusted.
+ * package is there, its server is installed by a click, and the demo model answers. The folder is not trusted.
  */
 
 import { argument, open, workbench } from "./browser.mjs";
 
-const { url, chromium, folder, shots, model } = argument();
+const { url, chromium, folder, shots } = argument();
 const { browser, page } = await open(chromium, { width: 1180, height: 620 });
-const { item, status, lines, box, entry, shot, step, openFile } = workbench({ browser, page }, shots);
+const { item, status, lines, shot, step, openFile } = workbench({ browser, page }, shots);
 
 await step("it says that the server has to be installed", async () => {
   await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`, { waitUntil: "commit" });
@@ -20,26 +20,21 @@ await step("a click installs it, and shows how", async () => {
   await item.click();
   await status(/installing singlepass/);
   await shot("first-installing");
-  await status(/choose a model|warm/);
+  await status(/demo model/);
   await shot("first-installed");
-});
-
-await step("it asks for a model, which is chosen", async () => {
-  await box().waitFor();
-  await box().fill(model);
-  await entry(model.split("/").at(-1)).waitFor();
-  await shot("first-model");
-  await page.keyboard.press("Enter");
   await openFile("words.py");
-  await status(/warm/);
+  await status(/demo model · warm/);
 });
 
 await step("the first edit streams in", async () => {
   await lines().click();
-  await page.keyboard.press("Control+A");
+  await page.keyboard.press("Control+End");
+  for (let n = 0; n < 3; n++) {
+    await page.keyboard.press("Shift+ArrowUp");
+  }
   await page.keyboard.press("Control+Alt+.");
   await page.locator(".quick-input-title").filter({ hasText: "singlepass:" }).waitFor();
-  await page.keyboard.type("Add types");
+  await page.keyboard.type("Add the docstring Return the words that are used most.");
   await page.keyboard.press("Enter");
   await page
     .locator(".codelens-decoration a")

@@ -19,6 +19,7 @@ const reading = (percent: number, eta_ms?: number) =>
 const writing = (decode_rate: number, job = 1) => params("decode", "40 tokens", null, job, { decode_rate });
 
 const RUNNING = became(NOTHING, "running");
+const DEMO = told(RUNNING, params("demo_model", "no model is configured", null, null));
 const WARM = told(RUNNING, params("warm", "warm", 100, null));
 const RUN = runFrom({
   job: 1,
@@ -38,7 +39,9 @@ describe("the status bar", () => {
     ["with a server", RUNNING, "singlepass"],
     ["no server", became(NOTHING, "missing"), "install singlepass"],
     ["it is being installed", became(NOTHING, "installing"), "installing singlepass"],
-    ["no model", told(RUNNING, params("no_model", "no model is configured", null, null)), "choose a model"],
+    ["the demo model", DEMO, "demo model"],
+    ["the demo model, warm", told(DEMO, params("warm", "warm", null, null)), "demo model · warm"],
+    ["it edited", { ...DEMO, last: RUN }, "demo model · 0.2 s + 61 tok/s"],
     ["it stopped", became(WARM, "stopped"), "singlepass stopped"],
     ["it would not start", became(NOTHING, "failed"), "singlepass failed"],
     ["reading ahead", told(RUNNING, params("warming", "warming 63%", 63, null)), "warming 63%"],
@@ -73,13 +76,13 @@ describe("the status bar", () => {
   }
 
   it("is clicked for what there is to do next", () => {
-    const lacking = told(RUNNING, params("no_model", "", null, null));
     assert.equal(onClick(became(NOTHING, "missing")), "install");
-    assert.equal(onClick(lacking), "chooseModel");
-    const chosen = told(lacking, params("target", "target: default", null, null));
+    assert.equal(onClick(DEMO), "chooseModel");
+    assert.equal(onClick({ ...DEMO, last: RUN }), "showRuns");
+    const chosen = told(DEMO, params("target", "target: default", null, null));
     assert.equal(onClick(chosen), "showRuns");
     assert.equal(text(chosen), "singlepass");
-    assert.equal(text(told(lacking, params("starting", "starting"))), "starting");
+    assert.equal(text(told(DEMO, params("starting", "starting"))), "starting");
   });
 
   it("shows the newest of several jobs", () => {
