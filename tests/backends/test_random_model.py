@@ -18,6 +18,6 @@ def test_the_default_is_small_and_reproducible(tmp_path: Path, random_model: Pat
 
 def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(BackendError, match=r"singlepass\[demo\]") as caught:
+    with pytest.raises(BackendError, match=r"singlepass\[models\]") as caught:
         write_random_model(tmp_path / "a", corpus=["x"])
     assert caught.value.code == "unsupported"
