@@ -194,10 +194,8 @@ async def test_an_indexer_that_dies_is_started_again_and_then_left(
     assert "too often" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "settings", [Settings(), Settings(target=SETTINGS.target, context_map_tokens=0, max_neighbours=0)]
-)
-async def test_no_indexer_where_nothing_needs_it(folder: Path, settings: Settings) -> None:
+async def test_no_indexer_where_nothing_needs_it(folder: Path) -> None:
+    settings = Settings(target=SETTINGS.target, context_map_tokens=0, max_neighbours=0)
     async with repository(folder, settings) as found:
         found.opened(uri(folder, "app/store.py"))
         found.opened("untitled:x")
