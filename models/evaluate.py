@@ -14,23 +14,25 @@ grammar, where a block that cannot be placed is refused as everywhere.
 import argparse
 import itertools
 import json
+import os
 import random
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
 from corpus import read_corpus
 from examples import Case, Size, make_case
 from kinds import KINDS
-from shape import WEIGHTS
 from singlepass.core.diff_parser import DiffParser, HunkFinished
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.planner import PlannedHunk, plan
 from singlepass_backends.base import (
+    DEMO_MODEL,
     Backend,
     Finished,
     GenerateRequest,
@@ -114,53 +116,67 @@ def read_cases(path: Path) -> list[Case]:
     return msgspec.json.decode(path.read_bytes(), type=list[Case])
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a process that counts has to know."""
+
+    backend: str
+    model: str
+    cases: int
+    modes: tuple[bool, ...]
+    show: bool
+
+
+def count(kind: str, asked: Asked) -> dict[bool, int]:
+    """How many of a kind's cases come out right, constrained and unconstrained."""
+    backend = open_backend(Target(backend=asked.backend, model=asked.model, n_threads=1), lambda _: True)
+    right = dict.fromkeys(asked.modes, 0)
+    for case in held_out(asked.cases, [kind]):
+        for constrained in asked.modes:
+            reply = ask(backend, case, constrained=constrained)
+            if is_right(case, reply):
+                right[constrained] += 1
+            elif asked.show and constrained:
+                print(f"--- {kind}\n{case.segments()[-1].text}>>> replied\n{reply.text}", file=sys.stderr)
+    backend.close()
+    return right
+
+
 def main() -> None:
     """Print the table of the model card, or the results as JSON."""
     parser = argparse.ArgumentParser(description="Evaluate the edit model on held-out cases.")
     parser.add_argument("--cases", type=int, default=100, help="of each kind")
     parser.add_argument("--backend", choices=("llama_cpp", "mlx"), default="llama_cpp")
-    parser.add_argument("--model", type=Path, default=WEIGHTS)
+    parser.add_argument("--model", type=Path, default=DEMO_MODEL)
     parser.add_argument("--write", type=Path, help="only write so many cases in all to this file")
     parser.add_argument("--kinds", default="", help="parts of the names of kinds, with commas between")
     parser.add_argument("--constrained-only", action="store_true")
     parser.add_argument("--show", action="store_true", help="print every reply that is wrong")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    if asked.write:
-        write_cases(asked.write, asked.cases)
+    options = parser.parse_args()
+    if options.write:
+        write_cases(options.write, options.cases)
         return
-    backend = open_backend(Target(backend=asked.backend, model=str(asked.model)), lambda _: True)
-    modes = (True,) if asked.constrained_only else (True, False)
-    wanted = [kind for kind in KINDS if any(part in kind for part in asked.kinds.split(","))]
-    counts: dict[str, dict[bool, list[bool]]] = {}
-    started = time.perf_counter()
-    for case in held_out(asked.cases, wanted):
-        for constrained in modes:
-            reply = ask(backend, case, constrained=constrained)
-            right = is_right(case, reply)
-            counts.setdefault(case.kind, {True: [], False: []})[constrained].append(right)
-            if asked.show and not right and constrained:
-                print(
-                    f"--- {case.kind}\n{case.segments()[-1].text}>>> replied\n{reply.text}", file=sys.stderr
-                )
-    backend.close()
-    seconds = time.perf_counter() - started
+    modes = (True,) if options.constrained_only else (True, False)
+    asked = Asked(options.backend, str(options.model), options.cases, modes, options.show)
+    kinds = [kind for kind in KINDS if any(part in kind for part in options.kinds.split(","))]
+    with ProcessPoolExecutor(options.processes, get_context("spawn")) as processes:
+        counts = dict(zip(kinds, processes.map(count, kinds, itertools.repeat(asked)), strict=True))
 
-    def share(results: list[bool]) -> str:
-        return f"{100 * sum(results) / len(results):.0f}%" if results else "–"
+    def row(name: str, n: int, right: Mapping[bool, int]) -> str:
+        shares = [f"{100 * right[mode] / n:.0f}%" if mode in right else "–" for mode in (True, False)]
+        return f"| {name} | {n} | {' | '.join(shares)} |"
 
     print("| kind | cases | constrained | unconstrained |\n|---|---|---|---|")
-    for kind, by_mode in counts.items():
-        print(f"| {kind} | {len(by_mode[True])} | {share(by_mode[True])} | {share(by_mode[False])} |")
-    total = {
-        mode: [right for by_mode in counts.values() for right in by_mode[mode]] for mode in (True, False)
-    }
-    print(f"| **all** | {len(total[True])} | {share(total[True])} | {share(total[False])} |")
-    print(f"{seconds:.0f} s", file=sys.stderr)
-    if asked.json:
-        rows = {kind: {"constrained": sum(m[True]), "unconstrained": sum(m[False]), "cases": len(m[True])}
-                for kind, m in counts.items()}  # fmt: skip
-        asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    for kind, right in counts.items():
+        print(row(kind, asked.cases, right))
+    total = {mode: sum(right[mode] for right in counts.values()) for mode in modes}
+    print(row("**all**", asked.cases * len(kinds), total))
+    if options.json:
+        rows = {kind: {"cases": asked.cases, "constrained": right[True], "unconstrained": right.get(False)}
+                for kind, right in counts.items()}  # fmt: skip
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

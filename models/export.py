@@ -12,12 +12,12 @@ from typing import Any
 import gguf
 import numpy as np
 from numpy.typing import NDArray
-from shape import WEIGHTS, Shape
+from shape import Shape
+from singlepass_backends.base import DEMO_MODEL, DEMO_MODEL_NAME
 from singlepass_backends.generation.template import CHATML_SOURCE
 from singlepass_backends.gguf_to_mlx import write_mlx_model
 from tokenizer import END_OF_TEXT, END_OF_TURN, SPECIAL_TOKENS, Vocabulary, read_vocabulary
 
-NAME = "singlepass demo model"
 _NORMAL, _CONTROL = 1, 3  # GGUF token types
 
 Weights = dict[str, NDArray[Any]]
@@ -27,7 +27,7 @@ Weights = dict[str, NDArray[Any]]
 def write_gguf(path: Path, shape: Shape, weights: Weights, words: Vocabulary) -> None:
     """The weights in half precision, the norms and biases in single, as llama.cpp's `qwen2` wants them."""
     writer = gguf.GGUFWriter(path, "qwen2")
-    writer.add_name(NAME)
+    writer.add_name(DEMO_MODEL_NAME)
     writer.add_license("MIT")
     writer.add_context_length(shape.n_ctx)
     writer.add_embedding_length(shape.width)
@@ -102,7 +102,7 @@ def main() -> None:
     """Export what was trained."""
     parser = argparse.ArgumentParser(description="Export the trained edit model.")
     parser.add_argument("--folder", type=Path, required=True, help="of the training")
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=DEMO_MODEL)
     parser.add_argument("--mlx", type=Path, help="a new folder for mlx-lm")
     asked = parser.parse_args()
     import torch  # here: reading and writing need it not

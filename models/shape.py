@@ -1,10 +1,7 @@
-"""The sizes of the edit model, and where its weights are."""
+"""The sizes of the edit model."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-WEIGHTS = Path(__file__).with_name("edit.gguf")
 
 
 @dataclass(frozen=True)

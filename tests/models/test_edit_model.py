@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from evaluate import Case, ask, is_right, read_cases
 from export import read_gguf, write_gguf
-from shape import WEIGHTS
-from singlepass_backends.base import Backend, Target
+from singlepass_backends.base import DEMO_MODEL, Backend, Target
 from singlepass_backends.choose import open_backend
 from singlepass_backends.gguf_to_mlx import write_mlx_model
 
@@ -18,7 +17,7 @@ CASES = read_cases(Path(__file__).parents[1] / "data" / "held_out.json")
 
 @pytest.fixture(scope="module")
 def llama_cpp() -> Iterator[Backend]:
-    backend = open_backend(Target(model=str(WEIGHTS)), lambda _: True)
+    backend = open_backend(Target(model=str(DEMO_MODEL)), lambda _: True)
     yield backend
     backend.close()
 
@@ -26,7 +25,7 @@ def llama_cpp() -> Iterator[Backend]:
 @pytest.fixture(scope="module")
 def mlx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     folder = tmp_path_factory.mktemp("mlx") / "edit"
-    write_mlx_model(folder, WEIGHTS)
+    write_mlx_model(folder, DEMO_MODEL)
     backend = open_backend(Target(backend="mlx", model=str(folder)), lambda _: True)
     yield backend
     backend.close()
@@ -47,9 +46,9 @@ def test_llama_cpp_and_mlx_write_the_same(llama_cpp: Backend, mlx: Backend) -> N
 
 
 def test_it_is_small_enough_to_ship() -> None:
-    assert WEIGHTS.stat().st_size < 25_000_000
+    assert DEMO_MODEL.stat().st_size < 25_000_000
 
 
 def test_training_can_go_on_from_these_weights(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "again.gguf", *read_gguf(WEIGHTS))
-    assert (tmp_path / "again.gguf").read_bytes() == WEIGHTS.read_bytes()
+    write_gguf(tmp_path / "again.gguf", *read_gguf(DEMO_MODEL))
+    assert (tmp_path / "again.gguf").read_bytes() == DEMO_MODEL.read_bytes()
