@@ -3,12 +3,13 @@
 import gc
 import logging
 import sys
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
-from pygls.protocol import LanguageServerProtocol
+from pygls.protocol import LanguageServerProtocol, lsp_method
 
 from singlepass import __version__
 from singlepass.handlers import (
@@ -33,7 +34,13 @@ _KINDS = [
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls's own, but for answers that nobody waits for any more."""
+    """pygls's own, but for its mirror of the documents, and for answers that nobody waits for any more."""
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_CHANGE)
+    def lsp_text_document__did_change(self, params: lsp.DidChangeTextDocumentParams) -> Generator[Any]:
+        # pygls would follow in a mirror of its own, which nobody reads, and in `params` move the places that
+        # lie outside of it: behind a form feed, where it begins a new line, or in changes that come late.
+        yield self.fm.features[lsp.TEXT_DOCUMENT_DID_CHANGE], (params,), None
 
     def _handle_response(self, msg_id: int | str, result: Any = None, error: Any = None) -> None:
         # A job that is cancelled asks no further, and an editor may take too long. pygls would trip over what

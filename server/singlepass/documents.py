@@ -7,12 +7,26 @@ hunks are rebased through, and what tells whether an edit we sent came back as w
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from singlepass.core.edits import Edit, Snapshot, apply
+from singlepass.core.edits import Edit, Snapshot, apply, difference
 from singlepass.core.lines import Encoding, LineIndex
 
 _LOG_LIMIT = 20_000
+_HEARD_LIMIT, _HEARD_CHARS = 64, 4_000_000
+"""Of the latest changes so many are kept, each with the text before it, of so many characters in all."""
+
+Said = Callable[[str], Sequence[Edit]]
+"""What a `didChange` says of a text, as sequential edits."""
+
+
+class _Heard(NamedTuple):
+    version: int
+    said: Said
+    before: str
+    """The text that it was said of."""
 
 
 class Expectation:
@@ -41,6 +55,9 @@ class Document:
         self.transient = False
         """Whether they go with the next keystroke."""
         self._encoding: Encoding = encoding
+        self._heard: deque[_Heard] = deque()
+        """The latest changes by version, so that a late one can be put in its place."""
+        self._heard_after = version
         self._log: list[Edit] = []
         self._log_start = 0
         self._index: LineIndex | None = None
@@ -76,6 +93,38 @@ class Document:
         if self.changes_since(revision) is None:
             return self.snapshot(), self.revision
         return snapshot, revision
+
+    def hear(self, version: int, said: Said) -> bool:
+        """One `didChange`, put where its version says. Returns whether it came late.
+
+        Helix 25.01 sends changes from tasks of their own, and with fast typing a later one overtakes. Its
+        places are those of the text that it followed, so all from there on is made anew. The protocol has
+        versions rise; an editor whose versions do not is taken at the order in which it speaks.
+        """
+        known = {one.version for one in self._heard}
+        is_late = self._heard_after < version < self.version and version not in known
+        if is_late:
+            self._put_in_place(version, said)
+            return True
+        if version <= self.version:
+            self._heard.clear()
+            self._heard_after = version
+        self._heard.append(_Heard(version, said, self.text))
+        if len(self._heard) > min(_HEARD_LIMIT, 1 + _HEARD_CHARS // (len(self.text) + 1)):
+            self._heard_after = self._heard.popleft().version
+        self.update(version, said(self.text))
+        return False
+
+    def _put_in_place(self, version: int, said: Said) -> None:
+        later = [one for one in self._heard if one.version > version]
+        for _ in later:
+            self._heard.pop()
+        text = later[0].before
+        for one in (_Heard(version, said, text), *later):
+            self._heard.append(one._replace(before=text))
+            for edit in one.said(text):
+                text = apply(text, [edit])
+        self.update(self.version, [difference(self.text, text)])
 
     def update(self, version: int, edits: Iterable[Edit]) -> None:
         """One `didChange`: sequential edits. Raises ValueError when one leaves the text."""

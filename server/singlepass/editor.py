@@ -29,6 +29,9 @@ NO_EDITS = "this editor does not support workspace/applyEdit, so that nothing ca
 STATUS = "singlepass/status"
 
 _ANSWER_TIMEOUT_S = 60.0
+_WAKE_S = 0.5
+"""Emacs 28 leaves what came in one piece with an answer until the next piece comes (its jsonrpc.el leaves the
+loop over messages by a `throw`). An edit may lie there, and so may wait for us who wait for it."""
 _LEVELS = {
     "error": lsp.MessageType.Error,
     "warning": lsp.MessageType.Warning,
@@ -98,6 +101,8 @@ class Editor:
             confirm=confirm,
         )
         request = self._server.workspace_apply_edit_async(lsp.ApplyWorkspaceEditParams(edit, label))
+        loop = asyncio.get_running_loop()
+        wake = loop.call_later(_WAKE_S, self.log, f"{label}: the editor has not answered yet")
         try:
             # Someone may take long over a confirmation; an edit that arrives by itself is answered at once.
             result = await asyncio.wait_for(request, None if confirm else _ANSWER_TIMEOUT_S)
@@ -108,6 +113,8 @@ class Editor:
                 self.capabilities.apply_edit = False
                 return ApplyResult(False, NO_EDITS)
             return ApplyResult(False, f"the editor answered with an error: {error.message}")
+        finally:
+            wake.cancel()
         return ApplyResult(bool(result.applied), result.failure_reason or "")
 
     async def _confirmed(self, label: str, description: str) -> bool:

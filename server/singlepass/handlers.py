@@ -162,8 +162,9 @@ class Handlers:
         if document is None:
             log.warning("didChange for %s, which is not open", params.text_document.uri)
             return
-        edits = changes_from_lsp(document.text, params.content_changes, self.documents.encoding)
-        document.update(params.text_document.version, edits)
+        version, encoding = params.text_document.version, self.documents.encoding
+        if document.hear(version, lambda text: changes_from_lsp(text, params.content_changes, encoding)):
+            log.warning("version %d of %s came late, and was put in its place", version, document.uri)
         self.documents.touch(document.uri)
         self.jobs.document_changed(document)
 

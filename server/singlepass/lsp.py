@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from lsprotocol import types as lsp
 from pygls import uris
 
-from singlepass.core.edits import Edit, apply
+from singlepass.core.edits import Edit, apply, difference
 from singlepass.core.lines import Encoding, LineIndex
 
 ANNOTATION = "singlepass"
@@ -73,29 +73,10 @@ def changes_from_lsp(
             start, end = span_from_lsp(LineIndex(text, encoding), change.range)
             edit = Edit(start, end, change.text)
         else:
-            edit = _difference(text, change.text)
+            edit = difference(text, change.text)
         edits.append(edit)
         text = apply(text, [edit])
     return edits
-
-
-def _difference(old: str, new: str) -> Edit:
-    """One edit that makes the new text of the old one, without what they share at both ends."""
-    n_front = _n_shared(old, new)
-    n_back = _n_shared(old[n_front:][::-1], new[n_front:][::-1])
-    return Edit(n_front, len(old) - n_back, new[n_front : len(new) - n_back])
-
-
-def _n_shared(one: str, other: str) -> int:
-    """How many characters two texts share at their front; by halves, which compares in bulk."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def edits_to_lsp(index: LineIndex, edits: Sequence[Edit], annotated: bool) -> list[TextEdit]:

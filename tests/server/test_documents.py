@@ -70,7 +70,7 @@ def test_the_mirror_follows_every_change(
     for version, batch in enumerate(batches, 2):
         for change in batch:
             expected = slow_change(expected, change, encoding)
-        document.update(version, changes_from_lsp(document.text, batch, encoding))
+        assert not document.hear(version, lambda text, batch=batch: changes_from_lsp(text, batch, encoding))
         assert document.text == expected
         assert document.index.text == expected
         assert document.snapshot().version == document.version == version
@@ -79,10 +79,55 @@ def test_the_mirror_follows_every_change(
         log = document.changes_since(revision)
         assert log is not None
         assert len(log) == document.revision - revision
-    replayed = text
+    assert replay(text, document) == expected
+
+
+def replay(text: str, document: Document) -> str:
     for edit in document.changes_since(0) or ():
-        replayed = apply(replayed, [edit])
-    assert replayed == expected
+        text = apply(text, [edit])
+    return text
+
+
+delays = st.lists(st.floats(0, 12), min_size=12, max_size=12)
+
+
+@given(texts(contents), st.lists(st.lists(changes, max_size=2), max_size=12), delays, encodings)
+def test_changes_that_overtake_each_other_are_put_in_their_place(
+    text: str,
+    batches: Sequence[list[lsp.TextDocumentContentChangeEvent]],
+    delays: Sequence[float],
+    encoding: Encoding,
+) -> None:
+    document, expected = Document(URI, "python", 1, text, encoding), text
+    for batch in batches:
+        for change in batch:
+            expected = slow_change(expected, change, encoding)
+    arriving = sorted(range(len(batches)), key=lambda n: n + delays[n])
+    newest = 0
+    for n in arriving:
+        is_late = document.hear(n + 2, lambda text, n=n: changes_from_lsp(text, batches[n], encoding))
+        assert is_late == (n + 2 < newest)
+        newest = max(newest, n + 2)
+        assert document.version == newest
+        assert replay(text, document) == document.text
+    assert document.text == expected
+
+
+def test_versions_that_do_not_rise_are_taken_as_they_come() -> None:
+    document = Document(URI, "python", 5, "", "utf-16")
+    for version, letter in ((5, "a"), (5, "b"), (3, "c"), (4, "d"), (4, "e"), (0, "f")):
+        end = len(document.text)
+        assert not document.hear(version, lambda _, end=end, letter=letter: [Edit(end, end, letter)])
+        assert document.version == version
+    assert document.text == "abcdef"
+
+
+def test_a_change_that_is_too_late_is_taken_as_it_comes() -> None:
+    document = Document(URI, "python", 0, "", "utf-16")
+    for version in range(2, 202):
+        assert not document.hear(version, lambda _: [Edit(0, 0, "x")])
+    assert not document.hear(1, lambda _: [Edit(0, 0, "late ")])
+    assert document.text == "late " + 200 * "x"
 
 
 simple_texts = st.lists(st.text("ab \té\U0001f600", max_size=4), max_size=6).map("\n".join)

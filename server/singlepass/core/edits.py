@@ -83,3 +83,22 @@ def rebase_span(start: int, end: int, changes: Sequence[Edit]) -> tuple[int, int
         shift = len(change.new) - (change.end - change.start)
         start, end = start + shift, end + shift
     return start, end
+
+
+def difference(old: str, new: str) -> Edit:
+    """One edit that makes the new text of the old one, without what they share at both ends."""
+    n_front = _n_shared(old, new)
+    n_back = _n_shared(old[n_front:][::-1], new[n_front:][::-1])
+    return Edit(n_front, len(old) - n_back, new[n_front : len(new) - n_back])
+
+
+def _n_shared(one: str, other: str) -> int:
+    """How many characters two texts share at their front; by halves, which compares in bulk."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
