@@ -25,23 +25,17 @@ SCRIPT = """
   "Let messages come in, and tell the server of changes: in batch mode eglot's idle timer does not run."
   (accept-process-output nil 0.05)
   (eglot--signal-textDocument/didChange))
-(defun ask (title)
-  "Choose the action at point that begins with TITLE."
+(defun edit-by (title done)
+  "Choose the action at point that begins with TITLE; wait until DONE is in the text."
   (cl-letf (((symbol-function 'completing-read)
              (lambda (_ titles &rest _)
                (let ((names (mapcar (lambda (one) (if (consp one) (car one) one)) titles)))
                  (seq-find (lambda (name) (string-prefix-p title name)) names)))))
-    (eglot-code-actions (line-beginning-position) (line-beginning-position) nil t)))
-(defun edit-by (title done)
-  "Ask for the action, as a user would again after a while; wait until DONE is in the text."
-  (let* ((until (+ (float-time) 60)) (again (+ (float-time) 8)))
-    (ask title)
+    (eglot-code-actions (line-beginning-position) (line-beginning-position) nil t))
+  (let ((until (+ (float-time) 60)))
     (while (or (not (string-match-p done (buffer-string)))
                (and (string-prefix-p "Do: " title) (string-match-p "AI:" (buffer-string))))
       (when (> (float-time) until) (error "still not there: %%s" (buffer-string)))
-      (when (> (float-time) again)
-        (setq again (+ (float-time) 8))
-        (ignore-errors (ask title)))
       (tell)))
   (dotimes (_ 10) (tell)))
 (find-file "%(file)s")
