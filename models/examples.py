@@ -230,6 +230,24 @@ def _text(lines: Sequence[str], step: str) -> str:
 
 # The answer.
 
+
+def rewritten(case: Case) -> str | None:
+    """The selected lines as they must be; None where something else changes, or nothing is selected."""
+    target, first, end = case.target, case.first_line, case.end_line
+    before, after = (files[target].splitlines(keepends=True) for files in (case.files, case.expected))
+    n_tail = len(before) - end
+    others = {path: text for path, text in case.files.items() if path != target}
+    if first == end or any(case.expected[path] != text for path, text in others.items()):
+        return None
+    if (
+        before[:first] != after[:first]
+        or len(after) < first + n_tail
+        or before[end:] != after[len(after) - n_tail :]
+    ):
+        return None
+    return "".join(after[first : len(after) - n_tail])
+
+
 _NEAR = 2
 """Changed lines with so many unchanged ones between them share a block."""
 

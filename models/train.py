@@ -20,7 +20,7 @@ import random
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from keyword import iskeyword
 from pathlib import Path
@@ -142,7 +142,7 @@ def _write_vocabulary(path: Path, words: bpe.Vocabulary) -> None:
 def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, queue: Any) -> None:
     """Put shard after shard into the queue, from number `first` on, and None at the end."""
     torch.set_num_threads(1)
-    maker = _Maker(vocabulary(Path(folder), seed), seed)
+    maker = Maker(vocabulary(Path(folder), seed), seed)
     stages = [stage for stage in plan for _ in range(stage.n_shards)]
     for number in range(first, len(stages)):
         source = random.Random(f"{seed} {number}")
@@ -155,10 +155,16 @@ def _make_shards(folder: str, seed: int, plan: tuple[Stage, ...], first: int, qu
     queue.put(None)
 
 
-class _Maker:
-    """Makes examples out of the corpus."""
+class Maker:
+    """Makes examples out of the corpus.
 
-    def __init__(self, words: bpe.Vocabulary, seed: int) -> None:
+    `reply` is the format that is trained: the right reply to a case, None where there is none.
+    """
+
+    def __init__(
+        self, words: bpe.Vocabulary, seed: int, reply: Callable[[Case], str | None] = answer
+    ) -> None:
+        self.reply = reply
         self.corpus = read_corpus("train")
         self.n_plain = len(words.tokens)
         self.tokenizer = bpe.load(words)
@@ -188,8 +194,10 @@ class _Maker:
         shared = [*self.encode(pieces[:n_head]), *(other[t] for t in self.encode(pieces[n_head:-2]))]
         tasks: list[tuple[list[int], list[int], NDArray[np.bool_]]] = []
         for case in cases:
+            if (text := self.reply(case)) is None:
+                continue
             task = self.encode(prompt_texts(case, system=has_system)[-2:])
-            reply = self.encode([(answer(case) + bpe.END_OF_TURN, True)])
+            reply = self.encode([(text + bpe.END_OF_TURN, True)])
             tasks.append(([other[t] for t in task], [other[t] for t in reply], np.ones(len(reply), np.bool_)))
         while len(tasks) > 1 and len(shared) + sum(len(t) + len(r) for t, r, _ in tasks) > _LENGTHS[-1]:
             tasks.pop()
@@ -322,7 +330,7 @@ class Batch:
     weights: Tensor
 
 
-def _batches(shard: list[Example], seed: str) -> Iterator[Batch]:
+def batched(shard: list[Example], seed: str) -> Iterator[Batch]:
     source = random.Random(seed)
     by_length: dict[int, list[Example]] = {length: [] for length in _LENGTHS}
     for example in shard:
@@ -515,7 +523,7 @@ def main() -> None:
     maker.start()
     while (shard := queue.get()) is not None:
         started, n_before = time.perf_counter(), trainer.n_tokens
-        batches = list(_batches(shard, f"{asked.seed} {trainer.n_shards}"))
+        batches = list(batched(shard, f"{asked.seed} {trainer.n_shards}"))
         losses: list[float] = []
         for i, batch in enumerate(batches):
             losses.append(trainer.step(batch, learning_rate(plan, trainer.n_shards + i / len(batches))))

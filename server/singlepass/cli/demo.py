@@ -17,19 +17,21 @@ from singlepass.config import load_settings, read_toml, user_file
 from singlepass.workspace import UserError
 
 
-class _Edit(NamedTuple):
+class Edit(NamedTuple):
+    """An instruction for lines of a file, as `first:last`, and which other files may be edited."""
+
     file: str
     lines: str
     instruction: str
     also: tuple[str, ...] = ()
 
 
-_EDITS = (
-    _Edit("tally/words.py", "14:23", "Rename the variable counts to totals."),
-    _Edit("tally/words.py", "26:28", "Add the docstring Return the words that are used most."),
-    _Edit(
+EDITS = (
+    Edit("tally/words.py", "14:23", "Rename the variable counts to totals."),
+    Edit("tally/words.py", "26:28", "Add the docstring Return the words that are used most."),
+    Edit(
         "tally/words.py",
-        "26:29",
+        "26:28",
         "Rename the function most_common to top_words, also where it is used.",
         ("tally/report.py",),
     ),
@@ -51,7 +53,7 @@ def run_demo(model: Path | None) -> int:
     console.print(f"sample repository: {folder}", soft_wrap=True)
     code = 0
     try:
-        for edit in _EDITS:
+        for edit in EDITS:
             code = code or _run(edit, folder, model_options(model), console)
     except (UserError, BackendError, ServerGone, OSError) as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
@@ -63,7 +65,7 @@ def run_demo(model: Path | None) -> int:
     return code
 
 
-def _run(edit: _Edit, folder: Path, options: dict[str, Any], console: Console) -> int:
+def _run(edit: Edit, folder: Path, options: dict[str, Any], console: Console) -> int:
     where = f"{edit.file}, lines {edit.lines}" + "".join(f", with {name}" for name in edit.also)
     console.print(f"\n{where}: {edit.instruction}", soft_wrap=True, style="bold")
     also = [folder / name for name in edit.also]
