@@ -10,7 +10,7 @@ have had, at some change, exactly the text that was predicted, and no change on 
 overwritten another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -169,13 +169,18 @@ async def deliver(
     *,
     confirm: bool = False,
     warning: str = "",
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Delivery:
     """Send the hunks as one workspace edit, again after keystrokes in between, and check what comes back.
 
-    `sources` has the files by URI. `warning` says what a file is that needs a question of its own.
+    `sources` has the files by URI. `warning` says what a file is that needs a question of its own. Once
+    `is_cancelled`, nothing more is sent.
     """
     rejected: list[RejectedHunk] = []
     for _ in range(TRIES):
+        if is_cancelled():
+            late = "The job was cancelled before this hunk was sent; nothing was written."
+            return Delivery(rejected=(*rejected, *(RejectedHunk(one.hunk, "refused", late) for one in hunks)))
         placed: list[PlannedHunk] = []
         places: dict[str, Place] = {}
         # In the order of the text: two hunks that border on each other may both insert at the border.

@@ -282,7 +282,10 @@ class Session:
         hunks = [hunk for hunk in hunks if self._is_current(hunk)]
         if not hunks:
             return
-        sending = asyncio.ensure_future(self._send(hunks))
+        # A cancel is answered at once, and this task hears of it only after `sending` may have begun.
+        job = asyncio.current_task()
+        assert job is not None
+        sending = asyncio.ensure_future(self._send(hunks, lambda: job.cancelling() > 0))
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
@@ -324,7 +327,7 @@ class Session:
             self.sources[uri] = msgspec.structs.replace(source, document=document, revision=document.revision)
         return True
 
-    async def _send(self, hunks: Sequence[PlannedHunk]) -> None:
+    async def _send(self, hunks: Sequence[PlannedHunk], is_cancelled: Callable[[], bool]) -> None:
         # Someone may take long over a confirmation; nothing else waits for that.
         uris = [hunk.snapshot.uri for hunk in hunks]
         warning = next((self._protected[uri] for uri in uris if uri in self._protected), "")
@@ -332,7 +335,14 @@ class Session:
         async with contextlib.nullcontext() if confirm else self.reviews.sending(uris):
             encoding, title = self.documents.encoding, self.job.request.title
             delivery = await deliver(
-                hunks, self.sources, self.editor, encoding, title, confirm=confirm, warning=warning
+                hunks,
+                self.sources,
+                self.editor,
+                encoding,
+                title,
+                confirm=confirm,
+                warning=warning,
+                is_cancelled=is_cancelled,
             )
             self._book(delivery)
 

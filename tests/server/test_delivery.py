@@ -332,6 +332,24 @@ async def test_whoever_types_without_a_pause_keeps_the_hunk_as_text() -> None:
 
 
 @pytest.mark.anyio
+async def test_nothing_is_sent_again_after_a_cancel() -> None:
+    editor, sources = opened()
+    editor.before_apply = lambda: editor.type(URI, Edit(0, 0, "x"))
+    hunk = planned(sources[URI], ["three"], ["3"])
+    told = await deliver(
+        [hunk],
+        sources,
+        editor,
+        "utf-16",
+        "Do",
+        is_cancelled=lambda: bool(editor.applied),  # type: ignore[arg-type]
+    )
+    (rejected,) = told.rejected
+    assert (rejected.hunk, rejected.reason) == (hunk.hunk, "refused")
+    assert len(editor.applied) == 1
+
+
+@pytest.mark.anyio
 async def test_a_closed_document_gets_nothing() -> None:
     editor, sources = opened()
     hunk = planned(sources[URI], ["two"], ["2"])

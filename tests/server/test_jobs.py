@@ -289,6 +289,15 @@ async def test_a_cancel_while_an_edit_is_under_way_knows_what_became_of_it() -> 
     assert world.text == TEXT
 
 
+async def test_a_cancel_just_before_an_edit_is_sent_keeps_it_from_going() -> None:
+    loop = asyncio.get_running_loop()
+    # In the turn of the loop after the block has come, before the task that sends it has its first.
+    world = World([lambda: loop.call_soon(loop.call_soon, world.jobs.cancel), ONE, THREE])
+    told = await world.run()
+    assert (told["outcome"], told["n_applied"]) == ("cancelled", 0)
+    assert (world.text, world.editor.applied) == (TEXT, [])
+
+
 async def test_an_edit_that_is_never_answered_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
 
