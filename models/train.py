@@ -59,10 +59,10 @@ class Stage:
 
 PLAN = (
     Stage(9, Size(longest=200, distractors=0, headers=False, maps=0.0), 0.0, bare=1.0),
-    Stage(7, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.6),
-    Stage(4, Size(longest=280, distractors=1, maps=0.0), 0.0, bare=0.5, n_tasks=2, decays=True),
-    Stage(3, Size(longest=400, distractors=2, maps=0.2), 0.1, bare=0.3, n_tasks=4, decays=True),
-    Stage(2, Size(longest=400, distractors=3, maps=0.3), 1.0, bare=0.2, n_tasks=4, decays=True),
+    Stage(9, Size(longest=280, distractors=0, headers=False, maps=0.0), 0.0, bare=0.6),
+    Stage(11, Size(longest=280, distractors=1, maps=0.0), 0.0, bare=0.5, n_tasks=2, decays=True),
+    Stage(7, Size(longest=400, distractors=2, maps=0.2), 0.1, bare=0.3, n_tasks=4, decays=True),
+    Stage(3, Size(longest=400, distractors=3, maps=0.3), 1.0, bare=0.2, n_tasks=4, decays=True),
 )
 SHARD = 2048
 """Examples in a shard."""

@@ -195,15 +195,14 @@ def wait_for_decode(recording: Path) -> None:
 
 
 DEMO_LINES = (
-    "-    counts = Counter()",
-    "+    totals = Counter()",
-    "+                    totals[word] += 1",
-    "+    return totals",
+    "-    words = text.lower().split()",
+    "+    found = text.lower().split()",
+    "+    return Counter(found)",
     '+    """Return the words that are used most."""',
     "+def top_words(counts, limit=10):",
     "+++ b/tally/report.py",
     "+from tally.words import top_words",
-    "+    rows = top_words(counts, limit)",
+    "+    rows = top_words(counts)",
 )
 
 

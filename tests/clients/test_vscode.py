@@ -138,7 +138,7 @@ def test_the_package_in_a_browser(vsix: Path, tmp_path: Path) -> None:
     work, shots = tmp_path / "tally", EXTENSION / "out" / "shots"
     shutil.rmtree(shots, ignore_errors=True)
     shots.mkdir(parents=True)
-    shutil.copytree(ROOT / "server" / "singlepass" / "samples" / "tally", work)
+    shutil.copytree(ROOT / "tests" / "data" / "tally", work)
     (work / ".vscode").mkdir()
     ran = tmp_path / "ran"
     program = write_program(work / "evil" / "python3", f"#!/bin/sh\ntouch {ran}\n")

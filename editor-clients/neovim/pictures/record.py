@@ -206,7 +206,7 @@ def main() -> None:
         for kind in ("CONFIG", "RUNTIME", "CACHE", "STATE"):
             os.environ[f"SINGLEPASS_{kind}_DIR"] = str(folder / kind.lower())
         project = folder / "tally"
-        shutil.copytree(ROOT / "server" / "singlepass" / "samples" / "tally", project)
+        shutil.copytree(ROOT / "tests" / "data" / "tally", project)
         (project / ".git").mkdir()
         settings = {"target": recording(folder / "recording.json"), "prewarm": False, "timings": False}
         with running(find_program("newest"), project, settings, after=OPTIONS) as editor:

@@ -50,7 +50,7 @@ def record(folder: Path) -> None:
     npm("node", "build.mjs", "--package", PYTHON=sys.executable)
     work, shots = folder / "tally", folder / "shots"
     shots.mkdir()
-    shutil.copytree(ROOT / "server" / "singlepass" / "samples" / "tally", work)
+    shutil.copytree(ROOT / "tests" / "data" / "tally", work)
     target = {"backend": "scripted", "model": str(write_recording(folder / "recording.json"))}
     with editor(
         folder / "editor",

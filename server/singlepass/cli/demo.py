@@ -27,19 +27,19 @@ class Edit(NamedTuple):
 
 
 EDITS = (
-    Edit("tally/words.py", "14:23", "Rename the variable counts to totals."),
-    Edit("tally/words.py", "26:28", "Add the docstring Return the words that are used most."),
+    Edit("tally/words.py", "6:8", "Rename the variable words to found."),
+    Edit("tally/words.py", "11:13", "Add the docstring Return the words that are used most."),
     Edit(
         "tally/words.py",
-        "26:28",
+        "11:14",
         "Rename the function most_common to top_words, also where it is used.",
         ("tally/report.py",),
     ),
 )
 
 _ABOUT_THE_DEMO_MODEL = """
-This was the demo model that comes with singlepass. It is small and knows a few kinds of short edits of \
-Python; elsewhere it is wrong more often than right.
+This was the demo model that comes with singlepass. It is small and knows a few kinds of edits of short \
+Python functions; elsewhere it is wrong more often than right.
 For a real one: `singlepass models` lists what suits this machine, `singlepass models pull NAME` downloads \
 one and sets it; `singlepass demo --model /path/to/model.gguf` tries one."""
 
