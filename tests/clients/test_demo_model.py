@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from neovim import Neovim, find_program, running
 from singlepass.cli.demo import EDITS, Edit
-from singlepass_backends.client import engine_status, list_engines, stop_engine
+from singlepass_backends.client import engine_status, list_engines
 
 WORDS, REPORT = "tally/words.py", "tally/report.py"
 EDITED = [
@@ -20,11 +20,6 @@ EDITED = [
     {WORDS: [("def most_common(", "def top_words(")], REPORT: [("most_common", "top_words")]},
 ]
 """What each edit replaces in which file."""
-
-
-async def stop_engines() -> None:
-    for paths in list_engines():
-        await stop_engine(paths)
 
 
 async def kill_engines() -> None:
@@ -109,14 +104,6 @@ def test_what_is_typed_meanwhile_stays(editor: Neovim, project: Path) -> None:
     editor.keys("ggOtyped<Esc>")
     assert editor.ended()["outcome"] == "done"
     editor.until_text("typed\n" + after(project, EDITED[0])[WORDS])
-
-
-def test_cancelled_before_it_wrote(editor: Neovim, project: Path) -> None:
-    asyncio.run(stop_engines())  # so that it has to load
-    ask(editor, project, EDITS[0])
-    editor.keys("\\pc")
-    assert editor.ended()["outcome"] == "cancelled"
-    assert editor.text() == (project / WORDS).read_text(encoding="utf-8")
 
 
 def test_a_killed_engine_is_replaced(editor: Neovim, project: Path) -> None:

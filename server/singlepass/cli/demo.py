@@ -31,7 +31,7 @@ EDITS = (
     Edit("tally/words.py", "11:13", "Add the docstring Return the words that are used most."),
     Edit(
         "tally/words.py",
-        "11:14",
+        "11:13",
         "Rename the function most_common to top_words, also where it is used.",
         ("tally/report.py",),
     ),
