@@ -40,7 +40,8 @@ class Protocol(LanguageServerProtocol):
     def lsp_text_document__did_change(self, params: lsp.DidChangeTextDocumentParams) -> Generator[Any]:
         # pygls would follow in a mirror of its own, which nobody reads, and in `params` move the places that
         # lie outside of it: behind a form feed, where it begins a new line, or in changes that come late.
-        yield self.fm.features[lsp.TEXT_DOCUMENT_DID_CHANGE], (params,), None
+        registered: Any = self.fm
+        yield registered.features[lsp.TEXT_DOCUMENT_DID_CHANGE], (params,), None
 
     def _handle_response(self, msg_id: int | str, result: Any = None, error: Any = None) -> None:
         # A job that is cancelled asks no further, and an editor may take too long. pygls would trip over what
