@@ -66,10 +66,9 @@ def test_the_core_does_not_know_the_editor() -> None:
 
 
 @pytest.fixture(scope="session")
-def results(built: None, tmp_path_factory: pytest.TempPathFactory, random_gguf: Path) -> Results:
+def results(built: None, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Of the whole suite, in the newest VS Code."""
-    environment = {"SINGLEPASS_TEST_MODEL": str(random_gguf)}
-    return run_suite(tmp_path_factory.mktemp("vscode"), "newest", environment)
+    return run_suite(tmp_path_factory.mktemp("vscode"), "newest", {})
 
 
 @pytest.fixture(scope="session")

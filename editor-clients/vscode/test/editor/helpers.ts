@@ -106,11 +106,11 @@ export async function use(target: {
   await until("the server knows the target", async () => (await targets())[0]?.model === target.model);
 }
 
-/** The process that holds the small model of random weights. */
+/** The process that holds the demo model. */
 export async function enginePid(): Promise<number> {
   const python = vscode.workspace.getConfiguration("singlepass").get<string>("server.path")!;
   const listed = await promisify(execFile)(python, ["-P", "-m", "singlepass", "engine", "status"]);
-  const pid = /^pid (\d+) .* random /m.exec(listed.stdout)?.[1];
+  const pid = /^pid (\d+) .* demo model /m.exec(listed.stdout)?.[1];
   assert(pid, listed.stdout);
   return Number(pid);
 }
