@@ -31,6 +31,7 @@ async function framesUntil(done) {
 
 await step("the file is read ahead", async () => {
   await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`, { waitUntil: "commit" });
+  await status(/warm/); // before that no key is heard
   await openFile("words.py");
   await shown(/count_words/);
   await status(/warm/);
