@@ -121,8 +121,7 @@ def test_results_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (Asked(target="moon"), "There is no target 'moon'. There are: none"),
-        (Asked(), "There is no target 'default'"),
+        (Asked(target="moon"), "There is no target 'moon'. There are: demo model"),
         (Asked(model=Path("/nowhere.gguf")), "/nowhere.gguf"),
         (
             Asked(model=Path("/nowhere.gguf"), resume=True),
