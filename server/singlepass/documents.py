@@ -101,16 +101,14 @@ class Document:
         places are those of the text that it followed, so all from there on is made anew. The protocol has
         versions rise; an editor whose versions do not is taken at the order in which it speaks.
         """
-        known = {one.version for one in self._heard}
-        is_late = self._heard_after < version < self.version and version not in known
-        if is_late:
+        if self._heard_after < version < self.version and version not in {v for v, *_ in self._heard}:
             self._put_in_place(version, said)
             return True
         if version <= self.version:
             self._heard.clear()
             self._heard_after = version
         self._heard.append(_Heard(version, said, self.text))
-        if len(self._heard) > min(_HEARD_LIMIT, 1 + _HEARD_CHARS // (len(self.text) + 1)):
+        while len(self._heard) > min(_HEARD_LIMIT, 1 + _HEARD_CHARS // (len(self.text) + 1)):
             self._heard_after = self._heard.popleft().version
         self.update(version, said(self.text))
         return False

@@ -130,6 +130,15 @@ def test_a_change_that_is_too_late_is_taken_as_it_comes() -> None:
     assert document.text == "late " + 200 * "x"
 
 
+def test_changes_that_came_late_do_not_pile_up() -> None:
+    document = Document(URI, "python", 0, "", "utf-16")
+    for version in range(1, 201, 2):
+        for one in (version + 1, version):
+            if one != 99:
+                assert document.hear(one, lambda _: [Edit(0, 0, "x")]) == (one == version)
+    assert not document.hear(99, lambda _: [Edit(0, 0, "x")])  # far more were heard since than are kept
+
+
 simple_texts = st.lists(st.text("ab \té\U0001f600", max_size=4), max_size=6).map("\n".join)
 simple_changes = st.builds(lsp.TextDocumentContentChangePartial, ranges, simple_texts)
 
