@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import README
 from singlepass.cli import app
 from singlepass.config import load_settings
 from typer.testing import CliRunner
 
-README = (Path(__file__).parents[2] / "editor-clients" / "README.md").read_text(encoding="utf-8")
 SECTIONS = {text.partition("\n")[0]: text for text in README.split("\n## ")[1:]}
 
 

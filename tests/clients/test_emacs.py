@@ -1,17 +1,13 @@
 """eglot in a real Emacs, configured as the documentation says: an action, and the comment that asks."""
 
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-SOURCE = "".join(f"value_{n} = {n}\n" for n in range(8))
+from documented import ASKED, README, SIMPLE, prepare
 
 SCRIPT = """
 (require 'package)
@@ -69,54 +65,21 @@ def emacs() -> str:
     return program
 
 
-def hunk(n: int, new: str) -> str:
-    return f"values.py\n<<<<<<< SEARCH\nvalue_{n} = {n}\n=======\nvalue_{n} = {new}\n>>>>>>> REPLACE\n"
-
-
 def test_eglot(emacs: str, tmp_path: Path) -> None:
-    documented = (ROOT / "editor-clients" / "README.md").read_text(encoding="utf-8")
-    configuration = re.search(r"```elisp\n(.*?)```", documented, re.DOTALL)
+    configuration = re.search(r"```elisp\n(.*?)```", README, re.DOTALL)
     assert configuration is not None
-    folder, home, programs = (tmp_path / name for name in ("project", "home", "bin"))
-    for path in (folder / ".git", home, programs):
-        path.mkdir(parents=True)
-    # The documentation counts on `singlepass` in PATH.
-    program = programs / "singlepass"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m singlepass "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
-    replies = [
-        {"when": "say one", "text": [hunk(5, "'one'")]},
-        {"when": "", "text": [hunk(2, "'simple'"), hunk(4, "'simple'")]},
-    ]
-    recording = tmp_path / "recording.json"
-    recording.write_text(json.dumps({"replies": replies}), encoding="utf-8")
-    config = tmp_path / "config"
-    config.mkdir()
-    (config / "singlepass.toml").write_text(
-        f'[target]\nbackend = "scripted"\nmodel = "{recording}"\n', encoding="utf-8"
-    )
-    file = folder / "values.py"
-    file.write_text(SOURCE, encoding="utf-8")
+    place = prepare(tmp_path)
     script = tmp_path / "test.el"
-    script.write_text(SCRIPT % {"configuration": configuration[1], "file": file}, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "HOME": str(home),
-        "XDG_CONFIG_HOME": str(home / ".config"),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "SINGLEPASS_CONFIG_DIR": str(config),
-    }
+    script.write_text(SCRIPT % {"configuration": configuration[1], "file": place.file}, encoding="utf-8")
     done = subprocess.run(
         [emacs, "--batch", "-l", str(script)],
-        cwd=folder,
-        env=environment,
+        cwd=place.file.parent,
+        env=place.environment,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    simple = SOURCE.replace("value_2 = 2", "value_2 = 'simple'").replace("value_4 = 4", "value_4 = 'simple'")
-    assert f"<<simplified\n{simple}>>" in done.stdout
-    asked = simple.replace("value_5 = 5", "value_5 = 'one'")
-    assert f"<<asked\n{asked}>>" in done.stdout  # and the comment is gone
+    assert f"<<simplified\n{SIMPLE}>>" in done.stdout
+    assert f"<<asked\n{ASKED}>>" in done.stdout  # and the comment is gone

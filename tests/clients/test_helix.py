@@ -1,7 +1,6 @@
 """Helix, the real one in a terminal, configured as documented: an action, the comment that asks, undo."""
 
 import fcntl
-import json
 import os
 import pty
 import re
@@ -10,7 +9,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from documented import ASKED, README, SIMPLE, prepare
 
-ROOT = Path(__file__).parents[2]
-SOURCE = "".join(f"value_{n} = {n}\n" for n in range(8))
-SIMPLE = SOURCE.replace("value_2 = 2", "value_2 = 'simple'").replace("value_4 = 4", "value_4 = 'simple'")
 _PATIENCE_S = 60.0
 _ESCAPE = "\x1b"
 _DOWN = "\x1b[B"
@@ -95,46 +91,14 @@ def running(command: list[str], folder: Path, environment: dict[str, str]) -> It
         os.close(master)
 
 
-def hunk(n: int, new: str) -> str:
-    return f"values.py\n<<<<<<< SEARCH\nvalue_{n} = {n}\n=======\nvalue_{n} = {new}\n>>>>>>> REPLACE\n"
-
-
 def test_helix(helix: str, tmp_path: Path) -> None:
-    documented = (ROOT / "editor-clients" / "README.md").read_text(encoding="utf-8")
-    configuration = re.search(r"languages\.toml`:\n\n```toml\n(.*?)```", documented, re.DOTALL)
+    configuration = re.search(r"languages\.toml`:\n\n```toml\n(.*?)```", README, re.DOTALL)
     assert configuration is not None
-    folder, home, programs, config = (tmp_path / name for name in ("project", "home", "bin", "config"))
-    for path in (folder / ".git", home / ".config" / "helix", programs, config):
-        path.mkdir(parents=True)
+    file, home, environment = prepare(tmp_path)
+    (home / ".config" / "helix").mkdir(parents=True)
     (home / ".config" / "helix" / "languages.toml").write_text(configuration[1], encoding="utf-8")
-    # The documentation counts on `singlepass` in PATH.
-    program = programs / "singlepass"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m singlepass "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
-    replies = [
-        {"when": "say one", "text": [hunk(5, "'one'")]},
-        {"when": "Simplify", "text": [hunk(2, "'simple'"), hunk(4, "'simple'")]},
-    ]
-    recording = tmp_path / "recording.json"
-    recording.write_text(json.dumps({"replies": replies}), encoding="utf-8")
-    (config / "singlepass.toml").write_text(
-        f'[target]\nbackend = "scripted"\nmodel = "{recording}"\n', encoding="utf-8"
-    )
-    file = folder / "values.py"
-    file.write_text(SOURCE, encoding="utf-8")
-    folders = {
-        f"XDG_{name}_HOME": str(home / f".{name.lower()}") for name in ("CONFIG", "CACHE", "DATA", "STATE")
-    }
-    environment = {
-        **os.environ,
-        **folders,
-        "HOME": str(home),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "SINGLEPASS_CONFIG_DIR": str(config),
-        "TERM": "xterm-256color",
-    }
 
-    with running([helix, str(file)], folder, environment) as editor:
+    with running([helix, str(file)], file.parent, {**environment, "TERM": "xterm-256color"}) as editor:
 
         def menu() -> None:
             editor.keys(_ESCAPE)
@@ -159,8 +123,7 @@ def test_helix(helix: str, tmp_path: Path) -> None:
         saved(SIMPLE)
         editor.keys("gg" + "O# AI: say one" + _ESCAPE)
         choose("Do: say one")
-        asked = SIMPLE.replace("value_5 = 5", "value_5 = 'one'")
-        saved(asked)  # and the comment is gone
+        saved(ASKED)  # and the comment is gone
         editor.keys("u")
         editor.keys("u")
         saved("# AI: say one\n" + SIMPLE)
