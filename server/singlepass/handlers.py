@@ -52,7 +52,7 @@ COMMAND_STATS = "singlepass.stats"
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
 _TITLE_CHARS = 70
 _SETTINGS_S = 3.0
-"""How long the first command waits for the editor's settings, which may name another model."""
+"""How long the first commands wait for the editor's settings, which may name another model."""
 
 
 class Handlers:
@@ -67,8 +67,6 @@ class Handlers:
         self.jobs.reviews.on_told = self._refresh_lenses
         self._options: Mapping[str, Any] = {}
         self._section: Mapping[str, Any] = {}
-        self.settled = asyncio.Event()
-        """Set once the editor's settings are known, or that there are none."""
         self._problems: list[str] = []
         """What is wrong in the settings, as the user was told it."""
 
@@ -89,7 +87,7 @@ class Handlers:
         self._configure()  # what is known already, for a request that comes before the answer
         self._section = await self.editor.configuration() or {}
         self._configure()
-        self.settled.set()
+        self.jobs.settled.set()
         self._read_ahead()
         from singlepass.outline import source_glob  # here: the editor waits for our imports
 
@@ -274,11 +272,15 @@ class Handlers:
         """`singlepass.edit`: (uri, range, instruction), or one object with more; returns {job}."""
         try:
             request = self._decode(arguments)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.settled.wait(), _SETTINGS_S)
+            await self._settle()
             return {"job": self.jobs.start(request)}
         except UserError as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+
+    async def _settle(self) -> None:
+        """Wait for the editor's settings, though not for ever: they may name another model."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.jobs.settled.wait(), _SETTINGS_S)
 
     def cancel(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.cancel`: (job id), or nothing for all; returns {cancelled}."""
@@ -316,11 +318,12 @@ class Handlers:
         except UserError as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 
-    def select_target(self, *arguments: Any) -> dict[str, Any]:
+    async def select_target(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.selectTarget`: (name), or (null) for a choice by rules and estimates, or nothing to ask
         only; returns {selected, targets}."""
         if len(arguments) > 1 or (arguments and not isinstance(arguments[0], str | None)):
             raise JsonRpcException(f"{COMMAND_SELECT_TARGET} takes the name of a target.", _REQUEST_FAILED)
+        await self._settle()
         try:
             return self.jobs.select_target(arguments[0]) if arguments else self.jobs.list_targets()
         except UserError as error:
@@ -330,6 +333,7 @@ class Handlers:
         """`singlepass.context`: (uri); the segments of its prompt, {n_ctx, segments, left_out}."""
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             raise JsonRpcException(f"{COMMAND_CONTEXT} takes the URI of a document.", _REQUEST_FAILED)
+        await self._settle()
         try:
             return await self.jobs.contexts.show(arguments[0])
         except (UserError, BackendError) as error:

@@ -60,6 +60,8 @@ class Jobs:
         self.workspace = workspace
         self.editor = editor
         self.settings = Settings()
+        self.settled = asyncio.Event()
+        """Set once the editor's settings are known, or that there are none."""
         self._closing: set[asyncio.Task[None]] = set()
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
@@ -83,6 +85,7 @@ class Jobs:
             self.contexts.reader,
             lambda: bool(self._running),
             lambda: self.contexts.ahead_on,
+            self.settled,
         )
         self.contexts.on_other_target = self.warming.forget
         self.repository.on_update = self.warming.again

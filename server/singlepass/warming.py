@@ -68,9 +68,10 @@ class Warming:
         reader: Callable[[str | None], Reader],
         is_busy: Callable[[], bool],
         target: Callable[[], str],
+        settled: asyncio.Event,
     ) -> None:
         """`reader` gives the engine's client or raises UserError. Nothing is read ahead while `is_busy`.
-        `target` names the target in use."""
+        `target` names the target in use. Before the settings are `settled` another model could be meant."""
         self.settings = Settings()
         self.task: asyncio.Task[None] | None = None
         self._editor = editor
@@ -78,6 +79,7 @@ class Warming:
         self._reader = reader
         self._is_busy = is_busy
         self._target = target
+        self._settled = settled
         self._asked: str | None = None
         self._segments: tuple[Segment, ...] = ()
         self._uri: str | None = None
@@ -118,6 +120,7 @@ class Warming:
 
     async def _after(self, uri: str | None, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
+        await self._settled.wait()
         try:
             reader = self._reader(uri)
             await reader.connect()  # only then is it known how much fits

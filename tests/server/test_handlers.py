@@ -60,7 +60,7 @@ class World:
         self.handlers.jobs.cancel = self.cancel  # type: ignore[method-assign]
         self.handlers.jobs.prewarm = self._prewarm  # type: ignore[method-assign]
         self.handlers.jobs.repository._start = lambda: None  # no process for files that are not there
-        self.handlers.settled.set()
+        self.handlers.jobs.settled.set()
         self.open(URI, "python", TEXT)
 
     def _prewarm(self, uri: str, pause_s: float | None = None) -> None:
@@ -409,7 +409,7 @@ async def test_settings_come_from_every_layer(tmp_path: Path, monkeypatch: pytes
 
 async def test_a_command_waits_for_the_editors_settings() -> None:
     world = World()
-    world.handlers.settled.clear()
+    world.handlers.jobs.settled.clear()
     answered = asyncio.Event()
     seeds: list[int | None] = []
 

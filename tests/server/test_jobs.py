@@ -59,6 +59,7 @@ class World:
         self.engines: list[tuple[Target, FakeEngine]] = []
         self.jobs = Jobs(self.documents, self.workspace, self.editor)  # type: ignore[arg-type]
         self.jobs.configure(settings)
+        self.jobs.settled.set()
 
     @property
     def text(self) -> str:
@@ -728,6 +729,17 @@ async def prewarmed(world: World) -> None:
     task = world.jobs.warming.task
     assert task is not None
     await asyncio.wait([task])
+
+
+async def test_no_model_is_loaded_before_the_settings_are_known() -> None:
+    world = World()
+    world.jobs.settled.clear()
+    world.jobs.prewarm(URI, 0)
+    await asyncio.sleep(0.02)
+    assert (world.engine.info, world.engine.prewarmed) == (None, [])
+    world.jobs.settled.set()
+    await prewarmed(world)
+    assert len(world.engine.prewarmed) == 1
 
 
 async def test_prewarm_waits_for_a_pause_and_is_not_repeated() -> None:

@@ -173,8 +173,11 @@ export async function finish(
   });
 }
 
-/** Every text that the status bar shows while something runs. */
-export async function watching(extension: Api, run: () => Promise<unknown>): Promise<string[]> {
+/** Every text that the status bar shows while something runs, which may look at them too. */
+export async function watching(
+  extension: Api,
+  run: (seen: readonly string[]) => Promise<unknown>,
+): Promise<string[]> {
   const seen: string[] = [];
   const listener = extension.onDidDraw(({ text }) => {
     const shown = text.replace("$(zap) ", "");
@@ -182,7 +185,7 @@ export async function watching(extension: Api, run: () => Promise<unknown>): Pro
       seen.push(shown);
     }
   });
-  await run();
+  await run(seen);
   listener.dispose();
   return seen;
 }

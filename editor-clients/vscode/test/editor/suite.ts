@@ -150,8 +150,9 @@ export function define(): void {
   });
 
   it("reads ahead and says how far it is", async () => {
-    const seen = await watching(extension, async () => {
+    const seen = await watching(extension, async (seen) => {
       await open("ahead.py", GREET);
+      await until("it has warmed", () => seen.some((text) => text.startsWith("warming")));
       await until("it is warm", () => extension.status().text === "$(zap) warm");
     });
     inOrder(seen, /^warming \d+%$/, /^warm$/);
