@@ -1,5 +1,6 @@
 """Asking for one token and asking for all tokens must give the same answer."""
 
+import pytest
 from fake_driver import FakeDriver
 from singlepass_backends.generation.constraint import Constraints
 
@@ -15,3 +16,21 @@ def test_a_token_is_admitted_exactly_if_it_is_among_the_allowed() -> None:
         assert admitted == list(constraint.allowed())
         constraint.consume(token)
     assert constraint.stopped
+
+
+@pytest.mark.parametrize("text", [b"a", b"ab", b"abc", b"abcx", b"abd", b"x", b"ax", b"abcz", b""])
+def test_what_would_be_forced_is_what_is_forced_then(text: bytes) -> None:
+    driver = FakeDriver()
+    constraints = Constraints(driver)
+    grammar = 'start: ("a" | "z") "b" ("c" "xyz" | "d" | "e" /[a-c]+/ "!")'
+    asked, used = constraints.open(grammar), constraints.open(grammar)
+    tokens = driver.tokenize(text, special=False)
+    forced = asked.forced_after(tokens)
+    if used.n_valid(tokens) < len(tokens):
+        assert forced is None
+    else:
+        for token in tokens:
+            used.consume(token)
+        assert forced == used.take_forced(9)
+    # Nothing was consumed.
+    assert list(asked.allowed()) == list(constraints.open(grammar).allowed())

@@ -218,7 +218,7 @@ def test_a_better_guess_from_the_document_is_kept() -> None:
 def test_a_draft_model_that_is_wrong_is_asked_no_more_and_again_some_time() -> None:
     known = pace()
     for _ in range(300):
-        known.learn_draft("model", 4, 0)
+        known.learn_guess("model", "first", False)
     asked = [known.n_from_model(1, 30, 1, costs(0.004), ()) for _ in range(3000)]
     assert asked[0] == 0
     assert any(asked)

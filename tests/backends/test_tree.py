@@ -1,13 +1,11 @@
 """Trees of what may come next: which tokens they try, in which order, and within which limits."""
 
-from collections.abc import Sequence
-
 import pytest
 from fake_driver import FakeDriver
 from hypothesis import given
 from hypothesis import strategies as st
 from singlepass_backends.base import Draft, Finished, GenerateRequest, PrewarmRequest, Segment, TextChunk
-from singlepass_backends.generation.draft import Drafter, Kind
+from singlepass_backends.generation.draft import Drafter, Kind, Place
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.tree import ROOT, Continuations, Guesser, Places, Tree
@@ -15,15 +13,16 @@ from singlepass_backends.generation.tree import ROOT, Continuations, Guesser, Pl
 NOTHING = Draft("", "<", "=", ">")
 
 
-def right(kind: Kind, is_first: bool) -> float:
-    return 0.5 if is_first else 0.95
+def right(kind: Kind, place: Place) -> float:
+    return 0.5 if place == "first" else 0.95
 
 
-def everything(tokens: list[int]) -> bool:
-    return True
+def nothing(tokens: list[int]) -> list[int] | None:
+    """A grammar that forces nothing, and refuses nothing."""
+    return []
 
 
-def never(gains: Sequence[float]) -> bool:
+def never(tree: Tree) -> bool:
     return False
 
 
@@ -34,7 +33,7 @@ def guesser(prompt: bytes, draft: Draft = NOTHING) -> Guesser:
 
 
 def grown(one: Guesser, n_most: int = 40, n_branches: int = 8) -> Tree:
-    return one.grow(n_most, n_branches, right, everything, never)
+    return one.grow(n_most, n_branches, right, nothing, never)
 
 
 def ways(tree: Tree) -> set[bytes]:
@@ -120,9 +119,22 @@ def test_a_tree_keeps_its_limits(prompt: str, said: str, n_most: int, n_branches
 
 def test_no_token_is_tried_that_the_grammar_refuses() -> None:
     one = guesser(b"abc abd abe ab")
-    tree = one.grow(20, 8, right, lambda tokens: ord("c") not in tokens, never)
+    tree = one.grow(20, 8, right, lambda tokens: None if ord("c") in tokens else [], never)
     assert tree.tokens
     assert ord("c") not in tree.tokens
+
+
+def test_what_the_grammar_forces_is_certain_and_nothing_else_is_tried_in_its_place() -> None:
+    def forced_after(tokens: list[int]) -> list[int]:
+        return [*b"12"] if tokens == [*b"c"] else []
+
+    tree = guesser(b"abcx abdx abcx ab").grow(20, 8, right, forced_after, never)
+    forced = [at for at, is_forced in enumerate(tree.forced) if is_forced]
+    assert [tree.above(at) for at in forced] == [[*b"c1"], [*b"c12"]]
+    gains = [tree.gains[at] for at in (tree.parents[forced[0]], *forced)]
+    assert gains[0] == gains[1] == gains[2]
+    assert [at for at, parent in enumerate(tree.parents) if parent == tree.parents[forced[0]]] == forced[:1]
+    assert tree.first(forced[-1] + 1).forced == tree.forced[: forced[-1] + 1]
 
 
 # In replies.

@@ -72,6 +72,16 @@ class Constraint:
         """How many of `tokens`, in a row, may come next. Nothing is consumed."""
         return 0 if self.stopped else int(self._matcher.validate_tokens(tokens))
 
+    def forced_after(self, tokens: list[int]) -> list[int] | None:
+        """The tokens that would be forced after `tokens`; None where those may not come next. Nothing is
+        consumed."""
+        if self.stopped:
+            return None
+        n = int(self._matcher.try_consume_tokens(tokens))
+        forced: list[int] | None = self._matcher.compute_ff_tokens() if n == len(tokens) else None
+        self._matcher.rollback(n)
+        return forced
+
     def take_forced(self, n_most: int) -> list[int]:
         """The tokens the grammar leaves no choice about, at most `n_most`, consumed."""
         if n_most <= 0 or self.stopped:

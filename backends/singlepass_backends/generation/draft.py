@@ -45,6 +45,10 @@ _MOST_CHANGED = 3
 """Lines that a later block may begin with: so many are tried."""
 
 
+Place = Literal["first", "line", "within"]
+"""Where in a guess a token is: its first one, or a later one at the start of a line or within it."""
+
+
 class Guess(NamedTuple):
     """Text that may come next, and why."""
 

@@ -11,6 +11,7 @@ what was done.
 
 import codecs
 import logging
+import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ from singlepass_backends.generation.prompt import Prompt, PromptBuilder, check_f
 from singlepass_backends.generation.reply import Reply
 from singlepass_backends.generation.sampling import Sampler
 from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store
-from singlepass_backends.generation.tree import ROOT, Chain, Continuations, Guesser, Places, Tree
+from singlepass_backends.generation.tree import ROOT, Continuations, Guesser, Places, Tree
 
 MIN_SAVED = 256
 """Tokens below which a prefix is read again rather than saved or loaded."""
@@ -431,6 +432,7 @@ class InProcessBackend:
                 break
             said: list[int] = []
             right: list[int] = []
+            n_forced_before = meter.n_forced
             n_room = driver.n_ctx - len(self._cache.working.tokens) + len(drafted)
             # The first row of logits is for the token before the tree, each further one for that after a node
             # of it: followed as long as the tree has what is said.
@@ -460,6 +462,8 @@ class InProcessBackend:
             meter.n_drafted += len(drafted)
             self._settle(drafted, right)
             self._learn(drafted, right)
+            n_forced = meter.n_forced - n_forced_before
+            self._pace.learn_said(len(said) - n_forced, n_forced)
             if reason is None:
                 n_most = min(request.max_tokens - meter.n_decoded, n_room - len(said))
                 n_other = len(said) - n_right
@@ -520,11 +524,11 @@ class InProcessBackend:
             n_most,
             self._driver.n_branches,
             pace.right,
-            lambda tokens: reply.n_valid(tokens) == len(tokens),
-            lambda gains: pace.is_enough(n_other, gains),
+            reply.forced_after,
+            lambda tree: pace.is_enough(n_other, tree.gains, tree.forced),
         )
         pace.learn_looking(len(tree), time.perf_counter() - start)
-        return tree.first(pace.n_worth(n_other, tree.gains))
+        return tree.first(pace.n_worth(n_other, tree.gains, tree.forced))
 
     def _ask_model(
         self, reply: Reply, new: Sequence[int], found: Tree, n_most: int, interrupt: Interrupt
@@ -543,28 +547,29 @@ class InProcessBackend:
         said = model.guess(tokens, n, lambda guess: reply.n_valid(guess) == len(guess), interrupt)
         if not said:
             if not interrupt():
-                pace.learn_draft("model", 1, 0)
+                pace.learn_guess("model", "first", False)
             return found
         return Tree.path("model", said)
 
     def _learn(self, drafted: Tree, right: Sequence[int]) -> None:
         """How often each guess was right that was tried where the reply came."""
         known = {ROOT, *right}
-        tried: dict[Chain, list[int]] = {}
         expected = 0.0
         n_right = 0
-        for at, chains in enumerate(drafted.sources):
-            for chain in chains:
-                tried.setdefault(chain, []).append(at)
+        came = {drafted.parents[at]: drafted.guessed[at] for at in right}
+        for at, guessed in enumerate(drafted.guessed):
             parent = drafted.parents[at]
-            if not chains and parent in known:
+            if parent not in known or drafted.forced[at]:
+                continue  # what is forced is right whatever is guessed
+            first = min((one.rank for one in came.get(parent, ())), default=math.inf)
+            for kind, place, rank in guessed:
+                if rank <= first or at in known:
+                    self._pace.learn_guess(kind, place, at in known)
+            if not guessed:
                 expected += drafted.gains[at] / (drafted.gains[parent] if parent != ROOT else 1.0)
                 n_right += at in known
-        for chain, nodes in tried.items():
-            if drafted.parents[nodes[0]] in known:
-                self._pace.learn_draft(chain.kind, len(nodes), sum(at in known for at in nodes))
         if expected:
-            self._pace.learn_text(expected / self._pace.right("text", True), n_right)
+            self._pace.learn_text(expected / self._pace.right("text", "first"), n_right)
 
     def _settle(self, drafted: Tree, right: Sequence[int]) -> None:
         """Keep of the drafted tokens in the cache those that were right."""

@@ -1,74 +1,79 @@
 """How many tokens to draft for a pass (sans-IO).
 
 A drafted token costs little where a pass of many tokens takes hardly longer than a pass of one, as on a
-GPU, and much on two CPU cores. So as much is drafted as pays: of a tree (`tree`) whose k most probable nodes
-are right with p1 … pk, a pass yields 1 + p1 + … + pk tokens, at the cost of a pass of that size. How often
-each kind of guess is right, at its first token and after a right one, and what passes cost is measured while
-it runs. A draft model is expected to say, with p for its first token and a for those after a right one,
+GPU, and much on two CPU cores. So as much is drafted as pays: of a tree (`tree`) the k most probable nodes,
+right with p1 … pk, save later p1 v1 + … + pk vk passes of one token, and make the pass that much longer. A
+token that the model has to choose saves what such a token costs on the whole. One that the grammar forces
+would have joined the next pass unasked, and saves its share of that. How often each kind of guess is right,
+at its first token, at the start of a line and within it, and what passes cost is measured while it runs. A
+draft model is expected to say, with p for its first token and a for those after a right one,
 p (1 − a^k) / (1 − a) right ones of k (after Leviathan et al., "Fast Inference from Transformers via
 Speculative Decoding", 2023, equation 1), and has to gain what its own passes take as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
-from singlepass_backends.generation.draft import Kind
+from singlepass_backends.generation.draft import Kind, Place
 
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Sizes of passes whose cost is kept; one in between counts as the next larger one."""
 _FRESH = 0.2
 """Weight of a new measurement."""
-_MARGIN = 1.1
-"""How much has to be gained by what was learned, which is never exact."""
+_MARGIN = 1.6
+"""How much has to be gained by what was learned: of guesses, those look best that were overrated."""
+_MODEL_MARGIN = 1.1
+"""The same of a draft model, which has to pay for its own passes as well."""
+_JOINED = 8
+"""About so many forced tokens join a pass."""
 _SHORT_S = 0.003
 """A pass this short, of a tiny model, is not worth the looking."""
 _FADING = 0.01
 """How far what was learned goes back to the prior for each pass in which it says that nothing pays."""
 _MEMORY = 0.98
 """What an older draft counts after a newer one."""
+_SEEN = 20
+"""For so many guesses the prior stands."""
 _USES = 16
 """So many drafts of a reply share the cost of having the draft model read what it is far behind."""
 _SUREST = 0.999
 """The most that is made of guesses which were right so far: what was wrong once fades to nothing."""
 
 
-class _Habit(NamedTuple):
-    """Of one kind of guess: how often the first token was right and wrong, and those after a right one."""
+_PLACES: tuple[Place, ...] = ("first", "line", "within")
 
-    first_right: float
-    first_wrong: float
+
+class _Habit(NamedTuple):
+    """How often tokens of one kind of guess, in one place, were right and wrong; lately, and before as if."""
+
     right: float
     wrong: float
 
-    def expected(self, n: int) -> float:
-        """How many of `n` drafted tokens will be right."""
-        a = self.after_right
-        return self.first * (1 - a**n) / (1 - a)
-
     @property
-    def first(self) -> float:
-        """How often the first token is right."""
-        return self.first_right / (self.first_right + self.first_wrong)
-
-    @property
-    def after_right(self) -> float:
-        """How often one after a right one is."""
+    def share(self) -> float:
+        """How often they are right."""
         return min(self.right / (self.right + self.wrong), _SUREST)
 
 
-_PRIOR: dict[Kind, _Habit] = {
-    "model": _Habit(7, 3, 14, 4),
-    "lines": _Habit(5, 5, 26, 2),
-    "opening": _Habit(7.5, 2.5, 26, 2),
-    "first": _Habit(2, 8, 26, 2),
-    "more": _Habit(3, 7, 26, 2),
-    "stop": _Habit(5, 5, 26, 2),
-    "close": _Habit(2, 8, 10, 0.2),
-    "next": _Habit(6, 4, 26, 1),
-    "change": _Habit(1.2, 8.8, 13, 2),
-    "text": _Habit(8, 2, 8, 2),
+_SHARES: dict[Kind, tuple[float, float, float]] = {
+    "model": (0.7, 0.78, 0.78),
+    "lines": (0.55, 0.8, 0.86),
+    "opening": (0.86, 0.5, 0.8),
+    "first": (0.66, 0.6, 0.6),
+    "more": (0.3, 0.8, 0.75),
+    "stop": (0.7, 0.7, 0.87),
+    "close": (0.4, 0.9, 0.9),
+    "next": (0.65, 0.65, 0.9),
+    "change": (0.1, 0.8, 0.8),
+    "text": (0.8, 0.8, 0.8),
 }
-"""As if so many had been seen."""
+"""How often a guess is right in each place, in the histories of four packages (`benchmarks/oracle.py`)."""
+_PRIOR: dict[tuple[Kind, Place], _Habit] = {
+    (kind, place): _Habit(_SEEN * share, _SEEN * (1 - share))
+    for kind, shares in _SHARES.items()
+    for place, share in zip(_PLACES, shares, strict=True)
+}
 
 
 class Costs:
@@ -112,17 +117,19 @@ class Pace:
         """`slope` is what a further token costs, in passes of one token, until it was measured."""
         self._costs = Costs(slope)
         self._look_s = 0.0
+        self._spent = self._chosen = float(_SEEN)
+        """What passes cost lately, in passes of one, without what forced tokens add, for so many others."""
         self._seen = dict(_PRIOR)
 
-    def expected(self, kind: Kind, n: int) -> float:
-        """How many of `n` drafted tokens will be right."""
-        return self._seen[kind].expected(n)
+    def right(self, kind: Kind, place: Place) -> float:
+        """How often a token of such a guess is right where those before it are. Of *text*, which has
+        probabilities of its own, by how much they are true."""
+        return self._seen[kind, place].share
 
-    def right(self, kind: Kind, is_first: bool) -> float:
-        """How often a token of such a guess is right: its first, or one after a right one. Of *text*, which
-        has probabilities of its own, by how much they are true."""
-        habit = self._seen[kind]
-        return habit.first if is_first else habit.after_right
+    def _expected(self, n: int) -> float:
+        """How many of `n` tokens that a draft model says will be right."""
+        first, after_right = self.right("model", "first"), self.right("model", "within")
+        return first * (1 - after_right**n) / (1 - after_right)
 
     def n_most(self, n_other: int, n_most: int) -> int:
         """How many tokens, at most `n_most`, to look for where a pass of `n_other` has to be made; 0 where
@@ -132,43 +139,67 @@ class Pace:
             return 0  # the latter to learn what such a pass costs
         return 0 if one is not None and one < _SHORT_S else n_most
 
-    def is_enough(self, n_other: int, gains: Sequence[float]) -> bool:
+    def is_enough(self, n_other: int, gains: Sequence[float], forced: Sequence[bool]) -> bool:
         """Whether the tokens that come after those of these probabilities, the most probable first, cannot
-        pay: not even if each of the next few were as probable as the last."""
+        pay: not even if all of them were as probable as the last, and not forced."""
         n = len(gains)
         if n < 2 or n_other + n not in _SIZES:
             return False
-        size = next((size for size in _SIZES if size > n_other + n), n_other + n)
-        n_more, gain = size - n_other - n, 1 + sum(gains)
-        cost = self.cost(n_other + n) + n * self._looking
-        return (gain + n_more * gains[-1]) / (self.cost(size) + (n + n_more) * self._looking) < gain / cost
+        saved = self._saved(gains, forced)
+        best = max(0.0, *(self._net(n_other, k, saved[k - 1]) for k in self._lengths(n_other, n)))
+        each = gains[-1] * self._worth
+        return all(
+            self._net(n_other, k, saved[-1] + (k - n) * each) <= best
+            for k in self._lengths(n_other, _SIZES[-1])
+            if k > n
+        )
 
-    def n_worth(self, n_other: int, gains: Sequence[float]) -> int:
+    def n_worth(self, n_other: int, gains: Sequence[float], forced: Sequence[bool]) -> int:
         """How many tokens of these probabilities are worth adding to a pass of `n_other` that has to be
         made."""
-        n, best = 0, _MARGIN / self.cost(n_other)
-        total = 1.0
-        for k, gain in enumerate(gains, 1):
-            total += gain
-            if k == len(gains) or n_other + k in _SIZES:
-                rate = total / self.cost(n_other + k)
-                if rate > best:
-                    n, best = k, rate
+        n, best = 0, 0.0
+        saved = self._saved(gains, forced)
+        for k in self._lengths(n_other, len(gains)) if gains else ():
+            net = self._net(n_other, k, saved[k - 1])
+            if net > best:
+                n, best = k, net
         if n == 0:
-            for kind in self._seen:
-                if kind != "model":
-                    self._fade(kind)
+            self._fade(key for key in self._seen if key[0] != "model")
         return n
+
+    def _saved(self, gains: Sequence[float], forced: Sequence[bool]) -> list[float]:
+        """What the first of these tokens save later, in passes of one, for each number of them."""
+        each = (
+            gain * (self._marginal if is_forced else self._worth)
+            for gain, is_forced in zip(gains, forced, strict=True)
+        )
+        return [*accumulate(each)]
+
+    def _net(self, n_other: int, n: int, saved: float) -> float:
+        """What `n` drafted tokens gain that save so much, in passes of one."""
+        return saved - _MARGIN * (self.cost(n_other + n) - self.cost(n_other)) - n * self._looking
+
+    @property
+    def _marginal(self) -> float:
+        """What a forced token costs that joins the pass which has to be made after it."""
+        return (self.cost(_JOINED) - 1) / (_JOINED - 1)
+
+    @property
+    def _worth(self) -> float:
+        """What a token saves that is guessed and not forced: what one costs on the whole, with the drafts as
+        they are."""
+        return min(1.0, self._spent / self._chosen)
 
     @staticmethod
     def _lengths(n_other: int, n_most: int) -> list[int]:
         """How much to choose from: what fills a pass up to a size whose cost is kept."""
         return [*(size - n_other for size in _SIZES if 0 < size - n_other < n_most), n_most]
 
-    def _fade(self, kind: Kind) -> None:
+    def _fade(self, keys: Iterable[tuple[Kind, Place]]) -> None:
         """What was learned fades, so that it is tried again some time."""
-        pairs = zip(self._seen[kind], _PRIOR[kind], strict=True)
-        self._seen[kind] = _Habit(*(seen + _FADING * (prior - seen) for seen, prior in pairs))
+        for key in keys:
+            pairs = zip(self._seen[key], _PRIOR[key], strict=True)
+            self._seen[key] = _Habit(*(seen + _FADING * (prior - seen) for seen, prior in pairs))
 
     def n_from_model(
         self, n_other: int, n_most: int, n_behind: int, model: Costs, rival: Sequence[float]
@@ -184,24 +215,30 @@ class Pace:
         # What is further behind is read once and pays for the rest of the reply.
         reading = each * model.relative(n_at_once) * (1 + (n_behind - n_at_once) / n_at_once / _USES)
         rate, n = max(
-            ((1 + self.expected("model", k)) / (self.cost(n_other + k) + reading + (k - 1) * each), k)
+            ((1 + self._expected(k)) / (self.cost(n_other + k) + reading + (k - 1) * each), k)
             for k in self._lengths(n_other, n_most)
         )
         least = 1 / self.cost(n_other)
-        if rate <= _MARGIN * least:
-            self._fade("model")
+        if rate <= _MODEL_MARGIN * least:
+            self._fade(key for key in self._seen if key[0] == "model")
             return 0
         if rival:
             least = (1 + sum(rival)) / self.cost(n_other + len(rival))
-        return n if rate > _MARGIN * least else 0
+        return n if rate > _MODEL_MARGIN * least else 0
 
     def cost(self, n: int) -> float:
-        """What a pass of `n` tokens costs, in passes of one."""
+        """What a pass of `n` tokens with drafts costs, in passes of one."""
         return self._costs.relative(n)
 
     def learn_pass(self, n: int, seconds: float) -> None:
         """A pass of `n` tokens took `seconds`."""
         self._costs.learn(n, seconds)
+        self._spent = _MEMORY * self._spent + self.cost(n)
+
+    def learn_said(self, n_chosen: int, n_forced: int) -> None:
+        """A pass brought so many tokens, of which the latter were forced."""
+        self._chosen = _MEMORY * self._chosen + n_chosen
+        self._spent = max(0.0, self._spent - n_forced * self._marginal)
 
     def learn_looking(self, n: int, seconds: float) -> None:
         """Finding so many tokens took so long."""
@@ -213,19 +250,18 @@ class Pace:
         one = self._costs.one
         return self._look_s / one if one else 0.0
 
-    def learn_draft(self, kind: Kind, n_drafted: int, n_right: int) -> None:
-        """Of so many drafted tokens so many were right, in a row."""
-        first = n_right > 0
-        self._learn(kind, first, not first, max(0, n_right - 1), first and n_right < n_drafted)
+    def learn_guess(self, kind: Kind, place: Place, is_right: bool) -> None:
+        """A token of such a guess was right or not, where those before it were."""
+        self._learn((kind, place), is_right, not is_right)
 
     def learn_text(self, expected: float, n_right: int) -> None:
         """Of tokens that followed elsewhere so many would be right by their own probabilities, and so many
         were."""
-        self._learn("text", min(n_right, 2 * expected), max(0.0, expected - n_right), 0, 0)
+        self._learn(("text", "first"), min(n_right, 2 * expected), max(0.0, expected - n_right))
 
-    def _learn(self, kind: Kind, *seen: float) -> None:
-        self._seen[kind] = _Habit(
-            *(_MEMORY * old + new for old, new in zip(self._seen[kind], seen, strict=True))
+    def _learn(self, key: tuple[Kind, Place], *seen: float) -> None:
+        self._seen[key] = _Habit(
+            *(_MEMORY * old + new for old, new in zip(self._seen[key], seen, strict=True))
         )
 
 
@@ -239,11 +275,11 @@ class Unlimited(Pace):
         """See `Pace`."""
         return max(0, n_most)
 
-    def is_enough(self, n_other: int, gains: Sequence[float]) -> bool:
+    def is_enough(self, n_other: int, gains: Sequence[float], forced: Sequence[bool]) -> bool:
         """See `Pace`."""
         return False
 
-    def n_worth(self, n_other: int, gains: Sequence[float]) -> int:
+    def n_worth(self, n_other: int, gains: Sequence[float], forced: Sequence[bool]) -> int:
         """See `Pace`."""
         return len(gains)
 

@@ -63,6 +63,12 @@ class Reply:
                 return best
         return sampler.pick(logits, constraint.allowed())
 
+    def forced_after(self, tokens: list[int]) -> list[int] | None:
+        """The tokens that the grammar forces after `tokens`; None where it does not admit those."""
+        if not self._control_tokens.isdisjoint(tokens):
+            return None
+        return [] if self._constraint is None else self._constraint.forced_after(tokens)
+
     def n_valid(self, tokens: list[int]) -> int:
         """How many of `tokens`, in a row, may come next."""
         n = next((at for at, token in enumerate(tokens) if token in self._control_tokens), len(tokens))

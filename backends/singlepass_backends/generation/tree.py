@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from singlepass_backends.generation.draft import Drafter, Kind
+from singlepass_backends.generation.draft import Drafter, Kind, Place
 
 ROOT = -1
 """The place before the first token of a tree."""
@@ -47,16 +47,18 @@ class Tree:
     """For each token the number of the one before it, or `ROOT`."""
     gains: list[float] = field(default_factory=list[float])
     """How probable each is."""
-    sources: list[tuple["Chain", ...]] = field(default_factory=list[tuple["Chain", ...]])
-    """The guesses that each belongs to; none where it is from other places alone."""
+    forced: list[bool] = field(default_factory=list[bool])
+    """Whether the grammar admits nothing else in its place."""
+    guessed: list[tuple["Guessed", ...]] = field(default_factory=list[tuple["Guessed", ...]])
+    """The guesses that say so; none where it is from other places alone."""
     _under: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
 
     @classmethod
     def path(cls, kind: Kind, tokens: Sequence[int]) -> "Tree":
         """Tokens one after the other."""
-        tree, chain = cls(), Chain(kind, tokens)
-        for token in tokens:
-            tree.add(token, len(tree) - 1, 1.0, (chain,))
+        tree = cls()
+        for at, token in enumerate(tokens):
+            tree.add(token, at - 1, 1.0, (Guessed(kind, "within" if at else "first", 0),))
         return tree
 
     def __len__(self) -> int:
@@ -67,14 +69,17 @@ class Tree:
         """Whether each token follows the one before it."""
         return self.parents == list(range(ROOT, len(self) - 1))
 
-    def add(self, token: int, parent: int, gain: float, sources: tuple["Chain", ...]) -> int:
+    def add(
+        self, token: int, parent: int, gain: float, guessed: tuple["Guessed", ...], *, forced: bool = False
+    ) -> int:
         """A further token; returns its number."""
         at = len(self.tokens)
         self._under[parent, token] = at
         self.tokens.append(token)
         self.parents.append(parent)
         self.gains.append(gain)
-        self.sources.append(sources)
+        self.forced.append(forced)
+        self.guessed.append(guessed)
         return at
 
     def child(self, at: int, token: int) -> int | None:
@@ -90,7 +95,9 @@ class Tree:
         if n >= len(self):
             return self
         under = {key: at for key, at in self._under.items() if at < n}
-        return Tree(self.tokens[:n], self.parents[:n], self.gains[:n], self.sources[:n], under)
+        return Tree(
+            self.tokens[:n], self.parents[:n], self.gains[:n], self.forced[:n], self.guessed[:n], under
+        )
 
     def above(self, at: int) -> list[int]:
         """The tokens from the first down to node `at`."""
@@ -101,18 +108,20 @@ class Tree:
         return found[::-1]
 
 
-@dataclass(eq=False)
-class Chain:
-    """One guess, as tokens."""
+class Guessed(NamedTuple):
+    """Who says that a token comes."""
 
     kind: Kind
-    tokens: Sequence[int]
+    place: Place
+    rank: int
+    """So many guesses are asked before, and if one of them is right this one says nothing of its habit."""
 
 
 class _Live(NamedTuple):
     """A guess that is at its token `at` here."""
 
-    chain: Chain
+    kind: Kind
+    tokens: Sequence[int]
     at: int
 
 
@@ -247,61 +256,69 @@ class Guesser:
         self,
         n_most: int,
         n_branches: int,
-        right: Callable[[Kind, bool], float],
-        admits: Callable[[list[int]], bool],
-        is_enough: Callable[[Sequence[float]], bool],
+        right: Callable[[Kind, Place], float],
+        forced_after: Callable[[list[int]], list[int] | None],
+        is_enough: Callable[[Tree], bool],
     ) -> Tree:
-        """A tree of at most `n_most` tokens with at most `n_branches` ends, of tokens that the grammar
-        `admits`. `right` is how often the first token of a kind of guess, or one after a right one, is right.
-        It ends where its gains are enough."""
+        """A tree of at most `n_most` tokens with at most `n_branches` ends. `right` is how often a token of a
+        kind of guess is right at a place of it. `forced_after` tokens the grammar admits only these, in this
+        order; None where it refuses those. It ends where it is enough."""
         tree = Tree()
         n_bytes = 8 * n_most
-        text_of = right("text", True)
+        text_of = right("text", "first")
         n_ends, has_child, n_pushed = 1, set[int](), 0
         # (the most probable first, of several the one that came first, parent, token, guesses that go on,
-        # guesses that it is from, the text before it)
-        ends: list[tuple[float, int, int, int, list[_Live], tuple[Chain, ...], bytes]] = []
+        # guesses that it is from, the text before it, what is forced from it on)
+        ends: list[tuple[float, int, int, int, list[_Live], tuple[Guessed, ...], bytes, list[int]]] = []
 
-        def look(gain: float, at: int, path: list[int], live: list[_Live], said: bytes) -> None:
+        def look(
+            gain: float, at: int, path: list[int], live: list[_Live], said: bytes, forced: list[int]
+        ) -> None:
             nonlocal n_pushed
             if said.endswith(b"\n") or not said:
                 live = live + [
-                    _Live(Chain(kind, self._tokenize(text[:n_bytes])), 0)
+                    _Live(kind, self._tokenize(text[:n_bytes]), 0)
                     for kind, text in self._drafter.starts(said)
                 ]
             found: dict[int, float] = {}
             going: dict[int, list[_Live]] = {}
+            guessed: dict[int, list[Guessed]] = {}
             rest = 1.0
-            for one in live:
-                if one.at < len(one.chain.tokens):
-                    token = one.chain.tokens[one.at]
-                    share = rest * right(one.chain.kind, one.at == 0)
-                    found[token] = found.get(token, 0.0) + share
+            place: Place = "line" if said.endswith(b"\n") else "within"
+            for rank, one in enumerate(live):
+                if one.at < len(one.tokens):
+                    token, here = one.tokens[one.at], place if one.at else "first"
+                    already = found.get(token, 0.0)  # who says the same is no second witness
+                    share = max(0.0, rest * right(one.kind, here) - already)
+                    found[token] = already + share
                     rest -= share
-                    going.setdefault(token, []).append(one)
-            for token, share in self._continuations.after(path).items():
-                found[token] = found.get(token, 0.0) + rest * text_of * share
+                    going.setdefault(token, []).append(one._replace(at=one.at + 1))
+                    guessed.setdefault(token, []).append(Guessed(one.kind, here, rank))
+            if forced:
+                found = {forced[0]: 1.0}
+            else:
+                for token, share in self._continuations.after(path).items():
+                    found[token] = found.get(token, 0.0) + rest * text_of * share
             for token, share in _best(found):
-                probable = gain * min(share, _SUREST)
+                probable = gain * (1.0 if forced else min(share, _SUREST))
                 if probable < _LEAST:
                     break
-                here = going.get(token, ())
-                after = [_Live(one.chain, one.at + 1) for one in here]
                 n_pushed += 1
-                sources = tuple(one.chain for one in here)
-                heapq.heappush(ends, (-probable, n_pushed, at, token, after, sources, said))
+                after, by = going.get(token, []), tuple(guessed.get(token, ()))
+                heapq.heappush(ends, (-probable, n_pushed, at, token, after, by, said, forced))
 
-        live = [_Live(Chain(kind, self._tokenize(text)), 0) for kind, text in self._drafter.guesses(n_bytes)]
-        look(1.0, ROOT, [], live, self._drafter.text)
-        while ends and len(tree) < n_most and not is_enough(tree.gains):
-            gain, _, parent, token, live, sources, said = heapq.heappop(ends)
+        live = [_Live(kind, self._tokenize(text), 0) for kind, text in self._drafter.guesses(n_bytes)]
+        look(1.0, ROOT, [], live, self._drafter.text, [])
+        while ends and len(tree) < n_most and not is_enough(tree):
+            gain, _, parent, token, live, by, said, forced = heapq.heappop(ends)
             if parent in has_child and n_ends == n_branches:
                 continue
             path = [*tree.above(parent), token]
-            if not admits(path):
+            rest = forced[1:] or forced_after(path)
+            if rest is None:
                 continue
             n_ends += parent in has_child
             has_child.add(parent)
-            at = tree.add(token, parent, -gain, sources)
-            look(-gain, at, path, live, said + self._piece(token))
+            at = tree.add(token, parent, -gain, by, forced=bool(forced))
+            look(-gain, at, path, live, said + self._piece(token), rest)
         return tree
