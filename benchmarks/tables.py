@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import drafting
 import generations
 import llama_server
 import oracle
@@ -118,8 +119,8 @@ def oracle_table() -> str:
 
 
 def passes_table() -> str:
-    """The README's own: forward passes for each token of an edit."""
-    repositories = result("oracle")["repositories"]
+    """The README's own: forward passes for each token of an edit, and the time they take."""
+    repositories, timed = result("oracle")["repositories"], result("drafting")
     together = repositories["all"]
     cells = " | ".join(f"{together['all'][way]:.2f}" for way in ("plain", "n-gram", "ours"))
     return "\n".join(
@@ -128,8 +129,21 @@ def passes_table() -> str:
             "|---|---|---|---|",
             f"| forward passes for each token of a reply, over {together['edits']} edits from the histories "
             f"of {len(repositories) - 1} repositories | {cells} |",
+            f"time to write a reply, over {timed['edits']} of them, a {timed['model']['n_params'] / 1e9:.1f}B "
+            f"model on {timed['machine']['cores']} cores, with drafts where they pay | 1.00 | | {1 / timed['ours, over all time']:.2f} |",
         ]
     )
+
+
+def drafting_table() -> str:
+    """What drafts save in time."""
+    found = result("drafting")
+    model = found["model"]
+    tokens = (
+        f"{found['edits']} edits of {found['tokens']:,} tokens, {model['n_params'] / 1e6:,.1f}M parameters, "
+        f"{found['plain tokens a second']:.1f} tok/s plain"
+    )
+    return "\n".join([about(found), tokens, "", drafting.table(found)])
 
 
 def overhead_table() -> str:
@@ -187,6 +201,7 @@ TABLES = {
     "generations": generations_table,
     "oracle": oracle_table,
     "passes": passes_table,
+    "drafting": drafting_table,
     "overhead": overhead_table,
     "wakeups": lambda: wakeups.table(result("wakeups")),
 }

@@ -40,7 +40,6 @@ _USES = 16
 _SUREST = 0.999
 """The most that is made of guesses which were right so far: what was wrong once fades to nothing."""
 
-
 _PLACES: tuple[Place, ...] = ("first", "line", "within")
 
 
