@@ -123,14 +123,15 @@ def passes_table() -> str:
     repositories, timed = result("oracle")["repositories"], result("drafting")
     together = repositories["all"]
     cells = " | ".join(f"{together['all'][way]:.2f}" for way in ("plain", "n-gram", "ours"))
+    size, cores = timed["model"]["n_params"] / 1e9, timed["machine"]["cores"]
     return "\n".join(
         [
             "| | plain decoding | n-gram speculation | singlepass |",
             "|---|---|---|---|",
             f"| forward passes for each token of a reply, over {together['edits']} edits from the histories "
             f"of {len(repositories) - 1} repositories | {cells} |",
-            f"time to write a reply, over {timed['edits']} of them, a {timed['model']['n_params'] / 1e9:.1f}B "
-            f"model on {timed['machine']['cores']} cores, with drafts where they pay | 1.00 | | {1 / timed['ours, over all time']:.2f} |",
+            f"| time to write a reply, over {timed['edits']} of these edits, a {size:.1f}B model on {cores} "
+            f"cores, with drafts where they pay | 1.00 | | {1 / timed['ours, over all time']:.2f} |",
         ]
     )
 
