@@ -1,6 +1,6 @@
 """How many forward passes an edit takes, exactly and without a model.
 
-    python benchmarks/oracle.py REPOSITORY… --vocab GGUF [--edits 250] [--rewrite] [--json]
+    python benchmarks/oracle.py REPOSITORY… [--held-out] --vocab GGUF [--edits 250] [--rewrite] [--json]
 
 Each edit is what a commit changed in one file, as the reply that makes it: blocks whose old lines are the
 changed ones, with as many around them as make the place unique. A driver that always wants the true next
@@ -21,6 +21,8 @@ end; for the others there is a cursor. The prompt is the system text, the file a
 share of tokens that no draft can know: with the one before them they stand nowhere in the prompt or earlier
 in the reply.
 
+`--held-out` counts the tasks that the demo model is judged by too, with the replies they should get.
+
 `--rewrite` counts another thing: what a format would take whose reply is the selection's new text alone,
 without quoted lines, the selection as the draft and no grammar, against ours on the same edits.
 """
@@ -32,7 +34,7 @@ import random
 import statistics
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -110,6 +112,16 @@ def edits(git: Git, seed: int) -> Iterator[Edit]:
 @lru_cache(maxsize=4096)
 def _outline(path: str, text: str) -> Outline | None:
     return outline(path, text.encode())
+
+
+def held_out_edits() -> Iterator[Edit]:
+    """The tasks that the demo model is judged by, and what it should say; see `models/`."""
+    sys.path.append(str(Path(__file__).parents[1] / "models"))
+    from evaluate import held_out
+    from examples import answer
+
+    for case in held_out(1000):
+        yield Edit(case.context, case.task, marker_size(case.files.values()), answer(case))
 
 
 def _beside(files: Mapping[str, str], near: Sequence[str]) -> tuple[str, ...]:
@@ -361,11 +373,11 @@ class Counts:
         return statistics.median(rates)
 
 
-def count(driver: Oracle, backend: InProcessBackend, repository: Path, n_edits: int, seed: int) -> Counts:
-    """Replay edits of a repository."""
+def count(driver: Oracle, backend: InProcessBackend, edits: Iterable[Edit], n_edits: int) -> Counts:
+    """Replay so many edits."""
     found = Counts([], {way: [] for way in WAYS}, [])
     prompts = PromptBuilder(driver)
-    for edit in edits(Git(repository), seed):
+    for edit in edits:
         if len(found.n_tokens) == n_edits:
             break
         reply = driver.want(edit.reply)
@@ -479,7 +491,8 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description="Count the forward passes of real edits.")
-    parser.add_argument("repositories", nargs="+", type=Path)
+    parser.add_argument("repositories", nargs="*", type=Path)
+    parser.add_argument("--held-out", action="store_true", help="count held-out tasks of the demo model too")
     parser.add_argument("--vocab", type=Path, required=True, metavar="GGUF")
     parser.add_argument("--edits", type=int, default=250, help="of each repository")
     parser.add_argument("--seed", type=int, default=0)
@@ -495,7 +508,10 @@ def main() -> None:
         result = {"command": command(sys.argv), "machine": machine(), "rows": rows}
         print(json.dumps(result) if asked.json else rewrite_table(result))
         return
-    counts = {path.name: count(driver, backend, path, asked.edits, asked.seed) for path in asked.repositories}
+    sources = {path.name: edits(Git(path), asked.seed) for path in asked.repositories}
+    if asked.held_out:
+        sources["held-out tasks"] = held_out_edits()
+    counts = {name: count(driver, backend, source, asked.edits) for name, source in sources.items()}
     found = machine()
     result = {"command": command(sys.argv), "machine": found, "repositories": report(counts)}
     if asked.json:

@@ -40,13 +40,21 @@ class Case:
         """The path of the document that the user works in."""
         return next(iter(self.files))
 
-    def segments(self) -> tuple[Segment, ...]:
-        """The prompt, as the server sends it to the engine."""
+    @property
+    def context(self) -> Context:
+        """What the model is shown, as the server builds it."""
         target, *others = (SourceFile(path, text) for path, text in self.files.items())
         others += (SourceFile(path, text, editable=False) for path, text in self.read_only.items())
-        context: Context = build_context(target, others, self.map)
-        task = Task(self.instruction, self.target, self.first_line, self.end_line, self.diagnostics)
-        return render_prompt(context, task)
+        return build_context(target, others, self.map)
+
+    @property
+    def task(self) -> Task:
+        """What it is asked."""
+        return Task(self.instruction, self.target, self.first_line, self.end_line, self.diagnostics)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The prompt, as the server sends it to the engine."""
+        return render_prompt(self.context, self.task)
 
 
 @dataclass(frozen=True)
