@@ -1,6 +1,6 @@
 """What drafts save on a real model: the decode time of real edits in three ways, in one run.
 
-    python benchmarks/drafting.py REPOSITORY… --model GGUF [--edits 20] [--costs …] [--json]
+    python benchmarks/drafting.py REPOSITORY… [--held-out] --model GGUF [--edits 20] [--costs …] [--json]
 
 Plain is a token a pass, without a grammar; forced is with the edit grammar, whose forced runs need no pass
 of their own; ours drafts as well. The weights may be random: each pass is computed in full, and then the
@@ -18,7 +18,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from counting import Tokenizer
 from editing import Git
 from machine import command, describe, machine
 from numpy.typing import NDArray
-from oracle import MAX_TOKENS, Edit, Oracle, edits, run
+from oracle import MAX_TOKENS, Edit, Oracle, edits, held_out_edits, run
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.prompt import expect_reply, render_prompt
 from singlepass_backends.base import PrewarmRequest, Target, Timings
@@ -136,6 +136,47 @@ def measure(driver: Steered | Priced, backend: InProcessBackend, edit: Edit) -> 
     return [min(timings, key=lambda timings: timings.decode_ms) for timings in found]
 
 
+def measured(
+    driver: Steered | Priced, backend: InProcessBackend, edits: Iterable[Edit], n_edits: int
+) -> list[dict[str, Any]]:
+    """So many edits in each of `WAYS`: tokens, passes and ms. Long files and replies are left out."""
+    rows: list[dict[str, Any]] = []
+    for edit in edits:
+        if len(rows) == n_edits:
+            break
+        if len(edit.context.target.text) > MAX_FILE_CHARS or len(driver.want(edit.reply)) > MAX_TOKENS:
+            continue
+        ways = measure(driver, backend, edit)
+        if ways is None:
+            continue
+        row: dict[str, Any] = {"tokens": ways[0].n_decoded}
+        for way, timings in zip(WAYS, ways, strict=True):
+            row |= {f"{way} passes": timings.n_forward, f"{way} ms": timings.decode_ms}
+        rows.append(row)
+        print(f"{len(rows)}: {row}", file=sys.stderr)
+    return rows
+
+
+def summarised(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many times as fast as plain the other ways are."""
+    n_tokens, plain_ms = (sum(row[key] for row in rows) for key in ("tokens", "plain ms"))
+    summary: dict[str, Any] = {
+        "edits": len(rows),
+        "tokens": n_tokens,
+        "plain tokens a second": 1e3 * n_tokens / plain_ms,
+    }
+    for way in WAYS[1:]:
+        # All of a reply may come with the prompt's last pass, which takes no time of decoding.
+        times = [row["plain ms"] / max(row[f"{way} ms"], 1e-3) for row in rows]
+        summary |= {
+            f"{way}, the edit in the middle": statistics.median(times),
+            f"{way}, over all time": plain_ms / sum(row[f"{way} ms"] for row in rows),
+            f"{way}, the worst": min(times),
+            f"{way}, edits below 0.98": sum(time < 0.98 for time in times),
+        }
+    return summary
+
+
 def table(result: dict[str, Any]) -> str:
     """How many times as fast as plain decoding, for people, as Markdown."""
     rows = [
@@ -153,7 +194,8 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description="Time real edits with and without drafts.")
-    parser.add_argument("repositories", nargs="+", type=Path)
+    parser.add_argument("repositories", nargs="*", type=Path)
+    parser.add_argument("--held-out", action="store_true", help="tasks of the demo model too, see oracle.py")
     parser.add_argument(
         "--model", type=Path, required=True, metavar="GGUF", help="or a vocabulary, with costs"
     )
@@ -176,39 +218,11 @@ def main() -> None:
         target = Target(model=str(asked.model), n_ctx=8192, n_threads=asked.threads, repack=repack)
         driver = Steered(Tokenizer(asked.model), LlamaCppDriver(target, lambda _: True))
     backend = InProcessBackend(driver)
-    rows: list[dict[str, Any]] = []
-    for path in asked.repositories:
-        n_left = asked.edits
-        for edit in edits(Git(path), asked.seed):
-            if n_left == 0:
-                break
-            if len(edit.context.target.text) > MAX_FILE_CHARS or len(driver.want(edit.reply)) > MAX_TOKENS:
-                continue
-            measured = measure(driver, backend, edit)
-            if measured is None:
-                continue
-            n_left -= 1
-            row: dict[str, Any] = {"tokens": measured[0].n_decoded}
-            for way, timings in zip(WAYS, measured, strict=True):
-                row |= {f"{way} passes": timings.n_forward, f"{way} ms": timings.decode_ms}
-            rows.append(row)
-            print(f"{len(rows)}: {row}", file=sys.stderr)
-    summary: dict[str, Any] = {
-        "edits": len(rows),
-        "tokens": sum(row["tokens"] for row in rows),
-        "plain tokens a second": 1e3
-        * sum(row["tokens"] for row in rows)
-        / sum(row["plain ms"] for row in rows),
-    }
-    for way in WAYS[1:]:
-        times = [row["plain ms"] / row[f"{way} ms"] for row in rows]
-        summary |= {
-            f"{way}, the edit in the middle": statistics.median(times),
-            f"{way}, over all time": sum(row["plain ms"] for row in rows)
-            / sum(row[f"{way} ms"] for row in rows),
-            f"{way}, the worst": min(times),
-            f"{way}, edits below 0.98": sum(time < 0.98 for time in times),
-        }
+    sources = [edits(Git(path), asked.seed) for path in asked.repositories]
+    if asked.held_out:
+        sources.append(held_out_edits())
+    rows = [row for source in sources for row in measured(driver, backend, source, asked.edits)]
+    summary = summarised(rows)
     found = machine()
     if asked.json:
         model = {"name": driver.info.name, "n_params": driver.info.n_params, "device": driver.info.device}
