@@ -246,11 +246,11 @@ class Guesser:
         self._continuations = continuations
         self._tokenize = tokenize
         self._piece = piece
+        self._unread: list[int] = []
 
     def append(self, tokens: Sequence[int]) -> None:
-        """`tokens` were added to the reply."""
-        self._drafter.append(b"".join(map(self._piece, tokens)))
-        self._continuations.append(tokens)
+        """`tokens` were added to the reply. Looked at when a tree is wanted, if one ever is."""
+        self._unread += tokens
 
     def grow(
         self,
@@ -263,6 +263,9 @@ class Guesser:
         """A tree of at most `n_most` tokens with at most `n_branches` ends. `right` is how often a token of a
         kind of guess is right at a place of it. `forced_after` tokens the grammar admits only these, in this
         order; None where it refuses those. It ends where it is enough."""
+        self._drafter.append(b"".join(map(self._piece, self._unread)))
+        self._continuations.append(self._unread)
+        self._unread.clear()
         tree = Tree()
         n_bytes = 8 * n_most
         text_of = right("text", "first")
