@@ -69,6 +69,10 @@ from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.prompt import PromptBuilder
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # the tasks that the demo model is judged by
+from evaluate import held_out
+from examples import answer
+
 N_CTX = 65_536
 N_BRANCHES = 16
 """Of a tree of drafted tokens, as with llama.cpp."""
@@ -116,10 +120,6 @@ def _outline(path: str, text: str) -> Outline | None:
 
 def held_out_edits() -> Iterator[Edit]:
     """The tasks that the demo model is judged by, and what it should say; see `models/`."""
-    sys.path.append(str(Path(__file__).parents[1] / "models"))
-    from evaluate import held_out
-    from examples import answer
-
     for case in held_out(1000):
         yield Edit(case.context, case.task, marker_size(case.files.values()), answer(case))
 
