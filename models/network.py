@@ -10,6 +10,9 @@ from shape import Shape
 from torch import Tensor, nn
 from torch.nn import functional
 
+_WINDOWS = ((4, 8), (4, 16), (1, 32), (16, 48))
+"""The windows of the second layer's heads: first and last token, counted back from a place."""
+
 
 class Network(nn.Module):
     """Token ids to hidden states; `logits` turns those that are wanted into scores."""
@@ -26,7 +29,9 @@ class Network(nn.Module):
             elif parameter.ndim == 2:
                 spread = 0.04 if "embedding" in name else 0.5 / parameter.shape[1] ** 0.5
                 nn.init.normal_(parameter, std=spread)
-        self._look_back()
+        with torch.no_grad():
+            self._look_back()
+            self._look_around()
 
     def _look_back(self) -> None:
         """Let three heads of the first layer look at the tokens one, two and three places back.
@@ -34,16 +39,43 @@ class Network(nn.Module):
         Copying needs to know what stood before a place, and training takes long to find that out. The biases
         of such a head's query and key are alike, but for a turn by as many places.
         """
-        qkv = self.layers[0].qkv
+        weights, biases = self._queries_and_keys(0)
+        for head in range(3):
+            weights[:, head] *= 0.1
+            turn = _rates(self.shape) * (head + 1)
+            biases[0, head, 0], biases[0, head, 1] = 6 * turn.cos(), -6 * turn.sin()
+            biases[1, head, 0], biases[1, head, 1] = 6, 0
+
+    def _look_around(self) -> None:
+        """Let four heads of the second layer look at all that stands in a window before the place.
+
+        After a new name the last tokens are not those of the text that is copied, and the first word of a
+        line is that of others too: which place it is can be told by what else stands near. The turns of a
+        head's pairs are the waves of which a score by distance is put together, here by least squares.
+        """
+        weights, biases = self._queries_and_keys(1)
         rates = _rates(self.shape)
-        with torch.no_grad():
-            weights = qkv.weight.view(3, self.shape.n_heads, -1, self.shape.width)
-            biases = qkv.bias.view(3, self.shape.n_heads, 2, -1)
-            for head in range(3):
-                weights[:2, head] *= 0.1
-                turn = rates * (head + 1)
-                biases[0, head, 0], biases[0, head, 1] = 6 * turn.cos(), -6 * turn.sin()
-                biases[1, head, 0], biases[1, head, 1] = 6, 0
+        distance = torch.arange(self.shape.n_ctx + 1.0)
+        angles = distance[:, None] * rates
+        waves = torch.cat([angles.cos(), angles.sin(), torch.ones(len(distance), 1)], dim=1)
+        for head, (first, last) in enumerate(_WINDOWS):
+            outside = torch.maximum((first - distance) / first, (distance - last) / last).clamp(0, 1)
+            counts = (1 + distance.clamp(min=last) / 8)[:, None].rsqrt()
+            # The last rows keep the waves small.
+            system = torch.cat([waves * counts, 0.15 * torch.eye(waves.shape[1])]).double()
+            wanted = torch.cat([-16 * outside[:, None] * counts, torch.zeros(waves.shape[1], 1)]).double()
+            heights = torch.linalg.lstsq(system, wanted).solution[:-1, 0].float().view(2, -1)
+            heights *= (self.shape.width / self.shape.n_heads) ** 0.5
+            size = heights.norm(dim=0).sqrt()
+            weights[:, head] *= 0.3
+            biases[0, head, 0], biases[0, head, 1] = size, 0
+            biases[1, head] = heights / size
+
+    def _queries_and_keys(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Views of a layer's weights [2, n_heads, head, width] and biases [2, n_heads, 2, half a head]."""
+        qkv = self.layers[layer].qkv
+        weights = qkv.weight.view(3, self.shape.n_heads, -1, self.shape.width)
+        return weights[:2], qkv.bias.view(3, self.shape.n_heads, 2, -1)[:2]
 
     def forward(self, tokens: Tensor, positions: Tensor, branches: Tensor) -> Tensor:
         """Hidden states [batch, length, width] of tokens at positions, all [batch, length].

@@ -9,7 +9,7 @@ class Shape:
     """Sizes; `width / n_heads` is the width of a head."""
 
     n_vocab: int = 2048
-    n_layers: int = 6
+    n_layers: int = 7
     width: int = 192
     n_heads: int = 6
     hidden: int = 512

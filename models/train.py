@@ -11,11 +11,14 @@ trains, a shard at a time, each from a seed of its own; checkpoints fall between
 stopped and resumed sees what one that was not would have seen.
 
 Only the edit counts in full. A part of the prompt counts a little, so that the model learns the language.
+
+On a CPU a process for each core takes a part of every batch.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import re
 import time
@@ -29,9 +32,10 @@ from typing import Any
 import numpy as np
 import tokenizer as bpe
 import torch
+import torch.distributed as distributed
 from corpus import Corpus, read_corpus
 from examples import Case, Size, answer, make_case, make_cases, prompt_texts
-from export import read_gguf
+from export import Weights, read_gguf
 from kinds import new_name
 from network import Network
 from numpy.typing import NDArray
@@ -100,6 +104,16 @@ _N_VOCAB = 2048
 _TOKENIZER_CASES = 6000
 _HAS_BFLOAT16 = torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
 _PRECISION = torch.bfloat16 if _HAS_BFLOAT16 else torch.float32
+_MEETING = "meeting"
+"""The file by which processes that train together find each other."""
+_MEMORY = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(20 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+}
+"""For glibc: memory is kept. Given back and asked for anew in each step, it takes a third of the time."""
 _PADDING = 255
 """The branch of what fills an example up."""
 
@@ -328,9 +342,17 @@ class Batch:
     positions: Tensor
     branches: Tensor
     weights: Tensor
+    n_tokens: int
+    """Of the whole batch, of which this may be one process's part."""
+
+    def part(self, rank: int, n: int) -> "Batch":
+        """Every n-th row."""
+        tensors = (self.tokens, self.positions, self.branches, self.weights)
+        return Batch(*(tensor[rank::n].contiguous() for tensor in tensors), n_tokens=self.n_tokens)
 
 
-def batched(shard: list[Example], seed: str) -> Iterator[Batch]:
+def batched(shard: list[Example], seed: str, n_parts: int = 1) -> Iterator[Batch]:
+    """The examples in batches whose rows can be dealt out to so many processes."""
     source = random.Random(seed)
     by_length: dict[int, list[Example]] = {length: [] for length in _LENGTHS}
     for example in shard:
@@ -338,7 +360,7 @@ def batched(shard: list[Example], seed: str) -> Iterator[Batch]:
     batches: list[tuple[int, list[Example]]] = []
     for length, examples in by_length.items():
         source.shuffle(examples)
-        n_batch = _BATCH_TOKENS // length
+        n_batch = _BATCH_TOKENS // length // n_parts * n_parts
         for start in range(0, len(examples), n_batch):
             part = examples[start : start + n_batch]
             # The last one is filled with others of its length, so that all batches have one shape.
@@ -354,7 +376,8 @@ def batched(shard: list[Example], seed: str) -> Iterator[Batch]:
             n = len(example.tokens)
             tokens[row, :n], positions[row, :n] = example.tokens, example.positions
             branches[row, :n], weights[row, :n] = example.branches, example.weights
-        yield Batch(*(torch.from_numpy(array) for array in (tokens, positions, branches, weights)))
+        arrays = (tokens, positions, branches, weights)
+        yield Batch(*(torch.from_numpy(array) for array in arrays), n_tokens=tokens.size)
 
 
 # Optimizer.
@@ -383,7 +406,15 @@ class Muon:
             for part, new in zip(parameter.chunk(n_parts), update.chunk(n_parts), strict=True):
                 groups[tuple(part.shape)].append((part, new))
         for (n_rows, n_columns), pairs in groups.items():
-            news = _orthogonal(torch.stack([new for _, new in pairs]))
+            news = torch.stack([new for _, new in pairs])
+            if distributed.is_initialized():  # each process takes some of them
+                mine = slice(distributed.get_rank(), None, distributed.get_world_size())
+                made = torch.zeros_like(news)
+                made[mine] = _orthogonal(news[mine])
+                distributed.all_reduce(made)
+                news = made
+            else:
+                news = _orthogonal(news)
             for (part, _), new in zip(pairs, news, strict=True):
                 part.sub_(new, alpha=rate * max(1.0, n_rows / n_columns) ** 0.5)
 
@@ -444,12 +475,20 @@ class Trainer:
         for copy, parameter in zip(self.network.parameters(), self.master.parameters(), strict=True):
             assert copy.grad is not None
             parameter.grad = copy.grad.float()
+        if distributed.is_initialized():
+            gradients = [parameter.grad for parameter in self.master.parameters()]
+            means = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(means)
+            means /= distributed.get_world_size()
+            parts = means.split([gradient.numel() for gradient in gradients])
+            for gradient, mean in zip(gradients, parts, strict=True):
+                gradient.copy_(mean.view_as(gradient))
         torch.nn.utils.clip_grad_norm_(self.master.parameters(), 1.0)
         self.muon.step(rate * _MATRIX_RATE)
         for group in self.adam.param_groups:
             group["lr"] = rate * _OTHER_RATE
         self.adam.step()
-        self.n_tokens += batch.tokens.numel()
+        self.n_tokens += batch.n_tokens
         return float(losses[weights == 1].mean().detach())
 
     def save(self, path: Path) -> None:
@@ -497,6 +536,7 @@ def main() -> None:
     parser.add_argument(
         "--begin-with", type=Path, help="a GGUF file of `export.py`, to go on from its weights"
     )
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that train together on a CPU")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     plan = PLAN
@@ -507,27 +547,52 @@ def main() -> None:
     if begun is not None and not (asked.folder / "vocabulary.json").exists():
         _write_vocabulary(asked.folder / "vocabulary.json", begun[2])
     vocabulary(asked.folder, asked.seed)
-    torch.manual_seed(asked.seed)
+    work = Work(asked.folder, asked.seed, plan, begun, 1 if torch.cuda.is_available() else asked.processes)
+    if work.n_processes > 1:
+        (work.folder / _MEETING).unlink(missing_ok=True)
+        os.environ.update(_MEMORY)
+        torch.multiprocessing.spawn(train, (work,), work.n_processes)
+    else:
+        train(0, work)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process that trains has to know."""
+
+    folder: Path
+    seed: int
+    plan: tuple[Stage, ...]
+    begun: tuple[Shape, Weights, bpe.Vocabulary] | None
+    n_processes: int
+
+
+def train(rank: int, work: Work) -> None:
+    """Train as one of the processes. The first makes the examples, keeps the checkpoint and tells."""
+    if work.n_processes > 1:
+        torch.set_num_threads(1)
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        meeting = f"file://{(work.folder / _MEETING).resolve()}"
+        distributed.init_process_group("gloo", meeting, rank=rank, world_size=work.n_processes)
+    torch.manual_seed(work.seed)
     torch._dynamo.config.recompile_limit = 2 * len(_LENGTHS)
-    shape = begun[0] if begun is not None else Shape(n_vocab=_N_VOCAB)
+    shape = work.begun[0] if work.begun is not None else Shape(n_vocab=_N_VOCAB)
     trainer = Trainer(shape, "cuda" if torch.cuda.is_available() else "cpu")
-    if begun is not None:
-        trainer.master.load_state_dict({name: torch.from_numpy(w) for name, w in begun[1].items()})
-    checkpoint = asked.folder / "checkpoint.pt"
+    if work.begun is not None:
+        trainer.master.load_state_dict({name: torch.from_numpy(w) for name, w in work.begun[1].items()})
+    checkpoint = work.folder / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
-    context = multiprocessing.get_context("spawn")
-    queue: Any = context.Queue(maxsize=2)
-    arguments = (str(asked.folder), asked.seed, plan, trainer.n_shards, queue)
-    maker = context.Process(target=_make_shards, args=arguments, daemon=True)
-    maker.start()
-    while (shard := queue.get()) is not None:
+    for shard in _shards(rank, work, trainer.n_shards):
         started, n_before = time.perf_counter(), trainer.n_tokens
-        batches = list(batched(shard, f"{asked.seed} {trainer.n_shards}"))
+        batches = list(batched(shard, f"{work.seed} {trainer.n_shards}", work.n_processes))
         losses: list[float] = []
         for i, batch in enumerate(batches):
-            losses.append(trainer.step(batch, learning_rate(plan, trainer.n_shards + i / len(batches))))
+            rate = learning_rate(work.plan, trainer.n_shards + i / len(batches))
+            losses.append(trainer.step(batch.part(rank, work.n_processes), rate))
         trainer.n_shards += 1
+        if rank:
+            continue
         trainer.save(checkpoint)
         seconds = time.perf_counter() - started
         print(
@@ -535,7 +600,25 @@ def main() -> None:
             f"{(trainer.n_tokens - n_before) / seconds:,.0f} tokens/s",
             flush=True,
         )
-    maker.join()
+    if work.n_processes > 1:
+        distributed.destroy_process_group()
+
+
+def _shards(rank: int, work: Work, first: int) -> Iterator[list[Example]]:
+    """Shard after shard, from number `first` on; the first process makes them for all."""
+    queue: Any = None
+    if rank == 0:
+        context = multiprocessing.get_context("spawn")
+        queue = context.Queue(maxsize=2)
+        arguments = (str(work.folder), work.seed, work.plan, first, queue)
+        context.Process(target=_make_shards, args=arguments, daemon=True).start()
+    while True:
+        shard: list[list[Example] | None] = [queue.get() if rank == 0 else None]
+        if work.n_processes > 1:
+            distributed.broadcast_object_list(shard)
+        if shard[0] is None:
+            return
+        yield shard[0]
 
 
 if __name__ == "__main__":
