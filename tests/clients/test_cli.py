@@ -198,11 +198,11 @@ DEMO_LINES = (
     "-    words = text.lower().split()",
     "+    found = text.lower().split()",
     "+    return Counter(found)",
-    '+    """Return the words that are used most."""',
     "+def top_words(counts, limit=10):",
-    "+++ b/tally/report.py",
+    "+++ b/report.py",
     "+from tally.words import top_words",
     "+    rows = top_words(counts)",
+    '+    """Return how often each word occurs."""',
 )
 
 

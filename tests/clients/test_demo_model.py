@@ -13,11 +13,11 @@ from neovim import Neovim, find_program, running
 from singlepass.cli.demo import EDITS, Edit
 from singlepass_backends.client import engine_status, list_engines
 
-WORDS, REPORT = "tally/words.py", "tally/report.py"
+WORDS, REPORT = "tally/words.py", "report.py"
 EDITED = [
     {WORDS: [("words = text", "found = text"), ("Counter(words)", "Counter(found)")]},
-    {WORDS: [("limit=10):\n", 'limit=10):\n    """Return the words that are used most."""\n')]},
     {WORDS: [("def most_common(", "def top_words(")], REPORT: [("most_common", "top_words")]},
+    {WORDS: [("(text):\n", '(text):\n    """Return how often each word occurs."""\n')]},
 ]
 """What each edit replaces in which file."""
 
@@ -76,18 +76,18 @@ def test_an_edit_comes_out_right_and_u_takes_it_back(editor: Neovim, project: Pa
 def test_an_action_from_the_menu(editor: Neovim, project: Path) -> None:
     editor.open(project / WORDS)
     editor.lua(
-        "vim.lsp.buf.code_action({ apply = true, range = { start = { 11, 0 }, ['end'] = { 13, 0 } },"
+        "vim.lsp.buf.code_action({ apply = true, range = { start = { 6, 0 }, ['end'] = { 8, 0 } },"
         " filter = function(action) return vim.startswith(action.title, 'Add docstrings') end })"
     )
     timings = editor.ended()
     assert (timings["title"], timings["outcome"], timings["n_applied"]) == ("Add docstrings", "done", 1)
-    assert editor.text().count('"""') == 4
+    assert editor.text().count('"""') == 6
     editor.keys("u")
     editor.until_text((project / WORDS).read_text(encoding="utf-8"))
 
 
 def test_one_hunk_is_kept_and_another_undone(editor: Neovim, project: Path) -> None:
-    ask(editor, project, EDITS[2])
+    ask(editor, project, EDITS[1])
     n = editor.ended()["n_applied"]
     assert n >= 2
     editor.until_hunks(lambda hunks: len(hunks) == n)
@@ -95,7 +95,7 @@ def test_one_hunk_is_kept_and_another_undone(editor: Neovim, project: Path) -> N
     editor.until_hunks(lambda hunks: len(hunks) == n - 1)
     editor.command("Singlepass undo_all")
     editor.until_hunks(lambda hunks: not hunks)
-    kept = {WORDS: EDITED[2][WORDS]}
+    kept = {WORDS: EDITED[1][WORDS]}
     assert editor.text() == after(project, kept)[WORDS]
 
 
@@ -107,10 +107,10 @@ def test_what_is_typed_meanwhile_stays(editor: Neovim, project: Path) -> None:
 
 
 def test_a_killed_engine_is_replaced(editor: Neovim, project: Path) -> None:
-    ask(editor, project, EDITS[1])
+    ask(editor, project, EDITS[2])
     editor.ended()
     editor.keys("u")
     asyncio.run(kill_engines())
-    ask(editor, project, EDITS[1])
+    ask(editor, project, EDITS[2])
     editor.ended(2)
-    assert editor.text() == after(project, EDITED[1])[WORDS]
+    assert editor.text() == after(project, EDITED[2])[WORDS]

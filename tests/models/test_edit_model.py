@@ -10,7 +10,7 @@ from singlepass_backends.base import DEMO_MODEL, Backend, Target
 from singlepass_backends.choose import open_backend
 from singlepass_backends.gguf_to_mlx import write_mlx_model
 
-REACHED, MARGIN = 69, 3
+REACHED, MARGIN = 74, 3
 """Of the 100 cases so many came out right when the weights were made; other processors round differently."""
 CASES = read_cases(Path(__file__).parents[1] / "data" / "held_out.json")
 

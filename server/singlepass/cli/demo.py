@@ -28,13 +28,13 @@ class Edit(NamedTuple):
 
 EDITS = (
     Edit("tally/words.py", "6:8", "Rename the variable words to found."),
-    Edit("tally/words.py", "11:13", "Add the docstring Return the words that are used most."),
     Edit(
         "tally/words.py",
-        "11:13",
+        "11:14",
         "Rename the function most_common to top_words, also where it is used.",
-        ("tally/report.py",),
+        ("report.py",),
     ),
+    Edit("tally/words.py", "6:8", "Add the docstring Return how often each word occurs."),
 )
 
 _ABOUT_THE_DEMO_MODEL = """

@@ -9,5 +9,6 @@ def count_words(text):
 
 
 def most_common(counts, limit=10):
+    """Return the words that are used most."""
     ranked = sorted(counts.items())
     return ranked[:limit]
