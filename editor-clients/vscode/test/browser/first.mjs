@@ -28,13 +28,16 @@ await step("a click installs it, and shows how", async () => {
 
 await step("the first edit streams in", async () => {
   await lines().click();
-  await page.keyboard.press("Control+End");
+  await page.keyboard.press("Control+Home");
+  for (let n = 0; n < 5; n++) {
+    await page.keyboard.press("ArrowDown");
+  }
   for (let n = 0; n < 3; n++) {
-    await page.keyboard.press("Shift+ArrowUp");
+    await page.keyboard.press("Shift+ArrowDown");
   }
   await page.keyboard.press("Control+Alt+.");
   await page.locator(".quick-input-title").filter({ hasText: "singlepass:" }).waitFor();
-  await page.keyboard.type("Add the docstring Return the words that are used most.");
+  await page.keyboard.type("Add the docstring Return how often each word occurs.");
   await page.keyboard.press("Enter");
   await page
     .locator(".codelens-decoration a")
