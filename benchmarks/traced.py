@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ OURS = {
 MAY_START = {("server", "engine"), ("server", "indexer")}
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+|\?)", re.DOTALL)
 _UNFINISHED = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>$", re.DOTALL)
+_ENDED = re.compile(r"(\d+) +\+\+\+ (?:exited|killed|superseded)")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)$", re.DOTALL)
 _NETWORK = re.compile(r"sa_family=(AF_INET6?|AF_NETLINK|AF_PACKET), (.*?)\}", re.DOTALL)
 
@@ -58,7 +59,10 @@ class Traced:
 
 
 def calls(lines: Iterable[str]) -> Iterator[tuple[int, str, str, str]]:
-    """Thread, call, arguments and result of each line of strace, those that were interrupted put together."""
+    """Thread, call, arguments and result of each line of strace, those that were interrupted put together.
+
+    The end of a thread is a call named "" here.
+    """
     begun: dict[str, str] = {}
     for line in lines:
         line = line.rstrip("\n")
@@ -67,7 +71,9 @@ def calls(lines: Iterable[str]) -> Iterator[tuple[int, str, str, str]]:
             continue
         if match := _RESUMED.match(line):
             line = f"{match[1]} {begun.pop(match[1], '')}{match[2]}"
-        if match := _LINE.match(line):
+        if match := _ENDED.match(line):
+            yield int(match[1]), "", "", ""
+        elif match := _LINE.match(line):
             yield int(match[1]), match[2], match[3], match[4]
 
 
@@ -75,26 +81,40 @@ def read(lines: Iterable[str]) -> Traced:
     """What a trace says of our processes."""
     found = Traced()
     roles: dict[int, str] = {}
-    # A thread may do something before the call that made it returns in the other, so children come first.
+    """Of each thread that lives and has been seen; numbers are given out again."""
     every = list(calls(lines))
-    forks = (one for one in every if one[1] in _FORKS and one[3].isdigit())
-    parents = {int(result): thread for thread, _, _, result in forks}
+    # A thread may do something, even end, before the call that made it returns in the other: look ahead.
+    makers: defaultdict[int, list[int]] = defaultdict(list)
+    for thread, call, _, result in every:
+        if call in _FORKS and result.isdigit():
+            makers[int(result)].append(thread)
+    n_begun: Counter[int] = Counter()
+    n_made: Counter[int] = Counter()
 
-    def role(thread: int) -> str:
-        while thread not in roles and thread in parents:
-            thread = parents[thread]
-        return roles.get(thread, "")
+    def begin(thread: int) -> None:
+        made_by = makers[thread][n_begun[thread] : n_begun[thread] + 1]
+        roles[thread] = roles.get(made_by[0], "") if made_by else ""
+        n_begun[thread] += 1
 
     for thread, call, arguments, result in every:
+        if thread not in roles:
+            begin(thread)
+        if not call:
+            del roles[thread]
+            continue
+        if call in _FORKS and result.isdigit():
+            n_made[int(result)] += 1
+            if n_begun[int(result)] < n_made[int(result)]:
+                begin(int(result))
         if call.startswith("execve") and result == "0":
-            before, now = role(thread), _role_of(arguments)
+            before, now = roles[thread], _role_of(arguments)
             roles[thread] = now or (before and f"what the {before} started")
             if now:
                 found.processes[now] += 1
             if before and (before, now) not in MAY_START:
                 found.started[f"{before} starts {arguments[:200]}"] += 1
             continue
-        who = role(thread)
+        who = roles[thread]
         if not who:
             continue
         found.n_calls += 1
@@ -134,7 +154,7 @@ def works() -> bool:
 def trace(command: list[str], folder: Path) -> tuple[Traced, int]:
     """Run a command under strace; what our processes did, and its exit code."""
     log = folder / "trace"
-    strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "400", "-e", f"trace={CALLS}", "-o", str(log)]
+    strace = ["strace", "-f", "--seccomp-bpf", "-q", "-s", "400", "-e", f"trace={CALLS}", "-o", str(log)]
     done = subprocess.run([*strace, *command], check=False)
     with log.open(encoding="utf-8", errors="replace") as lines:
         return read(lines), done.returncode

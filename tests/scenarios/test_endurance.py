@@ -82,7 +82,10 @@ def test_no_listener_no_connection_but_the_target_no_other_program(tmp_path: Pat
 
 
 def test_what_a_trace_would_tell() -> None:
-    """The reader of traces sees what there is to see, also in threads and in what was started."""
+    """The reader of traces sees what there is to see, also in threads and in what was started.
+
+    Numbers of processes that have ended are another's later.
+    """
     trace = """\
 7 execve("/p", ["python", "-P", "-m", "singlepass", "serve"], 0x1 /* 3 vars */) = 0
 7 vfork( <unfinished ...>
@@ -94,6 +97,18 @@ def test_what_a_trace_would_tell() -> None:
 7 bind(4, {sa_family=AF_INET, sin_port=htons(0), sin_addr=inet_addr("0.0.0.0")}, 16) = 0
 7 connect(5, {sa_family=AF_UNIX, sun_path="/x.sock"}, 110) = 0
 5 connect(3, {sa_family=AF_INET, sin_port=htons(99), sin_addr=inet_addr("192.0.2.9")}, 16) = 0
+9 +++ exited with 0 +++
+8 +++ killed by SIGKILL +++
+7 +++ exited with 0 +++
+5 vfork() = 7
+7 execve("/bin/git", ["git"], 0x1) = 0
+7 clone(child_stack=NULL, flags=SIGCHLD) = 8
+8 +++ exited with 0 +++
+7 fork( <unfinished ...>
+8 +++ exited with 0 +++
+7 <... fork resumed>) = 8
+7 fork() = 8
+8 connect(3, {sa_family=AF_INET, sin_port=htons(98), sin_addr=inet_addr("192.0.2.9")}, 16) = 0
 """
     found = read(trace.splitlines())
     assert [one[:40] for one in found.wrong(["[::1]:1"])] == [
