@@ -28,8 +28,9 @@ OURS = {
     "singlepass serve": "server",
     "singlepass_backends.engine": "engine",
     "singlepass.indexer": "indexer",
+    "singlepass_backends.generation.template": "template",
 }
-MAY_START = {("server", "engine"), ("server", "indexer")}
+MAY_START = {("server", "engine"), ("server", "indexer"), ("engine", "template")}
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+|\?)", re.DOTALL)
 _UNFINISHED = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>$", re.DOTALL)
 _ENDED = re.compile(r"(\d+) +\+\+\+ (?:exited|killed|superseded)")

@@ -34,7 +34,22 @@ _KINDS = [
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls's own, but for its mirror of the documents, and for answers that nobody waits for any more."""
+    """pygls's own, but for three things.
+
+    They are its mirror of the documents, what it keeps of handlers that have ended, and answers that nobody
+    waits for any more.
+    """
+
+    def _execute_handler(
+        self, msg_id: Any, handler: Any, callback: Any, args: Any = None, kwargs: Any = None
+    ) -> None:
+        # pygls takes the futures of requests out of its table when they are done. Those of notifications, so
+        # of every key that is typed, would stay for good, and all that their handlers hold.
+        def ended(future: Any) -> None:
+            self._request_futures.pop(msg_id, None)
+            callback(future)
+
+        super()._execute_handler(msg_id, handler, ended, args, kwargs)
 
     @lsp_method(lsp.TEXT_DOCUMENT_DID_CHANGE)
     def lsp_text_document__did_change(self, params: lsp.DidChangeTextDocumentParams) -> Generator[Any]:
