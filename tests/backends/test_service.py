@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -420,6 +421,26 @@ def test_a_failed_load_is_told_to_every_client(folder: Path) -> None:
                 assert caught.value.code == "out_of_memory"
             await other.aclose()
             assert await task == EXIT_LOAD_FAILED
+
+    asyncio.run(main())
+
+
+def test_a_stop_while_loading_is_no_failure(folder: Path) -> None:
+    async def main() -> None:
+        def load(_target: Target, on_progress: Callable[[float], bool]) -> Backend:
+            while on_progress(0.5):
+                time.sleep(0.001)
+            raise BackendError("internal", "Loading the model was stopped.")
+
+        async with serving(folder, load) as (client, task):
+            connecting = asyncio.create_task(client.connect())
+            while (status := await client.status()) is None or status.n_clients < 1:
+                pass
+            other = EngineClient(client.target, runtime_dir=folder)
+            assert await other.stop()
+            with pytest.raises(BackendError, match="was stopped"):
+                await connecting
+            assert await task == 0
 
     asyncio.run(main())
 

@@ -248,7 +248,8 @@ class Service:
 
     def _on_load_failed(self, failure: LoadFailed) -> None:
         _log.error("loading failed (%s): %s", failure.code, failure.message)
-        self._failure = failure
+        if not self._is_stopping:  # else it was interrupted, and the model may be as good as any
+            self._failure = failure
         self._broadcast(failure)
         self._loop.create_task(self._stop_when_told())
 
