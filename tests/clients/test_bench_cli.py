@@ -219,6 +219,9 @@ def test_a_workload(
 ) -> None:
     """On a target of the user's settings."""
     monkeypatch.setenv("SINGLEPASS_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv(
+        "SINGLEPASS_CACHE_DIR", str(tmp_path / "cache")
+    )  # cold: no prefix saved by other tests
     (tmp_path / "config").mkdir()
     block = "file_3.py\n<<<<<<< SEARCH\ndef function_0(value):\n=======\ndef first(value):\n>>>>>>> REPLACE\n"
     recording = tmp_path / "recording.json"
