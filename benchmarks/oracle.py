@@ -94,6 +94,8 @@ class Edit:
     rewritten: str = ""
     beside: tuple[str, ...] = ()
     """Near files that are not in the prompt, as the server finds them."""
+    action: str = ""
+    """What kind of task it is; empty for words of the user's own."""
 
 
 def edits(git: Git, seed: int) -> Iterator[Edit]:
@@ -121,7 +123,7 @@ def _outline(path: str, text: str) -> Outline | None:
 def held_out_edits() -> Iterator[Edit]:
     """The tasks that the demo model is judged by, and what it should say; see `models/`."""
     for case in held_out(1000):
-        yield Edit(case.context, case.task, marker_size(case.files.values()), answer(case))
+        yield Edit(case.context, case.task, marker_size(case.files.values()), answer(case), action=case.kind)
 
 
 def _beside(files: Mapping[str, str], near: Sequence[str]) -> tuple[str, ...]:

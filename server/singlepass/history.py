@@ -24,11 +24,13 @@ class History:
 
     def __init__(self) -> None:
         self._samples: deque[Sample] | None = None
+        self._rates: dict[str, Rates | None] = {}
 
     def add(self, sample: Sample) -> None:
         """Remember a finished job."""
         samples = self._load()
         samples.append(sample)
+        self._rates.clear()
         path = _path()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -45,7 +47,9 @@ class History:
 
     def rates(self, target: str) -> Rates | None:
         """What is known of a target's speed."""
-        return rates(self._load(), target)
+        if target not in self._rates:
+            self._rates[target] = rates(self._load(), target)
+        return self._rates[target]
 
     def _load(self) -> deque[Sample]:
         if self._samples is None:

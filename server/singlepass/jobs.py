@@ -232,6 +232,7 @@ class Jobs:
                     spent.prefill_ms,
                     spent.n_decoded,
                     spent.decode_ms,
+                    n_cached=spent.n_cached,
                     # Where the user was asked meanwhile, it is their time.
                     other_ms=None if self.settings.review == "confirm" else max(0.0, job.total_ms - known_ms),
                     n_selected=job.n_selected,
@@ -274,15 +275,15 @@ class Jobs:
         # Without a request before, about as much again as the map stands around the document.
         guess = len(text) // CHARS_PER_TOKEN + 2 * self.settings.context_map_tokens
         n_prompt = before[-1].n_prompt if before else guess
-        n_uncached = self.warming.n_uncached(request.uri)
-        n_cached = {} if n_uncached is None else {self.contexts.ahead_on: max(0, n_prompt - n_uncached)}
+        read = self.warming.read(request.uri)
+        n_cached = {} if read is None else {self.contexts.ahead_on: max(0, n_prompt - read[1])}
         candidates = self.targets.candidates(n_cached)
         rates = [one.rates for one in candidates if one.rates]
         n_selected = self._n_selected(request.uri, request.first_line, request.end_line)
         action = action_name(request.title, request.kind, self.settings.actions)
         asked = Request(
             n_prompt=n_prompt,
-            n_reply=round(expected_reply(rates[0], n_selected, action)) if rates else 0,
+            n_reply=round(expected_reply(rates[0], n_selected, action).middle) if rates else 0,
             kind=request.kind,
             language=document.language if document is not None else "",
         )
@@ -366,13 +367,14 @@ class Jobs:
     ) -> str:
         """What an action on these lines would probably take, as a title's suffix; empty where unknown."""
         target = self.targets.by_name.get(self.contexts.ahead_on)
-        n_uncached = self.warming.n_uncached(uri)
+        read = self.warming.read(uri)
         known = self.history.rates(rates_key(target)) if target and self.settings.estimates else None
-        if known is None or n_uncached is None:
+        if known is None or read is None:
             return ""
+        n_cached, n_uncached = read
         action = action_name(title, kind, self.settings.actions)
         n_selected = self._n_selected(uri, first_line, end_line)
-        return title_suffix(estimate_ms(known, n_uncached, n_selected, action))
+        return title_suffix(estimate_ms(known, n_uncached, n_cached, n_selected, action))
 
     def _n_selected(self, uri: str, first_line: int, end_line: int) -> int:
         """Characters of these lines, or of the one with the cursor."""

@@ -83,7 +83,7 @@ class Warming:
         self._asked: str | None = None
         self._segments: tuple[Segment, ...] = ()
         self._uri: str | None = None
-        self._n_uncached: int | None = None
+        self._read: tuple[int, int] | None = None
 
     def soon(self, uri: str | None, pause_s: float = ASKED_PAUSE_S) -> None:
         """Read ahead for a document, or what all share, after a pause, unless another is asked for before."""
@@ -98,13 +98,13 @@ class Warming:
         """What stands around the document may have changed: see whether there is something new to read."""
         self.soon(self._asked, pause_s)
 
-    def n_uncached(self, uri: str) -> int | None:
-        """Tokens of the document's context still to be read; None where that is not known."""
-        return self._n_uncached if uri == self._uri else None
+    def read(self, uri: str) -> tuple[int, int] | None:
+        """Tokens of the document's context that are read, and those still to be; None where not known."""
+        return self._read if uri == self._uri else None
 
     def forget(self) -> None:
         """Another engine knows nothing of what was read."""
-        self._segments, self._uri, self._n_uncached = (), None, None
+        self._segments, self._uri, self._read = (), None, None
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Cancel what waits; returns the tasks to wait for."""
@@ -130,7 +130,7 @@ class Warming:
             grammar, beside = await asyncio.to_thread(lambda: (ahead.grammar(), ahead.beside()))
             if self._is_busy():
                 return
-            self._uri, self._n_uncached = uri, None
+            self._uri, self._read = uri, None
             await reader.prewarm(
                 ahead.segments,
                 grammar=grammar,
@@ -146,7 +146,7 @@ class Warming:
         match event:
             case PrefillProgress():
                 if uri == self._uri:
-                    self._n_uncached = event.n_prompt - event.n_done
+                    self._read = event.n_done, event.n_prompt - event.n_done
                 percent = 100 * event.n_done // max(1, event.n_prompt)
                 self._tell(uri, "warming", f"warming {percent}%", percent, event.eta_ms)
             case Finished("stop"):

@@ -1,9 +1,17 @@
+import math
+import random
+
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from singlepass.core.estimate import (
     ENOUGH_OF_AN_ACTION,
     N_ALIKE,
+    Costs,
     Rates,
     Sample,
+    Span,
     decode_ms,
     duration_ms,
     estimate_ms,
@@ -23,7 +31,9 @@ def sample(
 def test_rates_are_medians_of_the_same_target() -> None:
     samples = [sample(), sample(prefill_ms=500.0), sample(prefill_ms=100_000.0), sample("other", 9, 1.0)]
     known = rates(samples, "m")
-    assert known == Rates(prefill=1000.0, decode=50.0, n_reply=100, samples=tuple(samples[:3]))
+    assert known is not None
+    assert (known.prefill, known.decode, known.n_reply) == (1000.0, 50.0, 100)
+    assert known.samples == tuple(samples[:3])
 
 
 @pytest.mark.parametrize(
@@ -48,24 +58,93 @@ def test_a_short_prefill_says_nothing_about_the_rate() -> None:
 
 def test_the_estimate_counts_what_is_to_be_read_and_written() -> None:
     known = Rates(prefill=1000.0, decode=50.0, n_reply=100)
-    assert estimate_ms(known, 0) == pytest.approx(80 + 2000)
-    assert estimate_ms(known, 5000) - estimate_ms(known, 0) == pytest.approx(5000)
-    assert estimate_ms(known, 0, 400) - estimate_ms(known, 0) == pytest.approx(100)  # quoted in the task
+    assert estimate_ms(known, 0).middle == pytest.approx(80 + 2000)
+    assert estimate_ms(known, 5000).middle - estimate_ms(known, 0).middle == pytest.approx(5000)
+    quoted = estimate_ms(known, 0, n_selected=400).middle - estimate_ms(known, 0).middle
+    assert quoted == pytest.approx(100)  # in the task
 
 
-def test_a_rate_is_that_of_requests_of_such_a_size() -> None:
-    short = [sample(prefilled=100, prefill_ms=400.0, decoded=10) for _ in range(N_ALIKE)]
-    long = [sample(prefilled=10_000, prefill_ms=5000.0, decoded=1000) for _ in range(N_ALIKE)]
-    known = rates([*short, *long], "m")
+def took(costs: Costs, n_tokens: int, n_before: int) -> float:
+    a_token, a_request, a_pair, a_token_before = costs
+    pairs = n_tokens * n_before + n_tokens**2 / 2
+    return a_token * n_tokens + a_request + a_pair * pairs + a_token_before * n_before
+
+
+def requests(prefill: Costs, decode: Costs, n: int = 60) -> list[Sample]:
+    """As from a machine with these costs, of all sizes."""
+    chance = random.Random(0)
+    samples: list[Sample] = []
+    for _ in range(n):
+        n_cached, n_prefilled = chance.choice((0, 500, 9000)), chance.choice((90, 400, 3000, 12_000))
+        n_decoded = chance.randint(20, 600)
+        prefill_ms = took(prefill, n_prefilled, n_cached)
+        decode_ms = took(decode, n_decoded, n_cached + n_prefilled)
+        samples.append(Sample("m", n_prefilled, prefill_ms, n_decoded, decode_ms, n_cached))
+    return samples
+
+
+@pytest.mark.parametrize("n_slow", [0, 3])
+@pytest.mark.parametrize(
+    ("prefill", "decode"),
+    [
+        ((0.2, 0, 0, 0), (20.0, 0, 0, 0)),
+        ((0.2, 40.0, 0, 0), (15.0, 100.0, 0, 0)),
+        ((0.1, 5.0, 1e-4, 0.01), (2.0, 0, 3e-4, 0)),
+    ],
+)
+def test_what_each_token_and_each_one_before_it_costs_is_found(
+    prefill: Costs, decode: Costs, n_slow: int
+) -> None:
+    """For sizes that were not seen too, and a few slow jobs move nothing."""
+    samples = requests(prefill, decode)
+    for number in range(n_slow):
+        one = samples[7 * number]
+        samples[7 * number] = msgspec.structs.replace(
+            one, prefill_ms=20 * one.prefill_ms, decode_ms=9 * one.decode_ms
+        )
+    known = rates(samples, "m")
     assert known is not None
-    assert prefill_ms(known, 50) == pytest.approx(200)
-    assert prefill_ms(known, 20_000) == pytest.approx(10_000)
-    assert decode_ms(known, 10) == pytest.approx(2000)
-    assert decode_ms(known, 1000) == pytest.approx(2000)
-    slow = [*short, *long, sample(prefilled=100, prefill_ms=90_000.0)]
-    known = rates(slow, "m")
+    for n_tokens, n_before in ((100, 0), (100, 15_000), (6000, 0), (6000, 2000)):
+        expected = took(prefill, n_tokens, n_before)
+        assert prefill_ms(known, n_tokens, n_before) == pytest.approx(expected, rel=0.05)
+    for n_tokens, n_before in ((50, 300), (50, 15_000), (400, 2000)):
+        expected = took(decode, n_tokens, n_before)
+        assert decode_ms(known, n_tokens, n_before) == pytest.approx(expected, rel=0.05)
+    assert prefill_ms(known, 0, 5000) == decode_ms(known, 0, 5000) == 0
+
+
+def test_few_requests_give_a_rate() -> None:
+    known = rates([sample()], "m")
     assert known is not None
-    assert prefill_ms(known, 100) == pytest.approx(400)  # one slow job moves nothing
+    assert prefill_ms(known, 2000) == pytest.approx(2000, rel=0.05)
+    assert decode_ms(known, 10) == pytest.approx(200, rel=0.05)
+    twice = rates([sample(), sample(prefilled=2000, prefill_ms=1900.0)], "m")
+    assert twice is not None
+    assert 3600 < prefill_ms(twice, 4000) < 4000
+
+
+@given(
+    st.lists(
+        st.tuples(
+            *(st.integers(64, 10**6), st.integers(0, 10**6), st.integers(1, 10**4)),
+            *(st.floats(1e-3, 1e7), st.floats(1e-3, 1e7)),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_whatever_was_seen_no_time_is_negative(seen: list[tuple[int, int, int, float, float]]) -> None:
+    known = rates([Sample("m", n, ms, reply, other, before) for n, before, reply, ms, other in seen], "m")
+    assert known is not None
+    expected = estimate_ms(known, 1000, 1000)
+    assert 0 < expected.low <= expected.middle <= expected.high < math.inf
+
+
+def test_the_latest_requests_count_most() -> None:
+    before = [sample(prefill_ms=500.0) for _ in range(50)]
+    known = rates([*before, *(sample(prefill_ms=1000.0) for _ in range(50))], "m")
+    assert known is not None
+    assert 750 < prefill_ms(known, 1000) <= 1000
 
 
 def test_the_reply_is_that_of_requests_with_such_a_selection() -> None:
@@ -73,11 +152,21 @@ def test_the_reply_is_that_of_requests_with_such_a_selection() -> None:
     many = [Sample("m", 100, 100.0, 400, 100.0, n_selected=3000) for _ in range(N_ALIKE)]
     known = rates([sample(decoded=9999), *few, *many], "m")
     assert known is not None
-    assert (expected_reply(known, 0), expected_reply(known, 60)) == (20, 20)
-    assert expected_reply(known, 2000) == 400
+    assert expected_reply(known, 0) == expected_reply(known, 60) == Span(20, 20, 20)
+    assert expected_reply(known, 2000) == Span(400, 400, 400)
     old = rates([sample()], "m")  # from before selections were kept
     assert old is not None
-    assert expected_reply(old, 2000) == 100
+    assert expected_reply(old, 2000) == Span(100, 100, 100)
+
+
+def test_a_span_holds_nearly_all_replies_that_were_seen() -> None:
+    samples = [Sample("m", 100, 100.0, n, 10.0 * n, n_selected=50) for n in range(10, 10 + N_ALIKE)]
+    known = rates(samples, "m")
+    assert known is not None
+    reply = expected_reply(known, 50)
+    assert reply == Span(11, 22, 33)  # of 10 to 34
+    expected = estimate_ms(known, 0, n_selected=50)
+    assert expected.low < expected.middle < expected.high
 
 
 def test_an_action_that_was_used_a_few_times_has_replies_of_its_own() -> None:
@@ -86,10 +175,13 @@ def test_an_action_that_was_used_a_few_times_has_replies_of_its_own() -> None:
     for n, expected in ((ENOUGH_OF_AN_ACTION - 1, 20), (ENOUGH_OF_AN_ACTION, 400)):
         known = rates([*own, *[long] * n], "m")
         assert known is not None
-        assert expected_reply(known, 50, "Extract function") == expected
-        assert expected_reply(known, 50, "Simplify") == 20
-        assert expected_reply(known, 50) == 20
-        assert estimate_ms(known, 0, 50, "Extract function") >= estimate_ms(known, 0, 50)
+        assert expected_reply(known, 50, "Extract function").middle == expected
+        assert expected_reply(known, 50, "Simplify").middle == 20
+        assert expected_reply(known, 50).middle == 20
+        extracted, other = (
+            estimate_ms(known, 0, n_selected=50, action=name) for name in ("Extract function", "")
+        )
+        assert extracted.middle >= other.middle
 
 
 def test_what_surrounds_prefill_and_decode_counts() -> None:
@@ -102,16 +194,23 @@ def test_what_surrounds_prefill_and_decode_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "expected"),
+    ("span", "expected"),
     [
-        (0, ""),
-        (99, ""),
-        (340, " · ~0.3 s"),
-        (1000, " · ~1 s"),
-        (2400, " · ~2 s"),
-        (89_000, " · ~89 s"),
-        (150_000, " · ~2 min"),
+        ((0, 0, 0), ""),
+        ((50, 99, 500), ""),
+        ((340, 340, 340), " · ~0.3 s"),
+        ((1000, 1000, 1000), " · ~1 s"),
+        ((2000, 2400, 2900), " · ~2 s"),
+        ((89_000, 89_000, 89_000), " · ~89 s"),
+        ((150_000, 150_000, 150_000), " · ~2 min"),
+        ((2000, 2400, 5100), " · 2–5 s"),
+        ((300, 800, 2100), " · 0.3–2 s"),
+        ((320, 500, 870), " · 0.3–0.9 s"),
+        ((940, 960, 1430), " · 0.9–1 s"),
+        ((60_000, 80_000, 200_000), " · 1–3 min"),
+        ((80_000, 90_000, 125_000), " · 1–2 min"),
+        ((10_000, 80_000, 100_000), " · 10–100 s"),
     ],
 )
-def test_title_suffix(ms: float, expected: str) -> None:
-    assert title_suffix(ms) == expected
+def test_title_suffix(span: tuple[float, float, float], expected: str) -> None:
+    assert title_suffix(Span(*span)) == expected

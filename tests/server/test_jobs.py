@@ -874,8 +874,8 @@ async def test_the_status_tells_how_warm_a_document_is() -> None:
     assert told is not None
     told(PrefillProgress(200, 20, 20, 0.0, None))
     told(PrefillProgress(200, 20, 126, 50.0, 30.0))
-    assert world.jobs.warming.n_uncached(URI) == 74
-    assert world.jobs.warming.n_uncached("file:///other.py") is None
+    assert world.jobs.warming.read(URI) == (126, 74)
+    assert world.jobs.warming.read("file:///other.py") is None
     told(Finished("stop", TIMINGS))
     statuses = [told for method, told in world.editor.calls if method == "singlepass/status"]
     states = [(one["state"], one["message"], one["job"], one["uri"], one["eta_ms"]) for one in statuses]

@@ -2,28 +2,44 @@
 
     prefill of the tokens that are not cached + decode of the expected reply + what surrounds the two
 
-No one rate tells the first two: a short prefill pays for a whole pass and a long one for attention, and how
-much of a reply is drafted or forced depends on its length. So the rate for a number of tokens is the median
-over the requests most alike in it, of the latest with the same target; the length of the reply is that of
-requests with a selection most alike, of the same action once it was used a few times. Medians, since a single
-slow job should move nothing.
+Prefill and decode each cost so much a token, a request, a token before each token (attention) and a token
+before them all (the KV cache is read). These four come from the latest requests with the same target. How
+long the reply will be nobody knows: it is taken from the requests with a selection most alike, of the same
+action once it was used a few times, and since these differ, an estimate is a span.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import mul
 from statistics import median
 
 import msgspec
 
+from singlepass.core.statistics import percentile
+
 LEAST_PREFILLED = 64
 """Tokens below which a prefill is mostly overhead, and says nothing of the rate."""
-N_ALIKE = 9
+N_ALIKE = 25
+"""Requests that say how long a reply will be."""
 ENOUGH_OF_AN_ACTION = 3
 """Requests of one action that say more of its replies than all requests do."""
 _TASK_TOKENS = 80
 """About what an instruction adds to the context beside the selection."""
 _CHARS_PER_TOKEN = 4
 _WORTH_SAYING_MS = 100
+_MINUTES_FROM_MS = 90_000
+_TAIL = 0.05
+"""The share of replies at either end that a span leaves out. `benchmarks/estimates.py` counts how many fall
+outside: more, since decode is no clock either."""
+_WIDE = 1.5
+"""A span whose ends differ by more is told by its ends."""
+
+_N_ROUNDS = 4
+_N_SWEEPS = 20
+_LEAST_OFF = 0.05
+"""As a share. What is nearer counts as if it were so far: it is noise."""
+_FADING = 0.98
+"""A request's weight, of the one after it: a machine that grows slow does so for a while."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -35,6 +51,8 @@ class Sample(msgspec.Struct, frozen=True):
     prefill_ms: float
     n_decoded: int
     decode_ms: float
+    n_cached: int = 0
+    """Tokens of its prompt that were cached."""
     other_ms: float | None = None
     """What surrounds the two: the context, the grammar, the way to the editor. Not the engine's start, nor
     other requests. None from before it was kept, as with the next."""
@@ -44,6 +62,18 @@ class Sample(msgspec.Struct, frozen=True):
     """`action_name`; empty for an instruction in the user's own words."""
 
 
+class Span(msgspec.Struct, frozen=True):
+    """What is expected, and between what it will probably be."""
+
+    low: float
+    middle: float
+    high: float
+
+
+Costs = tuple[float, float, float, float]
+"""Milliseconds a token, a request, a token before each token, and a token before all; see `_counts`."""
+
+
 class Rates(msgspec.Struct, frozen=True):
     """Tokens a second, and the tokens of a usual reply."""
 
@@ -51,91 +81,149 @@ class Rates(msgspec.Struct, frozen=True):
     decode: float
     n_reply: float
     samples: tuple[Sample, ...] = ()
-    """What they come from; without any, the rates are the same for every length."""
+    """What they come from."""
+    prefill_costs: Costs | None = None
+    decode_costs: Costs | None = None
+    """None where the rates are the same for every length."""
 
 
 def rates(samples: Sequence[Sample], target: str) -> Rates | None:
     """The rates of a target; None until a job has shown both."""
     own = tuple(sample for sample in samples if sample.target == target)
-    prefill = [_rate(n, ms) for n, ms in _prefills(own) if n >= LEAST_PREFILLED]
-    decode = [_rate(n, ms) for n, ms in _decodes(own)]
+    prefill = [_rate(n, ms) for n, _, ms in _prefills(own) if n >= LEAST_PREFILLED]
+    decode = [_rate(n, ms) for n, _, ms in _decodes(own)]
     if not prefill or not decode:
         return None
     n_reply = median(one.n_decoded for one in own if one.n_decoded)
-    return Rates(median(prefill), median(decode), n_reply, own)
+    return Rates(median(prefill), median(decode), n_reply, own, _costs(_prefills(own)), _costs(_decodes(own)))
 
 
-def estimate_ms(known: Rates, n_uncached: int, n_selected: int = 0, action: str = "") -> float:
-    """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read and
-    so many characters are selected."""
-    n_prefilled = n_uncached + _TASK_TOKENS + n_selected // _CHARS_PER_TOKEN
-    return duration_ms(known, n_prefilled, expected_reply(known, n_selected, action))
+def estimate_ms(
+    known: Rates, n_uncached: int, n_cached: int = 0, n_selected: int = 0, action: str = ""
+) -> Span:
+    """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read after
+    `n_cached` others, and so many characters are selected."""
+    n_prefilled = n_to_prefill(n_uncached, n_selected)
+    reply = expected_reply(known, n_selected, action)
+    low, middle, high = (
+        duration_ms(known, n_prefilled, n, n_cached) for n in (reply.low, reply.middle, reply.high)
+    )
+    return Span(low, middle, high)
 
 
-def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
+def n_to_prefill(n_uncached: int, n_selected: int) -> int:
+    """Tokens of context that are still to be read, and of the task, with the selected characters."""
+    return n_uncached + _TASK_TOKENS + n_selected // _CHARS_PER_TOKEN
+
+
+def expected_reply(known: Rates, n_selected: int, action: str = "") -> Span:
     """Tokens of the reply to a request with such a selection."""
-    seen = [
-        (one.n_selected, one.n_decoded, one.action)
-        for one in known.samples
-        if one.n_selected is not None and one.n_decoded
-    ]
+    seen = [one for one in known.samples if one.n_selected is not None and one.n_decoded]
     if not seen:
-        return known.n_reply
-    same = [one for one in seen if one[2] == action]
+        return Span(known.n_reply, known.n_reply, known.n_reply)
+    same = [one for one in seen if one.action == action]
     used = same if len(same) >= ENOUGH_OF_AN_ACTION else seen
-    return median(n for _, n in _alike([(size, n) for size, n, _ in used], n_selected))
+    near = math.log1p(n_selected)
+    alike = sorted(used, key=lambda one: abs(math.log1p(one.n_selected or 0) - near))[:N_ALIKE]
+    replies = [one.n_decoded for one in alike]
+    low, middle, high = (percentile(replies, share) for share in (_TAIL, 0.5, 1 - _TAIL))
+    return Span(low, middle, high)
 
 
-def duration_ms(known: Rates, n_prefilled: float, n_decoded: float) -> float:
-    """Milliseconds of a request that prefills and decodes so many tokens."""
+def duration_ms(known: Rates, n_prefilled: float, n_decoded: float, n_cached: float = 0) -> float:
+    """Milliseconds of a request that prefills so many tokens after `n_cached` others, and then decodes."""
     others = [one.other_ms for one in known.samples if one.other_ms is not None]
     around = median(others) if others else 0.0
-    return prefill_ms(known, n_prefilled) + decode_ms(known, n_decoded) + around
+    prefill = prefill_ms(known, n_prefilled, n_cached)
+    return prefill + decode_ms(known, n_decoded, n_cached + n_prefilled) + around
 
 
-def prefill_ms(known: Rates, n_prefilled: float) -> float:
-    """Milliseconds to prefill so many tokens."""
-    return _time_ms(n_prefilled, _prefills(known.samples), known.prefill)
+def prefill_ms(known: Rates, n_prefilled: float, n_cached: float = 0) -> float:
+    """Milliseconds to prefill so many tokens after `n_cached` others."""
+    return _time_ms(n_prefilled, n_cached, known.prefill_costs, known.prefill)
 
 
-def decode_ms(known: Rates, n_decoded: float) -> float:
-    """Milliseconds to decode so many tokens."""
-    return _time_ms(n_decoded, _decodes(known.samples), known.decode)
+def decode_ms(known: Rates, n_decoded: float, n_prompt: float = 0) -> float:
+    """Milliseconds to decode so many tokens after a prompt of `n_prompt`."""
+    return _time_ms(n_decoded, n_prompt, known.decode_costs, known.decode)
 
 
-def title_suffix(estimated_ms: float) -> str:
-    """` · ~2 s`, for a title; rounded to what an estimate is worth, and empty for what is over at once."""
-    if estimated_ms < _WORTH_SAYING_MS:
+def title_suffix(expected: Span) -> str:
+    """` · ~2 s` or ` · 2–5 s`, for a title, of milliseconds; rounded to what an estimate is worth, and empty
+    for what is over at once."""
+    if expected.middle < _WORTH_SAYING_MS:
         return ""
-    seconds = estimated_ms / 1000
-    if seconds < 1:
-        return f" · ~{seconds:.1f} s"
-    if seconds < 90:
-        return f" · ~{seconds:.0f} s"
-    return f" · ~{seconds / 60:.0f} min"
+    if expected.high > _WIDE * expected.low:
+        divisor, unit = (60_000, "min") if expected.low >= _MINUTES_FROM_MS / 2 else (1000, "s")
+        low, high = _rounded(expected.low / divisor), _rounded(expected.high / divisor)
+        if low != high:
+            return f" · {low}–{high} {unit}"
+    divisor, unit = (60_000, "min") if expected.middle >= _MINUTES_FROM_MS else (1000, "s")
+    return f" · ~{_rounded(expected.middle / divisor)} {unit}"
 
 
-def _prefills(samples: Sequence[Sample]) -> list[tuple[int, float]]:
-    """Tokens, and the ms they took."""
-    return [(one.n_prefilled, one.prefill_ms) for one in samples if one.n_prefilled and one.prefill_ms > 0]
+def _rounded(number: float) -> str:
+    return f"{number:.1f}" if number < 0.95 else f"{number:.0f}"
 
 
-def _decodes(samples: Sequence[Sample]) -> list[tuple[int, float]]:
-    """Tokens, and the ms they took."""
-    return [(one.n_decoded, one.decode_ms) for one in samples if one.n_decoded and one.decode_ms > 0]
+_Seen = tuple[int, int, float]
+"""Tokens, tokens before them, and the milliseconds they took."""
 
 
-def _time_ms(n_tokens: float, seen: Sequence[tuple[int, float]], rate: float) -> float:
-    """Milliseconds for so many tokens, by those that took ms for about as many; without any at this rate."""
-    if seen:
-        rate = median(_rate(n, ms) for n, ms in _alike(seen, n_tokens))
-    return n_tokens / rate * 1000
+def _prefills(samples: Sequence[Sample]) -> list[_Seen]:
+    return [
+        (one.n_prefilled, one.n_cached, one.prefill_ms)
+        for one in samples
+        if one.n_prefilled and one.prefill_ms > 0
+    ]
 
 
-def _alike(seen: Sequence[tuple[int, float]], wanted: float) -> list[tuple[int, float]]:
-    """Those whose first number, a size, is nearest, as a ratio."""
-    near = math.log1p(wanted)
-    return sorted(seen, key=lambda one: abs(math.log1p(one[0]) - near))[:N_ALIKE]
+def _decodes(samples: Sequence[Sample]) -> list[_Seen]:
+    return [
+        (one.n_decoded, one.n_cached + one.n_prefilled, one.decode_ms)
+        for one in samples
+        if one.n_decoded and one.decode_ms > 0
+    ]
+
+
+def _time_ms(n_tokens: float, n_before: float, costs: Costs | None, rate: float) -> float:
+    if costs is None:
+        return n_tokens / rate * 1000
+    return _dot(costs, _counts(n_tokens, n_before)) if n_tokens else 0.0
+
+
+def _counts(n_tokens: float, n_before: float) -> Costs:
+    """How often each of the costs is paid."""
+    return n_tokens, 1.0, n_tokens * (n_before + n_tokens / 2), n_before
+
+
+def _costs(seen: Sequence[_Seen]) -> Costs:
+    """The costs, none negative, with the least sum of errors as shares of what each request took.
+
+    Errors and not their squares, so that a slow job moves nothing: least squares, weighted anew by what each
+    request was off (https://en.wikipedia.org/wiki/Iteratively_reweighted_least_squares), by coordinate
+    descent. That begins with the cost of a token, so few requests leave nothing to the others.
+    """
+    counts = [_counts(n, n_before) for n, n_before, _ in seen]
+    shares = [_FADING ** (len(seen) - 1 - number) / ms**2 for number, (_, _, ms) in enumerate(seen)]
+    weights, costs = shares, [0.0] * 4
+    for _ in range(_N_ROUNDS):
+        rows = [[weight * count for count in row] for weight, row in zip(weights, counts, strict=True)]
+        columns = list(zip(*rows, strict=True))
+        products = [[_dot(a, b) for b in zip(*counts, strict=True)] for a in columns]
+        wanted = [_dot(column, [ms for *_, ms in seen]) for column in columns]
+        for _ in range(_N_SWEEPS):
+            for which, row in enumerate(products):
+                if row[which]:
+                    missing = wanted[which] - _dot(row, costs)
+                    costs[which] = max(0.0, costs[which] + missing / row[which])
+        off = [abs(_dot(row, costs) / ms - 1) for row, (_, _, ms) in zip(counts, seen, strict=True)]
+        weights = [share / max(_LEAST_OFF, one) for share, one in zip(shares, off, strict=True)]
+    return costs[0], costs[1], costs[2], costs[3]
+
+
+def _dot(a: Iterable[float], b: Iterable[float]) -> float:
+    return sum(map(mul, a, b))
 
 
 def _rate(n_tokens: int, ms: float) -> float:

@@ -91,7 +91,16 @@ def estimate_s(candidate: Candidate, request: Request) -> float | None:
     """Seconds that `candidate` would take; None where its rates are unknown."""
     if candidate.rates is None:
         return None
-    return duration_ms(candidate.rates, _n_uncached(candidate, request), request.n_reply) / 1000
+    n_uncached = _n_uncached(candidate, request)
+    n_cached = request.n_prompt - n_uncached
+    return duration_ms(candidate.rates, n_uncached, request.n_reply, n_cached) / 1000
+
+
+def _prefill_s(candidate: Candidate, request: Request) -> float | None:
+    if candidate.rates is None:
+        return None
+    n_uncached = _n_uncached(candidate, request)
+    return prefill_ms(candidate.rates, n_uncached, request.n_prompt - n_uncached) / 1000
 
 
 def _n_uncached(candidate: Candidate, request: Request) -> int:
@@ -121,7 +130,7 @@ def compare(request: Request, candidates: Sequence[Candidate], here: str) -> tup
         Option(
             target=one.name,
             estimate_s=estimate_s(one, request),
-            prefill_s=one.rates and prefill_ms(one.rates, _n_uncached(one, request)) / 1000,
+            prefill_s=_prefill_s(one, request),
             is_here=one.name == here,
             is_remote=one.is_remote,
         )
