@@ -39,13 +39,13 @@ ErrorCode = Literal[
 
 
 RANDOM_MODEL_NAME = "singlepass random"
-"""The `general.name` of models whose weights mean nothing; sets `ModelInfo.random_weights`."""
+"""The `general.name` of models whose weights mean nothing; makes `ModelInfo.random_weights` true."""
 
 
 DEMO_MODEL = Path(__file__).parent / "edit_model" / "edit.gguf"
 """The edit model that comes with singlepass, for a first try: a few million weights (`models/README.md`)."""
 DEMO_MODEL_NAME = "singlepass demo model"
-"""Its `general.name`; sets `ModelInfo.is_demo`."""
+"""Its `general.name`; makes `ModelInfo.is_demo` true."""
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -224,10 +224,16 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     do so for a long grammar and then replies without."""
     device: str = "CPU"
     load_ms: float = 0.0
-    random_weights: bool = False
-    """True for models made by chance, as in tests: their edits are valid but meaningless."""
-    is_demo: bool = False
-    """True for `DEMO_MODEL`, which knows a few kinds of short edits."""
+
+    @property
+    def random_weights(self) -> bool:
+        """True for models made by chance, as in tests: their edits are valid but meaningless."""
+        return self.name == RANDOM_MODEL_NAME
+
+    @property
+    def is_demo(self) -> bool:
+        """True for `DEMO_MODEL`, which knows a few kinds of short edits."""
+        return self.name == DEMO_MODEL_NAME
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -142,6 +142,13 @@ def user_file() -> Path:
     return platformdirs.user_config_path("singlepass") / USER_FILE
 
 
+def user_settings() -> tuple[Settings, list[Problem]]:
+    """What the user's settings file says alone, as on the command line, and what of it had to be left out."""
+    values, problems = read_toml(user_file())
+    settings, wrong = load_settings([(str(user_file()), values)])
+    return settings, [*problems, *wrong]
+
+
 def _merge(old: Any, new: Any) -> Any:
     if isinstance(old, dict) and isinstance(new, dict):
         return {**cast("dict[str, Any]", old), **cast("dict[str, Any]", new)}

@@ -283,7 +283,7 @@ class Jobs:
         action = action_name(request.title, request.kind, self.settings.actions)
         asked = Request(
             n_prompt=n_prompt,
-            n_reply=round(expected_reply(rates[0], n_selected, action).middle) if rates else 0,
+            n_reply=round(expected_reply(rates[0], n_selected, action)) if rates else 0,
             kind=request.kind,
             language=document.language if document is not None else "",
         )

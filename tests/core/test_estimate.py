@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from singlepass.core.estimate import (
+    ENOUGH_FOR_A_SPAN,
     ENOUGH_OF_AN_ACTION,
     N_ALIKE,
     Costs,
@@ -18,6 +19,7 @@ from singlepass.core.estimate import (
     expected_reply,
     prefill_ms,
     rates,
+    reply_ms,
     title_suffix,
 )
 
@@ -152,21 +154,46 @@ def test_the_reply_is_that_of_requests_with_such_a_selection() -> None:
     many = [Sample("m", 100, 100.0, 400, 100.0, n_selected=3000) for _ in range(N_ALIKE)]
     known = rates([sample(decoded=9999), *few, *many], "m")
     assert known is not None
-    assert expected_reply(known, 0) == expected_reply(known, 60) == Span(20, 20, 20)
-    assert expected_reply(known, 2000) == Span(400, 400, 400)
+    assert expected_reply(known, 0) == expected_reply(known, 60) == 20
+    assert expected_reply(known, 2000) == 400
     old = rates([sample()], "m")  # from before selections were kept
     assert old is not None
-    assert expected_reply(old, 2000) == Span(100, 100, 100)
+    assert expected_reply(old, 2000) == 100
+    assert reply_ms(old, 1000, 2000).middle == pytest.approx(2000, rel=0.05)
 
 
 def test_a_span_holds_nearly_all_replies_that_were_seen() -> None:
     samples = [Sample("m", 100, 100.0, n, 10.0 * n, n_selected=50) for n in range(10, 10 + N_ALIKE)]
     known = rates(samples, "m")
     assert known is not None
-    reply = expected_reply(known, 50)
-    assert reply == Span(11, 22, 33)  # of 10 to 34
+    reply = reply_ms(known, 100, 50)  # of 10 to 34 tokens
+    assert (reply.low, reply.middle, reply.high) == pytest.approx((110, 220, 330), rel=0.05)
     expected = estimate_ms(known, 0, n_selected=50)
     assert expected.low < expected.middle < expected.high
+
+
+def test_a_reply_takes_what_alike_ones_took_and_more_after_a_longer_prompt() -> None:
+    """An action whose replies are mostly drafted is as fast the next time, at any depth."""
+    costs = (0.1, 0.0, 0.0, 0.0), (10.0, 0.0, 0.01, 0.0)
+    samples = [msgspec.structs.replace(one, n_selected=100, action="Rewrite") for one in requests(*costs)]
+    drafted = [msgspec.structs.replace(one, decode_ms=one.decode_ms / 5, action="Rename") for one in samples]
+    known = rates([*samples[:40], *drafted[40:]], "m")
+    assert known is not None
+    for n_prompt in (500, 20_000):
+        slow, fast = (reply_ms(known, n_prompt, 100, name).middle for name in ("Rewrite", "Rename"))
+        assert slow / fast > 2.5
+    assert reply_ms(known, 20_000, 100, "Rename").middle > 5 * reply_ms(known, 500, 100, "Rename").middle
+
+
+def test_the_span_of_an_action_needs_more_requests_than_its_middle() -> None:
+    own = [Sample("m", 100, 100.0, 10 * n, 100.0 * n, n_selected=50) for n in range(1, 20)]
+    short = Sample("m", 100, 100.0, 10, 100.0, n_selected=50, action="Simplify")
+    for n, is_wide in ((ENOUGH_OF_AN_ACTION, True), (ENOUGH_FOR_A_SPAN, False)):
+        known = rates([*own, *[short] * n], "m")
+        assert known is not None
+        reply = reply_ms(known, 100, 50, "Simplify")
+        assert reply.middle == pytest.approx(100, rel=0.05)
+        assert (reply.high > 10 * reply.middle) == is_wide
 
 
 def test_an_action_that_was_used_a_few_times_has_replies_of_its_own() -> None:
@@ -175,9 +202,9 @@ def test_an_action_that_was_used_a_few_times_has_replies_of_its_own() -> None:
     for n, expected in ((ENOUGH_OF_AN_ACTION - 1, 20), (ENOUGH_OF_AN_ACTION, 400)):
         known = rates([*own, *[long] * n], "m")
         assert known is not None
-        assert expected_reply(known, 50, "Extract function").middle == expected
-        assert expected_reply(known, 50, "Simplify").middle == 20
-        assert expected_reply(known, 50).middle == 20
+        assert expected_reply(known, 50, "Extract function") == expected
+        assert expected_reply(known, 50, "Simplify") == 20
+        assert expected_reply(known, 50) == 20
         extracted, other = (
             estimate_ms(known, 0, n_selected=50, action=name) for name in ("Extract function", "")
         )

@@ -20,6 +20,7 @@ from singlepass.reviewing import ALL
 from singlepass.targets import rates_key
 from singlepass.workspace import UserError, Workspace
 from singlepass_backends.base import (
+    RANDOM_MODEL_NAME,
     BackendError,
     Finished,
     Miss,
@@ -981,7 +982,7 @@ async def test_shutdown_ends_everything() -> None:
 
 async def test_random_weights_are_said_to_be_random() -> None:
     world = World([ONE])
-    world.engine.model = ModelInfo(backend="fake", name="random", random_weights=True)
+    world.engine.model = ModelInfo(backend="fake", name=RANDOM_MODEL_NAME)
     told = await world.run()
     assert "random weights" in told["message"]
     grammar = world.engine.requests[0].grammar

@@ -19,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singlepass_backends.base import (
-    DEMO_MODEL_NAME,
-    RANDOM_MODEL_NAME,
     BackendError,
     Interrupt,
     ModelInfo,
@@ -251,8 +249,6 @@ class LlamaCppDriver:
             can_trim=not self._is_recurrent,
             device=self._device(target),
             load_ms=load_ms,
-            random_weights=name == RANDOM_MODEL_NAME,
-            is_demo=name == DEMO_MODEL_NAME,
         )
 
     def _device(self, target: Target) -> str:

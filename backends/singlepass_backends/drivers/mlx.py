@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singlepass_backends.base import (
-    DEMO_MODEL_NAME,
-    RANDOM_MODEL_NAME,
     BackendError,
     Interrupt,
     ModelInfo,
@@ -139,8 +137,6 @@ class MlxDriver:
             can_trim=can_trim,
             device=self._device,
             load_ms=(time.perf_counter() - start) * 1e3,
-            random_weights=folder.name == RANDOM_MODEL_NAME,
-            is_demo=folder.name == DEMO_MODEL_NAME,
         )
 
     def _open(self, target: Target) -> Working:

@@ -22,7 +22,7 @@ from singlepass.cli.bars import bar
 from singlepass.cli.doctor import probe
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from singlepass.cli.svg import line_chart, write_chart
-from singlepass.config import DEFAULT, DEMO, load_settings, read_toml, user_file
+from singlepass.config import DEFAULT, DEMO, user_settings
 from singlepass.core import benchmark, report
 from singlepass.core.benchmark import N_ROOM, Result, Row, Spread
 from singlepass.core.workload import Workload
@@ -111,7 +111,7 @@ def _target(asked: Asked) -> Target:
     """Raises UserError where none is named."""
     if asked.model is not None:
         return Target(model=str(asked.model.expanduser().resolve()))
-    settings, _ = load_settings([(str(user_file()), read_toml(user_file())[0])])
+    settings, _ = user_settings()
     named = settings.all_targets
     wanted = asked.target or (DEFAULT if settings.names_target else DEMO)
     if wanted not in named:

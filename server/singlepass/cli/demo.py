@@ -13,7 +13,7 @@ from singlepass_backends.base import BackendError
 
 from singlepass.cli.edit import EXIT_USAGE, Output, edit_files, model_options, report
 from singlepass.cli.headless import ServerGone
-from singlepass.config import load_settings, read_toml, user_file
+from singlepass.config import user_settings
 from singlepass.workspace import UserError
 
 
@@ -76,6 +76,5 @@ def _run(edit: Edit, folder: Path, options: dict[str, Any], console: Console) ->
 
 
 def _names_target() -> bool:
-    values, _ = read_toml(user_file())
-    settings, _ = load_settings([(str(user_file()), values)])
+    settings, _ = user_settings()
     return settings.names_target

@@ -17,7 +17,7 @@ from singlepass_backends.base import DEMO_MODEL, Target
 from singlepass_backends.client import engine_status, list_engines
 
 from singlepass import __version__
-from singlepass.config import load_settings, read_toml, user_file
+from singlepass.config import user_file, user_settings
 from singlepass.core import report
 
 _PROBE_TIMEOUT_S = 120
@@ -26,15 +26,14 @@ _PROBE_TIMEOUT_S = 120
 def run_doctor(model: Path | None) -> int:
     """Print what was found; returns 0 when a request could be served, else 1."""
     console = Console(highlight=False)
-    values, problems = read_toml(user_file())
-    settings, wrong = load_settings([(str(user_file()), values)])
+    settings, problems = user_settings()
     target = next(iter(settings.all_targets.values()))
     if model:
         target = msgspec.structs.replace(settings.target, backend="llama_cpp", model=str(model))
     is_remote = target.backend == "openai_compatible"
     path = "" if is_remote else target.model
     found, failure = probe(Target() if is_remote else target)
-    todo = [f"Settings: {problem}" for problem in (*problems, *wrong)]
+    todo = [f"Settings: {problem}" for problem in problems]
     if failure:
         todo.append(failure)
     todo += found.get("errors", [])

@@ -3,9 +3,9 @@
     prefill of the tokens that are not cached + decode of the expected reply + what surrounds the two
 
 Prefill and decode each cost so much a token, a request, a token before each token (attention) and a token
-before them all (the KV cache is read). These four come from the latest requests with the same target. How
-long the reply will be nobody knows: it is taken from the requests with a selection most alike, of the same
-action once it was used a few times, and since these differ, an estimate is a span.
+before them all (the KV cache is read). These four come from the latest requests with the same target. What
+the reply will be nobody knows: its time is taken from the requests with a selection most alike, of the same
+action once it was used, and since these differ, an estimate is a span.
 """
 
 import math
@@ -20,17 +20,18 @@ from singlepass.core.statistics import percentile
 LEAST_PREFILLED = 64
 """Tokens below which a prefill is mostly overhead, and says nothing of the rate."""
 N_ALIKE = 25
-"""Requests that say how long a reply will be."""
-ENOUGH_OF_AN_ACTION = 3
-"""Requests of one action that say more of its replies than all requests do."""
+"""Requests that say how long a reply will take."""
+ENOUGH_OF_AN_ACTION = 2
+"""Requests of one action that say more of its next reply than all requests do."""
+ENOUGH_FOR_A_SPAN = 9
+"""Requests of one action whose shortest and longest reply hold four of five next ones: (n - 1) / (n + 1)."""
 _TASK_TOKENS = 80
 """About what an instruction adds to the context beside the selection."""
 _CHARS_PER_TOKEN = 4
 _WORTH_SAYING_MS = 100
 _MINUTES_FROM_MS = 90_000
 _TAIL = 0.05
-"""The share of replies at either end that a span leaves out. `benchmarks/estimates.py` counts how many fall
-outside: more, since decode is no clock either."""
+"""The share of replies at either end that a span leaves out."""
 _WIDE = 1.5
 """A span whose ends differ by more is told by its ends."""
 
@@ -104,11 +105,9 @@ def estimate_ms(
     """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read after
     `n_cached` others, and so many characters are selected."""
     n_prefilled = n_to_prefill(n_uncached, n_selected)
-    reply = expected_reply(known, n_selected, action)
-    low, middle, high = (
-        duration_ms(known, n_prefilled, n, n_cached) for n in (reply.low, reply.middle, reply.high)
-    )
-    return Span(low, middle, high)
+    before = duration_ms(known, n_prefilled, 0, n_cached)
+    reply = reply_ms(known, n_cached + n_prefilled, n_selected, action)
+    return Span(before + reply.low, before + reply.middle, before + reply.high)
 
 
 def n_to_prefill(n_uncached: int, n_selected: int) -> int:
@@ -116,18 +115,40 @@ def n_to_prefill(n_uncached: int, n_selected: int) -> int:
     return n_uncached + _TASK_TOKENS + n_selected // _CHARS_PER_TOKEN
 
 
-def expected_reply(known: Rates, n_selected: int, action: str = "") -> Span:
+def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
     """Tokens of the reply to a request with such a selection."""
+    alike = _alike(known, n_selected, action, ENOUGH_OF_AN_ACTION)
+    return percentile([one.n_decoded for one in alike], 0.5) if alike else known.n_reply
+
+
+def reply_ms(known: Rates, n_prompt: int, n_selected: int, action: str = "") -> Span:
+    """Milliseconds to decode the reply: what those to requests alike took, had they come after `n_prompt`
+    tokens. So it tells too how much of such a reply is drafted or forced."""
+
+    def took(one: Sample) -> float:
+        there = decode_ms(known, one.n_decoded, one.n_cached + one.n_prefilled)
+        here = decode_ms(known, one.n_decoded, n_prompt)
+        return one.decode_ms * here / there if there else here
+
+    middle, around = (
+        [took(one) for one in _alike(known, n_selected, action, enough)]
+        for enough in (ENOUGH_OF_AN_ACTION, ENOUGH_FOR_A_SPAN)
+    )
+    if not middle:
+        only = decode_ms(known, known.n_reply, n_prompt)
+        return Span(only, only, only)
+    usual = percentile(middle, 0.5)
+    low, high = percentile(around, _TAIL), percentile(around, 1 - _TAIL)
+    return Span(min(low, usual), usual, max(usual, high))
+
+
+def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Sample]:
+    """Those with a selection most alike: of the action where there are enough, else of all."""
     seen = [one for one in known.samples if one.n_selected is not None and one.n_decoded]
-    if not seen:
-        return Span(known.n_reply, known.n_reply, known.n_reply)
     same = [one for one in seen if one.action == action]
-    used = same if len(same) >= ENOUGH_OF_AN_ACTION else seen
     near = math.log1p(n_selected)
-    alike = sorted(used, key=lambda one: abs(math.log1p(one.n_selected or 0) - near))[:N_ALIKE]
-    replies = [one.n_decoded for one in alike]
-    low, middle, high = (percentile(replies, share) for share in (_TAIL, 0.5, 1 - _TAIL))
-    return Span(low, middle, high)
+    used = same if len(same) >= enough else seen
+    return sorted(used, key=lambda one: abs(math.log1p(one.n_selected or 0) - near))[:N_ALIKE]
 
 
 def duration_ms(known: Rates, n_prefilled: float, n_decoded: float, n_cached: float = 0) -> float:
