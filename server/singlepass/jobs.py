@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from singlepass.config import DEFAULT, DEMO, Settings, user_file
 from singlepass.contexts import Contexts
 from singlepass.core.actions import action_name
-from singlepass.core.estimate import Sample, estimate_ms, expected_reply, title_suffix
+from singlepass.core.estimate import Sample, Span, estimate_ms, expected_reply, title_suffix
 from singlepass.core.review import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
 from singlepass.core.statistics import Judged, Judgement
@@ -171,6 +171,9 @@ class Jobs:
             self._clear(document)
         self._n_jobs += 1
         job = Job(self._n_jobs, request, target=name, routed=routed.why, estimate_s=routed.estimate_s)
+        place = request.uri, request.first_line, request.end_line
+        if name == self.contexts.ahead_on and (told := self._expected(*place, request.title, request.kind)):
+            job.estimate_s = told.middle / 1000
         job.n_selected = self._n_selected(request.uri, request.first_line, request.end_line)
         self._advise(job, asked, candidates)
         self._asked[job.id] = request, sources[request.uri].snapshot.text
@@ -366,15 +369,21 @@ class Jobs:
         self, uri: str, first_line: int = 0, end_line: int = 0, title: str = "", kind: str = ""
     ) -> str:
         """What an action on these lines would probably take, as a title's suffix; empty where unknown."""
-        target = self.targets.by_name.get(self.contexts.ahead_on)
-        read = self.warming.read(uri)
-        known = self.history.rates(rates_key(target)) if target and self.settings.estimates else None
-        if known is None or read is None:
+        if not self.settings.estimates:
             return ""
+        expected = self._expected(uri, first_line, end_line, title, kind)
+        return title_suffix(expected) if expected else ""
+
+    def _expected(self, uri: str, first_line: int, end_line: int, title: str, kind: str) -> Span | None:
+        """Milliseconds on the target that is read ahead on; None where not known."""
+        target = self.targets.by_name.get(self.contexts.ahead_on)
+        known = self.history.rates(rates_key(target)) if target else None
+        read = self.warming.read(uri)
+        if known is None or read is None:
+            return None
         n_cached, n_uncached = read
         action = action_name(title, kind, self.settings.actions)
-        n_selected = self._n_selected(uri, first_line, end_line)
-        return title_suffix(estimate_ms(known, n_uncached, n_cached, n_selected, action))
+        return estimate_ms(known, n_uncached, n_cached, self._n_selected(uri, first_line, end_line), action)
 
     def _n_selected(self, uri: str, first_line: int, end_line: int) -> int:
         """Characters of these lines, or of the one with the cursor."""
