@@ -126,11 +126,12 @@ class Requests:
         if spent is None:
             return None
         decoding_ms = spent.decode_ms - self._driver.oracle_ms
-        self.samples.append(sample(spent, decoding_ms, total_ms, edit))
+        n_task = spent.n_prompt - n_uncached - n_cached
+        self.samples.append(sample(spent, decoding_ms, total_ms, edit, n_task))
         if known is None:
             return None
         expected = estimate_ms(known, n_uncached, n_cached, n_selected, edit.action)
-        n_prefilled = n_to_prefill(n_uncached, n_selected)
+        n_prefilled = n_to_prefill(known, n_uncached, n_selected)
         return Row(
             phase=phase,
             n_prompt=spent.n_prompt,
@@ -157,7 +158,7 @@ class Requests:
             pass
 
 
-def sample(spent: Timings, decoding_ms: float, total_ms: float, edit: Edit) -> Sample:
+def sample(spent: Timings, decoding_ms: float, total_ms: float, edit: Edit, n_task: int) -> Sample:
     """What the server remembers of a job."""
     return Sample(
         KEY,
@@ -168,6 +169,7 @@ def sample(spent: Timings, decoding_ms: float, total_ms: float, edit: Edit) -> S
         n_cached=spent.n_cached,
         other_ms=max(0.0, total_ms - spent.prefill_ms - decoding_ms),
         n_selected=len(selected(edit)),
+        n_task=n_task,
         action=edit.action,
     )
 

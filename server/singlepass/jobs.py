@@ -239,6 +239,7 @@ class Jobs:
                     # Where the user was asked meanwhile, it is their time.
                     other_ms=None if self.settings.review == "confirm" else max(0.0, job.total_ms - known_ms),
                     n_selected=job.n_selected,
+                    n_task=job.segments[-1].n_tokens if job.segments else None,
                     action=action_name(request.title, request.kind, self.settings.actions),
                 )
             )

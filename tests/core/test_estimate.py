@@ -17,6 +17,7 @@ from singlepass.core.estimate import (
     duration_ms,
     estimate_ms,
     expected_reply,
+    n_to_prefill,
     prefill_ms,
     rates,
     reply_ms,
@@ -64,6 +65,24 @@ def test_the_estimate_counts_what_is_to_be_read_and_written() -> None:
     assert estimate_ms(known, 5000).middle - estimate_ms(known, 0).middle == pytest.approx(5000)
     quoted = estimate_ms(known, 0, n_selected=400).middle - estimate_ms(known, 0).middle
     assert quoted == pytest.approx(100)  # in the task
+
+
+def test_the_tokens_of_a_task_are_learnt() -> None:
+    """They depend on the model's vocabulary, and on the instructions of its user."""
+    samples = [
+        Sample("m", 500, 500.0, 10, 100.0, n_selected=n_selected, n_task=30 + n_selected // 5)
+        for n_selected in (0, 1000, 50, 3000, 200, 20, 5000, 400)
+    ]
+    known = rates(samples, "m")
+    assert known is not None
+    assert n_to_prefill(known, 700, 0) == pytest.approx(730, abs=2)
+    assert n_to_prefill(known, 700, 10_000) == pytest.approx(2730, rel=0.02)
+    known = rates([sample()], "m")
+    assert known is not None
+    assert n_to_prefill(known, 700, 400) == 700 + 80 + 100
+    known = rates(samples[:1], "m")
+    assert known is not None
+    assert n_to_prefill(known, 700, 400) == pytest.approx(730)
 
 
 def took(costs: Costs, n_tokens: int, n_before: int) -> float:

@@ -902,25 +902,26 @@ async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
     slow = Timings(
         n_prompt=1000, n_cached=0, n_prefilled=1000, n_decoded=50, prefill_ms=10_000, decode_ms=5000
     )
-    world = World([Finished("stop", slow)], [Finished("stop", slow)])
+    segments = SegmentUse("a.py", 910, 0), SegmentUse("task", 90, 0)
+    world = World([Finished("stop", slow, segments)], [Finished("stop", slow)])
     assert world.jobs.estimate(URI) == ""
     await world.run()
     known = world.jobs.history.rates(rates_key(SETTINGS.target))
     assert known is not None
     (sample,) = known.samples
-    assert sample.n_selected == len("one")
+    assert (sample.n_selected, sample.n_task) == (len("one"), 90)
     assert sample.other_ms is not None
     assert world.jobs.estimate(URI) == ""
     world.jobs.prewarm(URI, 0)
     await prewarmed(world)
     assert world.engine.on_prewarm is not None
     world.engine.on_prewarm(PrefillProgress(2000, 0, 2000, 0.0, None))
-    assert world.jobs.estimate(URI) == " · ~6 s"  # 80 tokens of task at 100 tok/s, 50 of reply at 10
+    assert world.jobs.estimate(URI) == " · ~6 s"  # 90 tokens of task at 100 tok/s, 50 of reply at 10
     await world.run()
     world.jobs.journal.close(10)
     first, second = sorted(read(tmp_path / "requests.sqlite3"), key=lambda one: one.at)
     assert first.estimate_ms is None
-    assert second.estimate_ms == pytest.approx(5800, rel=0.05)  # what the title said, as `stats` compares it
+    assert second.estimate_ms == pytest.approx(5900, rel=0.05)  # what the title said, as `stats` compares it
     world.jobs.configure(msgspec.structs.replace(world.jobs.settings, estimates=False))
     assert world.jobs.estimate(URI) == ""
 

@@ -25,9 +25,8 @@ ENOUGH_OF_AN_ACTION = 2
 """Requests of one action that say more of its next reply than all requests do."""
 ENOUGH_FOR_A_SPAN = 9
 """Requests of one action whose shortest and longest reply hold four of five next ones: (n - 1) / (n + 1)."""
-_TASK_TOKENS = 80
-"""About what an instruction adds to the context beside the selection."""
-_CHARS_PER_TOKEN = 4
+_TASK = 80.0, 0.25
+"""About what a task adds to the context: tokens, and tokens a selected character."""
 _WORTH_SAYING_MS = 100
 _MINUTES_FROM_MS = 90_000
 _TAIL = 0.05
@@ -59,6 +58,8 @@ class Sample(msgspec.Struct, frozen=True):
     other requests. None from before it was kept, as with the next."""
     n_selected: int | None = None
     """Characters of the lines that were selected, or of the one with the cursor."""
+    n_task: int | None = None
+    """Tokens of the prompt's last segment, the task."""
     action: str = ""
     """`action_name`; empty for an instruction in the user's own words."""
 
@@ -71,7 +72,7 @@ class Span(msgspec.Struct, frozen=True):
     high: float
 
 
-Costs = tuple[float, float, float, float]
+Costs = tuple[float, ...]
 """Milliseconds a token, a request, a token before each token, and a token before all; see `_counts`."""
 
 
@@ -86,6 +87,8 @@ class Rates(msgspec.Struct, frozen=True):
     prefill_costs: Costs | None = None
     decode_costs: Costs | None = None
     """None where the rates are the same for every length."""
+    task: Costs = _TASK
+    """Tokens that a task adds, and tokens that it adds a selected character."""
 
 
 def rates(samples: Sequence[Sample], target: str) -> Rates | None:
@@ -96,7 +99,16 @@ def rates(samples: Sequence[Sample], target: str) -> Rates | None:
     if not prefill or not decode:
         return None
     n_reply = median(one.n_decoded for one in own if one.n_decoded)
-    return Rates(median(prefill), median(decode), n_reply, own, _costs(_prefills(own)), _costs(_decodes(own)))
+    tasks = [(one.n_selected, one.n_task) for one in own if one.n_selected is not None and one.n_task]
+    return Rates(
+        prefill=median(prefill),
+        decode=median(decode),
+        n_reply=n_reply,
+        samples=own,
+        prefill_costs=_costs(_prefills(own)),
+        decode_costs=_costs(_decodes(own)),
+        task=_fit([(1.0, n_selected) for n_selected, _ in tasks], [n for _, n in tasks]) if tasks else _TASK,
+    )
 
 
 def estimate_ms(
@@ -104,15 +116,15 @@ def estimate_ms(
 ) -> Span:
     """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read after
     `n_cached` others, and so many characters are selected."""
-    n_prefilled = n_to_prefill(n_uncached, n_selected)
+    n_prefilled = n_to_prefill(known, n_uncached, n_selected)
     before = duration_ms(known, n_prefilled, 0, n_cached)
     reply = reply_ms(known, n_cached + n_prefilled, n_selected, action)
     return Span(before + reply.low, before + reply.middle, before + reply.high)
 
 
-def n_to_prefill(n_uncached: int, n_selected: int) -> int:
+def n_to_prefill(known: Rates, n_uncached: int, n_selected: int) -> float:
     """Tokens of context that are still to be read, and of the task, with the selected characters."""
-    return n_uncached + _TASK_TOKENS + n_selected // _CHARS_PER_TOKEN
+    return n_uncached + _dot(known.task, (1.0, n_selected))
 
 
 def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
@@ -121,7 +133,7 @@ def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
     return percentile([one.n_decoded for one in alike], 0.5) if alike else known.n_reply
 
 
-def reply_ms(known: Rates, n_prompt: int, n_selected: int, action: str = "") -> Span:
+def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -> Span:
     """Milliseconds to decode the reply: what those to requests alike took, had they come after `n_prompt`
     tokens. So it tells too how much of such a reply is drafted or forced."""
 
@@ -219,28 +231,32 @@ def _counts(n_tokens: float, n_before: float) -> Costs:
 
 
 def _costs(seen: Sequence[_Seen]) -> Costs:
-    """The costs, none negative, with the least sum of errors as shares of what each request took.
+    return _fit([_counts(n, n_before) for n, n_before, _ in seen], [ms for *_, ms in seen])
+
+
+def _fit(counts: Sequence[Sequence[float]], amounts: Sequence[float]) -> Costs:
+    """What each thing costs, none below zero, where so many of each made the amounts, the latest last: with
+    the least sum of errors as shares of the amounts.
 
     Errors and not their squares, so that a slow job moves nothing: least squares, weighted anew by what each
-    request was off (https://en.wikipedia.org/wiki/Iteratively_reweighted_least_squares), by coordinate
-    descent. That begins with the cost of a token, so few requests leave nothing to the others.
+    amount was off (https://en.wikipedia.org/wiki/Iteratively_reweighted_least_squares), by coordinate
+    descent. That begins with the first thing, so few amounts leave nothing to the others.
     """
-    counts = [_counts(n, n_before) for n, n_before, _ in seen]
-    shares = [_FADING ** (len(seen) - 1 - number) / ms**2 for number, (_, _, ms) in enumerate(seen)]
-    weights, costs = shares, [0.0] * 4
+    shares = [_FADING ** (len(amounts) - 1 - number) / amount**2 for number, amount in enumerate(amounts)]
+    weights, costs = shares, [0.0] * len(counts[0])
     for _ in range(_N_ROUNDS):
         rows = [[weight * count for count in row] for weight, row in zip(weights, counts, strict=True)]
         columns = list(zip(*rows, strict=True))
         products = [[_dot(a, b) for b in zip(*counts, strict=True)] for a in columns]
-        wanted = [_dot(column, [ms for *_, ms in seen]) for column in columns]
+        wanted = [_dot(column, amounts) for column in columns]
         for _ in range(_N_SWEEPS):
             for which, row in enumerate(products):
                 if row[which]:
                     missing = wanted[which] - _dot(row, costs)
                     costs[which] = max(0.0, costs[which] + missing / row[which])
-        off = [abs(_dot(row, costs) / ms - 1) for row, (_, _, ms) in zip(counts, seen, strict=True)]
+        off = [abs(_dot(row, costs) / amount - 1) for row, amount in zip(counts, amounts, strict=True)]
         weights = [share / max(_LEAST_OFF, one) for share, one in zip(shares, off, strict=True)]
-    return costs[0], costs[1], costs[2], costs[3]
+    return tuple(costs)
 
 
 def _dot(a: Iterable[float], b: Iterable[float]) -> float:
