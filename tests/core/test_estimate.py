@@ -215,6 +215,13 @@ def test_the_span_of_an_action_needs_more_requests_than_its_middle() -> None:
         assert (reply.high > 10 * reply.middle) == is_wide
 
 
+def test_of_requests_as_alike_the_latest_count() -> None:
+    samples = [Sample("m", 100, 100.0, n, 100.0, n_selected=50) for n in (*[400] * 99, *[20] * N_ALIKE)]
+    known = rates(samples, "m")
+    assert known is not None
+    assert expected_reply(known, 50) == 20
+
+
 def test_an_action_that_was_used_a_few_times_has_replies_of_its_own() -> None:
     own = [Sample("m", 100, 100.0, 20, 100.0, n_selected=50) for _ in range(N_ALIKE)]
     long = Sample("m", 100, 100.0, 400, 100.0, n_selected=900, action="Extract function")

@@ -155,11 +155,12 @@ def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -
 
 
 def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Sample]:
-    """Those with a selection most alike: of the action where there are enough, else of all."""
+    """Those with a selection most alike, of the action where there are enough, else of all."""
     seen = [one for one in known.samples if one.n_selected is not None and one.n_decoded]
     same = [one for one in seen if one.action == action]
     near = math.log1p(n_selected)
     used = same if len(same) >= enough else seen
+    used.reverse()  # of the same size, the latest
     return sorted(used, key=lambda one: abs(math.log1p(one.n_selected or 0) - near))[:N_ALIKE]
 
 
