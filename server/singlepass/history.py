@@ -30,7 +30,7 @@ class History:
         """Remember a finished job."""
         samples = self._load()
         samples.append(sample)
-        self._rates.clear()
+        self._rates[sample.target] = rates(samples, sample.target)  # now, and not when a menu waits for it
         path = _path()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -4,6 +4,7 @@ Random weights write nonsense, but the edit grammar makes every finished hunk fi
 model can be asserted exactly.
 """
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -236,8 +237,12 @@ async def test_the_newest_job_on_a_document_wins(random_gguf: Path, tmp_path: Pa
     async with HeadlessEditor(tmp_path, options(random_gguf)) as editor:
         file = editor.open(path)
         arguments = {"uri": file.uri, "range": lines(1, 10), "instruction": "First."}
-        first = (await editor.command("singlepass.edit", arguments))["job"]
-        second = (await editor.command("singlepass.edit", {**arguments, "instruction": "Second."}))["job"]
+        # At once: a small model would have answered the first before a busy machine sends the second.
+        answers = await asyncio.gather(
+            editor.command("singlepass.edit", arguments),
+            editor.command("singlepass.edit", {**arguments, "instruction": "Second."}),
+        )
+        first, second = (answer["job"] for answer in answers)
         ended = await editor.finish(first)
         assert ended["outcome"] == "cancelled"
         assert "a newer request took its place" in ended["message"]

@@ -244,12 +244,12 @@ def _fit(counts: Sequence[Sequence[float]], amounts: Sequence[float]) -> Costs:
     descent. That begins with the first thing, so few amounts leave nothing to the others.
     """
     shares = [_FADING ** (len(amounts) - 1 - number) / amount**2 for number, amount in enumerate(amounts)]
-    weights, costs = shares, [0.0] * len(counts[0])
+    columns = list(zip(*counts, strict=True))
+    weights, costs = shares, [0.0] * len(columns)
     for _ in range(_N_ROUNDS):
-        rows = [[weight * count for count in row] for weight, row in zip(weights, counts, strict=True)]
-        columns = list(zip(*rows, strict=True))
-        products = [[_dot(a, b) for b in zip(*counts, strict=True)] for a in columns]
-        wanted = [_dot(column, amounts) for column in columns]
+        weighted = [list(map(mul, column, weights)) for column in columns]
+        products = [[_dot(a, b) for b in columns] for a in weighted]
+        wanted = [_dot(column, amounts) for column in weighted]
         for _ in range(_N_SWEEPS):
             for which, row in enumerate(products):
                 if row[which]:
