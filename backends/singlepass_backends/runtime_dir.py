@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,16 +49,27 @@ def runtime_dir(folder: Path | None = None) -> Path:
         return _private(folder)
     if given := os.environ.get(ENVIRONMENT_VARIABLE):
         return _private(Path(given))
-    import platformdirs
-
     fallback = Path(tempfile.gettempdir()) / f"singlepass-{os.getuid()}"
-    platform = Path(platformdirs.user_runtime_dir("singlepass"))
-    if len(os.fsencode(platform)) + len("/0123456789abcdef.sock") > _MAX_SOCKET_PATH:
+    platform = _platform_dir()
+    if platform is None or len(os.fsencode(platform)) + len("/0123456789abcdef.sock") > _MAX_SOCKET_PATH:
         return _private(fallback)
     try:
         return _private(platform)
     except BackendError:
         return _private(fallback)
+
+
+def _platform_dir() -> Path | None:
+    """The platform's own; None where it has none that is safe."""
+    import platformdirs
+
+    with warnings.catch_warnings():
+        # Without a login session, as in a container, it would tell the user that it takes another folder.
+        warnings.simplefilter("ignore")
+        try:
+            return Path(platformdirs.user_runtime_dir("singlepass"))
+        except OSError:  # what stands in that folder's place is somebody else's
+            return None
 
 
 def _private(folder: Path) -> Path:

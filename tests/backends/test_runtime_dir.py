@@ -1,6 +1,8 @@
 import os
+import tempfile
 from pathlib import Path
 
+import platformdirs
 import pytest
 from singlepass_backends.base import BackendError, Target
 from singlepass_backends.runtime_dir import absolute, engine_paths, runtime_dir
@@ -25,6 +27,21 @@ def test_a_folder_that_others_can_open_is_refused(folder: Path) -> None:
     (folder / "file").touch()
     with pytest.raises(BackendError, match="cannot be made"):
         runtime_dir(folder / "file")
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_login_session(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: no folder of the platform's. Nobody is warned, and it is private all the same."""
+    monkeypatch.delenv("SINGLEPASS_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert runtime_dir().stat().st_mode & 0o777 == 0o700
+
+    def refuse(_name: str) -> str:
+        raise PermissionError("/tmp/runtime-0 is somebody else's")
+
+    monkeypatch.setattr(platformdirs, "user_runtime_dir", refuse)
+    assert runtime_dir() == folder / f"singlepass-{os.getuid()}"
 
 
 def test_one_name_for_one_target_and_model_file(folder: Path) -> None:
