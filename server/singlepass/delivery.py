@@ -53,6 +53,8 @@ class AppliedEdit(msgspec.Struct, frozen=True):
     """The document's revision with that text."""
     after: int = 0
     """The revision at which it had all edits."""
+    origins: tuple[int, ...] = ()
+    """Where each edit begins in the text that the job was asked about."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -76,6 +78,8 @@ class Place(msgspec.Struct):
     document: Document | None = None
     version: int | None = None
     revision: int = 0
+    origins: list[int] = []
+    """As in `AppliedEdit`; empty where edits are taken back."""
 
     @property
     def moved_on(self) -> bool:
@@ -137,7 +141,7 @@ async def send(
             for _, document, one in expected:
                 await document.until(lambda one=one: one.met_at is not None, _ECHO_TIMEOUT_S)
             applied = [
-                AppliedEdit(place.uri, place.text, tuple(place.edits))
+                AppliedEdit(place.uri, place.text, tuple(place.edits), origins=tuple(place.origins))
                 for place in places
                 if place.document is None
             ]
@@ -146,9 +150,11 @@ async def send(
                 if one.met_at is None or _overwrites(document, place.revision, one.met_at):
                     mismatches.append(place)
                 else:
-                    edits = tuple(place.edits)
+                    edits, origins = tuple(place.edits), tuple(place.origins)
                     applied.append(
-                        AppliedEdit(place.uri, place.text, edits, document, place.revision, one.met_at)
+                        AppliedEdit(
+                            place.uri, place.text, edits, document, place.revision, one.met_at, origins
+                        )
                     )
             return Sent(True, applied=tuple(applied), mismatches=tuple(mismatches))
     finally:
@@ -238,6 +244,7 @@ def _place(planned: PlannedHunk, source: Source, places: dict[str, Place]) -> Re
     uri = source.snapshot.uri
     place = places.setdefault(uri, Place(uri, source.path, text, [], document, version, revision))
     place.edits.extend(edits)
+    place.origins.extend(edit.start for edit in planned.edits)
     return None
 
 

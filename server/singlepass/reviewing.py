@@ -130,15 +130,15 @@ class Reviews:
             if entry.document is not None or entry.review.text != applied.text:
                 self._drop(entry)
                 entry.review = Review(applied.text)
-            entry.review = wrote(entry.review, applied.edits, job, first_id)
+            entry.review = wrote(entry.review, applied.edits, job, first_id, applied.origins)
             entry.document, entry.revision, entry.is_fresh = document, applied.after, document is None
         elif entry.revision <= applied.before:
             self._move(entry, applied.before, applied.text)
-            entry.review = wrote(entry.review, applied.edits, job, first_id)
+            entry.review = wrote(entry.review, applied.edits, job, first_id, applied.origins)
             entry.revision = applied.after
         else:
             # The edit came while nobody waited for it, as after a confirmation, and was taken for typing.
-            written = wrote(Review(applied.text), applied.edits, job, first_id)
+            written = wrote(Review(applied.text), applied.edits, job, first_id, applied.origins)
             changes = document.changes_since(applied.after) or ()
             since = typed(written, changes[: entry.revision - applied.after], entry.review.text)
             entry.review = merged(entry.review, since)

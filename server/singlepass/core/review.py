@@ -19,6 +19,7 @@ character of it changed. Whether a border still is one is asked of the text; a b
 beginning, as at the end of a file without a last line end, need not become one.
 """
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
@@ -38,6 +39,8 @@ class ReviewHunk(msgspec.Struct, frozen=True):
     old: str
     """What stood there before."""
     new: str
+    origin: int | None = None
+    """Where it begins in the text that its job was asked about; None where that is not known."""
     is_kept: bool = False
     """The user has said yes; it can still be taken back with the rest of its job."""
 
@@ -68,15 +71,25 @@ def typed(review: Review, changes: Sequence[Edit], text: str) -> Review:
     return Review(text, tuple(moved for hunk in review.hunks for moved in move(hunk)))
 
 
-def wrote(review: Review, edits: Iterable[Edit], job: int, first_id: int) -> Review:
+def wrote(
+    review: Review, edits: Iterable[Edit], job: int, first_id: int, origins: Sequence[int] = ()
+) -> Review:
     """After edits of ours, applied as if at once. Each is a hunk, numbered from `first_id` on.
 
-    Raises ValueError as `validate` does.
+    `origins` says for each edit where it begins in the text that the job was asked about. Raises ValueError
+    as `validate` does.
     """
+    edits = [*edits]
+    begins = {id(edit): origin for edit, origin in zip(edits, origins, strict=False)}
     ordered = validate(review.text, edits)
-    left = [hunk for hunk in review.hunks if not any(_overlap(hunk, edit) for edit in ordered)]
-    # The sort is stable: where a hunk without text and an insertion meet, the hunk stood there first.
-    in_order: list[ReviewHunk | Edit] = sorted([*left, *ordered], key=lambda one: (one.start, one.end))
+    in_order: list[ReviewHunk | Edit] = [
+        hunk for hunk in review.hunks if not any(_overlap(hunk, edit) for edit in ordered)
+    ]
+    for edit in ordered:
+        at = bisect_right(in_order, _span(edit), key=_span)
+        while at and _comes_before(begins.get(id(edit)), edit, job, in_order[at - 1]):
+            at -= 1
+        in_order.insert(at, edit)
     hunks: list[ReviewHunk] = []
     shift = 0
     for one in in_order:
@@ -84,11 +97,25 @@ def wrote(review: Review, edits: Iterable[Edit], job: int, first_id: int) -> Rev
         if isinstance(one, ReviewHunk):
             hunks.append(msgspec.structs.replace(one, start=start, end=one.end + shift))
         else:
-            old = review.text[one.start : one.end]
-            hunks.append(ReviewHunk(first_id, job, start, start + len(one.new), old, one.new))
+            old, origin = review.text[one.start : one.end], begins.get(id(one))
+            hunks.append(ReviewHunk(first_id, job, start, start + len(one.new), old, one.new, origin))
             first_id += 1
             shift += len(one.new) - len(old)
     return Review(apply(review.text, ordered), tuple(hunks))
+
+
+def _span(one: ReviewHunk | Edit) -> tuple[int, int]:
+    return one.start, one.end
+
+
+def _comes_before(origin: int | None, edit: Edit, job: int, other: ReviewHunk | Edit) -> bool:
+    """Whether an insertion stands before a hunk without text at the same offset.
+
+    Only what the job was asked about tells. Without that the hunk, which is older, stands first.
+    """
+    if not isinstance(other, ReviewHunk) or edit.start != edit.end or _span(other) != _span(edit):
+        return False
+    return other.job == job and origin is not None and other.origin is not None and origin <= other.origin
 
 
 def undo_edits(review: Review, ids: Collection[int]) -> list[Edit]:
