@@ -91,20 +91,20 @@ def estimate_s(candidate: Candidate, request: Request) -> float | None:
     """Seconds that `candidate` would take; None where its rates are unknown."""
     if candidate.rates is None:
         return None
-    n_uncached = _n_uncached(candidate, request)
-    n_cached = request.n_prompt - n_uncached
-    return duration_ms(candidate.rates, n_uncached, request.n_reply, n_cached) / 1000
+    n_new, n_cached = _new_and_cached(candidate, request)
+    return duration_ms(candidate.rates, n_new, request.n_reply, n_cached) / 1000
 
 
 def _prefill_s(candidate: Candidate, request: Request) -> float | None:
     if candidate.rates is None:
         return None
-    n_uncached = _n_uncached(candidate, request)
-    return prefill_ms(candidate.rates, n_uncached, request.n_prompt - n_uncached) / 1000
+    return prefill_ms(candidate.rates, *_new_and_cached(candidate, request)) / 1000
 
 
-def _n_uncached(candidate: Candidate, request: Request) -> int:
-    return max(0, request.n_prompt - candidate.n_cached)
+def _new_and_cached(candidate: Candidate, request: Request) -> tuple[int, int]:
+    """Tokens of the prompt."""
+    n_cached = min(candidate.n_cached, request.n_prompt)
+    return request.n_prompt - n_cached, n_cached
 
 
 def route(
