@@ -83,7 +83,7 @@ def ask(backend: Backend, case: Case, *, constrained: bool = True, max_tokens: i
 
 def edited(case: Case, text: str) -> Mapping[str, str]:
     """The files after the reply's hunks, those that fit."""
-    parser = DiffParser(paths=case.files)
+    parser = DiffParser(files=case.files)
     events = [*parser.feed(text), *parser.close()]
     snapshots = {path: Snapshot(path, None, content) for path, content in case.files.items()}
     planned: list[PlannedHunk] = []

@@ -48,11 +48,13 @@ PURE |= {
     "fnmatch",
     "functools",
     "heapq",
+    "html",
     "math",
     "operator",
     "re",
     "statistics",
     "string",
+    "types",
     "typing",
     "unicodedata",
 }
@@ -159,8 +161,9 @@ def test_only_the_edge_knows_lsp(path: Path) -> None:
         assert not roots(imports(path)) & {"pygls", "lsprotocol"}
 
 
-MAY_WRITE = {"history.py", "indexer.py", "journal_file.py", "bench.py"}
-"""What jobs and benchmarks took and what outlines are known, in our own folders."""
+MAY_WRITE = {"history.py", "indexer.py", "journal_file.py", "bench.py", "shown_text.py"}
+"""What jobs and benchmarks took, what outlines are known and the reply that the user wants to see, in our own
+folders."""
 MAY_WRITE |= {f"cli/{name}.py" for name in ("edit", "demo", "settings_file", "svg", "workload")}
 """The command line, when it is asked to."""
 WRITES = {"write_text", "write_bytes", "writelines", "unlink", "rename", "rmdir", "mkdir", "makedirs"}

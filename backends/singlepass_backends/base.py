@@ -226,6 +226,11 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     load_ms: float = 0.0
 
     @property
+    def always_constrains(self) -> bool:
+        """True where no reply to a request with a grammar comes without being held to it."""
+        return self.constrains and self.backend != "openai_compatible"
+
+    @property
     def random_weights(self) -> bool:
         """True for models made by chance, as in tests: their edits are valid but meaningless."""
         return self.name == RANDOM_MODEL_NAME

@@ -18,6 +18,7 @@ from singlepass.core import report
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.lines import Encoding, LineIndex
 from singlepass.core.planner import PlannedHunk, RejectedHunk, rebase
+from singlepass.core.review import Origin
 from singlepass.documents import Document
 from singlepass.editor import Editor
 from singlepass.lsp import edits_to_lsp
@@ -53,8 +54,8 @@ class AppliedEdit(msgspec.Struct, frozen=True):
     """The document's revision with that text."""
     after: int = 0
     """The revision at which it had all edits."""
-    origins: tuple[int, ...] = ()
-    """Where each edit begins in the text that the job was asked about."""
+    origins: tuple[Origin, ...] = ()
+    """Where each edit comes from."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -78,7 +79,7 @@ class Place(msgspec.Struct):
     document: Document | None = None
     version: int | None = None
     revision: int = 0
-    origins: list[int] = []
+    origins: list[Origin] = []
     """As in `AppliedEdit`; empty where edits are taken back."""
 
     @property
@@ -244,7 +245,7 @@ def _place(planned: PlannedHunk, source: Source, places: dict[str, Place]) -> Re
     uri = source.snapshot.uri
     place = places.setdefault(uri, Place(uri, source.path, text, [], document, version, revision))
     place.edits.extend(edits)
-    place.origins.extend(edit.start for edit in planned.edits)
+    place.origins.extend(Origin(edit.start, planned.how) for edit in planned.edits)
     return None
 
 

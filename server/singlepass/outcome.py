@@ -1,7 +1,7 @@
 """How a job ended, as the user is told: one sentence, one payload of numbers, diagnostics."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +10,7 @@ from singlepass_backends.base import BackendError, Miss, ModelInfo, PrefillProgr
 
 from singlepass.core import report
 from singlepass.core.actions import CommentTask
+from singlepass.core.edits import rebase_span
 from singlepass.core.inert import inert, names, unseen
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk
@@ -20,6 +21,9 @@ from singlepass.documents import Document
 from singlepass.lsp import range_to_lsp
 
 Outcome = Literal["done", "failed", "cancelled"]
+
+SHOW_REPLY = "The code action “Show what the model wrote” has all of it."
+"""What to do where a reply led to nothing."""
 
 
 class JobRequest(msgspec.Struct, frozen=True):
@@ -82,6 +86,10 @@ class Job(msgspec.Struct):
     n_applied: int = 0
     applied: list[AppliedEdit] = msgspec.field(default_factory=list[AppliedEdit])
     rejected: list[RejectedHunk] = msgspec.field(default_factory=list[RejectedHunk])
+    notes: list[str] = msgspec.field(default_factory=list[str])
+    """What else there is to say of the reply, in sentences."""
+    reply: list[str] = msgspec.field(default_factory=list[str])
+    """What the model wrote, in the pieces in which it came."""
     mismatches: list[str] = msgspec.field(default_factory=list[str])
     unseen: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
     """By URI, the characters nobody sees that its edits brought into a file."""
@@ -93,6 +101,16 @@ class Job(msgspec.Struct):
         """Hunks that quote lines and give the same lines back."""
         return sum(not planned.edits for planned in self.planned)
 
+    @property
+    def n_similar(self) -> int:
+        """Edits that were applied where the old lines are alike, and not the same."""
+        return sum(origin.how == "fuzzy" for applied in self.applied for origin in applied.origins)
+
+    @property
+    def unread(self) -> RejectedHunk | None:
+        """The reply, where it has text and no edit could be read in it."""
+        return next((one for one in self.rejected if one.reason == "unreadable"), None)
+
 
 def summary(job: Job, outcome: Outcome) -> str:
     """The outcome in one sentence."""
@@ -101,6 +119,7 @@ def summary(job: Job, outcome: Outcome) -> str:
         if job.finish_reason in ("length", "context"):
             limit = "max_tokens" if job.finish_reason == "length" else "the model's context"
             parts.append(f"the reply was cut off by {limit}")
+        parts += job.notes
         if job.miss:
             parts.append(job.miss)
         if job.unseen:
@@ -129,7 +148,11 @@ def summary(job: Job, outcome: Outcome) -> str:
 def _hunks(job: Job) -> str:
     if not job.n_hunks and not job.rejected:
         return "the model proposed no change"
+    if job.unread is not None and not job.n_applied:
+        return f"nothing was changed: {_uncapitalized(job.unread.message)}"
     parts = [f"{report.count(job.n_applied, 'hunk')} applied"]
+    if job.n_similar:
+        parts.append(f"{report.count(job.n_similar, 'edit')} placed by similarity, please look at it")
     if job.n_unchanged:
         parts.append(f"{job.n_unchanged} without a change")
     if job.rejected:
@@ -137,9 +160,15 @@ def _hunks(job: Job) -> str:
     return ", ".join(parts)
 
 
+def _uncapitalized(sentence: str) -> str:
+    return (sentence[:1].lower() + sentence[1:]).rstrip(".")
+
+
 def rejected_sentence(rejected: Sequence[RejectedHunk]) -> str:
     """What the user is told when hunks could not be applied."""
     first = rejected[0]
+    if first.reason == "unreadable":
+        return f"nothing was changed: {_uncapitalized(first.message)}. {SHOW_REPLY}"
     more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
     return f"a hunk for {first.hunk.path} was rejected{more}: {first.message}"
 
@@ -177,6 +206,7 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
         "n_applied": job.n_applied,
         "n_unchanged": job.n_unchanged,
         "n_rejected": len(job.rejected),
+        "n_similar": job.n_similar,
         "rejected": [_rejected(one) for one in job.rejected],
         "unseen": [
             {"uri": uri, "characters": [f"U+{ord(char):04X}" for char in found]}
@@ -273,14 +303,27 @@ def diagnostics(
         document = next((one for one in named if one is not None and one.is_open), target)
         if document is not None:
             message = f"A hunk was rejected: {rejected.message}"
+            if rejected.reason == "unreadable":
+                message = f"{rejected.message} {SHOW_REPLY}"
             severity = lsp.DiagnosticSeverity.Warning
             add(
                 document,
                 job.request.first_line if document is target else 0,
                 lsp.Diagnostic(
-                    nowhere, message, severity=severity, code=rejected.reason, data=_rejected(rejected)
+                    nowhere,
+                    message,
+                    severity=severity,
+                    code=rejected.reason,
+                    data={**_rejected(rejected), "job": job.id},
                 ),
             )
+    for document, line in _similar_lines(job):
+        message = (
+            "Placed by similarity: the model quoted other lines than these, so only its change was taken "
+            "over. Please look at it."
+        )
+        severity = lsp.DiagnosticSeverity.Warning
+        add(document, line, lsp.Diagnostic(nowhere, message, severity=severity, code="similar"))
     for uri, chars in job.unseen.items():
         ours = (source.document for source in sources.values() if source.snapshot.uri == uri)
         document = next((one for one in ours if one is not None and one.is_open), None)
@@ -292,6 +335,21 @@ def diagnostics(
                 diagnostic = lsp.Diagnostic(nowhere, message, severity=severity, code="unseen_characters")
                 add(document, number, diagnostic)
     return found
+
+
+def _similar_lines(job: Job) -> Iterator[tuple[Document, int]]:
+    """Where edits stand that were placed by similarity, in open documents."""
+    for applied in job.applied:
+        document, shift = applied.document, 0
+        changes = document.changes_since(applied.after) if document is not None else None
+        for edit, origin in zip(applied.edits, applied.origins, strict=True):
+            start = edit.start + shift
+            shift += len(edit.new) - (edit.end - edit.start)
+            if origin.how != "fuzzy" or document is None or not document.is_open or changes is None:
+                continue
+            span = rebase_span(start, start + len(edit.new), changes)
+            if span is not None:
+                yield document, document.index.line_of(span[0])
 
 
 def _rejected(rejected: RejectedHunk) -> dict[str, Any]:

@@ -229,6 +229,7 @@ class Reviews:
                             "range": range_to_json(index, hunk.start, hunk.end),
                             "old": hunk.old,
                             "new": hunk.new,
+                            "how": hunk.origin.how if hunk.origin is not None else None,
                         }
                         for hunk in listed
                     ],

@@ -38,7 +38,7 @@ from singlepass.core.grammar import marker_size
 from singlepass.core.inert import inert
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
-from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped
+from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped, resolve
 from singlepass.core.prompt import Task, expect_reply, render_prompt
 from singlepass.delivery import Delivery, Source, deliver
 from singlepass.documents import Documents
@@ -171,10 +171,11 @@ class Session:
         if context is not self._context:
             self.job.left_out = context.left_out
         size = marker_size([*context.editable, *context.editable.values()])
-        parser = DiffParser(size, context.editable)
+        # Prompt and grammar of a long file take 0.1 s of computing; the editor is answered meanwhile.
+        request = await asyncio.to_thread(self._request, context, size)
+        parser = DiffParser(size, context.editable, is_constrained=self._is_constrained(request))
+        self.job.reply.clear()
         try:
-            # Prompt and grammar of a long file take 0.1 s of computing; the editor is answered meanwhile.
-            request = await asyncio.to_thread(self._request, context, size)
             async with aclosing(self.engine.generate(request)) as events:
                 async for event in events:
                     await self._take(event, parser)
@@ -205,6 +206,10 @@ class Session:
             draft=expect_reply(context, task, size, self._beside(context)),
         )
 
+    def _is_constrained(self, request: GenerateRequest) -> bool:
+        info = self.job.info
+        return request.grammar is not None and info is not None and info.always_constrains
+
     # Events of the engine.
 
     async def _take(self, event: Event, parser: DiffParser) -> None:
@@ -219,6 +224,7 @@ class Session:
                 if job.ttft_ms is None:
                     job.ttft_ms = self._elapsed_ms()
                 job.n_decoded, job.decode_ms = event.n_decoded, event.elapsed_ms
+                job.reply.append(event.text)
                 await self._take_parsed(parser.feed(event.text))
                 self._preview.tell()
                 self._tell_decode()
@@ -241,23 +247,28 @@ class Session:
     def _note_dropped(self, events: Sequence[ParserEvent]) -> None:
         for event in events:
             if isinstance(event, HunkDropped):
-                self.job.rejected.append(reject_dropped(event))
+                rejected = reject_dropped(event)
+                if rejected.reason == "repeated":
+                    self.job.notes.append(rejected.message)
+                else:
+                    self.job.rejected.append(rejected)
 
     async def _take_hunk(self, hunk: Hunk) -> None:
         asked = self.job.request
+        snapshots = {source.path: source.snapshot for source in self.sources.values()}
+        selection = self._target_path, asked.first_line, asked.end_line
+        resolved = resolve(hunk, snapshots, selection)
+        if isinstance(resolved, RejectedHunk):
+            await self._take_planned(resolved)
+            return
+        hunk = resolved
         if asked.comment and hunk.path == self._target_path:
             # Only the whole comment: one of its lines alone, such as a closing `*/`, may be another's.
             asking = self._comment_lines()
             for start in find_runs(hunk.new, asking)[:1]:
                 new = (*hunk.new[:start], *hunk.new[start + len(asking) :])
                 hunk = msgspec.structs.replace(hunk, new=new)
-        planned = plan(
-            hunk,
-            {source.path: source.snapshot for source in self.sources.values()},
-            (self._target_path, asked.first_line, asked.end_line),
-            self.job.planned,
-        )
-        await self._take_planned(planned)
+        await self._take_planned(plan(hunk, snapshots, selection, self.job.planned))
 
     async def _take_planned(self, planned: PlannedHunk | RejectedHunk) -> None:
         if isinstance(planned, RejectedHunk):

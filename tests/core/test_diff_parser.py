@@ -1,7 +1,7 @@
 """The diff parser: one table of replies, each parsed whole, by characters and cut at every place."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from singlepass.core.diff_parser import (
     HunkDropped,
     HunkFinished,
     HunkOpened,
+    HunkRepeated,
     Ignored,
     Kind,
     Malformed,
@@ -26,9 +27,13 @@ BLOCK = "a.py\n<<<<<<< SEARCH\nold\n=======\nnew\n>>>>>>> REPLACE\n"
 
 
 def parse(
-    chunks: Iterable[str], size: int = 7, paths: Iterable[str] = (), complete: bool = True
+    chunks: Iterable[str],
+    size: int = 7,
+    files: Mapping[str, str] | None = None,
+    complete: bool = True,
+    constrained: bool = False,
 ) -> list[ParserEvent]:
-    parser = DiffParser(size, frozenset(paths))
+    parser = DiffParser(size, files or {}, is_constrained=constrained)
     events = [event for chunk in chunks for event in parser.feed(chunk)]
     events += parser.close(complete)
     assert parser.feed("") == parser.close() == []
@@ -39,22 +44,25 @@ def check(
     text: str,
     expected: list[str],
     size: int = 7,
-    paths: Iterable[str] = (),
+    files: Mapping[str, str] | None = None,
     complete: bool = True,
+    constrained: bool = False,
 ) -> None:
     """Parse in all ways; compare a short form of the events that are not mere lines."""
-    events = parse([text], size, paths, complete)
-    assert parse(text, size, paths, complete) == events
+    events = parse([text], size, files, complete, constrained)
+    assert parse(text, size, files, complete, constrained) == events
     for cut in range(len(text)):
-        assert parse([text[:cut], text[cut:]], size, paths, complete) == events
+        assert parse([text[:cut], text[cut:]], size, files, complete, constrained) == events
     assert [short for event in events if (short := short_form(event))] == expected
     check_order(events)
 
 
 def short_form(event: ParserEvent) -> str:
     match event:
-        case HunkFinished(Hunk(path=path, old=old, new=new)):
-            return f"{path}: {'|'.join(old)} -> {'|'.join(new)}"
+        case HunkFinished(Hunk(path=path, old=old, new=new, is_rewrite=is_rewrite)):
+            return f"{path}: {'all' if is_rewrite else '|'.join(old)} -> {'|'.join(new)}"
+        case HunkRepeated():
+            return "repeated"
         case HunkDropped(path=path, reason=reason):
             return f"{path} dropped: {reason}"
         case Malformed(text=text):
@@ -82,8 +90,14 @@ def check_order(events: list[ParserEvent]) -> None:
             case NewLine(text=text):
                 assert event.index == index
                 new.append(text)
+            case HunkFinished(hunk) if hunk.is_rewrite:
+                assert not hunk.old
             case HunkFinished(hunk):
-                assert hunk == Hunk(index, hunk.path, tuple(old), tuple(new))
+                assert hunk == Hunk(index, hunk.path, tuple(old), tuple(new), hunk.is_path_stated)
+            case HunkDropped(reason="repeated" | "unreadable"):
+                assert event is events[-1]
+            case HunkDropped(reason="cut_off") if index < 0:
+                assert event is events[-1]
             case HunkDropped():
                 assert event.hunk.index == event.index == index
             case _:
@@ -111,33 +125,104 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "path in backticks": (BLOCK.replace("a.py", "`src/a.py`"), ["src/a.py: old -> new"]),
     "bold path": (BLOCK.replace("a.py", "**src/a.py**:"), ["src/a.py: old -> new"]),
     "path as a heading": (BLOCK.replace("a.py", "### File: `a.py`"), ["a.py: old -> new"]),
-    "path without extension": (BLOCK.replace("a.py", "Makefile"), ["Makefile: old -> new"]),
-    "hidden file": (BLOCK.replace("a.py", ".gitignore"), [".gitignore: old -> new"]),
     "path with a space": (BLOCK.replace("a.py", "my docs/a b.md"), ["my docs/a b.md: old -> new"]),
     "path only once": (
-        BLOCK + "And then:\n" + BLOCK.removeprefix("a.py\n"),
-        ["a.py: old -> new", "ignored: And then:", "a.py: old -> new"],
+        BLOCK + "And then:\n" + BLOCK.removeprefix("a.py\n").replace("old", "2"),
+        ["a.py: old -> new", "ignored: And then:", "a.py: 2 -> new"],
     ),
     "no path at all": (BLOCK.removeprefix("a.py\n"), [": old -> new"]),
-    "a heading made of seven": (
+    "a second separator": (
         "a.md\n<<<<<<< SEARCH\nold\n=======\nExample\n=======\n>>>>>>> REPLACE\n",
-        ["a.md: old -> Example|======="],
+        ["a.md dropped: second_separator"],
     ),
-    "longer and shorter runs are text": (
-        "a.md\n<<<<<<< SEARCH\n========\n<<<<<< SEARCH\n=======\n"
-        ">>>>>>>> REPLACE\n>>>>>>>REPLACE\n>>>>>>> REPLACE\n",
-        ["a.md: ========|<<<<<< SEARCH -> >>>>>>>> REPLACE|>>>>>>>REPLACE"],
+    "runs of another length without their word are text": (
+        "a.md\n<<<<<<< SEARCH\n========\n<<<<<<\n=======\n>>>>>>>>\n=====\n>>>>>>> REPLACE\n",
+        ["a.md: ========|<<<<<< -> >>>>>>>>|====="],
     ),
+    **{
+        f"markers of {n} characters": (
+            BLOCK.replace("<" * 7, "<" * n).replace("=" * 7, "=" * n).replace(">" * 7, ">" * n),
+            ["a.py: old -> new"],
+        )
+        for n in (5, 6, 8, 9, 20)
+    },
+    "markers of different length": (BLOCK.replace(">" * 7, ">" * 9), ["a.py: old -> new"]),
+    "lower case": (BLOCK.replace("SEARCH", "search").replace("REPLACE", "Replace"), ["a.py: old -> new"]),
+    "no space before the word": (
+        BLOCK.replace(" SEARCH", "SEARCH").replace(" REPLACE", "REPLACE"),
+        ["a.py: old -> new"],
+    ),
+    "a character behind the markers": (
+        BLOCK.replace("SEARCH", "SEARCH>").replace("REPLACE", "REPLACE:"),
+        ["a.py: old -> new"],
+    ),
+    "indented in a list": (
+        "1. Change this:\n" + "".join(f"   {line}\n" for line in BLOCK.splitlines()),
+        ["ignored: 1. Change this:", "a.py:    old ->    new"],
+    ),
+    "path on the marker's line": (
+        BLOCK.removeprefix("a.py\n").replace("SEARCH", "SEARCH a.py"),
+        ["a.py: old -> new"],
+    ),
+    "path in the fence's info": (
+        "```python a.py\n" + BLOCK.removeprefix("a.py\n") + "```\n",
+        ["a.py: old -> new"],
+    ),
+    "markers of a merge": (
+        BLOCK.replace("SEARCH", "HEAD").replace("REPLACE", "updated"),
+        ["a.py: old -> new"],
+    ),
+    "the same block again and again": (
+        BLOCK * 4,
+        ["a.py: old -> new", *["repeated"] * 3, "a.py dropped: repeated"],
+    ),
+    "a thought with a block in it": (
+        "<think>\nPerhaps\n" + BLOCK + "</think>\n" + BLOCK.replace("new", "newer"),
+        ["a.py: old -> newer"],
+    ),
+    "byte order mark": ("\ufeff" + BLOCK, ["a.py: old -> new"]),
     "never closed": (
         BLOCK.replace(">>>>>>> REPLACE\n", "") + BLOCK.removeprefix("a.py\n"),
-        ["a.py dropped: reopened", "a.py: old -> new"],
+        ["a.py dropped: reopened", ": old -> new"],
     ),
     "never separated": (
         "a.py\n<<<<<<< SEARCH\nold\n>>>>>>> REPLACE\n" + BLOCK,
         ["a.py dropped: no_separator", "a.py: old -> new"],
     ),
     "ends in a block": (BLOCK + "a.py\n<<<<<<< SEARCH\nol", ["a.py: old -> new", "a.py dropped: unclosed"]),
-    "stray markers": ("=======\n>>>>>>> REPLACE\n", ["malformed: =======", "malformed: >>>>>>> REPLACE"]),
+    "stray markers": (
+        "=======\n>>>>>>> REPLACE\n",
+        ["malformed: =======", "malformed: >>>>>>> REPLACE", " dropped: unreadable"],
+    ),
+    "prose alone": ("Nothing has to change.\n", ["ignored: Nothing has to change.", " dropped: unreadable"]),
+    "a thought alone": ("<think>\nNo.\n</think>\n", [" dropped: unreadable"]),
+    "blank lines alone": ("\n \n", []),
+    "a unified diff": (
+        "--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-old\n+new\n",
+        [
+            *(f"ignored: {line}" for line in ("--- a/a.py", "+++ b/a.py", "@@ -1 +1 @@", "-old", "+new")),
+            " dropped: unreadable",
+        ],
+    ),
+    "a fenced file": (
+        "Here is `a.py`:\n```python\nnew\n```\n",
+        ["ignored: Here is `a.py`:", "ignored: new", "a.py: all -> new"],
+    ),
+    "a fence without a name": ("```python\nnew\n```\n", ["ignored: new", ": all -> new"]),
+    "a fence that is not closed": ("```python\nnew\n", ["ignored: new", " dropped: unreadable"]),
+    "two fences without a name": (
+        "```\na\n```\n```\nb\n```\n",
+        ["ignored: a", "ignored: b", " dropped: unreadable"],
+    ),
+    "how to run it beside the file": (
+        "```python\nnew\n```\n```bash\nrun\n```\n",
+        ["ignored: new", "ignored: run", ": all -> new"],
+    ),
+    "a diff in a fence": ("```diff\n-a\n+b\n```\n", ["ignored: -a", "ignored: +b", " dropped: unreadable"]),
+    "the file as the prompt shows it": (
+        '<file path="a.py">\nnew\n</file>\n',
+        ['ignored: <file path="a.py">', "ignored: new", "ignored: </file>", "a.py: all -> new"],
+    ),
 }
 
 
@@ -146,27 +231,63 @@ def test_replies(name: str) -> None:
     check(*CASES[name])
 
 
-def test_markers_of_another_size() -> None:
+@pytest.mark.parametrize("constrained", [True, False])
+def test_markers_of_another_size(constrained: bool) -> None:
     check(
         "a.md\n<<<<<<<<< SEARCH\n<<<<<<< SEARCH\n=========\n=======\n>>>>>>>>> REPLACE\n",
         ["a.md: <<<<<<< SEARCH -> ======="],
         size=9,
+        files={"a.md": "<<<<<<<< SEARCH\n"},
+        constrained=constrained,
     )
 
 
+def test_constrained_markers_are_exact() -> None:
+    check(
+        "a.md\n<<<<<<< SEARCH\n========\n<<<<<< SEARCH\n=======\n"
+        ">>>>>>>> REPLACE\n>>>>>>>REPLACE\n```\n>>>>>>> REPLACE\n",
+        ["a.md: ========|<<<<<< SEARCH -> >>>>>>>> REPLACE|>>>>>>>REPLACE|```"],
+        constrained=True,
+    )
+
+
+UNDERLINED = {"a.rst": "Title\n==========\n\nold\n"}
+CONFLICT = {"a.txt": "<<<<<<< HEAD\nours\n=======\ntheirs\n>>>>>>> branch\n"}
+
+
+def test_a_model_that_does_not_count_is_read_and_never_by_a_line_of_the_file() -> None:
+    check(BLOCK.replace("a.py", "a.rst"), ["a.rst: old -> new"], size=11, files=UNDERLINED)
+    check(
+        BLOCK.replace("a.py", "a.rst").replace("old", "Title\n=========="),
+        ["a.rst: Title|========== -> new"],
+        size=11,
+        files=UNDERLINED,
+    )
+    # The first `=======` may be the file's or the block's.
+    quoted = BLOCK.replace("a.py", "a.txt").replace("old", CONFLICT["a.txt"].strip())
+    assert not [one for one in parse([quoted], 8, CONFLICT) if isinstance(one, HunkFinished)]
+
+
 def test_known_paths_are_taken_as_they_are() -> None:
-    for path in ("# odd `name`", "no extension", "```", " x", "Now this:"):
-        check(BLOCK.replace("a.py", path), [f"{path}: old -> new"], paths=["a.py", path])
+    for path in ("# odd `name`", "no extension", "```", " x", "Now this:", "Makefile", ".gitignore"):
+        check(BLOCK.replace("a.py", path), [f"{path}: old -> new"], files={"a.py": "", path: ""})
     check(
         BLOCK + "I changed a b.py\n" + BLOCK.removeprefix("a.py\n"),
-        ["a.py: old -> new", "ignored: I changed a b.py", "a.py: old -> new"],
-        paths=["a.py", "b.py"],
+        ["a.py: old -> new", "b.py: old -> new"],
+        files={"a.py": "", "b.py": ""},
     )
     check(
         BLOCK.replace(">>>>>>> REPLACE\n", "") + BLOCK.replace("a.py", "b.py"),
         ["a.py dropped: reopened", "b.py: old -> new"],
-        paths=["a.py", "b.py"],
+        files={"a.py": "", "b.py": ""},
     )
+    # Whatever stands before it, the block after an unclosed one is not for the same file just so.
+    for before, path in (("### `b.py`\n", "b.py"), ("\nNow the other one:\n", "")):
+        check(
+            BLOCK.replace(">>>>>>> REPLACE\n", "") + before + BLOCK.removeprefix("a.py\n"),
+            ["a.py dropped: reopened", f"{path}: old -> new"],
+            files={"a.py": "", "b.py": ""},
+        )
 
 
 @pytest.mark.parametrize("cut", range(len(BLOCK) + 1))
@@ -177,8 +298,10 @@ def test_a_block_cut_off_is_dropped_with_its_text(cut: int) -> None:
     assert len(finished) == (cut >= len(BLOCK) - 1)
     if dropped:
         assert dropped[0].reason == "cut_off"
-        assert dropped[0].text == BLOCK[5:cut].removesuffix("\n")
-    assert bool(dropped) == (len("a.py\n<<<<<<< SEARCH") <= cut < len(BLOCK) - 1)
+        # From the opening marker on, which five characters may be.
+        start = 5 if cut >= len("a.py\n<<<<<") else 0
+        assert dropped[0].text == BLOCK[start:cut].removesuffix("\n")
+    assert bool(dropped) == (0 < cut < len(BLOCK) - 1)
 
 
 def test_every_state_and_kind_has_its_transition() -> None:
@@ -186,7 +309,7 @@ def test_every_state_and_kind_has_its_transition() -> None:
 
 
 safe_lines = st.text(alphabet="ab <=>é\t\x0c\u2028\\'\"", max_size=9).filter(
-    lambda line: not line.startswith(("<" * 7, "=" * 7, ">" * 7))
+    lambda line: not line.lstrip().startswith(("<" * 5, "=" * 5, ">" * 5))
 )
 
 
@@ -195,14 +318,18 @@ safe_lines = st.text(alphabet="ab <=>é\t\x0c\u2028\\'\"", max_size=9).filter(
     st.lists(
         st.tuples(st.sampled_from(["a.py", "src/b c.py"]), st.lists(safe_lines), st.lists(safe_lines)),
         max_size=4,
-    )
+        unique_by=lambda block: (block[0], tuple(block[1]), tuple(block[2])),
+    ),
+    st.booleans(),
 )
-def test_what_is_written_in_the_format_is_read_back(blocks: list[tuple[str, list[str], list[str]]]) -> None:
+def test_what_is_written_in_the_format_is_read_back(
+    blocks: list[tuple[str, list[str], list[str]]], constrained: bool
+) -> None:
     text = "".join(
         "\n".join([path, "<<<<<<< SEARCH", *old, "=======", *new, ">>>>>>> REPLACE", ""])
         for path, old, new in blocks
     )
-    events = parse([text])
+    events = parse([text], files={"a.py": "", "src/b c.py": ""}, constrained=constrained)
     assert [event.hunk for event in events if isinstance(event, HunkFinished)] == [
         Hunk(index, path, tuple(old), tuple(new)) for index, (path, old, new) in enumerate(blocks)
     ]
@@ -210,7 +337,19 @@ def test_what_is_written_in_the_format_is_read_back(blocks: list[tuple[str, list
 
 
 pieces = st.sampled_from(
-    ["<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE", "\n", "\r\n", "a.py", "x", "```", " "]
+    [
+        *(
+            "<<<<<<< SEARCH",
+            "=======",
+            ">>>>>>> REPLACE",
+            "<<<<<",
+            ">>>>>> replace",
+            "======",
+            "<think>",
+            "</think>",
+        ),
+        *("\n", "\r\n", "a.py", "x", "```", " ", '<file path="a.py">', "</file>", "\ufeff", "..."),
+    ]
 )
 
 

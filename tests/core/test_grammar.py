@@ -81,7 +81,7 @@ def random_reply(grammar: str, rng: random.Random, n_most: int = 600) -> str:
 
 def check(files: Mapping[str, str], reply: str) -> int:
     """How many hunks a reply finishes. Each is planned exactly, and all of them apply at once."""
-    parser = DiffParser(marker_size(files.values()), files.keys())
+    parser = DiffParser(marker_size(files.values()), files, is_constrained=True)
     events: list[ParserEvent] = [*parser.feed(reply), *parser.close(complete=False)]
     allowed = {"HunkOpened", "OldLine", "NewLine", "HunkFinished"}
     wrong = [event for event in events if type(event).__name__ not in allowed]

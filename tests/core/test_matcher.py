@@ -5,7 +5,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from singlepass.core.matcher import Ambiguous, Found, Match, NotFound, find_runs, match, reindent
+from singlepass.core.matcher import Ambiguous, Differs, Found, Match, NotFound, find_runs, match
 
 CODE = """\
 def area(width, height):
@@ -21,7 +21,9 @@ def volume(width, height, depth):
 def check(
     lines: list[str], old: list[str], expected: Match, selection: tuple[int, int] | None = None
 ) -> None:
-    assert match(lines, old, selection) == expected
+    """What becomes of the lines is told by the tests of the planner; here it is where they are found."""
+    found = match(lines, old, ["new"], selection)
+    assert (found._replace(new=()) if isinstance(found, Found) else found) == expected
 
 
 @pytest.mark.parametrize(
@@ -35,18 +37,15 @@ def check(
         (["    return result"], (3, 4), Ambiguous(((2, 3), (6, 7)))),
         (["    return result  ", ""], None, Found(2, 4, "trailing_whitespace")),
         (["def area(width, height): "], None, Found(0, 1, "trailing_whitespace")),
-        (["result = width * height", "return result"], None, Found(1, 3, "indentation", "", "    ")),
-        (["\tresult = width * height", "\treturn result"], None, Found(1, 3, "indentation", "\t", "    ")),
-        (
-            ["  def area(width, height):", "      result = width * height"],
-            None,
-            Found(0, 2, "indentation", "  ", ""),
-        ),
+        (["result = width * height", "return result"], None, Found(1, 3, "indentation")),
+        (["\tresult = width * height", "\treturn result"], None, Found(1, 3, "indentation")),
+        (["  def area(width, height):", "      result = width * height"], None, Found(0, 2, "indentation")),
         (["return result"], None, Ambiguous(((2, 3), (6, 7)))),
-        (["return result"], (2, 4), Found(2, 3, "indentation", "", "    ")),
-        (["def area(width, heigth):", "    result = width * height"], None, Found(0, 2, "fuzzy")),
-        (["result = width * heigth * depth"], None, Found(5, 6, "fuzzy", "", "    ")),
-        (["def volume(w, height, depth):", *CODE[5:7]], None, Found(4, 7, "fuzzy")),
+        (["return result"], (2, 4), Found(2, 3, "indentation")),
+        (["def area(width,  height):"], None, Found(0, 1, "characters")),
+        (["", *CODE[1:3], ""], None, Found(1, 3, "habits")),
+        (["", *CODE[5:7], ""], None, Found(5, 7, "habits")),
+        (["1| def area(width, height):", "2|     result = width * height"], None, Found(0, 2, "habits")),
         (["    return results"], None, Ambiguous(((2, 3), (6, 7)))),
         ([], None, NotFound(None, 0.0)),
         (["x"] * 9, None, NotFound(None, 0.0)),
@@ -57,14 +56,54 @@ def test_levels(old: list[str], selection: tuple[int, int] | None, expected: Mat
     check(CODE, old, expected, selection)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        # What the block changes is not where the quotation differs.
+        (["def area(width, heigth):"], ["def surface(width, heigth):"], Found(0, 1, "fuzzy")),
+        (["result = width * heigth * depth"], ["total = width * heigth * depth"], Found(5, 6, "fuzzy")),
+        # It is: nothing is changed, and nothing deleted.
+        (["def area(width, heigth):"], ["def area(width, depth):"], Differs(0, 1)),
+        (["def area(width, heigth):", CODE[1]], [CODE[1]], Differs(0, 2)),
+        (["def area(width, heigth):"], ["pass"], Differs(0, 1)),
+    ],
+)
+def test_what_is_only_alike_is_merged_or_refused(old: list[str], new: list[str], expected: Match) -> None:
+    found = match(CODE, old, new)
+    assert (found._replace(new=()) if isinstance(found, Found) else found) == expected
+
+
+def test_a_quoted_line_that_stands_elsewhere_means_that_line() -> None:
+    lines = ["read(first)", "write(second_name)", "close(third)", "go()", "write(second_names)"]
+    found = match(lines, ["read(first)", "write(second_names)"], ["read(first)", "write(x)"])
+    assert isinstance(found, NotFound)
+
+
+def test_two_places_with_the_same_equal_lines_are_ambiguous() -> None:
+    lines = [
+        *("{", "  value: undefined,", "  writable: true,", "}"),
+        *("{", "  value: parsed,", "  writable: true,", "}"),
+    ]
+    found = match(lines, ["  value: https,", "  writable: true,"], ["  value: https,"])
+    assert not isinstance(found, Found)
+
+
+def test_blank_against_text_is_never_alike() -> None:
+    lines = ["first = 1", "second = 2", "third = 3", "fourth = 4"]
+    assert not isinstance(match(lines, ["first = 1", "second = 2", ""], ["x"]), Found) or (
+        match(lines, ["first = 1", "second = 2", ""], ["x"]) == Found(0, 2, "habits", ("x",))
+    )
+    assert isinstance(match(lines, ["first = 1", "", "third = 3"], ["x"]), NotFound)
+
+
 def test_an_uneven_shift_is_not_the_same_lines() -> None:
-    found = match(CODE, ["result = width * height", "  return result"])
+    found = match(CODE, ["result = width * height", "  return result"], [])
     assert isinstance(found, NotFound)
     assert found.nearest == (1, 3)
 
 
 def test_other_lines_are_not_found_but_the_nearest_are_named() -> None:
-    found = match(CODE, ["class Shape:", "    result = width * height", "    pass"])
+    found = match(CODE, ["class Shape:", "    result = width * height", "    pass"], [])
     assert isinstance(found, NotFound)
     assert found.nearest == (0, 3)
     assert 0.2 < found.similarity < 0.85
@@ -76,21 +115,6 @@ def test_documents_without_text() -> None:
     check([], [""], Found(0, 0, "exact"))
     check([""], [""], Found(0, 1, "exact"))
     check([], ["x"], NotFound(None, 0.0))
-
-
-@pytest.mark.parametrize(
-    ("line", "remove", "add", "expected"),
-    [
-        ("  x", "  ", "\t", "\tx"),
-        ("    x", "  ", "\t", "\t  x"),
-        (" x", "  ", "\t", "\tx"),
-        ("x", "", "    ", "    x"),
-        ("", "", "    ", ""),
-        ("  ", "", "    ", "  "),
-    ],
-)
-def test_new_lines_are_shifted_alike(line: str, remove: str, add: str, expected: str) -> None:
-    assert reindent(line, Found(0, 1, "indentation", remove, add)) == expected
 
 
 few_lines = st.sampled_from(["a", "b", "", "c"])
@@ -107,11 +131,11 @@ def test_the_exact_level_agrees_with_the_slow_model(
 ) -> None:
     places = [i for i in range(len(lines)) if lines[i : i + len(old)] == old]
     assert find_runs(lines, old) == places
-    found = match(lines, old, selection)
+    found = match(lines, old, [], selection)
     inside = [i for i in places if selection and selection[0] <= i and i + len(old) <= selection[1]]
     if len(places) == 1 or len(inside) == 1:
         place = (inside if len(inside) == 1 else places)[0]
-        assert found == Found(place, place + len(old), "exact")
+        assert found == Found(place, place + len(old), "exact", ())
     elif places:
         assert found == Ambiguous(tuple((i, i + len(old)) for i in places))
     else:
@@ -122,9 +146,9 @@ def test_long_documents_are_quick() -> None:
     equal = ["x = 1"] * 5000
     varied = [f"    value_{i} = compute({i % 7}, other={i % 11})" for i in range(5000)]
     start = time.perf_counter()
-    assert isinstance(match(equal, equal[:2500]), Ambiguous)
-    assert match(varied, varied[3000:3050]) == Found(3000, 3050, "exact")
-    assert isinstance(match(varied, ["value = nothing()", "else:"]), NotFound)
+    assert isinstance(match(equal, equal[:2500], []), Ambiguous)
+    assert match(varied, varied[3000:3050], []) == Found(3000, 3050, "exact")
+    assert isinstance(match(varied, ["value = nothing()", "else:"], []), NotFound)
     changed = [line.replace("compute", "compute_") for line in varied[3000:3050:5]]
-    match(varied, [*varied[2000:2040], *changed])
+    match(varied, [*varied[2000:2040], *changed], [])
     assert time.perf_counter() - start < 4

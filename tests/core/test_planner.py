@@ -97,7 +97,7 @@ def test_hunks_become_minimal_line_edits(
             "The 2 old lines are not in the file. Most similar: lines 2 to 3 (19%).",
         ),
         ("a.py", [], "not_found", "The block has no old lines, and the file is not empty."),
-        ("a.py", ["a"] * 9, "not_found", "The block has 9 old lines, the file only 5."),
+        ("a.py", ["q"] * 9, "not_found", "The block has 9 old lines, the file only 5."),
         ("a.py", ["a", "x"], "overlap", "Lines 1 to 2 are already changed by block 1."),
     ],
 )
@@ -113,19 +113,214 @@ def test_what_does_not_fit_is_rejected_with_a_reason(
 
 
 @pytest.mark.parametrize(
-    ("path", "selection", "expected"),
+    ("path", "is_stated", "old", "selection", "expected"),
     [
-        ("a.py", ("a.py", 1, 2), "a.py"),
-        ("./a.py", ("a.py", 1, 2), "a.py"),
-        ("", ("b.py", 0, 1), "b.py"),
-        ("", None, None),
-        ("a.py", ("b.py", 0, 1), None),
+        ("a.py", True, "x", ("a.py", 1, 2), "a.py"),
+        ("./a.py", True, "x", ("a.py", 1, 2), "a.py"),
+        ("/home/me/project/b.py", True, "x", None, "b.py"),
+        ("a.py", True, "x", ("b.py", 0, 1), None),
+        ("c.py", True, "x", None, None),
+        # Without a path that can be read the old lines stand in one file, or within the selection.
+        ("", False, "x", ("b.py", 0, 1), "b.py"),
+        ("", False, "x", None, None),
+        ("", False, "only in b", None, "b.py"),
+        ("", False, "only in b", ("a.py", 0, 1), "b.py"),
+        ("a.py", False, "only in b", None, "b.py"),
+        ("a.py", False, "in both", None, None),
+        ("", False, "in neither", ("a.py", 0, 1), None),
     ],
 )
-def test_path_and_selection(path: str, selection: tuple[str, int, int] | None, expected: str | None) -> None:
-    snapshots = {name: Snapshot(name, 1, text) for name, text in {"a.py": "x\nx\n", "b.py": "x\n"}.items()}
-    result = plan(Hunk(0, path, ("x",), ("y",)), snapshots, selection, ())
+def test_path_and_selection(
+    path: str, is_stated: bool, old: str, selection: tuple[str, int, int] | None, expected: str | None
+) -> None:
+    texts = {"a.py": "x\nx\nin both\n", "b.py": "x\nonly in b\nin both\n"}
+    snapshots = {name: Snapshot(name, 1, text) for name, text in texts.items()}
+    result = plan(Hunk(0, path, (old,), ("y",), is_stated), snapshots, selection, ())
     assert (result.snapshot.uri if isinstance(result, PlannedHunk) else None) == expected
+    if isinstance(result, PlannedHunk):
+        assert result.hunk.path == expected
+
+
+# What a model misquotes, and what becomes of the document: `None` where that cannot be known.
+METHOD = "class A:\n    def get(self, key):\n        return self.rows[key]  # may raise\n"
+MISQUOTED: dict[str, tuple[str, list[str], list[str], str | None]] = {
+    "a comment left out": (
+        METHOD,
+        ["        return self.rows[key]"],
+        ["        return self.rows.get(key)"],
+        METHOD.replace("[key]", ".get(key)"),
+    ),
+    "a comment left out of a line that goes": (METHOD, ["        return self.rows[key]"], [], METHOD[:33]),
+    "another comment in its place": (
+        METHOD,
+        ["        return self.rows[key]"],
+        ["        return self.rows[k]  # b"],
+        None,
+    ),
+    "a number": (
+        "version = 1.19\nname = 'x'\n",
+        ["version = 1.9", "name = 'x'"],
+        ["version = 1.9", "name = 'y'"],
+        "version = 1.19\nname = 'y'\n",
+    ),
+    "the number that changes": (
+        "limit_of_rows = 119\n",
+        ["limit_of_rows = 19"],
+        ["limit_of_rows = 20"],
+        None,
+    ),
+    "the start of a line": (
+        "self.parser.add(path, encoding)\n",
+        ["parser.add(path, encoding)"],
+        ["parser.add(path)"],
+        "self.parser.add(path)\n",
+    ),
+    "a semicolon": ("call(first, second);\n", ["call(first, second)"], ["call(first)"], "call(first);\n"),
+    "smart quotes": (
+        'raise ValueError("no")\n',
+        ["raise ValueError(“no”)"],
+        ["raise KeyError(“no”)"],
+        'raise KeyError("no")\n',
+    ),
+    "straight quotes for the document's": (
+        "It’s “one” word.\n",
+        ['It\'s "one" word.'],
+        ['It\'s "two" words.'],
+        "It’s “two” words.\n",
+    ),
+    "entities": ("a -> b && c\n", ["a -&gt; b &amp;&amp; c"], ["a -&gt; b || d &lt; e"], "a -> b || d < e\n"),
+    "composed characters": (
+        "name = 'e\u0301'\nx = 1\n",
+        ["name = '\xe9'", "x = 1"],
+        ["name = '\xe9'", "x = 2"],
+        "name = 'e\u0301'\nx = 2\n",
+    ),
+    "escapes of Markdown": (
+        "my_name = 1\n",
+        ["my\\_name = 1"],
+        ["my\\_other\\_name = 1"],
+        "my_other_name = 1\n",
+    ),
+    "no-break spaces": ("x = 1\n", ["x\xa0=\xa01"], ["x\xa0=\xa02"], "x = 2\n"),
+    "a blank line behind": ("a\nb\nc\n", ["a", "b", ""], ["a", "x"], "a\nx\nc\n"),
+    "a blank line before": ("a\nb\nc\n", ["", "b"], ["x"], "a\nx\nc\n"),
+    "blank lines in both": ("a\nb\nc\n", ["", "b", ""], ["", "x", ""], "a\nx\nc\n"),
+    "fences": ("a\nb\n", ["```py", "b", "```"], ["```py", "x", "```"], "a\nx\n"),
+    "line numbers": (
+        "  a\n  b\n",
+        [" 9|   a", "10|   b"],
+        [" 9|   a", "10|   x", "11|   y"],
+        "  a\n  x\n  y\n",
+    ),
+    "line numbers and tabs": ("\ta\n\tb\n", ["1\t\ta", "2\t\tb"], ["1\t\ta", "2\t\tx"], "\ta\n\tx\n"),
+    "signs of a diff": ("  a\n  b\n", ["-  a", "-  b"], ["+  a", "+  x"], "  a\n  x\n"),
+    "signs in a column": ("  a\n  b\n", ["   a", "-  b"], ["   a", "+  x"], "  a\n  x\n"),
+    "signs before new lines only": ("  a\n  b\n", ["  a", "  b"], ["  a", "+  x", "  b"], "  a\n  x\n  b\n"),
+    "a diff among the new lines": ("a\nb\n", ["a", "b"], ["a", "-b", "+x"], "a\nx\n"),
+    "marks of a quotation": ("a\nb\n", ["> a", "> b"], ["> a", "> x"], "a\nx\n"),
+    "two habits at once": ("  a\n  b\n", ["", "1:   a", "2:   b", ""], ["1:   a", "2:   x"], "  a\n  x\n"),
+    "half the indentation": (
+        "if a:\n    b\n    c\n",
+        ["if a:", "  b"],
+        ["if a:", "  if d:", "    b"],
+        "if a:\n    if d:\n        b\n    c\n",
+    ),
+    "spaces for tabs": (
+        "f {\n\tb\n}\n",
+        ["f {", "    b"],
+        ["f {", "    b", "    if c {", "        d", "    }"],
+        "f {\n\tb\n\tif c {\n\t\td\n\t}\n}\n",
+    ),
+    "no indentation, the new lines have it": (
+        "def f():\n    return 1\n",
+        ["return 1"],
+        ["    return 2"],
+        "def f():\n    return 2\n",
+    ),
+    "the first line without indentation": (
+        "  if a:\n    b\n",
+        ["if a:", "    b"],
+        ["if c:", "    b"],
+        "  if c:\n    b\n",
+    ),
+    "no indentation at all": (
+        "def f():\n    if a:\n        b = 1\n",
+        ["if a:", "b = 1"],
+        ["if a:", "b = 2"],
+        "def f():\n    if a:\n        b = 2\n",
+    ),
+    "no indentation, and a level is new": ("def f():\n    b = 1\n", ["b = 1"], ["if a:", "b = 1"], None),
+    "indented on purpose": ("if a:\n    b\nc\n", ["c"], ["    c"], "if a:\n    b\n    c\n"),
+    "white space at line ends": ("a\nb\n", ["a  ", "b"], ["x  ", "b"], "x\nb\n"),
+    "a line left out, all replaced": (
+        "open(first)\nread(second)\nwrite(third)\n",
+        ["open(first)", "write(third)"],
+        ["run()"],
+        None,
+    ),
+    "a line of elsewhere": ("a = 1\nb = 2\nc = 3\n", ["a = 1", "z = 9", "c = 3"], ["a = 1"], None),
+    "a placeholder": ("a\nb\nc\n", ["a", "b", "c"], ["x", "# ... existing code ...", "c"], None),
+    "a fence around the new lines": ("a\nb\n", ["a"], ["```", "x", "```"], None),
+}
+
+
+@pytest.mark.parametrize("name", MISQUOTED)
+@pytest.mark.parametrize("eol", ["\n", "\r\n"])
+def test_a_misquoted_hunk_does_what_was_meant_or_nothing(name: str, eol: str) -> None:
+    text, old, new, expected = MISQUOTED[name]
+    text, expected = text.replace("\n", eol), expected and expected.replace("\n", eol)
+    result = planned(text, old, new)
+    assert (apply(text, result.edits) if isinstance(result, PlannedHunk) else None) == expected, result
+    if isinstance(result, RejectedHunk):
+        assert result.message
+
+
+def rewritten(text: str, new: list[str], selection: tuple[int, int] | None) -> PlannedHunk | RejectedHunk:
+    hunk = Hunk(0, "", (), tuple(new), is_path_stated=False, is_rewrite=True)
+    return plan(hunk, {"a.py": Snapshot("a", 1, text)}, selection and ("a.py", *selection), ())
+
+
+def test_a_text_written_anew_becomes_the_lines_that_differ() -> None:
+    text = "a = 1\r\nb = 2\r\nc = 3\r\nd = 4\r\n"
+    result = rewritten(text, ["a = 1", "b = 5", "c = 3", "d = 6"], None)
+    assert isinstance(result, PlannedHunk)
+    assert (result.how, len(result.edits)) == ("rewrite", 2)
+    assert apply(text, result.edits) == "a = 1\r\nb = 5\r\nc = 3\r\nd = 6\r\n"
+    # Only these lines have to stay as they are until then.
+    assert text[result.start : result.end] == "b = 2\r\nc = 3\r\nd = 4\r\n"
+    refused = rewritten(text, ["b = 5"], None)
+    assert isinstance(refused, RejectedHunk)
+    assert refused.reason == "unreadable"
+
+
+def test_hunks_may_quote_the_same_lines_but_not_change_them() -> None:
+    text, snapshots = "a\nb\nc\nd\n", {"a.py": Snapshot("a", 1, "a\nb\nc\nd\n")}
+
+    def both(one: tuple[str, str], other: tuple[str, str]) -> str | None:
+        taken: list[PlannedHunk] = []
+        for index, (old, new) in enumerate((one, other)):
+            hunk = plan(Hunk(index, "a.py", tuple(old), tuple(new)), snapshots, None, taken)
+            if isinstance(hunk, RejectedHunk):
+                assert hunk.reason == "overlap"
+                return None
+            taken.append(hunk)
+        now, changes = text, list[Edit]()
+        for hunk in taken:
+            edits = rebase(hunk, changes, now)
+            assert not isinstance(edits, RejectedHunk)
+            changes += reversed(edits)
+            now = apply(now, edits)
+        return now.replace("\n", "")
+
+    assert both(("ab", "xb"), ("bc", "by")) == "xbyd"
+    assert both(("bc", "by"), ("ab", "xb")) == "xbyd"
+    assert both(("abc", "xbc"), ("bcd", "bcy")) == "xbcy"
+    assert both(("ab", "xy"), ("bc", "bz")) == "xyzd"
+    assert both(("ab", "xy"), ("bc", "zc")) is None
+    assert both(("abc", "ac"), ("b", "x")) is None
+    assert both(("ab", "abx"), ("bc", "byc")) is None
+    assert both(("abcd", "xbcy"), ("bc", "bz")) == "xbzy"
+    assert both(("bc", "bz"), ("abcd", "xbcy")) is None
 
 
 def test_a_second_hunk_for_an_empty_file_overlaps() -> None:

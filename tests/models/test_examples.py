@@ -34,7 +34,7 @@ def test_the_answer_makes_the_expected_files(kind: str, corpus: Corpus) -> None:
     for case in cases(kind, corpus, 15):
         text = answer(case)
         assert edited(case, text) == case.expected
-        parser = DiffParser(paths=case.files)
+        parser = DiffParser(files=case.files)
         events = [*parser.feed(text), *parser.close()]
         n_hunks = sum(isinstance(event, HunkFinished) for event in events)
         assert n_hunks == text.count("<<<<<<< SEARCH\n") > 0

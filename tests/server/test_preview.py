@@ -28,7 +28,7 @@ class Watched:
         assert self.document is not None
         self.sources = {URI: Source("a.py", self.document.snapshot(), self.document, self.document.revision)}
         self.preview = Preview(7, self.sources, self.editor)  # type: ignore[arg-type]
-        self.parser = DiffParser(7, ["a.py"])
+        self.parser = DiffParser(7, {"a.py": ""})
 
     def feed(self, text: str) -> None:
         self.preview.take(self.parser.feed(text))

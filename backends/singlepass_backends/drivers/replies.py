@@ -16,7 +16,7 @@ Three formats, which end in the same `Piece`s:
   (https://github.com/ollama/ollama/blob/main/docs/api.md, "Generate a chat completion");
 - `lm_studio`: named server-sent events (https://lmstudio.ai/docs/developer/rest/streaming-events).
 
-`StreamReader` turns bytes into pieces; `ReplyFilter` takes thoughts and a code fence off the text. Both give
+`StreamReader` turns bytes into pieces; `ReplyFilter` takes thoughts off the text. Both give
 the same however the stream is cut, also within a character or between CR and LF. Objects of unexpected shape
 are skipped, never raised on: the caller sees that nothing came.
 """
@@ -353,106 +353,42 @@ def _content(content: object) -> str:
 
 _THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
 _BLANK_LINES = re.compile(r"\A(?:[ \t\r]*\n)+")
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[^`\n]*")
-_MAYBE_FENCE = re.compile(r"[ \t]*(?:`{0,2}|~{0,2}|(?:`{3,}|~{3,})[^`\n]*)")
 
 
 class ReplyFilter:
-    """Takes off what models put around a reply: blank lines, `<think>` blocks before it, and one code fence
-    around all of it. What stands inside a reply stays, whatever it looks like: it may be the code to be
-    written.
-
-    A fence is the reply's own only when its first line opens one; its last line is then the closing one.
+    """Takes off what models put before a reply: blank lines and `<think>` blocks. Everything behind them stays,
+    fences of code too: whether they are the reply's own, the server sees.
     """
 
     def __init__(self) -> None:
-        self._step: Callable[[str], str | None] = self._before
         self._held = ""
         self._thought_end = ""
-        self._fence = ""
-        self._maybe_last = ""
-        """A closing fence, and white space after it: dropped unless text follows."""
-        self._at_line_start = True
+        """What ends the thought that the text is in."""
+        self._has_begun = False
 
     def feed(self, text: str) -> str:
         """The text of the reply that is certain by now."""
+        if self._has_begun:
+            return text
         self._held += text
-        done: list[str] = []
         while True:
-            step = self._step
-            part = step(self._held)
-            if part is not None:
-                done.append(part)
-            if step == self._step:
-                return "".join(done)
+            if self._thought_end:
+                _, end, rest = self._held.partition(self._thought_end)
+                if not end:
+                    self._held = self._held[-len(self._thought_end) :]
+                    return ""
+                self._held, self._thought_end = rest, ""
+            begun = self._held.lstrip()
+            thought = next((one for one in _THOUGHTS if begun.startswith(one[0])), None)
+            if thought is not None:
+                self._held, self._thought_end = begun[len(thought[0]) :], thought[1]
+            elif not begun or any(begin.startswith(begun) for begin, _ in _THOUGHTS):
+                return ""
+            else:
+                self._has_begun, held, self._held = True, self._held, ""
+                return _BLANK_LINES.sub("", held)
 
     def close(self) -> str:
         """What was held back and is part of the reply after all."""
         held, self._held = self._held, ""
-        if self._step == self._within_thought or not held.strip():
-            return ""
-        if self._step == self._inside:
-            return "" if held.strip() == self._fence else self._maybe_last + held
-        return "" if _FENCE.fullmatch(held.strip()) else _BLANK_LINES.sub("", held)
-
-    def _before(self, held: str) -> str | None:
-        """Steps take what is held and keep in `_held` what they leave."""
-        text = held.lstrip()
-        if not text:
-            return None
-        for begin, end in _THOUGHTS:
-            if text.startswith(begin):
-                self._held, self._thought_end = text[len(begin) :], end
-                self._step = self._within_thought
-                return None
-        if not any(begin.startswith(text) for begin, _ in _THOUGHTS):
-            self._held = _BLANK_LINES.sub("", held)
-            self._step = self._first_line
-        return None
-
-    def _within_thought(self, held: str) -> str | None:
-        at = held.find(self._thought_end)
-        if at < 0:
-            self._held = held[-len(self._thought_end) :]
-            return None
-        self._held = held[at + len(self._thought_end) :]
-        self._step = self._before
-        return None
-
-    def _first_line(self, held: str) -> str | None:
-        line, end, rest = held.partition("\n")
-        fence = _FENCE.fullmatch(line.rstrip("\r"))
-        if not end and _MAYBE_FENCE.fullmatch(line):
-            return None
-        if end and fence:
-            self._fence, self._held = fence[1], rest
-        self._step = self._inside if self._fence else self._plain
-        return None
-
-    def _plain(self, held: str) -> str | None:
-        self._held = ""
-        return held
-
-    def _inside(self, held: str) -> str | None:
-        """Between the fences: a line like the closing one is held back until it is known whether it is."""
-        done: list[str] = []
-        while True:
-            line, end, rest = held.partition("\n")
-            bare = line.strip()
-            if not self._at_line_start:
-                done.append(line + end)
-                held, self._at_line_start = rest, bool(end)
-            elif end and bare == self._fence:
-                done.append(self._maybe_last)
-                self._maybe_last, held = line + end, rest
-            elif end and not bare and self._maybe_last:
-                self._maybe_last, held = self._maybe_last + line + end, rest
-            elif not end and self._fence.startswith(bare):
-                break  # may become the closing fence
-            else:
-                done.append(self._maybe_last + line + end)
-                self._maybe_last, held, self._at_line_start = "", rest, bool(end)
-            if not held:
-                break
-        self._held = held
-        return "".join(done)
+        return "" if self._thought_end or not held.strip() else _BLANK_LINES.sub("", held)

@@ -1,35 +1,57 @@
-"""The matcher: where in a document the old lines of a hunk stand.
+"""The matcher: where in a document the old lines of a block stand, and what its new lines are there.
 
 Theory of operation
 ===================
 
-A constrained model copies the old lines exactly, and once. Others forget trailing spaces, start at the wrong
-indentation, or misquote a word. So there are four levels, tried in turn until one has a candidate:
+A constrained model copies the old lines exactly, and once. Others forget trailing spaces, change the
+indentation, write `“` for `"`, put line numbers in front, or misquote a word. So there are levels, tried in
+turn until one has a candidate:
 
     exact                 the lines are equal
     trailing_whitespace   equal but for white space at line ends
-    indentation           equal after one and the same change of the leading white space of every line
-    fuzzy                 of the same number of lines, and similar enough
+    indentation           equal after one map of indentations (`indentation.py`)
+    characters            equal but for the spelling of characters (`characters.py`)
+
+first for the block as it was written, then with the model's habits taken off old and new lines alike
+(`habits.py`), and at last
+
+    fuzzy                 of the same number of lines, each of them alike, and alike enough as a whole
 
 A candidate is always as many lines as the old text has. When a level has several, the place is not known, and
 guessing would edit the wrong one: the answer is `Ambiguous` unless exactly one lies inside the selection.
 
-The first three levels search with Knuth-Morris-Pratt over lines, so a document is read once. The last looks
+What is found by similarity may be another place than the model meant. So a line of the document that is not
+the quoted one is never deleted or replaced: the change is merged into it, or the answer is `Differs`
+(`merging.py`). And a quoted line that stands elsewhere in the document means that other line.
+
+The levels but the last search with Knuth-Morris-Pratt over lines, so a document is read once. The last looks
 at places that share lines with the old text, and at every place only for very short old texts.
 """
 
-import difflib
 import heapq
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-How = Literal["exact", "trailing_whitespace", "indentation", "fuzzy"]
-"""Which level found the old lines."""
+from singlepass.core.characters import canonical, respelling
+from singlepass.core.habits import Quotation, quotations
+from singlepass.core.indentation import indent_of, indentation_map, reindent
+from singlepass.core.merging import carried_over, comment_left_out
+from singlepass.core.pairing import similarity
+
+How = Literal["exact", "trailing_whitespace", "indentation", "characters", "habits", "fuzzy", "rewrite"]
+"""Which level found the old lines. `habits` is any but the last of them, without the model's habits;
+`rewrite` is text that was written anew as a whole."""
 
 FUZZY_THRESHOLD = 0.85
 """The similarity, from 0 to 1, from which a fuzzy candidate counts."""
 FUZZY_MARGIN = 0.05
 """How much more similar than any other place the fuzzy candidate has to be."""
+LINE_THRESHOLD = 0.6
+"""The similarity that each line of a fuzzy candidate has at least."""
+_LEAST_THRESHOLD = 0.4
+"""The similarity that each line has at a place which makes another one ambiguous."""
+_WITHOUT_COMMENT = 0.9
+"""The similarity of a line and the same without the comment at its end."""
 
 
 class Found(NamedTuple):
@@ -38,10 +60,8 @@ class Found(NamedTuple):
     start: int
     end: int
     how: How
-    remove: str = ""
-    """The leading white space to take from every new line that is not blank …"""
-    add: str = ""
-    """… and the one to give it, so that it fits the document. See `reindent`."""
+    new: tuple[str, ...] = ()
+    """The lines to stand there then."""
 
 
 class Ambiguous(NamedTuple):
@@ -59,45 +79,125 @@ class NotFound(NamedTuple):
     """How similar it is, from 0 to 1."""
 
 
-Match = Found | Ambiguous | NotFound
+class Differs(NamedTuple):
+    """The old lines resemble these lines of the document, but not where the block changes them."""
+
+    start: int
+    end: int
+    """Exclusive."""
 
 
-def match(lines: Sequence[str], old: Sequence[str], selection: tuple[int, int] | None = None) -> Match:
-    """Find the old lines among the visible lines of a document.
+Match = Found | Ambiguous | NotFound | Differs
+
+
+def match(
+    lines: Sequence[str],
+    old: Sequence[str],
+    new: Sequence[str],
+    selection: tuple[int, int] | None = None,
+) -> Match:
+    """Find the old lines among the visible lines of a document, and what becomes of them.
 
     `selection` is a range of lines, end exclusive. No old lines at all means the whole of a document without
     text, and nothing in any other.
     """
+    found = locate(lines, old, new, selection)
+    if not isinstance(found, NotFound) or not old:
+        return found
+    document = _Document(lines)
+    written = [one for one in quotations(old, new, lines) if not one.is_exact]
+    # Habits make every line less alike, so what is left without them comes first.
+    for one in dict.fromkeys((*written[-1:], *written[:1])):
+        found = _fuzzy(document, one, selection)
+        if not isinstance(found, NotFound):
+            break
+    return found
+
+
+def locate(
+    lines: Sequence[str],
+    old: Sequence[str],
+    new: Sequence[str],
+    selection: tuple[int, int] | None = None,
+) -> Match:
+    """The same without the fuzzy level."""
     if (not old or not lines) and not any(line.strip() for line in (*old, *lines)):
-        return Found(0, len(lines), "exact")
-    if not old or len(old) > len(lines):
+        return Found(0, len(lines), "exact", tuple(new))
+    if not old:
         return NotFound(None, 0.0)
-
-    if starts := find_runs(lines, old):
-        return _choose([Found(i, i + len(old), "exact") for i in starts], selection)
-
-    ends_stripped, old_ends_stripped = [x.rstrip() for x in lines], [x.rstrip() for x in old]
-    if starts := find_runs(ends_stripped, old_ends_stripped):
-        return _choose([Found(i, i + len(old), "trailing_whitespace") for i in starts], selection)
-
-    stripped, old_stripped = [x.strip() for x in lines], [x.strip() for x in old]
-    shifted: list[Found] = []
-    for i in find_runs(stripped, old_stripped):
-        shift = _shift(ends_stripped[i : i + len(old)], old_ends_stripped)
-        if shift is not None:
-            shifted.append(Found(i, i + len(old), "indentation", *shift))
-    if shifted:
-        return _choose(shifted, selection)
-    return _fuzzy(ends_stripped, old_ends_stripped, stripped, old_stripped, selection)
+    document = _Document(lines)
+    for written in quotations(old, new, lines):
+        found = _find(document, written, selection)
+        if found is not None:
+            is_without = isinstance(found, Found) and written.old != tuple(old)
+            return found._replace(how="habits") if is_without else found
+    return NotFound(None, 0.0)
 
 
-def reindent(line: str, found: Found) -> str:
-    """A new line with the indentation that the document has where the old lines were found."""
-    if not line.strip():
-        return line
-    if line.startswith(found.remove):
-        return found.add + line[len(found.remove) :]
-    return found.add + line.lstrip(" \t")
+class _Document:
+    """The lines of a document, in the forms in which they are compared."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = lines
+        self._forms: dict[str, list[str]] = {}
+
+    def form(self, name: str) -> list[str]:
+        """All lines in one of the forms of `_FORMS`."""
+        if name not in self._forms:
+            self._forms[name] = [*map(_FORMS[name], self.lines)]
+        return self._forms[name]
+
+
+_FORMS = {
+    "exact": str,
+    "trailing_whitespace": str.rstrip,
+    "indentation": str.strip,
+    "characters": canonical,
+}
+
+
+_LEVELS: tuple[How, ...] = ("exact", "trailing_whitespace", "indentation", "characters")
+
+
+def _find(
+    document: _Document, written: Quotation, selection: tuple[int, int] | None
+) -> Found | Ambiguous | Differs | None:
+    """At the first level that has a candidate; None where none has."""
+    n_old = len(written.old)
+    if n_old > len(document.lines):
+        return None
+    for how in _LEVELS[: 2 if written.is_exact else None]:
+        form = _FORMS[how]
+        starts = find_runs(document.form(how), [form(line) for line in written.old])
+        if how in ("indentation", "characters"):
+            starts = [start for start in starts if _map(document, written, start) is not None]
+        if starts:
+            chosen = _choose([(start, start + n_old) for start in starts], selection)
+            return chosen if isinstance(chosen, Ambiguous) else _placed(document, written, chosen[0], how)
+    return None
+
+
+def _map(document: _Document, written: Quotation, start: int):
+    window = document.lines[start : start + len(written.old)]
+    return indentation_map(written.old, window, written.new, document.lines)
+
+
+def _placed(document: _Document, written: Quotation, start: int, how: How) -> Found | Differs:
+    """The new lines as they are to stand at this place."""
+    end = start + len(written.old)
+    window = document.lines[start:end]
+    old, new = written.old, written.new
+    if how != "exact":
+        respelled = respelling(zip(old, window, strict=True))
+        old, new = tuple(map(respelled, old)), tuple(map(respelled, new))
+    if any(a != a.rstrip() and b == b.rstrip() for a, b in zip(old, window, strict=True)):
+        # White space at line ends that the document has not is in the new lines too.
+        new = tuple(map(str.rstrip, new))
+    indentation = indentation_map(old, window, new, document.lines)
+    there = new if indentation is None else reindent(old, window, new, indentation)
+    old_there = [indent_of(b) + a.strip() if b.strip() else a for a, b in zip(old, window, strict=True)]
+    carried = None if there is None else carried_over(old if how == "exact" else old_there, window, there)
+    return Differs(start, end) if carried is None else Found(start, end, how, tuple(carried))
 
 
 def find_runs(lines: Sequence[str], run: Sequence[str]) -> list[int]:
@@ -121,54 +221,33 @@ def find_runs(lines: Sequence[str], run: Sequence[str]) -> list[int]:
     return found
 
 
-def _choose(candidates: list[Found], selection: tuple[int, int] | None) -> Found | Ambiguous:
+def _choose(
+    candidates: Sequence[tuple[int, int]], selection: tuple[int, int] | None
+) -> tuple[int, int] | Ambiguous:
     if len(candidates) == 1:
         return candidates[0]
     if selection is not None:
-        inside = [x for x in candidates if selection[0] <= x.start and x.end <= selection[1]]
+        inside = [one for one in candidates if selection[0] <= one[0] and one[1] <= selection[1]]
         if len(inside) == 1:
             return inside[0]
-    return Ambiguous(tuple((x.start, x.end) for x in candidates))
+    return Ambiguous(tuple(candidates))
 
 
-def _indent(line: str) -> str:
-    return line[: len(line) - len(line.lstrip())]
-
-
-def _shift(lines: Sequence[str], old: Sequence[str]) -> tuple[str, str] | None:
-    """The leading white space to remove from every old line and to add instead; None if they differ."""
-    shift: tuple[str, str] | None = None
-    for line, old_line in zip(lines, old, strict=True):
-        if not line or not old_line:
-            continue
-        there, here = _indent(line), _indent(old_line)
-        if shift is None:
-            while there and here and there[-1] == here[-1]:
-                there, here = there[:-1], here[:-1]
-            shift = here, there
-        elif not here.startswith(shift[0]) or shift[1] + here[len(shift[0]) :] != there:
-            return None
-    return shift or ("", "")
-
-
-def _fuzzy(
-    lines: Sequence[str],
-    old: Sequence[str],
-    stripped: Sequence[str],
-    old_stripped: Sequence[str],
-    selection: tuple[int, int] | None,
-) -> Match:
+def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] | None) -> Match:
+    lines, old = document.form("characters"), [*map(canonical, written.old)]
     n_starts = len(lines) - len(old) + 1
+    if n_starts < 1:
+        return NotFound(None, 0.0)
     if len(old) <= 2:
         starts: Sequence[int] = range(n_starts)
     else:
         # Each equal line votes, with its length, for the place where the old text would then start.
         places: dict[str, list[int]] = {}
-        for i, line in enumerate(stripped):
+        for i, line in enumerate(lines):
             if line:
                 places.setdefault(line, []).append(i)
         votes: dict[int, int] = {}
-        for j, line in enumerate(old_stripped):
+        for j, line in enumerate(old):
             for i in places.get(line, ()):
                 if 0 <= i - j < n_starts:
                     votes[i - j] = votes.get(i - j, 0) + len(line)
@@ -176,38 +255,52 @@ def _fuzzy(
 
     known: dict[tuple[str, str], float] = {}
 
-    def similarity(start: int) -> float:
+    def alike(line: str, old_line: str) -> float:
+        if not line or not old_line:
+            return float(line == old_line)
+        if (line, old_line) not in known:
+            is_tail = bool(comment_left_out(old_line, line))
+            known[line, old_line] = max(similarity(line, old_line), _WITHOUT_COMMENT * is_tail)
+        return known[line, old_line]
+
+    def as_a_whole(start: int) -> float:
         same = total = 0.0
-        for line, old_line in zip(stripped[start : start + len(old)], old_stripped, strict=True):
-            if (line, old_line) not in known:
-                known[line, old_line] = _similarity(line, old_line)
+        for line, old_line in zip(lines[start : start + len(old)], old, strict=True):
             weight = len(line) + len(old_line) + 2
-            same += known[line, old_line] * weight
+            same += alike(line, old_line) * weight
             total += weight
         return same / total
 
-    ranked = sorted(((similarity(start), -start) for start in starts), reverse=True)
+    def n_equal(start: int) -> int:
+        pairs = zip(lines[start : start + len(old)], old, strict=True)
+        return sum(line == old_line and bool(line) for line, old_line in pairs)
+
+    ranked = sorted(((as_a_whole(start), -start) for start in starts), reverse=True)
     if not ranked:
         return NotFound(None, 0.0)
     best, negated = ranked[0]
     nearest = (-negated, -negated + len(old))
-    candidates: list[Found] = []
+    candidates: list[tuple[int, int]] = []
+    most_equal = n_equal(nearest[0])
     for value, negated in ranked:
-        if value < max(FUZZY_THRESHOLD, best - FUZZY_MARGIN):
-            break
-        shift = _shift(lines[-negated : -negated + len(old)], old)
-        if shift is not None:
-            candidates.append(Found(-negated, -negated + len(old), "fuzzy", *shift))
-    if not candidates:
+        start = -negated
+        window = lines[start : start + len(old)]
+        # A place with as many equal lines is no worse, whatever the others resemble more.
+        is_as_good = value >= best - FUZZY_MARGIN or 0 < most_equal <= n_equal(start)
+        least = LINE_THRESHOLD if value >= FUZZY_THRESHOLD else _LEAST_THRESHOLD
+        if (
+            is_as_good
+            and all(alike(a, b) >= least for a, b in zip(window, old, strict=True))
+            and _map(document, written, start) is not None
+        ):
+            candidates.append((start, start + len(old)))
+    if best < FUZZY_THRESHOLD or nearest not in candidates:
         return NotFound(nearest, best)
-    return _choose(sorted(candidates), selection)
-
-
-def _similarity(line: str, old_line: str) -> float:
-    if line == old_line:
-        return 1.0
-    matcher = difflib.SequenceMatcher(None, line, old_line, autojunk=False)
-    # The two upper bounds are cheap and rule most pairs out.
-    if matcher.real_quick_ratio() < 0.5 or matcher.quick_ratio() < 0.5:
-        return 0.0
-    return matcher.ratio()
+    chosen = _choose(sorted(candidates), selection)
+    if isinstance(chosen, Ambiguous):
+        return chosen
+    window = lines[chosen[0] : chosen[1]]
+    stands = set(lines)
+    if any(line != old_line and old_line in stands for line, old_line in zip(window, old, strict=True)):
+        return NotFound(nearest, best)
+    return _placed(document, written, chosen[0], "fuzzy")

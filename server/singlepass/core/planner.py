@@ -10,43 +10,54 @@ between old and new lines into edits. Three rules keep what the user has:
   edit, so its bytes stay: its line end, its trailing spaces, characters that could not be shown to a model.
 - New lines take the line end of the lines they replace, and a text whose last line has none keeps that: when
   that line is deleted, the line end before it goes too, if it is the hunk's.
-- Nothing is guessed. A hunk that fits nowhere, or in several places, or whose lines another hunk of the same
-  reply has taken, is returned as a `RejectedHunk` with its text and a sentence for people.
+- Nothing is guessed. A hunk that fits nowhere, or in several places, that changes what another hunk of the
+  same reply changes, or whose new lines are no code, is returned as a `RejectedHunk` with its text and a
+  sentence for people. So is one whose file is not named, unless its old lines stand in one file only.
 
 While a reply is generated the user may type. `rebase` moves the planned edits to where their lines are now,
 and refuses when the user touched those lines. It trusts content, not arithmetic: the lines must read as they
 did and must still be whole lines.
 """
 
-import difflib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from singlepass.core.diff_parser import Hunk, HunkDropped
+from singlepass.core.diff_parser import DropReason, Hunk, HunkDropped
 from singlepass.core.edits import Edit, Snapshot, rebase_span
+from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import Line, is_line_start, line_ending, split_lines, visible_lines
-from singlepass.core.matcher import Ambiguous, Found, How, NotFound, match, reindent
+from singlepass.core.matcher import Ambiguous, Differs, Found, How, Match, NotFound, locate, match
+from singlepass.core.paths import fitting
+from singlepass.core.rewrite import place
+from singlepass.core.stray import stray
 
 RejectReason = Literal[
-    "unknown_file", "not_found", "ambiguous", "overlap", "stale", "cut_off", "malformed", "refused"
+    "unknown_file",
+    "not_found",
+    "ambiguous",
+    "overlap",
+    "stale",
+    "cut_off",
+    "malformed",
+    "repeated",
+    "unreadable",
+    "refused",
 ]
-"""Why a hunk is not applied. `refused` is for those who refuse it later, such as the editor."""
-
-MOST_COMPARISONS = 2_000_000
-"""Above this many pairs of equal lines the difference of two texts is not worth its time; one edit then
-replaces all that lies between their first and last change."""
+"""Why a hunk is not applied. `repeated` is one that was applied before; `unreadable` is a reply without a
+block; `refused` is for those who refuse a hunk later, such as the editor."""
 
 
 class PlannedHunk(msgspec.Struct, frozen=True):
     """A hunk that fits its snapshot."""
 
     hunk: Hunk
+    """With the path of its file."""
     snapshot: Snapshot
     start: int
-    """Where the matched lines start in `snapshot.text`."""
+    """Where the lines start in `snapshot.text` that must stay as they are until the edits are applied: the
+    matched ones, without those that another hunk changes."""
     end: int
     """Where they end, the last one's line end included."""
     edits: tuple[Edit, ...]
@@ -64,56 +75,186 @@ class RejectedHunk(msgspec.Struct, frozen=True):
     """For people, without the file's name."""
 
 
+Selection = tuple[str, int, int]
+"""The path of a file and a range of its lines, end exclusive."""
+
+
 def plan(
     hunk: Hunk,
     snapshots: Mapping[str, Snapshot],
-    selection: tuple[str, int, int] | None,
+    selection: Selection | None,
     taken: Sequence[PlannedHunk],
 ) -> PlannedHunk | RejectedHunk:
     """The edits that do what the hunk says.
 
-    `snapshots` are the editable files by their path as shown in the prompt. `selection` is a path and a range
-    of lines, end exclusive. `taken` are the hunks of the same reply that were planned before, on the same
-    snapshots. A hunk without a path means the file of the selection, or the only file there is.
+    `snapshots` are the editable files by their path as shown in the prompt. `taken` are the hunks of the same
+    reply that were planned before, on the same snapshots.
     """
-    path = _resolve(hunk.path, snapshots, selection)
-    if path is None:
-        name = f"“{hunk.path}”" if hunk.path else "A block without a path"
-        return RejectedHunk(hunk, "unknown_file", f"{name} is none of the files that may be edited.")
-    snapshot = snapshots[path]
+    resolved = resolve(hunk, snapshots, selection)
+    if isinstance(resolved, RejectedHunk):
+        return resolved
+    hunk = resolved
+    snapshot = snapshots[hunk.path]
     lines = split_lines(snapshot.text)
     shown = visible_lines(snapshot.text)
-    selected = selection[1:] if selection is not None and selection[0] == path else None
+    if problem := stray(hunk.old, hunk.new, shown, hunk.path):
+        return RejectedHunk(hunk, "malformed", f"The block was not applied. {problem}")
 
-    found = match(shown, hunk.old, selected)
-    if isinstance(found, Ambiguous):
-        return RejectedHunk(hunk, "ambiguous", _ambiguous_message(len(hunk.old), found))
-    if isinstance(found, NotFound):
-        return RejectedHunk(hunk, "not_found", _not_found_message(len(hunk.old), len(lines), found))
+    selected = selection[1:] if selection is not None and selection[0] == hunk.path else None
+    found = (
+        _rewritten(hunk, shown, selected) if hunk.is_rewrite else match(shown, hunk.old, hunk.new, selected)
+    )
+    if isinstance(found, RejectedHunk):
+        return found
+    if not isinstance(found, Found):
+        return _unmatched(hunk, len(lines), found)
 
     first = lines[0].start if lines else len(snapshot.text)
     start = lines[found.start].start if found.start < len(lines) else first
     end = lines[found.end - 1].next if found.end else first
+    edits = _line_edits(found, snapshot.text, lines, shown)
+    if hunk.is_rewrite and edits:
+        start, end = edits[0].start, max(edit.end for edit in edits)
+    span = _beside(start, end, edits, [one for one in taken if one.snapshot.uri == snapshot.uri])
+    if isinstance(span, PlannedHunk):
+        by = f"by block {span.hunk.index + 1}."
+        return RejectedHunk(hunk, "overlap", f"{_place(found.start, found.end)} already changed {by}")
+    return PlannedHunk(hunk, snapshot, *span, edits, found.how)
+
+
+def resolve(
+    hunk: Hunk, snapshots: Mapping[str, Snapshot], selection: Selection | None
+) -> Hunk | RejectedHunk:
+    """The hunk with the path of its file.
+
+    A path that several files fit, or none at all, leaves the file to the old lines, which must stand in
+    exactly one; where they stand in none, the file of the block before is meant, or the one of the selection.
+    """
+    paths = [*snapshots]
+    if hunk.is_path_stated and hunk.path:
+        paths = fitting(hunk.path, snapshots)
+        if not paths:
+            message = f"“{hunk.path}” is none of the files that may be edited."
+            return RejectedHunk(hunk, "unknown_file", message)
+    likely = (hunk.path, selection[0] if selection else "", *paths[: len(paths) == 1])
+    path = next((one for one in likely if one in paths), None)
+    if len(paths) > 1:
+        texts = {one: visible_lines(snapshots[one].text) for one in paths}
+        stands_in = [one for one, text in texts.items() if _stands_in(hunk, text)]
+        if len(stands_in) > 1:
+            path = (
+                selection[0] if selection and _is_selected(hunk, texts.get(selection[0]), selection) else None
+            )
+            if path is None:
+                names = " and ".join(stands_in)
+                message = f"Its old lines stand in {names}; which is meant is not known."
+                return RejectedHunk(hunk, "ambiguous", message)
+        path = stands_in[0] if len(stands_in) == 1 else path
+    if path is None:
+        message = "A block without a path is for none of the files that may be edited."
+        return RejectedHunk(hunk, "unknown_file", message)
+    return msgspec.structs.replace(hunk, path=path, is_path_stated=True)
+
+
+def _stands_in(hunk: Hunk, shown: Sequence[str]) -> bool:
+    if hunk.is_rewrite:
+        return False
+    return isinstance(locate(shown, hunk.old, hunk.new), Found | Ambiguous)
+
+
+def _is_selected(hunk: Hunk, shown: Sequence[str] | None, selection: Selection) -> bool:
+    if shown is None or hunk.is_rewrite:
+        return False
+    found = locate(shown, hunk.old, hunk.new, selection[1:])
+    return isinstance(found, Found) and selection[1] <= found.start and found.end <= selection[2]
+
+
+def _rewritten(hunk: Hunk, shown: Sequence[str], selection: tuple[int, int] | None) -> Found | RejectedHunk:
+    found = place(shown, hunk.new, selection)
+    if found is None:
+        message = (
+            "The reply is code without edit blocks, and not the whole new text of "
+            f"{'the selection or the file' if selection else 'the file'}."
+        )
+        return RejectedHunk(hunk, "unreadable", message)
+    start, end, new = found
+    return Found(start, end, "rewrite", new)
+
+
+def _unmatched(hunk: Hunk, n_lines: int, found: Match) -> RejectedHunk:
+    n_old = len(hunk.old)
+    match found:
+        case Ambiguous():
+            return RejectedHunk(hunk, "ambiguous", _ambiguous_message(n_old, found))
+        case Differs(start, end):
+            message = (
+                f"{_old_lines(n_old)} resemble{'s' * (n_old == 1)} {_range(start, end)}, but "
+                f"{'that' if end - start == 1 else 'those'} read otherwise where the block makes its change."
+            )
+            return RejectedHunk(hunk, "not_found", message)
+        case NotFound():
+            return RejectedHunk(hunk, "not_found", _not_found_message(n_old, n_lines, found))
+        case Found():
+            raise AssertionError("a hunk that was found is planned")
+
+
+def _beside(
+    start: int, end: int, edits: Sequence[Edit], taken: Sequence[PlannedHunk]
+) -> tuple[int, int] | PlannedHunk:
+    """The span that is left to a hunk beside those that were taken; the one whose changes it would change.
+
+    Hunks may quote the same lines as long as they change others. What the hunk before it changes is no line
+    that this one can rely on.
+    """
     for other in taken:
-        if other.snapshot.uri != snapshot.uri:
-            continue
-        if (start < other.end and other.start < end) or (start, end) == (other.start, other.end):
-            message = f"{_place(found.start, found.end)} already changed by block {other.hunk.index + 1}."
-            return RejectedHunk(hunk, "overlap", message)
-    edits = _line_edits(hunk, snapshot.text, lines, shown, found)
-    return PlannedHunk(hunk, snapshot, start, end, edits, found.how)
+        # Two that border on each other may both insert at the border.
+        quotes_same = (start < other.end and other.start < end) or (start, end) == (other.start, other.end)
+        if quotes_same and (not edits or any(_clash(a, b) for a in edits for b in other.edits)):
+            return other
+    first, last = (edits[0].start, max(edit.end for edit in edits)) if edits else (start, end)
+    for other in taken:
+        for theirs in other.edits:
+            if not (start < theirs.end and theirs.start < end):
+                continue
+            if theirs.end <= first:
+                start = theirs.end
+            elif last <= theirs.start:
+                end = theirs.start
+            else:
+                return other
+    return start, end
+
+
+def _clash(one: Edit, other: Edit) -> bool:
+    """Whether both change the same characters, or insert at the same place."""
+    if one.start == one.end and other.start == other.end:
+        return one.start == other.start
+    return one.start < other.end and other.start < one.end
 
 
 def reject_dropped(dropped: HunkDropped) -> RejectedHunk:
     """The rejection of a block that the parser had to drop."""
-    messages: dict[str, str] = {
+    messages: dict[DropReason, str] = {
         "cut_off": "Generation was cut off inside this block.",
         "unclosed": "The reply ended inside this block.",
         "reopened": "The block was not closed before the next one began.",
         "no_separator": "The block was closed without new text.",
+        "second_separator": "Which of its lines is the separator between old and new lines is not known.",
+        "repeated": f"The model wrote the same block again{f', {dropped.n} times' if dropped.n > 1 else ''}; "
+        "it was applied once.",
+        "unreadable": "The model wrote no edit block that can be read.",
     }
-    reason = "cut_off" if dropped.reason == "cut_off" else "malformed"
-    return RejectedHunk(dropped.hunk, reason, messages[dropped.reason])
+    message = messages[dropped.reason]
+    if dropped.reason == "unreadable":
+        begins = next((line.strip() for line in dropped.hunk.new if line.strip()), "")
+        begins = begins[:_MOST_SHOWN] + "…" * (len(begins) > _MOST_SHOWN)
+        message = f"{message} Its reply begins: “{begins}”"
+    reason = dropped.reason if dropped.reason in ("cut_off", "repeated", "unreadable") else "malformed"
+    return RejectedHunk(dropped.hunk, reason, message)
+
+
+_MOST_SHOWN = 100
+"""Characters of a reply's first line that a message shows."""
 
 
 def rebase(planned: PlannedHunk, changes: Sequence[Edit], text: str) -> tuple[Edit, ...] | RejectedHunk:
@@ -143,26 +284,8 @@ def rebase(planned: PlannedHunk, changes: Sequence[Edit], text: str) -> tuple[Ed
     return tuple(Edit(edit.start + shift, edit.end + shift, edit.new) for edit in planned.edits)
 
 
-def _resolve(
-    path: str, snapshots: Mapping[str, Snapshot], selection: tuple[str, int, int] | None
-) -> str | None:
-    if path in snapshots:
-        return path
-    if not path:
-        if selection is not None and selection[0] in snapshots:
-            return selection[0]
-        return next(iter(snapshots)) if len(snapshots) == 1 else None
-    plain = path.replace("\\", "/").removeprefix("./")
-    return plain if plain in snapshots else None
-
-
-def _line_edits(
-    hunk: Hunk, text: str, lines: Sequence[Line], shown: Sequence[str], found: Found
-) -> tuple[Edit, ...]:
-    # What the model repeats of its own old lines it leaves unchanged, also where it had misquoted them. Only
-    # the old lines of a document without text differ in number from the lines they were found at.
+def _line_edits(found: Found, text: str, lines: Sequence[Line], shown: Sequence[str]) -> tuple[Edit, ...]:
     window = shown[found.start : found.end]
-    old = hunk.old if len(hunk.old) == len(window) else window
     if found.end > found.start:
         span = text[lines[found.start].start : lines[found.end - 1].next]
         eol = line_ending(span if "\n" in span or "\r" in span else text)
@@ -170,13 +293,11 @@ def _line_edits(
         eol = line_ending(text)
     ends_open = bool(lines) and lines[-1].end == lines[-1].next
     edits: list[Edit] = []
-    for old_start, old_end, new_start, new_end in changed_blocks(old, hunk.new):
+    for old_start, old_end, new_start, new_end in changed_blocks(window, found.new):
         first, last = found.start + old_start, found.start + old_end
         start = lines[first].start if first < len(lines) else _end_of(text, lines)
         end = lines[last - 1].next if last > first else start
-        written = [reindent(line, found) for line in hunk.new[new_start:new_end]]
-        if written == shown[first:last]:
-            continue
+        written = found.new[new_start:new_end]
         new = "".join(line + eol for line in written)
         if ends_open and last == len(lines):
             # The text keeps ending without a line end. An empty line there would not be one.
@@ -204,24 +325,6 @@ def _keep_apart(text: str, start: int, end: int, new: str) -> str:
     front = "\r" if before == "\r" and (new or after).startswith("\n") else ""
     back = "\r" if new.endswith("\r") and after == "\n" else ""
     return front + new + back
-
-
-def changed_blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """What differs: `old[a:b]` becomes `new[c:d]`, in ascending order."""
-    n_front = 0
-    while n_front < min(len(old), len(new)) and old[n_front] == new[n_front]:
-        n_front += 1
-    n_back = 0
-    while n_back < min(len(old), len(new)) - n_front and old[-1 - n_back] == new[-1 - n_back]:
-        n_back += 1
-    a, b, c, d = n_front, len(old) - n_back, n_front, len(new) - n_back
-    if a == b and c == d:
-        return []
-    counts = Counter(new[c:d])
-    if sum(counts[line] for line in old[a:b]) > MOST_COMPARISONS:
-        return [(a, b, c, d)]
-    matcher = difflib.SequenceMatcher(None, old[a:b], new[c:d], autojunk=False)
-    return [(a + i, a + j, c + k, c + m) for tag, i, j, k, m in matcher.get_opcodes() if tag != "equal"]
 
 
 def _place(start: int, end: int) -> str:
@@ -253,6 +356,8 @@ def _not_found_message(n_old: int, n_lines: int, found: NotFound) -> str:
     message = f"{_old_lines(n_old)} {verb} not in the file."
     if found.nearest is None:
         return message
-    start, end = found.nearest
-    place = f"line {start + 1}" if end - start == 1 else f"lines {start + 1} to {end}"
-    return f"{message} Most similar: {place} ({found.similarity:.0%})."
+    return f"{message} Most similar: {_range(*found.nearest)} ({found.similarity:.0%})."
+
+
+def _range(start: int, end: int) -> str:
+    return f"line {start + 1}" if end - start == 1 else f"lines {start + 1} to {end}"

@@ -21,12 +21,23 @@ beginning, as at the end of a file without a last line end, need not become one.
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from singlepass.core.edits import Edit, apply, rebase_span, validate
+from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import is_line_start, visible_lines
-from singlepass.core.planner import changed_blocks
+from singlepass.core.matcher import How
+
+
+class Origin(NamedTuple):
+    """Where an edit of ours comes from."""
+
+    start: int
+    """Where it begins in the text that its job was asked about."""
+    how: How = "exact"
+    """How its place was found."""
 
 
 class ReviewHunk(msgspec.Struct, frozen=True):
@@ -39,8 +50,8 @@ class ReviewHunk(msgspec.Struct, frozen=True):
     old: str
     """What stood there before."""
     new: str
-    origin: int | None = None
-    """Where it begins in the text that its job was asked about; None where that is not known."""
+    origin: Origin | None = None
+    """None where that is not known."""
     is_kept: bool = False
     """The user has said yes; it can still be taken back with the rest of its job."""
 
@@ -72,12 +83,11 @@ def typed(review: Review, changes: Sequence[Edit], text: str) -> Review:
 
 
 def wrote(
-    review: Review, edits: Iterable[Edit], job: int, first_id: int, origins: Sequence[int] = ()
+    review: Review, edits: Iterable[Edit], job: int, first_id: int, origins: Sequence[Origin] = ()
 ) -> Review:
     """After edits of ours, applied as if at once. Each is a hunk, numbered from `first_id` on.
 
-    `origins` says for each edit where it begins in the text that the job was asked about. Raises ValueError
-    as `validate` does.
+    `origins` says for each edit where it comes from. Raises ValueError as `validate` does.
     """
     edits = [*edits]
     begins = {id(edit): origin for edit, origin in zip(edits, origins, strict=False)}
@@ -108,14 +118,16 @@ def _span(one: ReviewHunk | Edit) -> tuple[int, int]:
     return one.start, one.end
 
 
-def _comes_before(origin: int | None, edit: Edit, job: int, other: ReviewHunk | Edit) -> bool:
+def _comes_before(origin: Origin | None, edit: Edit, job: int, other: ReviewHunk | Edit) -> bool:
     """Whether an insertion stands before a hunk without text at the same offset.
 
     Only what the job was asked about tells. Without that the hunk, which is older, stands first.
     """
     if not isinstance(other, ReviewHunk) or edit.start != edit.end or _span(other) != _span(edit):
         return False
-    return other.job == job and origin is not None and other.origin is not None and origin <= other.origin
+    if other.job != job or origin is None or other.origin is None:
+        return False
+    return origin.start <= other.origin.start
 
 
 def undo_edits(review: Review, ids: Collection[int]) -> list[Edit]:

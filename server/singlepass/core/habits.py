@@ -1,0 +1,150 @@
+"""What models put around the lines they quote, and around the new lines alike: blank lines, fences, line
+numbers, the signs of a diff.
+
+`quotations` takes these habits off, one after another. Whether one was a habit, and not part of the text, the
+matcher decides: only lines that are then found in exactly one place count. The signs of a diff are taken off
+first where they would otherwise be written into a file that has none.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+
+class Quotation(NamedTuple):
+    """The old and the new lines of a block."""
+
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    is_exact: bool = False
+    """Whether the old lines have to stand in the document as they are, white space at line ends aside."""
+
+
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})[^`]*$")
+_NUMBERED = (
+    re.compile(r"\s*(?:line\s+)?\d+\s*[|│┃→]", re.IGNORECASE),
+    re.compile(r"\s*\[\d+\]:?"),
+    re.compile(r"\s*L?\d+\s*:"),
+    re.compile(r"\s*\d+\t"),
+    re.compile(r"\s*\d+[.)](?=\s|$)"),
+    re.compile(r"\s*\d+ -(?=\s|$)"),
+    re.compile(r"\s*\d+(?=\s|$)"),
+)
+"""Ways to write the number of a line before it."""
+
+
+def is_fence(line: str) -> bool:
+    """Whether the line opens or closes a block of code in Markdown."""
+    return _FENCE.match(line) is not None
+
+
+def quotations(old: Sequence[str], new: Sequence[str], document: Sequence[str]) -> Iterator[Quotation]:
+    """The block as it was written, then with one habit after another taken off."""
+    may_be_signed = not any(line.startswith("+") for line in document)
+    written = Quotation(tuple(old), tuple(new))
+    for take_off in (None, *_AROUND):
+        changed = take_off(written) if take_off is not None else written
+        if changed is None or not changed.old or (changed == written and take_off is not None):
+            continue
+        written = changed
+        if not (may_be_signed and _is_diff(written)):
+            yield written
+    yield from _unsigned(written)
+    if may_be_signed and _is_diff(written):
+        return
+    for take_off in (_numbers, _quoted, _border_blanks):
+        changed = take_off(written)
+        if changed is not None and changed != written and changed.old:
+            written = changed
+            yield written
+
+
+def _is_diff(written: Quotation) -> bool:
+    """Whether the signs of a diff stand before what is new."""
+    added = [line for line in written.new if line.strip() and line not in written.old]
+    return any(line[0] == "+" for line in added) and all(line[0] in "+-" for line in added)
+
+
+def _unsigned(written: Quotation) -> Iterator[Quotation]:
+    """Without the signs of a diff: `-` before old lines, `+` before new ones. They stand in front of the
+    line, or in a column of their own that is a space before lines that stay, or with a space behind them."""
+    old, new = ([line for line in lines if line.strip()] for lines in written[:2])
+    is_diff = _is_diff(written)
+    if not is_diff and not any(line[0] in "-+" for line in old):
+        return
+    removed = {line[1:].strip() for line in old if line[0] == "-"} | {line.strip() for line in old}
+    kept = [
+        line for line in written.new if not (is_diff and line.startswith("-") and line[1:].strip() in removed)
+    ]
+    sign_old = "+" if all(line[0] == "+" for line in (*old, *new)) else "-"
+
+    def without(lines: Sequence[str], sign: str, n: int) -> tuple[str, ...]:
+        return tuple(line[n:] if line.startswith(sign) else line for line in lines)
+
+    yield Quotation(without(written.old, sign_old, 1), without(kept, "+", 1), True)
+    if all(line[0] in "- " for line in old) and all(line[0] in "+ " for line in kept if line.strip()):
+        yield Quotation(tuple(line[1:] for line in written.old), tuple(line[1:] for line in kept), True)
+    yield Quotation(without(written.old, sign_old + " ", 2), without(kept, "+ ", 2), True)
+
+
+def _fences(written: Quotation) -> Quotation | None:
+    """A pair of fences around the old lines, and those around the new ones if there are any."""
+    old = _fenced(written.old)
+    return None if old is None else Quotation(old, _fenced(written.new) or written.new)
+
+
+def _fenced(lines: tuple[str, ...]) -> tuple[str, ...] | None:
+    first, last = _text_span(lines)
+    if last - first < 2 or not (is_fence(lines[first]) and is_fence(lines[last - 1])):
+        return None
+    return lines[first + 1 : last - 1]
+
+
+def _text_span(lines: Sequence[str]) -> tuple[int, int]:
+    """The range from the first line that is not blank to the last one, end exclusive."""
+    there = [n for n, line in enumerate(lines) if line.strip()]
+    return (there[0], there[-1] + 1) if there else (0, 0)
+
+
+def _border_blanks(written: Quotation) -> Quotation | None:
+    """Blank lines before and after the old lines, and as many of the new ones."""
+    old, new = written.old, written.new
+    first, last = _text_span(old)
+    if last == 0:
+        return None
+    first_new, last_new = _text_span(new)
+    n_front, n_back = min(first, first_new), min(len(old) - last, len(new) - last_new)
+    if last_new == 0:
+        return Quotation(old[first:last], ())
+    return Quotation(old[first:last], new[n_front : len(new) - n_back])
+
+
+def _numbers(written: Quotation) -> Quotation | None:
+    """A number before each line."""
+    for number in _NUMBERED:
+        if all(number.match(line) for line in written.old if line.strip()):
+            return _without(written, number)
+    return None
+
+
+def _quoted(written: Quotation) -> Quotation | None:
+    """`>` before each line, as in an answer to a message."""
+    if all(line.startswith(">") for line in written.old if line.strip()):
+        return _without(written, re.compile(">"))
+    return None
+
+
+def _without(written: Quotation, before: re.Pattern[str]) -> Quotation:
+    """Without what stands before each line, and one space behind it where every old line has that."""
+    bare = [line[found.end() :] if (found := before.match(line)) else line for line in written.old]
+    has_space = all(line.startswith(" ") for line in bare if line.strip())
+    old = tuple(line.removeprefix(" ") if has_space else line for line in bare)
+    new: list[str] = []
+    for line in written.new:
+        found = before.match(line)
+        rest = line[found.end() :] if found else line
+        new.append(rest.removeprefix(" ") if found and has_space else rest)
+    return Quotation(old, tuple(new))
+
+
+_AROUND: tuple[Callable[[Quotation], Quotation | None], ...] = (_border_blanks, _fences, _border_blanks)

@@ -1,0 +1,146 @@
+"""New lines onto the document's lines, where the model misquoted the old ones.
+
+Theory of operation
+===================
+
+A block says how old lines become new ones. Where a quoted line is not the document's line, the new line shows
+the same slip, so writing it would change what nobody asked to change: a comment that was left out, a number,
+a name. `carried_over` therefore does to the document's lines what the block does to the quoted ones:
+
+- a line that the block repeats stays as the document has it;
+- a line that the block changes is merged word by word (`merged`): base the quotation, one side the document's
+  line, the other the new line. Where both changed the same or adjacent words there is no answer;
+- a line that the block deletes, or replaces by others, must be the one that was quoted, but for a comment at
+  its end; else there is no answer.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from singlepass.core.characters import canonical
+from singlepass.core.indentation import indent_of
+from singlepass.core.line_diff import changed_blocks
+from singlepass.core.pairing import pairs_of, similarity
+
+_WORDS = re.compile(r"&#?\w+;|\w+|\s+|\.+|-+|.", re.DOTALL)
+COMMENT = re.compile(r"\s+(?:#|//|/\*|--|;|%|<!--)(?=.*[^\W\d_]).*")
+"""What may follow the code of a line: white space and a comment with words, in whatever language."""
+
+
+_MAY_BE_ALIKE = 0.4
+"""The similarity from which a new line may be a change of an old one."""
+
+
+class Change(NamedTuple):
+    """`base[start:end]` became `new`, in words."""
+
+    start: int
+    end: int
+    new: tuple[str, ...]
+
+
+def comment_left_out(old: str, line: str) -> str:
+    """The comment at the end of the document's line, if it is all by which the quoted line differs."""
+    code = canonical(old)
+    starts = [found.start() for found in re.finditer(r"\s+(?=\S)", line)]
+    start = next((n for n in starts if n and canonical(line[:n]) == code), None) if code else None
+    return line[start:] if start is not None and COMMENT.fullmatch(line[start:]) else ""
+
+
+def merged(old: str, line: str, new: str) -> str | None:
+    """The document's line with the change that makes the new line of the old one; None where it cannot be
+    told.
+
+    It cannot where quotation and document differ in, or right beside, a word that the change is about. A
+    comment at the end of the document's line that was not quoted is no such difference.
+    """
+    tail = comment_left_out(old, line)
+    if tail and canonical(new).endswith(canonical(tail)):
+        # The new line has the comment that the old one lacks.
+        old = old.rstrip() + tail
+    base, there, asked = (tuple(_WORDS.findall(text.strip())) for text in (old, line, new))
+    keys, keys_there = tuple(map(_key, base)), tuple(map(_key, there))
+    ours = [change._replace(new=there[c:d]) for change, (c, d) in _changes(keys, keys_there)]
+    theirs = [change._replace(new=asked[c:d]) for change, (c, d) in _changes(base, asked)]
+    for one in ours:
+        for other in theirs:
+            if one.start <= other.end and other.start <= one.end and one != other:
+                is_tail = one.start == one.end == len(base) and COMMENT.fullmatch("".join(one.new))
+                if not is_tail or COMMENT.search("".join(other.new)):
+                    return None
+    # Each word of the base that no change touches stays as the document has it.
+    written = _aligned(keys, keys_there, there)
+    changes = sorted({*ours, *theirs}, key=lambda change: (change.start, change.end, change in ours))
+    words: list[str] = []
+    at = 0
+    for change in changes:
+        words += written[at : change.start]
+        words += change.new
+        at = max(at, change.end)
+    return "".join([*words, *written[at:]])
+
+
+def _key(word: str) -> str:
+    return canonical(word) or " "
+
+
+def _changes(base: Sequence[str], other: Sequence[str]) -> list[tuple[Change, tuple[int, int]]]:
+    matcher = difflib.SequenceMatcher(None, base, other, autojunk=False)
+    return [(Change(i, j, ()), (c, d)) for tag, i, j, c, d in matcher.get_opcodes() if tag != "equal"]
+
+
+def _aligned(keys: Sequence[str], keys_there: Sequence[str], there: Sequence[str]) -> list[str]:
+    """For each word of the base the document's word; what differs is filled by changes."""
+    written = [""] * len(keys)
+    matcher = difflib.SequenceMatcher(None, keys, keys_there, autojunk=False)
+    for i, c, n in matcher.get_matching_blocks():
+        written[i : i + n] = there[c : c + n]
+    return written
+
+
+def carried_over(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
+    """The lines that take the place of `window`; None where that cannot be told.
+
+    `window` are the document's lines, one for each old line; old and new lines have the document's
+    indentation.
+    """
+    if [*old] == [*window]:
+        return [*new]
+    blocks = changed_blocks([line.rstrip() for line in old], [line.rstrip() for line in new])
+    lines: list[str] = []
+    at = 0
+    for a, b, c, d in blocks:
+        block = _block(old[a:b], window[a:b], new[c:d])
+        if block is None:
+            return None
+        lines += [*window[at:a], *block]
+        at = b
+    return [*lines, *window[at:]]
+
+
+def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
+    """The same for lines of which all change."""
+    is_equal = [a.strip() == b.strip() for a, b in zip(old, window, strict=True)]
+    if all(is_equal):
+        return [*new]
+    pairs = pairs_of(old, new)
+    merged_ones = {*pairs.values()}
+    for i, (a, b) in enumerate(zip(old, window, strict=True)):
+        if i in merged_ones or canonical(a) == canonical(b):
+            continue
+        # A comment goes with its line, but not where a new line may be what became of that.
+        if not comment_left_out(a, b) or any(similarity(a, line) >= _MAY_BE_ALIKE for line in new):
+            return None
+    lines: list[str] = []
+    for j, line in enumerate(new):
+        i = pairs.get(j)
+        if i is None or is_equal[i]:
+            lines.append(line)
+            continue
+        change = merged(old[i], window[i], line)
+        if change is None:
+            return None
+        lines.append(indent_of(line) + change)
+    return lines

@@ -1,0 +1,153 @@
+"""Replies without edit blocks that are new text as a whole: one fenced code block, or files as the prompt
+shows them.
+
+Models that cannot keep the format of blocks often write the selection, or the file, anew. `read_rewrites`
+finds such text in a reply, and `place` says of which lines it is the new text. Text that is neither the whole
+file nor the whole selection, such as an example or one function of a file, has no place: what it leaves out
+would be deleted.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from singlepass.core.habits import is_fence
+from singlepass.core.indentation import indentation_map, reindent
+from singlepass.core.line_diff import changed_blocks
+from singlepass.core.pairing import similarity
+from singlepass.core.paths import Named, named
+
+MOST_GONE = 0.25
+"""The share of a file's lines with text that its new text may leave out where nothing is selected."""
+MOST_GONE_SELECTED = 0.5
+"""The share of the selected lines with text that their new text may leave out; more is another text."""
+_COUNTERPART = 0.5
+"""The similarity from which a new line is the counterpart of one that changed."""
+_MOST_PAIRS = 40_000
+
+_ELEMENT = re.compile(
+    r"\s*<(?:file|document|source)\b[^>]*?\b(?:path|name|src)\s*=\s*(?:\"([^\"]+)\"|'([^']+)'|([^\s>]+))[^>]*>\s*$"
+)
+_ELEMENT_END = re.compile(r"\s*</(?:file|document|source)>\s*$")
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})(.*)$")
+_DIFFS = frozenset({"diff", "patch", "udiff"})
+_NO_CODE = frozenset({"bash", "sh", "shell", "console", "zsh", "text", "output", "plaintext"})
+"""Languages of fences that tell how to run something, beside one with code."""
+
+
+class Rewrite(NamedTuple):
+    """New text of a file, or of a part of it."""
+
+    path: str
+    """The file that the reply names; empty where it names none."""
+    lines: tuple[str, ...]
+
+
+def read_rewrites(lines: Sequence[str], known: Collection[str]) -> list[Rewrite]:
+    """The texts in a reply without edit blocks; none where it is not clear what they are.
+
+    Of code blocks in fences only one may leave open which file it is of.
+    """
+    found: list[tuple[Rewrite, str]] = []
+    before: Named | None = None
+    n = 0
+    while n < len(lines):
+        element, fence = _ELEMENT.match(lines[n]), _FENCE.match(lines[n])
+        if element:
+            end = next((m for m in range(n + 1, len(lines)) if _ELEMENT_END.match(lines[m])), len(lines))
+            written = element[1] or element[2] or element[3]
+            name = named(written, known)
+            found.append((Rewrite(name.path if name else written, _inside(lines[n + 1 : end])), ""))
+        elif fence:
+            closing = fence[1]
+            end = next((m for m in range(n + 1, len(lines)) if lines[m].strip() == closing), None)
+            if end is None:
+                return []
+            language = fence[2].strip().partition(" ")[0].partition(":")[0].casefold()
+            if language in _DIFFS or any(line.startswith("@@ ") for line in lines[n:end]):
+                return []
+            name = named(fence[2], known) or before
+            found.append((Rewrite(name.path if name else "", tuple(lines[n + 1 : end])), language))
+        else:
+            if lines[n].strip():
+                before = named(lines[n], known)
+            n += 1
+            continue
+        before, n = None, end + 1
+    if len(found) > 1:
+        found = [one for one in found if one[1] not in _NO_CODE]
+    rewrites = [rewrite for rewrite, _ in found]
+    names = [rewrite.path for rewrite in rewrites]
+    return rewrites if len(set(names)) == len(names) and (len(names) < 2 or "" not in names) else []
+
+
+def _inside(lines: Sequence[str]) -> tuple[str, ...]:
+    """Without a fence around all of it."""
+    text = [n for n, line in enumerate(lines) if line.strip()]
+    if len(text) > 1 and is_fence(lines[text[0]]) and is_fence(lines[text[-1]]):
+        lines = lines[text[0] + 1 : text[-1]]
+    return tuple(lines)
+
+
+def place(
+    document: Sequence[str], new: Sequence[str], selection: tuple[int, int] | None
+) -> tuple[int, int, tuple[str, ...]] | None:
+    """The lines of the document, from start to end (exclusive), that a new text takes the place of, and the
+    text with the document's indentation. None where it is not the new text of the file, nor of the
+    selection."""
+    first, end = selection if selection and selection[0] < selection[1] else (0, len(document))
+    end = min(end, len(document))
+    is_part = any(line.strip() for line in (*document[:first], *document[end:]))
+    gone = _gone(document, new)
+    if is_part:
+        is_whole = all(first <= n < end for n in gone)
+    else:
+        text = [n for n, line in enumerate(document) if line.strip()]
+        # Without its first or last line it is rather a part of the file.
+        is_whole = bool(text) and not {text[0], text[-1]} & {*gone} and len(gone) <= MOST_GONE * len(text)
+    if is_whole:
+        return 0, len(document), tuple(new)
+    window = document[first:end]
+    most_gone = MOST_GONE_SELECTED * sum(bool(line.strip()) for line in window)
+    if not is_part or len(_gone(window, new)) > most_gone or _reaches_out(document, first, end, new):
+        return None
+    there = {line.strip(): line for line in reversed(window) if line.strip()}
+    both = [line for line in new if line.strip() in there]
+    windows = [there[line.strip()] for line in both]
+    indentation = indentation_map(both, windows, new, document)
+    if indentation is None:
+        # New depths are what was asked for, if any line kept its own.
+        return (first, end, tuple(new)) if any(a == b for a, b in zip(both, windows, strict=True)) else None
+    lines = reindent(both, windows, new, indentation)
+    return None if lines is None else (first, end, tuple(lines))
+
+
+def _gone(old: Sequence[str], new: Sequence[str]) -> list[int]:
+    """The lines with text that the new text has no counterpart of."""
+    gone: list[int] = []
+    old_bare, new_bare = [line.strip() for line in old], [line.strip() for line in new]
+    for a, b, c, d in changed_blocks(old_bare, new_bare):
+        left = list(range(c, d))
+        for n in range(a, b):
+            if not old_bare[n]:
+                continue
+            alike = -1
+            if (b - a) * (d - c) <= _MOST_PAIRS:
+                alike = max(left, key=lambda m: similarity(old_bare[n], new_bare[m]), default=-1)
+            if alike >= 0 and similarity(old_bare[n], new_bare[alike]) >= _COUNTERPART:
+                left = [m for m in left if m > alike]
+            else:
+                gone.append(n)
+    return gone
+
+
+def _reaches_out(document: Sequence[str], first: int, end: int, new: Sequence[str]) -> bool:
+    """Whether the text goes on before or behind the selection: one of the lines next to it is in the text
+    too."""
+    inside = {line.strip() for line in document[first:end]} | {""}
+    text = {line.strip() for line in new}
+    for beside in (reversed(document[:first]), iter(document[end:])):
+        nearest = next((line.strip() for line in beside if line.strip() not in inside), None)
+        if nearest is not None and nearest in text:
+            return True
+    return False

@@ -1,0 +1,93 @@
+"""New lines that are no code: what is refused, and what only looks like it."""
+
+import pytest
+from singlepass.core.stray import is_elision, stray
+
+OLD = ["def total(rows):", "    result = 0", "    return result"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# ... existing code ...",
+        "    // ... rest of the function",
+        "# rest of the code remains the same",
+        "/* ... */",
+        "<!-- ... -->",
+        "// existing code here",
+        "# ...",
+        "# [... rest of the file ...]",
+        "# ... (rest of the code)",
+        "// Other methods...",
+        "# (rest of the class unchanged)",
+        "{/* ... existing JSX ... */}",
+        "-- ... existing columns ...",
+        "// unchanged",
+        "# code omitted for brevity",
+        "# ... keep the rest of the file ...",
+        "// The rest of the code remains unchanged.",
+        "...",
+        "…",
+    ],
+)
+def test_a_placeholder_for_code_is_refused(line: str) -> None:
+    assert is_elision(line, "a.js")
+    problem = stray(["x = 1"], ["x = 2", line], ["x = 1", "y = 3"], "a.js")
+    assert problem is not None
+    assert line.strip() in problem
+    # Where the document has it, it is no placeholder.
+    assert stray(["x = 1", line], ["x = 2", line], ["x = 1", line], "a.js") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# remaining items are skipped",
+        "# TODO: handle this...",
+        "# existing keys win",
+        "# Returns the rest of the rows that fit",
+        "x = 1  # ... see above",
+        "# other options are ignored",
+        "# same as above but for lists",
+        "# ... or else",
+        "const all = { ...rest };",
+        "return f(...args)",
+    ],
+)
+def test_a_comment_is_no_placeholder(line: str) -> None:
+    assert not is_elision(line, "a.js")
+
+
+@pytest.mark.parametrize(
+    ("new", "is_placeholder"),
+    [
+        (["def total(rows):", "    ..."], False),
+        (["def total(rows):", '    """Add."""', "    ..."], False),
+        (["    ..."], False),
+        (["class A:", "    def a(self):", "        ...", "", "    def b(self):", "        ..."], False),
+        (["def total(rows, start):", "    ...", "    return result"], True),
+        (["def total(rows):", "    result = 1", "    ..."], True),
+        (["def total(rows):", "    result = 1", "..."], True),
+    ],
+)
+def test_dots_are_a_body_in_python(new: list[str], is_placeholder: bool) -> None:
+    assert (stray(OLD, new, OLD, "a.py") is not None) == is_placeholder
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "new", "is_refused"),
+    [
+        ("a.py", ["x = 1"], ["```python", "x = 2", "```"], True),
+        ("a.py", ["x = 1"], ["x = 2", "```"], True),
+        ("a.py", ["x = 1"], ["~~~", "x = 2", "~~~"], True),
+        ("a.py", ["x = 1", "```"], ["x = 2", "```"], False),
+        ("a.py", ["x = 1"], ['"""', "```", "x = 2", "```", '"""'], False),
+        ("README.md", ["x = 1"], ["```python", "x = 2", "```"], False),
+        ("README.md", ["x = 1"], ["..."], False),
+        ("README.md", ["x = 1"], ["<!-- ... rest of the file ... -->"], True),
+    ],
+)
+def test_a_fence_around_the_new_lines_is_refused(
+    path: str, document: list[str], new: list[str], is_refused: bool
+) -> None:
+    assert (stray(["x = 1"], new, document, path) is not None) == is_refused
