@@ -21,6 +21,7 @@ from pygls.lsp.server import LanguageServer
 
 from singlepass.core.inert import inert
 from singlepass.lsp import Capabilities, TextEdit, plain, workspace_edit_to_lsp
+from singlepass.shown_text import write_shown
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +168,21 @@ class Editor:
             return None
         section: Any = plain(answer[0]) if answer else None
         return cast("Mapping[str, Any]", section) if isinstance(section, dict) else None
+
+    async def show_text(self, text: str) -> bool:
+        """Open a text for the user to read; False where the editor cannot. Raises OSError."""
+        if not self.capabilities.show_document:
+            return False
+        path = await asyncio.to_thread(write_shown, text)
+        params = lsp.ShowDocumentParams(path.as_uri(), take_focus=True)
+        try:
+            answer = await asyncio.wait_for(
+                self._server.window_show_document_async(params), _ANSWER_TIMEOUT_S
+            )
+        except (TimeoutError, JsonRpcException) as error:
+            log.warning("the editor did not show a document: %r", error)
+            return False
+        return answer.success
 
     def refresh_lenses(self) -> None:
         """Have the editor ask for code lenses anew; without support it does so when the text changes."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -45,11 +45,13 @@ COMMAND_REVERT = "singlepass.revert"
 COMMAND_KEEP = "singlepass.keep"
 COMMAND_UNDO = "singlepass.undo"
 COMMAND_RETRY = "singlepass.retry"
+COMMAND_REPLY = "singlepass.reply"
 COMMAND_CONTEXT = "singlepass.context"
 COMMAND_SELECT_TARGET = "singlepass.selectTarget"
 COMMAND_STATS = "singlepass.stats"
 
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
+_SHOW_REPLY = "Show what the model wrote"
 _TITLE_CHARS = 70
 _SETTINGS_S = 3.0
 """How long the first commands wait for the editor's settings, which may name another model."""
@@ -206,7 +208,7 @@ class Handlers:
             self._encode(offer, self.jobs.estimate(document.uri, first, end, offer.title, offer.kind))
             for offer in offers
             if not only or any(kind in ("", offer.kind) or offer.kind.startswith(f"{kind}.") for kind in only)
-        ]
+        ] + ([] if only and "quickfix" not in only else [*self._replies_to_show(params)])
 
     def _quick_fixes(self, params: lsp.CodeActionParams, base: Mapping[str, Any]) -> list["_Offer"]:
         return [
@@ -224,6 +226,22 @@ class Handlers:
             for diagnostic in params.context.diagnostics
             if diagnostic.source != "singlepass"
         ]
+
+    def _replies_to_show(self, params: lsp.CodeActionParams) -> Iterator[lsp.CodeAction | lsp.Command]:
+        """For a diagnostic of ours about a hunk that was not applied: the reply that it was in."""
+        if not self.editor.capabilities.show_document:
+            return
+        for diagnostic in params.context.diagnostics:
+            data = plain(diagnostic.data)
+            if diagnostic.source != "singlepass" or not isinstance(data, dict) or "old" not in data:
+                continue
+            job = cast("Mapping[str, Any]", data).get("job")
+            command = lsp.Command(_SHOW_REPLY, COMMAND_REPLY, arguments=[{"job": job}])
+            if not self.editor.capabilities.action_literals:
+                yield command
+            else:
+                yield lsp.CodeAction(_SHOW_REPLY, kind="quickfix", diagnostics=[diagnostic], command=command)
+            return
 
     def _encode(self, offer: "_Offer", estimate: str) -> lsp.CodeAction | lsp.Command:
         arguments = {**offer.arguments, "title": offer.title, "kind": offer.kind}
@@ -317,6 +335,17 @@ class Handlers:
             return await self.jobs.retry(selected.job)
         except UserError as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+
+    async def reply(self, *arguments: Any) -> dict[str, Any]:
+        """`singlepass.reply`: ({job}), by default the last; what the model wrote, {job, text, shown}. It is
+        shown where the editor opens documents."""
+        selected = _selected(COMMAND_REPLY, arguments)
+        try:
+            job, text = self.jobs.reply(selected.job)
+            shown = await self.editor.show_text(text)
+        except (UserError, OSError) as error:
+            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+        return {"job": job, "text": text, "shown": shown}
 
     async def select_target(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.selectTarget`: (name), or (null) for a choice by rules and estimates, or nothing to ask

@@ -69,6 +69,8 @@ class Jobs:
         self._is_demo = False
         """What the editor was last told of it."""
         self._asked: dict[int, tuple[JobRequest, str]] = {}
+        self._replies: dict[int, str] = {}
+        """What the model wrote for the latest jobs."""
         self.reviews = Reviews(documents, workspace, editor)
         self._before: dict[str, list[_Before]] = {}
         self.history = History()
@@ -217,6 +219,9 @@ class Jobs:
 
     def _finished(self, job: Job, running: Session, task: "asyncio.Task[Outcome]") -> None:
         self._running.pop(job.id, None)
+        self._replies[job.id] = "".join(job.reply)
+        if len(self._replies) > _MAX_ASKED:
+            del self._replies[next(iter(self._replies))]
         if job.applied:
             self._last = job
         target = self.targets.by_name.get(job.target)
@@ -326,6 +331,15 @@ class Jobs:
         return f"{taken.undone} of {taken.undone + n_stay} edits taken back" + (
             "; the others were changed since and stay" if n_stay else ""
         )
+
+    def reply(self, id: int | None = None) -> tuple[int, str]:
+        """What the model wrote for a job, the last one by default. Raises UserError where it is not known."""
+        id = next(reversed(self._replies), 0) if id is None else id
+        if id not in self._replies:
+            raise UserError(
+                f"The reply to job {id} is not kept." if id else "No model has written anything yet."
+            )
+        return id, self._replies[id]
 
     async def retry(self, id: int | None = None) -> dict[str, Any]:
         """Take back what is in review of a job, the last one by default; what was asked, for another try.

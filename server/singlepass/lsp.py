@@ -217,6 +217,7 @@ class Capabilities:
         self.action_tags = find("text_document", "code_action", "tag_support") is not None
         self.diagnostic_data = bool(find("text_document", "publish_diagnostics", "data_support"))
         self.diagnostic_versions = bool(find("text_document", "publish_diagnostics", "version_support"))
+        self.show_document = bool(find("window", "show_document", "support"))
         self.preview = _ours(announced).get("preview") is True
         """Our own: whether the client shows `singlepass/preview`."""
 
