@@ -1,10 +1,11 @@
 """Changes as a user wants them: a run of lines of a real source file, and what it shall become.
 
-Files are taken from what is on this machine: this repository, the packages of the Python environment, C headers,
-npm's JavaScript, Perl's library. The standard library of Python is left out, so that nothing is measured on the
-files that misquotes were first counted on.
+Files are taken from what is on this machine: this repository, the packages of the Python environment, C
+headers, npm's JavaScript, Perl's library. The standard library of Python is left out, so that nothing is
+measured on the files that misquotes were first counted on.
 """
 
+import itertools
 import random
 import re
 import shutil
@@ -28,7 +29,7 @@ class Language(NamedTuple):
     end_comment: str
     """A regular expression for a comment at the end of a line, with the blanks before it."""
     wrapped: tuple[str, str]
-    """The line before and the line after a block that runs on a condition; no second one where none is needed."""
+    """The line before a block that runs on a condition, and the one after it, if there is one."""
 
 
 _SLASHES = r"\s+(?://.*|/\*(?:[^*]|\*(?!/))*\*/\s*)$"
@@ -48,10 +49,14 @@ _NUMBER = re.compile(r"(?<![\w.])\d{1,4}(?![\w.])")
 _STRING = re.compile(r"(?<=[\"'])[A-Za-z][\w ]*(?=[\"'])")
 _ASSIGNMENT = re.compile(r"^(\s*(?:(?:const|let|var|local|my) )?[$\w.]+\s*=\s*)([^=\s][^;,{(\[]*)(;?,?)$")
 _KEYWORDS = frozenset(
-    "and assert async await break case catch class const continue def default define del elif else elsif end endif"
-    " enum except export extern finally for foreach from func function global goto ifdef ifndef import include int"
-    " lambda let local long new nil None not null pass raise return self static struct sub super switch then this"
-    " throw True False true false try type typedef typeof union unless unsigned use var void while with yield".split()
+    re.findall(
+        r"\w+",
+        "and assert async await break case catch class const continue def default define del elif "
+        "else elsif end endif enum except export extern finally for foreach from func function "
+        "global goto ifdef ifndef import include int lambda let local long new nil None not null "
+        "pass raise return self static struct sub super switch then this throw True False true "
+        "false try type typedef typeof union unless unsigned use var void while with yield ",
+    )
 )
 
 
@@ -97,11 +102,11 @@ def indent_of(line: str) -> str:
 
 
 def unit_of(lines: Sequence[str]) -> str:
-    """By how much a file indents: a tab, or the number of spaces that lines are most often indented further by."""
+    """By what a file indents: a tab, or as many spaces as most lines are deeper than the one before."""
     if sum(line.startswith("\t") for line in lines) > sum(line.startswith("  ") for line in lines):
         return "\t"
     widths = [len(indent_of(line)) for line in lines if line.strip()]
-    steps = Counter(b - a for a, b in zip(widths, widths[1:], strict=False) if 2 <= b - a <= 8)
+    steps = Counter(b - a for a, b in itertools.pairwise(widths) if 2 <= b - a <= 8)
     return " " * (steps.most_common(1)[0][0] if steps else 4)
 
 
@@ -139,6 +144,7 @@ def files_of(source: str) -> list[Path]:
             folders = path.relative_to(root).parts[:-1]
             # What editors' clients have installed, and data of the tests, are not written here.
             is_other = source == OWN and not {"node_modules", "out", "data"}.isdisjoint(folders)
+            is_other |= not {"unicore", "Unicode"}.isdisjoint(folders)  # tables
             if path.suffix in suffixes and ".min." not in path.name and not is_other:
                 found.add(path)
     return sorted(found)
@@ -308,7 +314,7 @@ def _wrap(old: list[str], one: Document, chance: random.Random) -> Lines | None:
 
 
 def rewrite(old: list[str], one: Document, chance: random.Random) -> Lines | None:
-    """Other lines in place of all: a run of elsewhere with its identifiers renamed, as deep as the old ones."""
+    """Other lines in place of all: a run of elsewhere with names changed, as deep as the old ones."""
     n = chance.randint(1, 6)
     start = chance.randrange(max(1, len(one.lines) - n))
     model = [line for line in one.lines[start : start + n] if is_code(line, one.language)]
@@ -339,7 +345,7 @@ CHANGES: dict[str, Changing] = {
 
 
 def change(one: Document, chance: random.Random, kind: str | None = None) -> Change | None:
-    """A change of 1 to 12 lines, most often of 3 or more. None where what was chosen by chance does not suit."""
+    """A change of 1 to 12 lines, mostly 3 or more. None where what was chosen by chance does not suit."""
     n = chance.choice([1, 2, *range(3, 13)])
     at = chance.randrange(max(1, len(one.lines) - n))
     old = one.lines[at : at + n]

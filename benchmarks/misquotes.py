@@ -2,12 +2,12 @@
 
     python benchmarks/misquotes.py [--blocks 200] [--seed 1] [--sources python,javascript,c] [--show KIND]
 
-A change is made to lines of a real file (`changes.py`), so what the user wants is known. A model's block for it
-is written, misquoted in one way (`misquoting.py`), or with markers and paths that are not as asked for
-(`replying.py`), and read by the parser and the planner as the server does it. The oracle compares texts only:
+A change is made to lines of a real file (`changes.py`), so what the user wants is known. A model's block for
+it is written, misquoted in one way (`habits.py`, `slips.py`), or with markers and paths that are not as asked
+for (`replying.py`), and read by the parser and the planner as the server does it. The oracle compares texts:
 
-- *right*: every file reads as the user wants. Lines that the model did not mean to change are as they were, to
-  the last blank; at the end of lines that it wrote, blanks count for nothing.
+- *right*: every file reads as the user wants. Lines that the model did not mean to change are as they were,
+  to the last blank; at the end of lines that it wrote, blanks count for nothing.
 - *refused*: nothing was changed, or whole blocks were done and others not, and the user was told.
 - *wrong*: all else, and what is right but told in more than one message of refusal.
 - *lines lost*: lines with code that the user keeps and that are not in the file any more, not even alike.
@@ -20,13 +20,15 @@ import difflib
 import random
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+import habits
+import slips
 from changes import SOURCES, Document, change, documents, occurrences
-from misquoting import KINDS as MISQUOTES
-from misquoting import Kind
+from habits import Kind
 from replying import KINDS as REPLIES
 from replying import Reply, single
 from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
@@ -40,6 +42,7 @@ _LEAST_ALIKE = 0.7
 _TRIES = 300
 """How many changes are tried for each block that is wanted."""
 
+MISQUOTES = {kind.name: kind for kind in (*habits.kinds(), *slips.kinds())}
 KINDS = (*MISQUOTES, *REPLIES)
 
 What = Literal["right", "refused", "wrong"]
@@ -113,8 +116,11 @@ def _is_same(text: str, wanted: str, own: set[str]) -> bool:
 
 def n_lost(before: str, wanted: str, after: str) -> int:
     """How many lines with code of the text before, which the wanted one keeps, are gone without one alike."""
-    now, right = (Counter(line.strip() for line in _lines(text)) for text in (after, wanted))
-    kept = Counter(line.strip() for line in _lines(before)) & right
+    was, right, now = (
+        Counter(unicodedata.normalize("NFKC", line).strip() for line in _lines(text))
+        for text in (before, wanted, after)
+    )
+    kept = was & right
     added = [*(now - right).elements()]
     n = 0
     for line in (kept - now).elements():

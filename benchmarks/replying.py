@@ -1,7 +1,7 @@
 """Replies of several blocks, or with markers and paths that are not quite as they were asked for.
 
-The lines in the blocks are quoted as they are. `KINDS` has all by name; a function returns None where the changes
-do not lend themselves to it.
+The lines in the blocks are quoted as they are. `KINDS` has all by name; a function returns None where the
+changes do not lend themselves to it.
 """
 
 import random
@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from changes import Change, Document, change, occurrences
-from misquoting import Block
+from habits import Block
 
 
 class Reply(NamedTuple):
@@ -34,13 +34,16 @@ class Markers(NamedTuple):
     close: str = ">>>>>>> REPLACE"
 
 
+AS_ASKED = Markers()
+
+
 class Part(NamedTuple):
     """A block of a reply, and what it does."""
 
     path: str
     change: Change
 
-    def lines(self, markers: Markers = Markers()) -> list[str]:
+    def lines(self, markers: Markers = AS_ASKED) -> list[str]:
         """The block without a path."""
         return [markers.search, *self.change.old, markers.separator, *self.change.new, markers.close]
 
@@ -57,7 +60,8 @@ def single(block: Block) -> Reply:
     """The reply that is one block of one file."""
     change = block.change
     path = change.document.path
-    lines = [path, Markers().search, *block.search, "=======", *block.replace, ">>>>>>> REPLACE"]
+    search, separator, close = AS_ASKED
+    lines = [path, search, *block.search, separator, *block.replace, close]
 
     def files(lines: list[str]) -> dict[str, str]:
         return {path: text_of(lines, block.eol, block.ends)}
@@ -93,7 +97,7 @@ def _do(lines: list[str], done: Change) -> None:
 def _two_files(
     documents: Sequence[Document], chance: random.Random, alike: bool | None = None
 ) -> list[Part] | None:
-    """A change of each of two files; of files with the same lines, so that a wrong file shows, or of any two."""
+    """A change of each of two files, which have the same lines, so that a wrong file shows, or not."""
     first = chance.choice(documents)
     alike = chance.random() < 0.5 if alike is None else alike
     second = first if alike else chance.choice(documents)
