@@ -117,13 +117,12 @@ def _blanks(change: Change, chance: random.Random) -> Callable[[int, str], str] 
 
 
 def _rewritten(change: Change, done: Callable[[str], str], added: bool = True) -> Change:
-    """The change in a document where it reads so. Added lines stay, unless wanted."""
+    """The change in a document that is so written. Added lines stay as they are, unless wanted."""
+    at, end = change.at, change.at + len(change.old)
     old = [done(line) for line in change.old]
-    new = [
-        done(line) if idx is not None or added else line
-        for line, idx in zip(change.new, change.origin, strict=True)
-    ]
-    lines = [*change.document.lines[: change.at], *old, *change.document.lines[change.at + len(old) :]]
+    pairs = zip(change.new, change.origin, strict=True)
+    new = [done(line) if idx is not None or added else line for line, idx in pairs]
+    lines = [done(line) if at <= n < end or added else line for n, line in enumerate(change.document.lines)]
     return change._replace(document=change.document._replace(lines=lines), old=old, new=new)
 
 
@@ -201,12 +200,35 @@ def _tabs(change: Change, chance: random.Random) -> Callable[[int, str], str] | 
     unit = unit_of(change.document.lines)
     if unit == "\t" or "\t" in "".join(map(indent_of, change.old)):
         return None
-    return lambda _, line: re.sub(f"^(?:{unit})+", lambda m: "\t" * (len(m.group()) // len(unit)), line)
+    return lambda _, line: _tabbed(line, unit)
 
 
-def _spaces(change: Change, chance: random.Random) -> Callable[[int, str], str] | None:
-    width = chance.choice([2, 4, 4, 8])
-    return lambda _, line: indent_of(line).replace("\t", " " * width) + line.lstrip()
+def _spaces_for_tabs(in_new: bool) -> Misquote:
+    """In a document with tabs, its own or put there for the purpose."""
+
+    def misquote(change: Change, chance: random.Random) -> Block | None:
+        unit = unit_of(change.document.lines)
+        if unit != "\t":
+            change = _rewritten(change, lambda line: _tabbed(line, unit))
+            if re.search("^\t* ", "\n".join((*change.old, *change.new)), re.MULTILINE):
+                return None
+        width = chance.choice([2, 4, 4, 8])
+
+        def done(_: int, line: str) -> str:
+            return indent_of(line).replace("\t", " " * width) + line.lstrip()
+
+        search = _each(change.old, done)
+        return (
+            None
+            if search == change.old
+            else block_of(change, search, _each(change.new, done) if in_new else change.new)
+        )
+
+    return misquote
+
+
+def _tabbed(line: str, unit: str) -> str:
+    return re.sub(f"^(?:{unit})+", lambda found: "\t" * (len(found.group()) // len(unit)), line)
 
 
 def _half(change: Change, _: random.Random) -> Callable[[int, str], str] | None:
@@ -250,8 +272,10 @@ def _deeper(change: Change, chance: random.Random) -> Callable[[int, str], str] 
 
 
 def _first_bare(change: Change, _: random.Random) -> Callable[[int, str], str] | None:
-    # Where another line is indented it shows that the first one should be.
-    is_known = any(indent_of(line) for line in change.old[1:])
+    # Where another line is indented it shows that the first one should be, and where the first line is as
+    # deep as before, how deep.
+    is_as_deep = bool(change.new) and indent_of(change.new[0]) == indent_of(change.old[0])
+    is_known = is_as_deep and any(indent_of(line) for line in change.old[1:])
     return (lambda n, line: line.lstrip() if n == 0 else line) if is_known else None
 
 
@@ -353,7 +377,6 @@ _HABITS: dict[str, Habit] = {
     "Markdown escapes": _characters({"_": "\\_", "*": "\\*"}),
     "white space at line ends": _trailing,
     "tabs for spaces": _tabs,
-    "spaces for tabs": _spaces,
     "half the indentation": _half,
     "double indentation": _double,
     "common indentation left out": _dedented,
@@ -374,6 +397,8 @@ def kinds() -> Iterator[Kind]:
     for name, habit in _HABITS.items():
         yield Kind(name, _habit(habit, in_new=True))
         yield Kind(f"{name}, old lines only", _habit(habit, in_new=False))
+    yield Kind("spaces for tabs", _spaces_for_tabs(in_new=True))
+    yield Kind("spaces for tabs, old lines only", _spaces_for_tabs(in_new=False))
     yield Kind("indentation left out", _all_stripped)
     yield Kind("indentation left out, old lines only", _habit(_stripped, in_new=False))
     yield Kind("one space for several", _habit(_single_spaces, in_new=True, added=True))
