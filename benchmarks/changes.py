@@ -227,9 +227,8 @@ def _other_word(word: str, chance: random.Random) -> str:
         return chance.choice([word + "_S", "NEW_" + word])
     camel = re.search(r"[a-z][A-Z]", word)
     added = ["Next", "Id", "All"] if camel else ["_next", "_id", "_all"]
-    return chance.choice(
-        [word + chance.choice(added), chance.choice(["value", "entry", "request", "current"])]
-    )
+    others = ["value", "entry", "request", "current"]
+    return chance.choice([word + chance.choice(added), chance.choice(others)])
 
 
 # What is done to a run of lines. Each function gives the new lines with their origin, or None.
@@ -257,9 +256,7 @@ def _reword_commented(old: list[str], one: Document, chance: random.Random) -> L
         return None
     idx = chance.choice(commented)
     changed = reworded(old[idx], chance, one)
-    return (
-        None if changed is None else [*enumerate(old[:idx]), (idx, changed), *list(enumerate(old))[idx + 1 :]]
-    )
+    return [(n, changed if n == idx and changed else line) for n, line in enumerate(old)]
 
 
 def _rename(old: list[str], one: Document, chance: random.Random) -> Lines | None:

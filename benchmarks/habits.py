@@ -126,14 +126,18 @@ def _rewritten(change: Change, done: Callable[[str], str], added: bool = True) -
     return change._replace(document=change.document._replace(lines=lines), old=old, new=new)
 
 
+def _prose_of(line: str, change: Change) -> str:
+    """The comment at the end of a line, or all of one without code."""
+    language = change.document.language
+    return comment_of(line, language) if is_code(line, language) else line
+
+
 def _normal_form(form: str) -> Misquote:
     """A document with accents, quoted in the other normal form."""
 
     def misquote(change: Change, _: random.Random) -> Block | None:
         def accented(line: str) -> str:
-            comment = comment_of(line, change.document.language) or (
-                "" if is_code(line, change.document.language) else line
-            )
+            comment = _prose_of(line, change)
             return line.removesuffix(comment) + re.sub("[aeou]", lambda m: m.group() + "\u0308", comment)
 
         if not _plain(change):
@@ -155,9 +159,7 @@ def _typographic_document(change: Change, _: random.Random) -> Block | None:
     """The document has typographic punctuation, the model writes ASCII."""
 
     def done(line: str) -> str:
-        comment = comment_of(line, change.document.language) or (
-            "" if is_code(line, change.document.language) else line
-        )
+        comment = _prose_of(line, change)
         typographic = re.sub(r"\.\.\.| - |(?<=\w)'(?=\w)|(?<=\d) (?=\w)", lambda m: shown[m.group()], comment)
         return line.removesuffix(comment) + re.sub(r'"([^"]+)"', r"“\1”", typographic)
 
@@ -218,11 +220,8 @@ def _spaces_for_tabs(in_new: bool) -> Misquote:
             return indent_of(line).replace("\t", " " * width) + line.lstrip()
 
         search = _each(change.old, done)
-        return (
-            None
-            if search == change.old
-            else block_of(change, search, _each(change.new, done) if in_new else change.new)
-        )
+        replace = _each(change.new, done) if in_new else change.new
+        return None if search == change.old else block_of(change, search, replace)
 
     return misquote
 

@@ -22,7 +22,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import habits
@@ -150,16 +150,13 @@ def _misquoted(kind: Kind, pool: Sequence[Document], chance: random.Random) -> R
 
 def replies(name: str, n: int, pool: Sequence[Document], chance: random.Random) -> list[Reply]:
     """So many replies of a kind, or fewer where the documents do not have it."""
-    if name in MISQUOTES:
-        kind = MISQUOTES[name]
-        make: Callable[[], Reply | None] = lambda: _misquoted(kind, pool, chance)  # noqa: E731
-    else:
-        make = lambda: REPLIES[name](pool, chance)  # noqa: E731
     found: list[Reply] = []
     for _ in range(_TRIES * n):
         if len(found) == n:
             break
-        if (reply := make()) is not None:
+        kind = MISQUOTES.get(name)
+        reply = _misquoted(kind, pool, chance) if kind else REPLIES[name](pool, chance)
+        if reply is not None:
             found.append(reply)
     return found
 

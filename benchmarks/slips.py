@@ -3,9 +3,11 @@
 In the old lines and the new ones alike, or in the old ones only; see `habits.py`.
 """
 
+import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from changes import Change, comment_of, indent_of, is_code
 from habits import Block, Kind, Misquote, block_of
@@ -13,35 +15,41 @@ from habits import Block, Kind, Misquote, block_of
 # Whole lines.
 
 
-def _inner(change: Change, *, blank: bool = False, comment: bool = False) -> list[int]:
-    """Old lines that stay and have others around them: those with code, blank ones, or those of a comment."""
-    found: list[int] = []
-    for idx in range(1, len(change.old) - 1):
-        line = change.old[idx]
-        is_comment = line.lstrip().startswith((change.document.language.comment, "/*", "* "))
-        if (
-            not line.strip() if blank else is_comment if comment else is_code(line, change.document.language)
-        ) and (change.kind == "all new" or change.stays(idx)):
-            found.append(idx)
-    return found
+Sort = Literal["code", "blank", "comment"]
 
 
-def _left_out(in_new: bool, n: int = 1, *, blank: bool = False, comment: bool = False) -> Misquote:
+def _sort_of(line: str, change: Change) -> Sort | None:
+    language = change.document.language
+    if not line.strip():
+        return "blank"
+    if is_code(line, language):
+        return "code"
+    return "comment" if line.lstrip().startswith((language.comment, "/*", "* ")) else None
+
+
+def _inner(change: Change, sort: Sort) -> list[int]:
+    """The old lines of a sort that stay, or would if not all were new, and have others around them."""
+    inner = range(1, len(change.old) - 1)
+    stays = [idx for idx in inner if change.kind == "all new" or change.stays(idx)]
+    return [idx for idx in stays if _sort_of(change.old[idx], change) == sort]
+
+
+def _left_out(in_new: bool, sort: Sort = "code", n: int = 1) -> Misquote:
     """Lines left out in the middle. `in_new`: the new lines, made from the quoted ones, lack them too."""
 
     def misquote(change: Change, chance: random.Random) -> Block | None:
-        choices = _inner(change, blank=blank, comment=comment)
+        choices = _inner(change, sort)
         if change.kind == "all new" or len(choices) < n:
             return None
         left = sorted(chance.sample(choices, n))
         search = [line for idx, line in enumerate(change.old) if idx not in left]
         if not in_new:
             return block_of(change, search, change.new)
-        replace = [line for line, idx in zip(change.new, change.origin, strict=True) if idx not in left]
-        # Beside lines that are added at that place, nobody can know on which side of them it stands.
-        others = [x for idx in left for x in _moved(change, change.new_idx(idx) or 0)] if n == 1 else []
         if n > 1 and None in change.origin:
             return None
+        replace = [line for line, idx in zip(change.new, change.origin, strict=True) if idx not in left]
+        # Beside lines that are added at that place, nobody can know on which side of them it stands.
+        others = [*_moved(change, change.new_idx(left[0]) or 0)] if n == 1 else []
         return block_of(change, search, replace, *others)
 
     return misquote
@@ -60,18 +68,18 @@ def _moved(change: Change, at: int) -> Iterator[list[str]]:
             yield [*rest[:place], change.new[at], *rest[place:]]
 
 
-def _left_out_of_rewrite(blank: bool) -> Misquote:
+def _left_out_of_rewrite(sort: Sort) -> Misquote:
     """A line left out of the old lines, and the new ones are all new."""
 
     def misquote(change: Change, chance: random.Random) -> Block | None:
-        choices = _inner(change, blank=blank)
+        choices = _inner(change, sort)
         if change.kind != "all new" or not choices:
             return None
         idx = chance.choice(choices)
         line, search = change.old[idx], [*change.old[:idx], *change.old[idx + 1 :]]
         # Nobody can know whether a line with code that was not quoted should go, so it stays.
         accepted = [[line, *change.new], [*change.new, line]]
-        if blank:
+        if sort == "blank":
             # A blank line may stay, anywhere, or go.
             accepted = [[*change.new[:n], line, *change.new[n:]] for n in range(len(change.new) + 1)]
             accepted.append(change.new)
@@ -84,11 +92,8 @@ def _doubled(in_new: bool) -> Misquote:
     """A line twice."""
 
     def misquote(change: Change, chance: random.Random) -> Block | None:
-        choices = [
-            x
-            for x in range(len(change.old))
-            if change.stays(x) and is_code(change.old[x], change.document.language)
-        ]
+        choices = [idx for idx in range(len(change.old)) if change.stays(idx)]
+        choices = [idx for idx in choices if _sort_of(change.old[idx], change) == "code"]
         if not choices:
             return None
         idx = chance.choice(choices)
@@ -149,37 +154,30 @@ def _extra(in_new: bool) -> Misquote:
 
 
 def _reflowed(change: Change, chance: random.Random) -> Block | None:
-    """A call over several lines is quoted on one, or the reverse."""
-    lines = change.old
-    for first in chance.sample(range(len(lines)), len(lines)):
-        last, depth = first, _depth(lines[first]) if lines[first].endswith(("(", "[", ",")) else 0
-        while depth > 0 and last + 1 < len(lines):
-            last += 1
-            depth += _depth(lines[last])
-        at = change.new_idx(first)
-        if (
-            last == first
-            or depth
-            or at is None
-            or any(comment_of(x, change.document.language) for x in lines[first:last])
-        ):
+    """A call that takes several lines is quoted on one."""
+    for first in chance.sample(range(len(change.old)), len(change.old)):
+        end, at = _end_of_call(change.old, first), change.new_idx(first)
+        call = change.old[first:end]
+        if len(call) < 2 or at is None or any(comment_of(x, change.document.language) for x in call):
             continue
-        if change.origin[at : at + last + 1 - first] != [*range(first, last + 1)]:
+        if change.origin[at : at + len(call)] != [*range(first, end)]:
             continue
-        written = [
-            *change.new[:at],
-            _joined(change.new[at : at + last + 1 - first]),
-            *change.new[at + last + 1 - first :],
-        ]
-        is_changed = change.new[at : at + last + 1 - first] != lines[first : last + 1]
+        written = change.new[at : at + len(call)]
+        search = [*change.old[:first], _joined(call), *change.old[end:]]
+        replace = [*change.new[:at], _joined(written), *change.new[at + len(call) :]]
         # Where the call itself changes, either layout will do.
-        return block_of(
-            change,
-            [*lines[:first], _joined(lines[first : last + 1]), *lines[last + 1 :]],
-            written,
-            *[written] * is_changed,
-        )
+        return block_of(change, search, replace, *([] if written == call else [replace]))
     return None
+
+
+def _end_of_call(lines: Sequence[str], first: int) -> int:
+    """Behind the line that closes what is open at the end of the first one."""
+    depth = _depth(lines[first]) if lines[first].endswith(("(", "[", ",")) else 0
+    end = first + 1
+    while depth > 0 and end < len(lines):
+        depth += _depth(lines[end])
+        end += 1
+    return first if depth else end
 
 
 def _depth(line: str) -> int:
@@ -188,13 +186,11 @@ def _depth(line: str) -> int:
 
 def _joined(lines: Sequence[str]) -> str:
     text = lines[0].rstrip()
-    for line in lines[1:]:
-        tight = text.endswith(("(", "[", "{")) or line.strip().startswith((")", "]", "}"))
-        text = (
-            text.removesuffix("," if tight and line.strip()[:1] in ")]}" else "\0")
-            + ("" if tight else " ")
-            + line.strip()
-        )
+    for line in map(str.strip, lines[1:]):
+        if line.startswith((")", "]", "}")):
+            text = text.removesuffix(",") + line
+        else:
+            text += line if text.endswith(("(", "[", "{")) else f" {line}"
     return text
 
 
@@ -209,26 +205,19 @@ def _elided(in_old: bool, in_new: bool) -> Misquote:
 
     def misquote(change: Change, chance: random.Random) -> Block | None:
         runs: list[tuple[int, int]] = []
-        for first in range(len(change.old)):
-            last, at = first, change.new_idx(first)
-            while (
-                at is not None
-                and last < len(change.old)
-                and change.stays(last)
-                and change.new_idx(last) == at + last - first
-            ):
-                last += 1
-                if last - first > 1 and last - first < len(change.old):
-                    runs.append((first, last))
+        for first, end in itertools.combinations(range(len(change.old) + 1), 2):
+            at = change.new_idx(first)
+            is_run = at is not None and change.old[first:end] == change.new[at : at + end - first]
+            if is_run and 1 < end - first < len(change.old):
+                runs.append((first, end))
         if not runs:
             return None
-        first, last = chance.choice(runs)
+        first, end = chance.choice(runs)
         at = change.new_idx(first) or 0
-        mark = indent_of(change.old[first]) + chance.choice(_ELISIONS).format(
-            change.document.language.comment
-        )
-        search = [*change.old[:first], mark, *change.old[last:]] if in_old else change.old
-        replace = [*change.new[:at], mark, *change.new[at + last - first :]] if in_new else change.new
+        text = chance.choice(_ELISIONS).format(change.document.language.comment)
+        mark = indent_of(change.old[first]) + text
+        search = [*change.old[:first], mark, *change.old[end:]] if in_old else change.old
+        replace = [*change.new[:at], mark, *change.new[at + end - first :]] if in_new else change.new
         return block_of(change, search, replace)
 
     return misquote
@@ -285,10 +274,8 @@ _WORDS = re.compile(r"[A-Za-z_]\w{2,}")
 def _word(line: str, change: Change, chance: random.Random) -> Iterator[Span]:
     others = _WORDS.findall("\n".join(change.document.lines))
     for found in _WORDS.finditer(line):
-        yield (
-            *found.span(),
-            chance.choice([found.group() + "s", "new_" + found.group(), *chance.sample(others, 2)]),
-        )
+        word = found.group()
+        yield *found.span(), chance.choice([word + "s", "new_" + word, *chance.sample(others, 2)])
 
 
 def _digit(line: str, change: Change, chance: random.Random) -> Iterator[Span]:
@@ -383,11 +370,11 @@ def kinds() -> Iterator[Kind]:
     yield Kind("line left out of old and new", _left_out(in_new=True))
     yield Kind("line left out of the old lines", _left_out(in_new=False))
     yield Kind("two lines left out of old and new", _left_out(in_new=True, n=2))
-    yield Kind("comment line left out of old and new", _left_out(in_new=True, comment=True))
-    yield Kind("blank line left out of old and new", _left_out(in_new=True, blank=True))
-    yield Kind("blank line left out of the old lines", _left_out(in_new=False, blank=True))
-    yield Kind("line left out, all lines new", _left_out_of_rewrite(blank=False), ("all new",))
-    yield Kind("blank line left out, all lines new", _left_out_of_rewrite(blank=True), ("all new",))
+    yield Kind("comment line left out of old and new", _left_out(in_new=True, sort="comment"))
+    yield Kind("blank line left out of old and new", _left_out(in_new=True, sort="blank"))
+    yield Kind("blank line left out of the old lines", _left_out(in_new=False, sort="blank"))
+    yield Kind("line left out, all lines new", _left_out_of_rewrite("code"), ("all new",))
+    yield Kind("blank line left out, all lines new", _left_out_of_rewrite("blank"), ("all new",))
     whole = (("line twice", _doubled), ("two lines swapped", _swapped), ("line of elsewhere", _extra))
     for name, misquote in whole:
         yield Kind(f"{name}, in old and new", misquote(True))
