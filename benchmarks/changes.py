@@ -311,13 +311,13 @@ def _wrap(old: list[str], one: Document, chance: random.Random) -> Lines | None:
 
 
 def rewrite(old: list[str], one: Document, chance: random.Random) -> Lines | None:
-    """Other lines in place of all: a run of elsewhere with names changed, as deep as the old ones."""
+    """Other lines in place of all: a run of elsewhere with names changed, as deep as the old one."""
     n = chance.randint(1, 6)
     start = chance.randrange(max(1, len(one.lines) - n))
     model = [line for line in one.lines[start : start + n] if is_code(line, one.language)]
     if not model:
         return None
-    base = min((indent_of(line) for line in model), key=len)
+    base = indent_of(model[0])
     new: Lines = []
     for line in model:
         words = [word for word in _WORD.findall(line) if word not in _KEYWORDS]

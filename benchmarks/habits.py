@@ -5,6 +5,7 @@ does not lend itself to the misquote, or where it would leave undecidable what t
 """
 
 import html
+import itertools
 import random
 import re
 import unicodedata
@@ -65,9 +66,19 @@ def _habit(habit: Habit, in_new: bool, added: bool = False) -> Misquote:
         if not added:
             return block_of(change, search, replace)
         trios = zip(change.new, replace, change.origin, strict=True)
-        return block_of(change, search, replace, [x if idx is None else line for line, x, idx in trios])
+        as_written = [x if idx is None else line for line, x, idx in trios]
+        return block_of(change, search, replace, *_either(change.new, as_written))
 
     return misquote
+
+
+def _either(lines: Sequence[str], others: Sequence[str]) -> Iterator[list[str]]:
+    """Every mixture of the two, line by line; of those that differ in many lines only the second."""
+    pairs = [(line,) if line == other else (line, other) for line, other in zip(lines, others, strict=True)]
+    if sum(len(pair) - 1 for pair in pairs) > 6:
+        yield [*others]
+    else:
+        yield from map(list, itertools.product(*pairs))
 
 
 # Characters.
@@ -150,7 +161,8 @@ def _normal_form(form: str) -> Misquote:
             return None
         # What a model writes anew may be composed, as nearly all text is, whatever the rest of the file is.
         as_written = [old if old in here.old else new for old, new in zip(here.new, written, strict=True)]
-        return Block(here, quoted, written, [here.new, as_written] if other == "NFC" else [here.new])
+        others = _either(here.new, as_written) if other == "NFC" else ()
+        return Block(here, quoted, written, [here.new, *others])
 
     return misquote
 
@@ -169,7 +181,7 @@ def _typographic_document(change: Change, _: random.Random) -> Block | None:
         return None
     # In a line that the model changed, its own punctuation is no less right.
     as_written = [a if a in here.old else b for a, b in zip(here.new, change.new, strict=True)]
-    return Block(here, change.old, change.new, [here.new, as_written])
+    return Block(here, change.old, change.new, [here.new, *_either(here.new, as_written)])
 
 
 def _trailing(change: Change, chance: random.Random) -> Callable[[int, str], str] | None:
@@ -189,7 +201,9 @@ def _line_ends(eol: str, reply_eol: str) -> Misquote:
     return lambda change, _: Block(change, change.old, change.new, [change.new], eol, reply_eol)
 
 
-def _no_last_line_end(change: Change, _: random.Random) -> Block:
+def _no_last_line_end(change: Change, _: random.Random) -> Block | None:
+    if not change.new or not change.new[-1].strip():
+        return None  # a blank line at the end would be a line end
     lines = change.document.lines[: change.at + len(change.old)]
     here = change._replace(document=change.document._replace(lines=lines))
     return Block(here, change.old, change.new, [change.new], ends=False)
@@ -199,8 +213,13 @@ def _no_last_line_end(change: Change, _: random.Random) -> Block:
 
 
 def _tabs(change: Change, chance: random.Random) -> Callable[[int, str], str] | None:
-    unit = unit_of(change.document.lines)
-    if unit == "\t" or "\t" in "".join(map(indent_of, change.old)):
+    unit, indents = unit_of(change.document.lines), [*map(indent_of, change.old)]
+    # Without a line that is some tabs deep and nothing else, what a tab stands for is not known.
+    if (
+        unit == "\t"
+        or "\t" in "".join(indents)
+        or all(len(indent) % len(unit) for indent in indents if indent)
+    ):
         return None
     return lambda _, line: _tabbed(line, unit)
 
@@ -356,7 +375,9 @@ def _blank_lines(before: int, after: int, in_new: bool) -> Misquote:
         front, back = [blank] * before, [blank] * after
         search, replace = [*front, *change.old, *back], [*front, *change.new, *back]
         if not in_new:
-            return block_of(change, search, change.new)
+            # Where the new lines begin or end with a blank one of their own, it may be taken for the other.
+            first, last = not change.new[0].strip(), not change.new[-1].strip()
+            return block_of(change, search, change.new, change.new[first : len(change.new) - last])
         # Among lines that are all new, it may be meant.
         return block_of(change, search, replace, *([replace] if change.kind == "all new" else []))
 

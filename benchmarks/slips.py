@@ -233,8 +233,8 @@ def _comment_left_out(where: str, in_new: bool, part: bool = False) -> Misquote:
         choices: list[tuple[int, str]] = []
         for idx, line in enumerate(change.old):
             comment, at = comment_of(line, change.document.language), change.new_idx(idx)
-            if part and not comment.endswith("/"):
-                comment = "".join(re.findall(r"(?<=\w\w\w)[ ,]+\S+ ?\S*$", comment))
+            if part:
+                comment = "".join(re.findall(r"(?<=\w\w\w)[ ,]+\S+ ?[^\s/]*$", comment))
             state = "deleted" if at is None else "kept" if change.stays(idx) else "changed"
             if comment and state == where and (at is None or change.new[at].endswith(comment)):
                 choices.append((idx, comment))
