@@ -63,6 +63,8 @@ def _habit(habit: Habit, in_new: bool, added: bool = False) -> Misquote:
         if done is None or (search := _each(change.old, done)) == change.old:
             return None
         replace = _each(change.new, done) if in_new else change.new
+        if change.kind == "all new" and not _is_known(change, search, replace, in_new):
+            return None
         if not added:
             return block_of(change, search, replace)
         trios = zip(change.new, replace, change.origin, strict=True)
@@ -70,6 +72,12 @@ def _habit(habit: Habit, in_new: bool, added: bool = False) -> Misquote:
         return block_of(change, search, replace, *_either(change.new, as_written))
 
     return misquote
+
+
+def _is_known(change: Change, search: list[str], replace: list[str], in_new: bool) -> bool:
+    """Whether the depth of lines that are all new can be told: as in the document, or as it was quoted."""
+    real, quoted = ({indent_of(line) for line in lines if line.strip()} for lines in (change.old, search))
+    return real == quoted or indent_of(replace[0]) not in (real if in_new else quoted)
 
 
 def _either(lines: Sequence[str], others: Sequence[str]) -> Iterator[list[str]]:
@@ -96,7 +104,11 @@ def _characters(*tables: dict[str, str]) -> Habit:
     def habit(change: Change, chance: random.Random) -> Callable[[int, str], str] | None:
         table = chance.choice(tables)
         pattern = re.compile("|".join(map(re.escape, sorted(table, key=len, reverse=True))))
-        return (lambda _, line: pattern.sub(lambda m: table[m.group()], line)) if _plain(change) else None
+        seen, needed = (set(pattern.findall("\n".join(lines))) for lines in (change.old, change.new))
+        # What only the new lines have nobody can know to be misquoted.
+        if not _plain(change) or not needed <= seen:
+            return None
+        return lambda _, line: pattern.sub(lambda m: table[m.group()], line)
 
     return habit
 
