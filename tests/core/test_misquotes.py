@@ -78,9 +78,6 @@ def test_an_edit_that_does_what_the_model_wrote_and_not_what_was_meant_is_wrong(
     assert run(reply.text, reply.files)[0].keys() == {path}
 
 
-# Holds with the matcher, planner and parser that guard the fuzzy level and take systematic habits off; with
-# those before, more than a quarter of all replies is wrong. Remove the mark when they are merged.
-@pytest.mark.xfail(reason="waits for the guarded matcher", strict=True)
 def test_no_misquote_leads_to_a_wrong_edit_or_a_lost_line() -> None:
     rows = [measure(name, 4, POOL, seed=6) for name in KINDS]
     assert not [text for row in rows for text in row.bad]
