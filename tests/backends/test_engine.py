@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from endpoints import Endpoint, reply, say
 from runtimes import Runtime
 from singlepass_backends.base import (
     BackendError,
@@ -199,6 +200,29 @@ def test_a_second_client_attaches(target: Target, folder: Path) -> None:
         assert not await client.stop()
 
     with_client(target, folder, body)
+
+
+def test_windows_of_different_folders_share_the_engine_of_a_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Endpoint(say(reply(["a reply"]))) as endpoint:
+        target = Target(backend="openai_compatible", url=endpoint.url)
+
+        async def body(client: EngineClient) -> None:
+            assert await text_of(client) == "a reply"
+            for n in range(3):
+                (folder / f"new file {n}").touch()
+                window = folder / f"window {n}"
+                window.mkdir()
+                monkeypatch.chdir(window)
+                spelled = msgspec.structs.replace(target, url=endpoint.url + "/v1")
+                other = EngineClient(spelled if n else target, runtime_dir=folder)
+                assert await text_of(other) == "a reply"
+                await other.aclose()
+            assert len(list_engines(folder)) == 1
+
+        monkeypatch.chdir(folder)
+        with_client(target, folder, body)
 
 
 def test_an_engine_in_use_is_not_stopped_by_who_spares_it(target: Target, folder: Path) -> None:
