@@ -36,7 +36,11 @@ def fault(url: str) -> str:
     reason = _reason(url)
     if not reason:
         return ""
-    what = "not the address of a server" if "@" in url else f"{url[:_MAX_QUOTED]!r}, which is not the address of a server"
+    what = (
+        "not the address of a server"
+        if "@" in url
+        else f"{url[:_MAX_QUOTED]!r}, which is not the address of a server"
+    )
     suggested = _suggested(url)
     example = suggested if suggested and not _reason(suggested) else EXAMPLE
     return f"is {what}: it {reason}, as in {example}"
