@@ -25,25 +25,21 @@ def fault(url: str) -> str:
     authority = _ALMOST.sub("", url, count=1).partition("/")[0]
     if "@" in authority:
         return (
-            "holds a user or a password. Take them out, put the key into an environment variable and name that "
-            "in `api_key_env`"
+            "holds a user or a password. Take them out, put the key into an environment variable and name "
+            "that in `api_key_env`"
         )
     if "?" in url or "#" in url:  # some services take the key there
         return (
-            "has a part behind `?` or `#`. Take it out; if it is the key, put it into an environment variable "
-            "and name that in `api_key_env`"
+            "has a part behind `?` or `#`. Take it out; if it is the key, put it into an environment "
+            "variable and name that in `api_key_env`"
         )
     reason = _reason(url)
     if not reason:
         return ""
-    what = (
-        "not the address of a server"
-        if "@" in url
-        else f"{url[:_MAX_QUOTED]!r}, which is not the address of a server"
-    )
+    quoted = "" if "@" in url else f"{url[:_MAX_QUOTED]!r}, which is "
     suggested = _suggested(url)
     example = suggested if suggested and not _reason(suggested) else EXAMPLE
-    return f"is {what}: it {reason}, as in {example}"
+    return f"is {quoted}not the address of a server: it {reason}, as in {example}"
 
 
 def host(url: str) -> str:

@@ -289,7 +289,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def fault(self) -> str:
-        """What nobody could open, seen without looking at anything, as a sentence; empty where that may go."""
+        """What nobody could open, seen without looking at anything, in sentences; empty where it may be."""
         if self.backend == "openai_compatible":
             if not self.is_set:
                 return f"No server is set. Set `url` in `[target]`, e.g. {address.EXAMPLE} for Ollama."

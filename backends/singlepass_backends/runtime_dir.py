@@ -1,9 +1,9 @@
 """Where engines keep their sockets, locks and logs: a private folder of this user.
 
 One engine owns the files of one name: `NAME.sock`, `NAME.lock` (held for the engine's life), `NAME.spawn`
-(held by a client while it starts one) and `NAME.log`. The name is a hash of what the target means, whatever the
-current folder and however its paths and its address are spelled, and of the model files' sizes and times, so a
-replaced model file gets a new engine.
+((held by a client while it starts one) and `NAME.log`. The name is a hash of what the target means, whatever
+the current folder and however its paths and its address are spelled, and of the model files' sizes and times,
+so a replaced model file gets a new engine.
 """
 
 import hashlib
@@ -96,7 +96,7 @@ def _private(folder: Path) -> Path:
 
 def absolute(target: Target) -> Target:
     """`target` with absolute paths of models: the engine runs in another folder."""
-    return _with_paths(target, lambda path: str(Path(path).absolute()))
+    return _with_paths(target, lambda path: str(path.absolute()))
 
 
 def identity(target: Target) -> Target:
@@ -110,20 +110,27 @@ def identity(target: Target) -> Target:
     return msgspec.structs.replace(target, url=address.plain(api_base(target.url)[0]))
 
 
-def _with_paths(target: Target, spell: Callable[[str], str]) -> Target:
+def _with_paths(target: Target, spell: Callable[[Path], str]) -> Target:
     if target.backend == "openai_compatible":  # its model is a name, of the server's
         return target
     model, draft_model = (
-        spell(os.path.expanduser(path)) if path else "" for path in (target.model, target.draft_model)
+        spell(_at_home(path)) if path else "" for path in (target.model, target.draft_model)
     )
     return msgspec.structs.replace(target, model=model, draft_model=draft_model)
 
 
-def _real(path: str) -> str:
+def _at_home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # `~` and a name that nobody has
+        return Path(path)
+
+
+def _real(path: Path) -> str:
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):  # not a path at all: told in better words when the model is loaded
-        return os.path.abspath(path)
+        return str(path.absolute())
 
 
 def engine_paths(target: Target, folder: Path | None = None) -> EnginePaths:

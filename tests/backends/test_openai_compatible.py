@@ -246,6 +246,102 @@ def test_usage_is_taken_as_it_is() -> None:
         assert estimate == pytest.approx(150, abs=4)  # learned from the count
 
 
+UNSOUND = ["NaN", "Infinity", "-Infinity", "1e999", "-1", "-0.5", '"12"', "true", "null", "[7]", "{}", "1e14"]
+UNSOUND += ["9" * 400, "9" * 5000]
+
+
+def with_number(payload: object, number: str) -> bytes:
+    """An event in which `number` stands for each "N"."""
+    return event(json.dumps(payload).replace('"N"', number))
+
+
+@pytest.mark.parametrize("number", UNSOUND, ids=lambda number: number[:12])
+def test_numbers_that_nobody_counted_are_ignored(number: str) -> None:
+    """In usage, timings and progress: the reply is whole, and what was not told is measured."""
+    details = {"cached_tokens": "N"}
+    usage = {"prompt_tokens": "N", "completion_tokens": "N", "prompt_tokens_details": details}
+    usage |= {
+        "completion_tokens_details": {"accepted_prediction_tokens": "N"},
+        "prompt_cache_hit_tokens": "N",
+    }
+    names = ("prompt_n", "cache_n", "prompt_ms", "predicted_n", "predicted_ms", "draft_n", "draft_n_accepted")
+    stream = with_number(
+        {"choices": [], "prompt_progress": {"total": "N", "cache": "N", "processed": "N"}}, number
+    )
+    stream += event(delta("one")) + event(delta(" two"))
+    stream += with_number({**delta(finish_reason="stop"), "timings": dict.fromkeys(names, "N")}, number)
+    stream += with_number({"choices": [], "usage": usage}, number) + event("[DONE]")
+    with Endpoint(say(stream), {"/props": LLAMA_PROPS}, models=(LLAMA_MODEL,)) as endpoint:
+        backend = connect(endpoint.url)
+        text, finished = run(backend)
+        timings = finished.timings
+        assert (text, finished.finish_reason, timings.n_decoded) == ("one two", "stop", 2)
+        assert timings.n_prompt == pytest.approx(len(USER_TEXT) / 3.3, rel=0.2)
+        assert (timings.n_drafted, timings.n_accepted) == (0, 0)
+        assert 0 <= timings.prefill_ms <= timings.total_ms
+        assert set(timings.inferred) == set(openai_compatible._MEASURED)
+        assert run(backend)[0] == "one two"  # nothing wrong was learned for the next one
+
+
+@pytest.mark.parametrize("number", UNSOUND, ids=lambda number: number[:12])
+def test_numbers_that_nobody_counted_in_other_formats(number: str) -> None:
+    counts = ("prompt_eval_count", "eval_count", "prompt_eval_duration", "eval_duration")
+    end = {"message": {"content": ""}, "done": True, "done_reason": "stop", **dict.fromkeys(counts, "N")}
+    lines = json.dumps({"message": {"content": "Hi"}, "done": False}) + "\n"
+    lines += json.dumps(end).replace('"N"', number if number != "1e14" else "1e30") + "\n"
+    model = {"id": "m", "owned_by": "library"}
+    with Endpoint(say(lines.encode(), "application/x-ndjson"), OLLAMA_ANSWERS, models=(model,)) as endpoint:
+        text, finished = run(connect(endpoint.url))
+    assert (text, finished.timings.n_decoded) == ("Hi", 1)
+    assert set(finished.timings.inferred) == set(openai_compatible._MEASURED)
+
+    names = ("input_tokens", "total_output_tokens", "tokens_per_second", "time_to_first_token_seconds")
+    stream = with_number({"type": "prompt_processing.progress", "progress": "N"}, number)
+    stream += event({"type": "message.delta", "content": "Hi"})
+    stream += with_number({"type": "chat.end", "result": {"stats": dict.fromkeys(names, "N")}}, number)
+    model = {"id": "m", "owned_by": "organization_owner"}
+    with Endpoint(say(stream), {"/api/v1/models": LM_STUDIO_MODELS}, models=(model,)) as endpoint:
+        text, finished = run(connect(endpoint.url))
+    assert (text, finished.timings.n_decoded) == ("Hi", 1)
+    assert finished.timings.n_prompt == pytest.approx(len(USER_TEXT) / 3.3, rel=0.2)
+
+    whole = {
+        "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": "N"},
+    }
+    body = json.dumps(whole).replace('"N"', number).encode()
+    with Endpoint(say(body, "application/json")) as endpoint:
+        assert run(connect(endpoint.url))[0] == "Hi"
+
+
+def test_a_count_that_does_not_fit_the_prompt_spoils_no_later_request() -> None:
+    """A server that cuts prompts in silence is sent none that is too long, by what it counted before."""
+    counted = {
+        "message": {"content": "Hi"},
+        "done": True,
+        "done_reason": "stop",
+        "prompt_eval_count": 9_000_000,
+    }
+    script = say(json.dumps(counted).encode() + b"\n", "application/x-ndjson")
+    with Endpoint(script, OLLAMA_ANSWERS, models=({"id": "m", "owned_by": "library"},)) as endpoint:
+        backend = connect(endpoint.url)
+        for _ in range(3):
+            text, finished = run(backend)
+            assert text == "Hi"
+            assert finished.timings.n_prompt < 1000
+
+
+def test_counts_that_contradict_each_other_add_up_all_the_same() -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 400}}
+    timings = {"prompt_n": 70, "cache_n": -1, "draft_n": 1, "draft_n_accepted": 50}
+    stream = event(delta("one")) + event({**delta(finish_reason="stop"), "timings": timings, "usage": usage})
+    with Endpoint(say(stream + event("[DONE]")), {"/props": LLAMA_PROPS}, models=(LLAMA_MODEL,)) as endpoint:
+        spent = run(connect(endpoint.url))[1].timings
+    assert (spent.n_prompt, spent.n_cached, spent.n_prefilled) == (100, 100, 0)
+    assert (spent.n_decoded, spent.n_accepted, spent.n_forward) == (3, 3, 0)
+    assert spent.n_drafted >= spent.n_accepted
+
+
 def test_llama_server() -> None:
     progress = [{"total": 100, "cache": 40, "processed": done, "time_ms": 1} for done in (40, 70, 100)]
     timings = {"cache_n": 40, "prompt_n": 60, "prompt_ms": 30.5, "predicted_n": 3, "predicted_ms": 9.5}

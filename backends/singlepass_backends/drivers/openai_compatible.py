@@ -98,6 +98,10 @@ _MAX_ERROR_BYTES = 65_536
 _MAX_WHOLE_BYTES = 8_000_000
 _CHARS_PER_TOKEN = 3.3
 """Of source code, until the server has counted a prompt."""
+_FEWEST_CHARS, _MOST_CHARS = 0.25, 20.0
+"""In a token: it holds at least a byte, of which a character has four at most."""
+_MOST_AROUND = 100_000
+"""Tokens that a server may put around a prompt."""
 _N_KNOWN_PROMPTS = 4
 _SLACK = 64
 """Pieces of text over `max_tokens` after which a server that does not keep to it is stopped."""
@@ -138,11 +142,18 @@ class _Meter:
         """What the server reported, and what was measured for the rest."""
         now = self.ended or time.perf_counter()
         given = self.report
-        n_prompt = int(given.get("n_prompt", self.n_prompt))
+        n_prompt = self.n_prompt
+        if "n_prompt" in given:
+            n_prompt = int(given["n_prompt"])
+        elif "n_prefilled" in given:
+            n_prompt = int(given["n_prefilled"] + given.get("n_cached", self.n_cached))
         n_cached = min(int(given.get("n_cached", self.n_cached)), n_prompt)
         n_read = n_prompt if is_complete or self.first else max(self.n_done, n_cached)
-        n_prefilled = int(given.get("n_prefilled", n_read - n_cached))
+        n_prefilled = n_read - n_cached
+        if not is_complete:
+            n_prefilled = min(int(given.get("n_prefilled", n_prefilled)), n_prompt - n_cached)
         n_decoded = int(given.get("n_decoded", self.n_pieces))
+        n_accepted = min(int(given.get("n_accepted", 0)), n_decoded)
         end = self.first or now
         prefill_ms = given.get("prefill_ms", (end - self.started) * 1e3)
         waited_ms = (end - self.arrived) * 1e3 - prefill_ms
@@ -154,9 +165,9 @@ class _Meter:
             n_cached=n_cached,
             n_prefilled=n_prefilled,
             n_decoded=n_decoded,
-            n_drafted=int(given.get("n_drafted", 0)),
-            n_accepted=int(given.get("n_accepted", 0)),
-            n_forward=max(0, n_decoded - int(given.get("n_accepted", 0))),
+            n_drafted=max(int(given.get("n_drafted", 0)), n_accepted),
+            n_accepted=n_accepted,
+            n_forward=n_decoded - n_accepted,
             queue_ms=max(0.0, waited_ms, (self.started - self.arrived) * 1e3),
             prefill_ms=prefill_ms,
             first_text_ms=(self.first_text - self.arrived) * 1e3 if self.first_text else 0.0,
@@ -432,6 +443,8 @@ class OpenAICompatibleBackend:
             raise self._failures.broke_off(error, meter.n_pieces) from None
         finally:
             self._watch.interrupt = _never
+        if meter.report.get("n_prompt", 0) > 4 * prompt.n_chars + _MOST_AROUND:
+            del meter.report["n_prompt"]  # nobody has counted that
         timings = meter.timings(is_complete=reason != "cancelled")
         if "n_prompt" in meter.report:
             self._learn(prompt, timings.n_prompt)
@@ -730,7 +743,7 @@ class OpenAICompatibleBackend:
     def _learn(self, prompt: _Prompt, n_prompt: int) -> None:
         """The server has counted a prompt."""
         if n_prompt > 32 and prompt.n_chars:
-            self._chars_per_token = max(0.05, prompt.n_chars / n_prompt)
+            self._chars_per_token = min(max(_FEWEST_CHARS, prompt.n_chars / n_prompt), _MOST_CHARS)
 
 
 class _Response:

@@ -8,8 +8,8 @@ The digest is blake2b over everything after it: runtimes load a state with flipp
 nothing is handed to one that is not, byte for byte, what was written. Files are written beside their place
 and renamed. Whatever goes wrong here costs a prefill and a line in the log, and never raises.
 
-A `Store` belongs to the thread that calls it. Its writer's thread has the files alone: which of them are no more
-it hands over in a queue, and the owner takes that out before it looks at what there is.
+A `Store` belongs to the thread that calls it. Its writer's thread has the files alone: which of them are no
+more it hands over in a queue, and the owner takes that out before it looks at what there is.
 """
 
 import contextlib
