@@ -548,6 +548,155 @@ def test_fields_that_a_service_refuses_are_left_out_from_then_on() -> None:
         assert endpoint.asked[-1].body["max_completion_tokens"] == 100
 
 
+def choosy(words: str, is_right: Callable[[dict[str, Any]], bool], status: int = 400) -> Script:
+    """A server that takes nothing else; a status of 200 is an error within the stream."""
+
+    def script(exchange: Exchange) -> None:
+        if is_right(exchange.body):
+            say(OK)(exchange)
+        elif status == 200:
+            say(event(delta("", role="assistant")) + event({"error": {"message": words}}))(exchange)
+        else:
+            exchange.json({"error": {"message": words}}, status)
+
+    return script
+
+
+def has_no_system(body: dict[str, Any]) -> bool:
+    return [one["role"] for one in body["messages"]] == ["user"]
+
+
+CHOOSY: list[tuple[str, str, Callable[[dict[str, Any]], bool]]] = [
+    ("no system role", "System role not supported", has_no_system),
+    ("a limit", "max_tokens must be less than or equal to 64", lambda body: body["max_tokens"] <= 64),
+    (
+        "another limit",
+        "max_tokens is too large: 100. This model supports at most 64 completion tokens, whereas you "
+        "provided 100.",
+        lambda body: body["max_tokens"] == 64,
+    ),
+    (
+        "another name of the limit",
+        "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
+        lambda body: "max_tokens" not in body and body["max_completion_tokens"] == 100,
+    ),
+    ("no usage", "stream_options is not supported", lambda body: "stream_options" not in body),
+    (
+        "its own temperature",
+        "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) is.",
+        lambda body: "temperature" not in body,
+    ),
+    ("no greed", "`temperature` must be strictly positive", lambda body: 0 < body["temperature"] < 0.1),
+]
+
+
+@pytest.mark.parametrize("status", [400, 422, 500, 200])
+@pytest.mark.parametrize(("words", "is_right"), [row[1:] for row in CHOOSY], ids=[row[0] for row in CHOOSY])
+def test_a_server_is_asked_again_on_its_own_terms_once_and_then_at_once(
+    words: str, is_right: Callable[[dict[str, Any]], bool], status: int
+) -> None:
+    with Endpoint(choosy(words, is_right, status)) as endpoint:
+        backend = connect(endpoint.url)
+        text, finished = run(backend)
+        assert (text, finished.finish_reason) == ("ok", "stop")
+        assert len(endpoint.asked) == 2
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == 3
+        # What it did not object to is as it was.
+        first, _, later = (one.body for one in endpoint.asked)
+        assert sum(later.get(name) != first[name] for name in first) == 1
+
+
+@pytest.mark.parametrize("status", [400, 500, 200])
+@pytest.mark.parametrize("words", [row[1] for row in CHOOSY], ids=[row[0] for row in CHOOSY])
+def test_a_server_that_objects_to_its_own_terms_is_reported(words: str, status: int) -> None:
+    with Endpoint(choosy(words, lambda _: False, status)) as endpoint:
+        backend = connect(endpoint.url)
+        with pytest.raises(BackendError) as caught:
+            run(backend)
+        assert words.partition(".")[0] in caught.value.message
+        assert len(endpoint.asked) <= 3
+        # Nothing of it is kept: it may have been about something else.
+        endpoint.script = say(OK)
+        assert run(backend)[0] == "ok"
+        assert endpoint.asked[-1].body == endpoint.asked[0].body
+
+
+def test_a_service_with_many_wishes() -> None:
+    """As the newest models of some have them."""
+    wishes = [row for row in CHOOSY if row[0] in ("no system role", "no usage", "its own temperature")]
+    wishes.append(("", "use max_completion_tokens, not max_tokens", lambda body: "max_tokens" not in body))
+    wishes.append(("", "max_completion_tokens: at most 64", lambda body: body["max_completion_tokens"] <= 64))
+
+    def script(exchange: Exchange) -> None:
+        words = next((words for _, words, is_right in wishes if not is_right(exchange.body)), "")
+        choosy(words, lambda _: not words)(exchange)
+
+    with Endpoint(script) as endpoint:
+        backend = connect(endpoint.url)
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == 1 + len(wishes)
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == 2 + len(wishes)
+
+
+def test_a_reply_that_a_limit_of_the_server_cut_off() -> None:
+    """By that, and not by the model's context."""
+
+    def script(exchange: Exchange) -> None:
+        if exchange.body["max_tokens"] > 64:
+            exchange.json({"error": {"message": "max_tokens must be at most 64"}}, 400)
+        else:
+            say(reply(["x"] * 64, "length", {"prompt_tokens": 90, "completion_tokens": 64}))(exchange)
+
+    with Endpoint(script) as endpoint:
+        for backend in (connect(endpoint.url),) * 2:
+            assert run(backend)[1].finish_reason == "length"
+
+
+def test_a_limit_that_exceeds_the_context_alone() -> None:
+    """The prompt's tokens are not told, and estimated."""
+    words = "max_tokens (1000) exceeds the maximum context length of 260 tokens"
+    with Endpoint(choosy(words, lambda body: body["max_tokens"] < 200)) as endpoint:
+        backend = connect(endpoint.url)
+        assert run(backend, GenerateRequest((FILE, TASK), max_tokens=1000, min_reply=16))[0] == "ok"
+        assert 16 <= endpoint.asked[-1].body["max_tokens"] < 200
+
+
+def test_text_generation_inference_tells_the_sum() -> None:
+    words = (
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 200. Given: 130 `inputs` "
+        "tokens and 100 `max_new_tokens`"
+    )
+    with Endpoint(choosy(words, lambda body: body["max_tokens"] + 130 <= 200, 422)) as endpoint:
+        assert run(connect(endpoint.url))[0] == "ok"
+        assert endpoint.asked[-1].body["max_tokens"] == 62
+
+
+def test_a_prompt_is_read_ahead_on_the_servers_terms() -> None:
+    model = {"id": "m", "owned_by": "vllm"}
+    with Endpoint(choosy("System role not supported", has_no_system), models=(model,)) as endpoint:
+        backend = connect(endpoint.url)
+        list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))
+        n_before = len(endpoint.asked)
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == n_before + 1
+        ahead, asked = (one.body["messages"][0]["content"] for one in endpoint.asked[-2:])
+        assert asked.startswith(ahead)
+
+
+def test_lm_studio_without_a_system_prompt() -> None:
+    model = {"id": "m", "owned_by": "organization_owner"}
+    error = {"type": "error", "error": {"message": "Error rendering prompt: System role not supported"}}
+
+    def script(exchange: Exchange) -> None:
+        say(event(error) if "system_prompt" in exchange.body else LM_STUDIO_STREAM)(exchange)
+
+    with Endpoint(script, {"/api/v1/models": LM_STUDIO_MODELS}, models=(model,)) as endpoint:
+        assert run(connect(endpoint.url))[0] == "The ënd"
+        assert endpoint.asked[-1].body["input"] == f"{SYSTEM.text.rstrip()}\n\n{USER_TEXT}"
+
+
 # Predictions.
 
 SELECTED = Draft("a.py\nSEARCH\nx = 1\nNEW\nx = 1\n", "SEARCH", "NEW", "END")

@@ -243,17 +243,18 @@ def _examples(listed: Sequence[ListedModel]) -> str:
 _OVERFLOW = re.compile(
     r"exceeds? the (?:available |maximum )?context|maximum context length|exceed_context_size"
     r"|context_length_exceeded|(?:input|prompt)[^.]{0,40}(?:too long|exceeds)"
-    r"|longer than the (?:model's )?(?:maximum )?context",
+    r"|longer than the (?:model's )?(?:maximum )?context|tokens \+ .?max_new_tokens.? must be",
     re.IGNORECASE,
 )
 _N_CTX = re.compile(
-    r"(?:context (?:length|size|window)[^\d]{0,20}|allowed length \()(\d[\d,]*)|context length of only (\d+)",
+    r"(?:context (?:length|size|window)[^\d]{0,20}|allowed length \()(\d[\d,]*)|context length of only (\d+)"
+    r"|max_new_tokens.? must be <= (\d+)",
     re.IGNORECASE,
 )
 _N_PROMPT = re.compile(
     r"\((\d[\d,]*) (?:tokens )?in the (?:messages|prompt)|request \((\d+) tokens\)"
     r"|request has (\d+) input tokens|resulted in (\d+) tokens|input (?:length )?\((\d+)(?: tokens)?\)"
-    r"|prompt contains at least (\d+)",
+    r"|prompt contains at least (\d+)|given: (\d+) .?inputs",
     re.IGNORECASE,
 )
 
@@ -282,9 +283,3 @@ def overflow(body: bytes, said: str) -> tuple[int, int] | None:
         return int(digits) if len(digits) <= len(str(_MOST_TOKENS)) else 0
 
     return number("n_prompt_tokens", _N_PROMPT), number("n_ctx", _N_CTX)
-
-
-def blamed(said: str, body: Mapping[str, Any]) -> str:
-    """The field of a request that an error names, of those that a request can do without."""
-    needed = {"model", "messages", "stream", "input", "options"}
-    return next((name for name in body if name not in needed and re.search(rf"\b{name}\b", said)), "")

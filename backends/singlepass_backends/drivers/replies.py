@@ -341,8 +341,9 @@ def _int(fields: dict[str, Any], name: str) -> int:
 
 def _number(value: object, most: float = _MOST_TOKENS) -> float | None:
     """A number that can be a count, or at most `most`; None for all else, NaN too."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and 0 <= value <= most else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if 0 <= value <= most else None
 
 
 def _scaled(value: object, factor: float) -> float | None:
