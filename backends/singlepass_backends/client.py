@@ -37,6 +37,7 @@ from singlepass_backends.runtime_dir import (
     EnginePaths,
     absolute,
     engine_paths,
+    identity,
     list_engines,
 )
 from singlepass_backends.wire import (
@@ -66,7 +67,8 @@ from singlepass_backends.wire import (
     encode,
 )
 
-__all__ = ["EngineClient", "EnginePaths", "engine_paths", "engine_status", "list_engines", "stop_engine"]
+__all__ = ["EngineClient", "EnginePaths"]
+__all__ += ["engine_paths", "engine_status", "identity", "list_engines", "stop_engine"]
 
 _ANSWER_S = 10.0
 """Longest wait for an engine's loop to answer; it answers at once unless its process is stopped or stuck."""
