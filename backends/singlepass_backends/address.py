@@ -51,11 +51,13 @@ def host(url: str) -> str:
 
 
 def plain(url: str) -> str:
-    """The same address with scheme and name in lower case and without a port that goes without saying."""
-    parts = urlsplit(url.strip())
+    """One spelling for all that mean the same base of an API (`drivers.servers.api_base`): scheme and name in
+    lower case, without a port that goes without saying and without what is added anyway."""
+    parts = urlsplit(url.strip().rstrip("/").removesuffix("/chat/completions"))
     port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
     authority = parts.netloc.lower().removesuffix(":")
-    return parts._replace(netloc=authority.removesuffix(port) if port else authority).geturl()
+    authority = authority.removesuffix(port) if port else authority
+    return parts._replace(netloc=authority, path=parts.path or "/v1").geturl()
 
 
 def _reason(url: str) -> str:

@@ -105,9 +105,7 @@ def identity(target: Target) -> Target:
     target = _with_paths(target, _real)
     if target.backend != "openai_compatible" or target.fault:
         return target
-    from singlepass_backends.drivers.servers import api_base
-
-    return msgspec.structs.replace(target, url=address.plain(api_base(target.url)[0]))
+    return msgspec.structs.replace(target, url=address.plain(target.url))
 
 
 def _with_paths(target: Target, spell: Callable[[Path], str]) -> Target:

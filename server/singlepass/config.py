@@ -14,7 +14,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -338,6 +338,18 @@ def _check(type: type[msgspec.Struct], key: str, value: Any, prefix: str = "") -
         msgspec.convert({key: value}, type)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
+        if "enum value" in what:
+            what += f"; expected {_choices(type, key)}"
         # The items of a list are checked one at a time, so the index says nothing.
         return f"`{prefix}{where.rstrip('`').replace('[0]', '') or key}`: {what[0].lower()}{what[1:]}"
     return None
+
+
+def _choices(type: type[msgspec.Struct], key: str) -> str:
+    """The words that a field takes."""
+    kind = get_type_hints(type)[key]
+    kinds = (kind, *get_args(kind))
+    words = [word for one in kinds for word in get_args(one) if isinstance(word, str)]
+    return ", ".join(
+        f'"{word}"' for word in dict.fromkeys([*words, *(k for k in kinds if isinstance(k, str))])
+    )

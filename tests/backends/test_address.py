@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from singlepass_backends import address
 from singlepass_backends.base import BackendError, Target
 from singlepass_backends.choose import check_target
+from singlepass_backends.drivers.servers import api_base
 
 SECRET = "hunter2-0123456789"
 
@@ -106,6 +107,23 @@ def test_any_text_is_judged(url: str) -> None:
         assert address.host(url)
         assert address.plain(address.plain(url)) == address.plain(url)
         assert not address.fault(address.plain(url))
+        assert address.plain(api_base(url)[0]) == address.plain(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://H",
+        "http://h/",
+        "http://h:80/v1",
+        "http://h/v1/",
+        "HTTP://h/v1/chat/completions",
+        " http://h: ",
+    ],
+)
+def test_one_spelling_for_all_that_mean_the_same(url: str) -> None:
+    assert address.plain(url) == "http://h/v1"
+    assert address.plain(api_base(url)[0]) == "http://h/v1"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,13 @@ def test_stronger_layers_win(layers: list[dict[str, Any]], expected: Settings) -
         ({"max_tokens": "many"}, {}, ["`max_tokens`: expected `int`, got `str`"]),
         ({"max_tokens": True}, {}, ["`max_tokens`: expected `int`, got `bool`"]),
         ({"review": "never"}, {}, ["`review`: invalid enum value 'never'"]),
+        ({"log_level": "loud"}, {}, ['expected "error", "warning", "info", "debug"']),
+        ({"prewarm": "always"}, {}, ["`prewarm`: "]),
+        (
+            {"target": {"kv_cache_type": "f8"}},
+            {"target": Target(model="a")},
+            ['`target.kv_cache_type`: invalid enum value \'f8\'; expected "auto", "f16", "q8_0", "q4_0"'],
+        ),
         ({"target": "x"}, {}, ["`target`: expected `object`, got `str`"]),
         (
             {"target": {"modle": "b", "n_ctx": 9}},

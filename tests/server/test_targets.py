@@ -180,6 +180,35 @@ async def test_no_job_runs_where_the_named_target_cannot_be_used() -> None:
     await world.jobs.shutdown()
 
 
+async def test_another_spelling_of_a_target_keeps_its_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped: list[Target] = []
+
+    class Client:
+        def __init__(self, target: Target, **_: object) -> None:
+            self.target = target
+
+        async def stop(self, unless: str) -> None:
+            stopped.append(self.target)
+
+    monkeypatch.setattr("singlepass_backends.client.EngineClient", Client)
+    monkeypatch.chdir(tmp_path)
+    found = targets("/w", target=SMALL, targets={"server": LOCAL_SERVER})
+    found.client(DEFAULT)
+    found.client("server")
+    respelled = msgspec.structs.replace(LOCAL_SERVER, url=f"{LOCAL_SERVER.url}/v1/")
+    found.configure(
+        Settings(target=Target(model=str(tmp_path / "small.gguf")), targets={"server": respelled})
+    )
+    await found.stop_dropped()
+    assert stopped == []
+    found.client(DEFAULT)
+    found.configure(Settings(target=LARGE, targets={"server": respelled}))
+    await found.stop_dropped()
+    assert [Path(target.model).name for target in stopped] == ["small.gguf"]
+
+
 def test_settings_name_targets_and_rules() -> None:
     values = {
         "target": {"model": "small.gguf"},
