@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
+from singlepass_backends import address
+
 Role = Literal["system", "user"]
 FinishReason = Literal["stop", "length", "context", "cancelled"]
 ErrorCode = Literal[
@@ -283,7 +285,26 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def is_set(self) -> bool:
         """Whether there is anything to open; how well it is described shows then."""
-        return bool(self.url if self.backend == "openai_compatible" else self.model)
+        return bool(self.url.strip() if self.backend == "openai_compatible" else self.model)
+
+    @property
+    def host(self) -> str:
+        """The name of the remote server, in lower case; empty where there is none."""
+        return address.host(self.url)
+
+    @property
+    def fault(self) -> str:
+        """What nobody could open, seen without looking at anything, in sentences; empty where it may be."""
+        if self.backend == "openai_compatible":
+            if not self.is_set:
+                return f"No server is set. Set `url` in `[target]`, e.g. {address.EXAMPLE} for Ollama."
+            wrong = address.fault(self.url)
+            return f"The setting `url` {wrong}." if wrong else ""
+        if self.is_set:
+            return ""
+        if self.url:
+            return 'A `url` is set, and no server: set `backend = "openai_compatible"` too.'
+        return "No model is set. Set `model` to a GGUF file, or try `singlepass demo`, which needs none."
 
 
 class BackendError(Exception):

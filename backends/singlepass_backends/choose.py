@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from singlepass_backends.base import Backend, BackendError, Target
 from singlepass_backends.facts import ModelFacts
@@ -31,17 +30,14 @@ def check_target(target: Target) -> None:
             "The setting `draft_model` is for models that run here, with llama.cpp or MLX. Take it out of "
             "this target.",
         )
+    if target.fault:
+        raise BackendError("unsupported" if target.is_set else "no_model", target.fault)
     if target.backend == "openai_compatible":
-        _check_url(target)
+        _check_key_name(target)
         return
     if target.draft_model and not Path(target.draft_model).exists():
         raise BackendError(
             "model_missing", f"There is no model at {target.draft_model}. Check the setting `draft_model`."
-        )
-    if not target.model:
-        raise BackendError(
-            "no_model",
-            "No model is set. Set `model` to a GGUF file, or try `singlepass demo`, which needs none.",
         )
     path = Path(target.model)
     from singlepass_backends.drivers import mlx_folder, model_folder
@@ -55,40 +51,13 @@ def check_target(target: Target) -> None:
             f'{path} is a folder. Name the GGUF file inside it; for a folder of MLX set `backend = "mlx"`.',
         )
     if not path.exists():
-        raise BackendError("model_missing", f"There is no model file at {path}. Check the setting `model`.")
+        hint = ', or set `backend = "openai_compatible"` for the server at `url`' if target.url else ""
+        raise BackendError(
+            "model_missing", f"There is no model file at {path}. Check the setting `model`{hint}."
+        )
 
 
-def _check_url(target: Target) -> None:
-    if not target.url:
-        raise BackendError(
-            "no_model",
-            "No server is set. Set `url` in `[target]`, e.g. http://localhost:11434 for Ollama.",
-        )
-    try:
-        parts = urlsplit(target.url)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_usable, parts = False, urlsplit("")
-    if parts.username or parts.password:
-        # Not quoted: it holds a secret.
-        raise BackendError(
-            "unsupported",
-            "The setting `url` holds a user or a password. Take them out, put the key into an environment "
-            "variable and name that in `api_key_env`.",
-        )
-    if parts.query or parts.fragment:
-        # Not quoted: some services take the key there.
-        raise BackendError(
-            "unsupported",
-            "The setting `url` has a part behind `?` or `#`. Take it out; if it is the key, put it into an "
-            "environment variable and name that in `api_key_env`.",
-        )
-    if not is_usable:
-        raise BackendError(
-            "unsupported",
-            f"The setting `url` is {target.url!r}, which is not the address of a server. It looks like "
-            "http://localhost:11434 or https://api.example.com/v1.",
-        )
+def _check_key_name(target: Target) -> None:
     name = target.api_key_env
     if name and not _KEY_NAME.fullmatch(name):
         # Not quoted, nor on any command line: somebody may have put the key itself there.

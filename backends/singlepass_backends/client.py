@@ -37,6 +37,7 @@ from singlepass_backends.runtime_dir import (
     EnginePaths,
     absolute,
     engine_paths,
+    identity,
     list_engines,
 )
 from singlepass_backends.wire import (
@@ -66,7 +67,8 @@ from singlepass_backends.wire import (
     encode,
 )
 
-__all__ = ["EngineClient", "EnginePaths", "engine_paths", "engine_status", "list_engines", "stop_engine"]
+__all__ = ["EngineClient", "EnginePaths"]
+__all__ += ["engine_paths", "engine_status", "identity", "list_engines", "stop_engine"]
 
 _ANSWER_S = 10.0
 """Longest wait for an engine's loop to answer; it answers at once unless its process is stopped or stuck."""
@@ -106,6 +108,8 @@ class EngineClient:
         self._process: subprocess.Popen[bytes] | None = None
         """The engine that this client started last."""
         self._connecting = asyncio.Lock()
+        self._attempt: asyncio.Timeout | None = None
+        """To attach or start, which `aclose` ends."""
         self._n_requests = 0
         self._is_closed = False
 
@@ -114,7 +118,7 @@ class EngineClient:
 
         Raises BackendError: `no_model`, `model_*`, `out_of_memory`, `unsupported` where the model cannot be
         loaded; `engine_start_failed`; `engine_version` where an engine of another version is busy;
-        `engine_lost` where one does not answer.
+        `engine_lost` where one does not answer, or the client is closed.
         """
         link = await self._attached(spawn=True)
         assert link is not None
@@ -237,9 +241,14 @@ class EngineClient:
             await link.close()
 
     async def aclose(self) -> None:
-        """Close the connection for good, which cancels this client's requests. The engine lives on."""
-        self._is_closed = True
-        link, self._link = self._link, None
+        """Close the connection for good, which cancels this client's requests, those too that still attach or
+        start an engine. The engine lives on."""
+        if not self._is_closed:
+            self._is_closed = True
+            if self._attempt is not None:
+                self._attempt.reschedule(asyncio.get_running_loop().time())
+        async with self._connecting:  # which nobody holds for long any more
+            link, self._link = self._link, None
         if link is not None:
             await link.close()
         _reap()
@@ -265,32 +274,42 @@ class EngineClient:
         """A greeted connection, its model perhaps still loading; None where none runs and none may start."""
         async with self._connecting:
             if self._is_closed:
-                raise BackendError("engine_lost", "This connection to the engine was closed.")
+                raise _closed()
             if self._link is not None and not self._link.is_closed:
                 return self._link
             self._link = None
-            paths = self._paths()
-            deadline = time.monotonic() + _START_S
-            is_ours = False
-            while True:
-                link = await _attach(paths, self._version, self._on_loading)
-                if link is None and not spawn:
-                    return None
-                if link is None:
-                    link = await self._spawn(paths)
-                if link is not None and link.refused is not None:
-                    # Started by this very installation and still of another version: replacing cannot help.
-                    await self._replace(link, link.refused, may_stop=not is_ours)
-                    link, is_ours = None, True
-                if link is not None:
-                    self._link = link
-                    return link
-                if time.monotonic() > deadline:
-                    raise BackendError(
-                        "engine_start_failed",
-                        f"No engine could be reached on {paths.socket}. See its log {paths.log}.",
-                    )
-                await asyncio.sleep(_POLL_S)
+            try:
+                async with asyncio.timeout(None) as self._attempt:
+                    self._link = await self._open(spawn=spawn)
+            except TimeoutError:
+                raise _closed() from None
+            finally:
+                self._attempt = None
+            return self._link
+
+    async def _open(self, *, spawn: bool) -> "_Link | None":
+        """See `_attached`. Cancelled, it leaves no connection behind."""
+        paths = self._paths()
+        deadline = time.monotonic() + _START_S
+        is_ours = False
+        while True:
+            link = await _attach(paths, self._version, self._on_loading)
+            if link is None and not spawn:
+                return None
+            if link is None:
+                link = await self._spawn(paths)
+            if link is not None and link.refused is not None:
+                # Started by this very installation and still of another version: replacing cannot help.
+                await self._replace(link, link.refused, may_stop=not is_ours)
+                link, is_ours = None, True
+            if link is not None:
+                return link
+            if time.monotonic() > deadline:
+                raise BackendError(
+                    "engine_start_failed",
+                    f"No engine could be reached on {paths.socket}. See its log {paths.log}.",
+                )
+            await asyncio.sleep(_POLL_S)
 
     async def _replace(self, link: "_Link", refused: Refused, *, may_stop: bool) -> None:
         """Make an engine of another version go, unless it is at work."""
@@ -342,6 +361,8 @@ class EngineClient:
             return link.info
         if link.failure is not None:
             raise _error(link.failure.code, link.failure.message)
+        if self._is_closed:
+            raise _closed()
         raise _start_failed(link.paths, f"{await _end_of(link.pid)} while loading the model")
 
 
@@ -591,6 +612,10 @@ def ending(code: int) -> str:
         return f"exited with code {code}"
     hint = " (an instruction this processor lacks; set `repack` to false)" if -code == signal.SIGILL else ""
     return f"was killed by {signal.Signals(-code).name}{hint}"
+
+
+def _closed() -> BackendError:
+    return BackendError("engine_lost", "This connection to the engine was closed.")
 
 
 def _start_failed(paths: EnginePaths, what: str) -> BackendError:

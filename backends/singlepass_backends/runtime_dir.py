@@ -1,8 +1,9 @@
 """Where engines keep their sockets, locks and logs: a private folder of this user.
 
 One engine owns the files of one name: `NAME.sock`, `NAME.lock` (held for the engine's life), `NAME.spawn`
-(held by a client while it starts one) and `NAME.log`. The name is a hash of the target and of the model
-file's size and time, so a replaced model file gets a new engine.
+((held by a client while it starts one) and `NAME.log`. The name is a hash of what the target means, whatever
+the current folder and however its paths and its address are spelled, and of the model files' sizes and times,
+so a replaced model file gets a new engine.
 """
 
 import hashlib
@@ -10,11 +11,13 @@ import os
 import stat
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from singlepass_backends import address
 from singlepass_backends.base import BackendError, Target
 
 ENVIRONMENT_VARIABLE = "SINGLEPASS_RUNTIME_DIR"
@@ -93,23 +96,52 @@ def _private(folder: Path) -> Path:
 
 def absolute(target: Target) -> Target:
     """`target` with absolute paths of models: the engine runs in another folder."""
-    if target.backend == "openai_compatible":
+    return _with_paths(target, lambda path: str(path.absolute()))
+
+
+def identity(target: Target) -> Target:
+    """What `target` means: the same for every spelling of its paths, links followed, and of its address."""
+    # Another than what is opened: the parts of a model are found beside the name that the user gave.
+    target = _with_paths(target, _real)
+    if target.backend != "openai_compatible" or target.fault:
+        return target
+    return msgspec.structs.replace(target, url=address.plain(target.url))
+
+
+def _with_paths(target: Target, spell: Callable[[Path], str]) -> Target:
+    if target.backend == "openai_compatible":  # its model is a name, of the server's
         return target
     model, draft_model = (
-        str(Path(path).expanduser().absolute()) if path else "" for path in (target.model, target.draft_model)
+        spell(_at_home(path)) if path else "" for path in (target.model, target.draft_model)
     )
     return msgspec.structs.replace(target, model=model, draft_model=draft_model)
 
 
+def _at_home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # `~` and a name that nobody has
+        return Path(path)
+
+
+def _real(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # not a path at all: told in better words when the model is loaded
+        return str(path.absolute())
+
+
 def engine_paths(target: Target, folder: Path | None = None) -> EnginePaths:
     """The files of the engine for `target`. Raises BackendError `engine_start_failed`, see `runtime_dir`."""
-    target = absolute(target)
+    target = identity(target)
     key = msgspec.json.encode(target)
-    try:
-        status = Path(target.model).stat()
-        key += f"{status.st_size} {status.st_mtime_ns}".encode()
-    except OSError:
-        pass  # told in better words when the model is loaded
+    files = () if target.backend == "openai_compatible" else (target.model, target.draft_model)
+    for file in filter(None, files):
+        try:
+            status = Path(file).stat()
+            key += f"{status.st_size} {status.st_mtime_ns}".encode()
+        except (OSError, ValueError):
+            pass  # told in better words when the model is loaded
     path = runtime_dir(folder) / f"{hashlib.sha256(key).hexdigest()[:16]}.sock"
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
         raise BackendError(

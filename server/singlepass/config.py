@@ -4,15 +4,17 @@ From weakest to strongest: defaults, the user's `singlepass.toml`, `initializati
 `workspace/configuration`. A repository's own `.singlepass.toml` may add actions and ignore patterns and
 nothing else: whoever wrote a repository must not choose a model, an executable or an endpoint.
 
-A wrong setting is named in a `Problem` and left out; the rest is still used.
+A wrong setting is named in a `Problem` and left out; the rest is still used. In a table that is a field, in a
+list an item. Where it leaves a target that the user named without what it needs, the problem says which, and
+the demo model does not take its place.
 """
 
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -76,18 +78,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Whether the user named a model or a server."""
         return any(target.is_set for target in (self.target, *self.targets.values()))
 
-    @property
-    def all_targets(self) -> dict[str, Target]:
-        """The targets that name a model or a server, in the user's order; the demo model where none does."""
-        named = {DEFAULT: self.target, **self.targets}
-        return {name: one for name, one in named.items() if one.is_set} or {DEMO: _DEMO_TARGET}
-
 
 class Problem(msgspec.Struct, frozen=True):
     """One setting that could not be used."""
 
     source: str
     message: str
+    target: str | None = None
+    """The name of a target that cannot be used for it; empty for whichever an unreadable file may name."""
 
     def __str__(self) -> str:
         return f"{self.source}: {self.message}"
@@ -99,10 +97,11 @@ def load_settings(
     """Settings from (source, values) layers, weakest first, and every value that had to be left out."""
     merged: dict[str, Any] = {}
     problems: list[Problem] = []
+    layers = list(layers)
     for source, values in layers:
         for key, value in values.items():
             usable, wrong = _usable(key, value)
-            problems += (Problem(source, message) for message in wrong)
+            problems += (Problem(source, *one) for one in wrong)
             if usable is not None:
                 merged[key] = _merge(merged.get(key), usable)
     for source, values in repository:
@@ -117,9 +116,113 @@ def load_settings(
                 )
                 continue
             usable, wrong = _usable(key, value)
-            problems += (Problem(source, message) for message in wrong)
+            problems += (Problem(source, *one) for one in wrong)
             merged[key] = [*merged.get(key, []), *(usable or ())]
-    return msgspec.convert(merged, Settings), problems
+    settings = msgspec.convert(merged, Settings)
+    return settings, _with_unusable_targets(settings, merged, layers, problems)
+
+
+def usable_targets(
+    settings: Settings, problems: Iterable[Problem] = ()
+) -> tuple[dict[str, Target], dict[str, str]]:
+    """The targets that can be used, in the user's order, and by name why others that the user named cannot.
+
+    The demo model is there where none is named. `problems` are those of loading the settings.
+    """
+    unusable: dict[str, str] = {}
+    for problem in problems:
+        if problem.target is not None:
+            before = unusable.get(problem.target)
+            unusable[problem.target] = f"{before}; {problem}" if before else str(problem)
+    named = {DEFAULT: settings.target} if _names_something(settings.target) else {}
+    named |= settings.targets
+    for name, target in named.items():
+        if target.fault:
+            unusable.setdefault(name, f"`{_label(name)}`: {target.fault}")
+    for rule in settings.routes:
+        if rule.target not in (*named, DEMO):
+            what = "`[target]` with a model" if rule.target == DEFAULT else f"`[targets.{rule.target}]`"
+            unusable.setdefault(rule.target, f"`routes` names `{rule.target}`, and there is no {what}.")
+    usable = {name: target for name, target in named.items() if name not in unusable}
+    return (usable if usable or unusable else {DEMO: _DEMO_TARGET}), unusable
+
+
+def _names_something(target: Target) -> bool:
+    return bool(target.model or target.url or target.backend != Target().backend)
+
+
+def _label(name: str) -> str:
+    return "target" if name == DEFAULT else f"targets.{name}"
+
+
+def _with_unusable_targets(
+    settings: Settings,
+    merged: Mapping[str, Any],
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+    problems: Sequence[Problem],
+) -> list[Problem]:
+    """The problems, in which a target is named where it cannot be used for that, and those of targets that
+    nothing else was told of."""
+    mentions: dict[str, list[tuple[str, Any]]] = {}
+    for source, values in layers:
+        for name, raw in _target_tables(values).items():
+            if raw is not None:
+                mentions.setdefault(name, []).append((source, raw))
+        for rule in _rules(values):
+            mentions.setdefault(rule, []).append((source, None))
+    tables: dict[str, Any] = {DEFAULT: merged.get("target"), **merged.get("targets", {})}
+
+    def is_lost(name: str) -> bool:
+        table = tables.get(name)
+        raws = [raw for _, raw in mentions.get(name, ()) if raw is not None]
+        if name == DEFAULT and not any(map(_names_model, raws)):
+            return False
+        # Without its backend nobody knows what the rest means.
+        has_lost_backend = any(isinstance(raw, dict) and "backend" in raw for raw in raws)
+        return table is None or bool(
+            msgspec.convert(table, Target).fault or (has_lost_backend and "backend" not in table)
+        )
+
+    found = [
+        one if one.target is None or is_lost(one.target) else msgspec.structs.replace(one, target=None)
+        for one in problems
+    ]
+    told = {one.target for one in found}
+    _, unusable = usable_targets(settings)
+    found += (
+        Problem(mentions[name][-1][0], reason, name)
+        for name, reason in unusable.items()
+        if name not in told and name in mentions
+    )
+    return found
+
+
+def _names_model(raw: Any) -> bool:
+    """Whether a value of `target`, right or wrong, was to name a model or a server."""
+    if not isinstance(raw, dict):
+        return True
+    essential = ("model", "url", "backend")
+    fields = cast("dict[str, Any]", raw)
+    return any(
+        value is not None and value != "" and difflib.get_close_matches(key, essential, n=1)
+        for key, value in fields.items()
+        if key in essential or key not in Target.__struct_fields__
+    )
+
+
+def _target_tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The targets of a layer by name, right or wrong."""
+    targets = values.get("targets")
+    listed = cast("dict[str, Any]", targets) if isinstance(targets, dict) else {}
+    return {DEFAULT: values.get("target"), **listed}
+
+
+def _rules(values: Mapping[str, Any]) -> list[str]:
+    """The targets that the rules of a layer name."""
+    routes = values.get("routes")
+    rules = cast("list[Any]", routes) if isinstance(routes, list) else []
+    names = [cast("dict[str, Any]", rule).get("target") for rule in rules if isinstance(rule, dict)]
+    return [name for name in names if isinstance(name, str)]
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
@@ -142,9 +245,33 @@ def user_file() -> Path:
     return platformdirs.user_config_path("singlepass") / USER_FILE
 
 
+def read_user_file() -> tuple[dict[str, Any], list[Problem]]:
+    """The values of the user's settings file. A relative path of a model that lies there, beside the file, is
+    that one, whatever the current folder."""
+    path = user_file()
+    values, problems = read_toml(path)
+    for table in _target_tables(values).values():
+        if isinstance(table, dict) and cast("dict[str, Any]", table).get("backend") != "openai_compatible":
+            fields = cast("dict[str, Any]", table)
+            for key in ("model", "draft_model"):
+                if there := _beside(path.parent, fields.get(key)):
+                    fields[key] = there
+    # Nobody knows which target it names.
+    return values, [msgspec.structs.replace(problem, target="") for problem in problems]
+
+
+def _beside(folder: Path, value: Any) -> str:
+    """The path of a file in the folder; empty where there is none of this relative path."""
+    try:
+        path = folder / value if isinstance(value, str) and value and not Path(value).is_absolute() else None
+        return str(path) if path is not None and path.exists() else ""
+    except (OSError, ValueError):
+        return ""
+
+
 def user_settings() -> tuple[Settings, list[Problem]]:
     """What the user's settings file says alone, as on the command line, and what of it had to be left out."""
-    values, problems = read_toml(user_file())
+    values, problems = read_user_file()
     settings, wrong = load_settings([(str(user_file()), values)])
     return settings, [*problems, *wrong]
 
@@ -155,26 +282,50 @@ def _merge(old: Any, new: Any) -> Any:
     return new
 
 
-def _usable(key: str, value: Any) -> tuple[Any, list[str]]:
+_Wrong = tuple[str, str | None]
+"""What is wrong, and the target that it is about."""
+_DEFAULTS = Settings()
+
+
+def _usable(key: str, value: Any) -> tuple[Any, list[_Wrong]]:
     """What can be used of a setting, None for nothing, and what is wrong with the rest.
 
-    The fields of `target` and the items of a list stand for themselves: a wrong one leaves the others.
+    The fields of a table and the items of a list stand for themselves: a wrong one leaves the others.
     """
     if value is None:  # how JSON clients say that something is not set
         return None, []
-    if key == "target" and isinstance(value, dict):
-        fields = cast("dict[str, Any]", value)
-        wrong = {name: _check(Target, name, field, "target.") for name, field in fields.items()}
-        usable: Any = {name: field for name, field in fields.items() if wrong[name] is None}
-        return usable, [message for message in wrong.values() if message]
-    if key in REPOSITORY_KEYS and isinstance(value, list):
+    if key == "target":
+        return _usable_target(DEFAULT, value)
+    if key == "targets" and isinstance(value, dict):
+        targets = cast("dict[str, Any]", value)
+        found = {name: _usable_target(name, one) for name, one in targets.items()}
+        usable: Any = {name: one for name, (one, _) in found.items() if one is not None}
+        return usable, [message for _, wrong in found.values() for message in wrong]
+    if isinstance(getattr(_DEFAULTS, key, None), tuple) and isinstance(value, list):
         items = cast("list[Any]", value)
         problems = [_check(Settings, key, [item]) for item in items]
         usable = [item for item, problem in zip(items, problems, strict=True) if problem is None]
         numbered = enumerate(problems, 1)
-        return usable, [f"number {number} of {problem}" for number, problem in numbered if problem]
+        return usable, [(f"number {number} of {problem}", None) for number, problem in numbered if problem]
     problem = _check(Settings, key, value)
-    return (value, []) if problem is None else (None, [problem])
+    return (value, []) if problem is None else (None, [(problem, None)])
+
+
+def _usable_target(name: str, value: Any) -> tuple[dict[str, Any] | None, list[_Wrong]]:
+    label = _label(name)
+    if value is None:
+        return None, []
+    if not isinstance(value, dict):
+        problem = _check(Settings, "target", value) or ""
+        hint = f', such as `[{label}]` with `model = "/path/to/model.gguf"`'
+        return None, [(f"`{label}`{problem.removeprefix('`target`')}{hint}", name)]
+    fields = {key: field for key, field in cast("dict[str, Any]", value).items() if field is not None}
+    wrong = {key: _check(Target, key, field, f"{label}.") for key, field in fields.items()}
+    usable = {key: field for key, field in fields.items() if wrong[key] is None}
+    # An unknown field is told in words that do not begin with where it is.
+    prefix = "" if name == DEFAULT else f"`{label}`: "
+    told = (message if message.startswith("`") else prefix + message for message in wrong.values() if message)
+    return usable, [(message, name) for message in told]
 
 
 def _check(type: type[msgspec.Struct], key: str, value: Any, prefix: str = "") -> str | None:
@@ -187,6 +338,18 @@ def _check(type: type[msgspec.Struct], key: str, value: Any, prefix: str = "") -
         msgspec.convert({key: value}, type)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
+        if "enum value" in what:
+            what += f"; expected {_choices(type, key)}"
         # The items of a list are checked one at a time, so the index says nothing.
         return f"`{prefix}{where.rstrip('`').replace('[0]', '') or key}`: {what[0].lower()}{what[1:]}"
     return None
+
+
+def _choices(type: type[msgspec.Struct], key: str) -> str:
+    """The words that a field takes."""
+    kind = get_type_hints(type)[key]
+    kinds = (kind, *get_args(kind))
+    words = [word for one in kinds for word in get_args(one) if isinstance(word, str)]
+    return ", ".join(
+        f'"{word}"' for word in dict.fromkeys([*words, *(k for k in kinds if isinstance(k, str))])
+    )

@@ -15,7 +15,7 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 from singlepass_backends.base import BackendError
 
-from singlepass.config import REPOSITORY_FILE, load_settings, read_toml, user_file
+from singlepass.config import REPOSITORY_FILE, load_settings, read_toml, read_user_file, user_file
 from singlepass.core.actions import actions_for, find_comment_task, fix_instruction
 from singlepass.core.lines import visible_lines
 from singlepass.core.statistics import BYS, By, report
@@ -112,7 +112,7 @@ class Handlers:
 
     def _configure(self) -> bool:
         """Read the settings' files again and put everything together. Whether anything is different now."""
-        user, problems = read_toml(user_file())
+        user, problems = read_user_file()
         repository: list[tuple[str, Mapping[str, Any]]] = []
         for folder in self.workspace.folders:
             path = folder / REPOSITORY_FILE
@@ -129,10 +129,11 @@ class Handlers:
         )
         logging.getLogger("singlepass").setLevel(settings.log_level.upper())
         before = self.jobs.settings
-        self.jobs.configure(settings)
+        problems += wrong
+        self.jobs.configure(settings, problems)
         if settings.code_lenses != before.code_lenses:
             self.editor.refresh_lenses()
-        told, self._problems = self._problems, [str(problem) for problem in (*problems, *wrong)]
+        told, self._problems = self._problems, [str(problem) for problem in problems]
         for problem in self._problems:
             if problem not in told:
                 self.editor.say("warning", f"singlepass settings: {problem}")

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from singlepass.config import DEFAULT, DEMO, Settings, user_file
+from singlepass.config import DEFAULT, DEMO, Problem, Settings, user_file
 from singlepass.contexts import Contexts
 from singlepass.core.actions import action_name
 from singlepass.core.estimate import Sample, Span, estimate_ms, expected_reply, title_suffix
@@ -94,9 +94,9 @@ class Jobs:
 
     # The engine.
 
-    def configure(self, settings: Settings) -> None:
-        """Take new settings; another target is attached by the next job."""
-        for engine in self.targets.configure(settings):
+    def configure(self, settings: Settings, problems: Sequence[Problem] = ()) -> None:
+        """Take new settings, and what was wrong with them; another target is attached by the next job."""
+        for engine in self.targets.configure(settings, problems):
             users = [task for _, session, task in self._running.values() if session.engine is engine]
             task = asyncio.ensure_future(_close(engine, users))
             self._closing.add(task)
@@ -110,13 +110,13 @@ class Jobs:
 
     def tell_whether_it_is_the_demo_model(self) -> None:
         """For editors that show it: when no model is configured, and when one is at last."""
-        is_demo = not self.settings.names_target
+        is_demo = DEMO in self.targets.by_name
         if is_demo and not self._is_demo:
             status = Status("demo_model", "no model is configured: the demo model edits", target=DEMO)
             tell_status(self.editor, status)
         elif self._is_demo and not is_demo:
-            name = next(iter(self.targets.by_name))
-            status = Status("target", f"target: {name}", target=name)
+            name = next(iter(self.targets.by_name), "")
+            status = Status("target", f"target: {name}" if name else "no target can be used", target=name)
             tell_status(self.editor, status)
         self._is_demo = is_demo
 

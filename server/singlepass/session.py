@@ -168,8 +168,7 @@ class Session:
                 context = smaller
 
     async def _stream(self, context: Context) -> None:
-        if context is not self._context:
-            self.job.left_out = context.left_out
+        self.job.left_out = context.left_out
         size = marker_size([*context.editable, *context.editable.values()])
         # Prompt and grammar of a long file take 0.1 s of computing; the editor is answered meanwhile.
         request = await asyncio.to_thread(self._request, context, size)

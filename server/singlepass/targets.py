@@ -1,8 +1,9 @@
 """The user's targets in one workspace: which there are, which are allowed, a client for each that is in use.
 
 `target` of the settings is the one named `default`; `targets` names more. Where none is named there is the
-demo model, which comes with singlepass. A remote target, a server that is
-not on this machine, is used only for workspaces that the user listed, whatever else is set.
+demo model, which comes with singlepass; where none of those that are named can be used, there is none. A
+remote target, a server that is not on this machine, is used only for workspaces that the user listed,
+whatever else is set.
 """
 
 import ipaddress
@@ -10,11 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from singlepass_backends.base import BackendError, Target
 
-from singlepass.config import DEFAULT, Settings, user_file
+from singlepass.config import DEFAULT, Problem, Settings, usable_targets, user_file
 from singlepass.core.routing import Candidate, Request, Routed, estimate_s, route
 from singlepass.history import History
 from singlepass.workspace import UserError
@@ -36,6 +36,8 @@ class Targets:
         """Awaited before an engine is started."""
         self.selected: str | None = None
         """The user's choice by command; None leaves it to rules and estimates."""
+        self._usable, self.unusable = usable_targets(self.settings)
+        """By name: what can be used, and why others cannot that the user named."""
         self._folders = folders
         self._history = history
         self._clients: dict[str, tuple[Target, EngineClient]] = {}
@@ -45,13 +47,15 @@ class Targets:
     @property
     def by_name(self) -> dict[str, Target]:
         """The targets there are, in the user's order."""
-        return self.settings.all_targets
+        return self._usable
 
-    def configure(self, settings: Settings) -> "list[EngineClient]":
-        """Take new settings. Returns the clients of targets that are no more as they were, to be closed."""
+    def configure(self, settings: Settings, problems: Sequence[Problem] = ()) -> "list[EngineClient]":
+        """Take new settings, and what was wrong with them. Returns the clients of targets that are no more as
+        they were, to be closed."""
         self.settings = settings
+        self._usable, self.unusable = usable_targets(settings, problems)
         now = self.by_name
-        if self.selected not in now:
+        if self.selected not in now and self.selected not in self.unusable:
             self.selected = None
         names = [name for name, (target, _) in self._clients.items() if now.get(name) != target]
         gone = [self._clients.pop(name) for name in names]
@@ -66,10 +70,10 @@ class Targets:
         Called when another engine starts, not when the settings change: a model that is mistyped and put
         right again finds its engine as it was.
         """
-        from singlepass_backends.client import EngineClient
+        from singlepass_backends.client import EngineClient, identity
 
         for target in tuple(self._dropped):
-            if target not in self.by_name.values():
+            if identity(target) not in map(identity, self.by_name.values()):
                 try:
                     await EngineClient(target).stop(unless="shared")
                 except BackendError as error:
@@ -86,6 +90,7 @@ class Targets:
         """The client of a target, made at its first use. Raises UserError for one that is no more."""
         target = self.by_name.get(name)
         if target is None:
+            self._refuse_unusable(name)
             raise UserError(f"There is no target `{name}` any more.")
         if name not in self._clients:
             from singlepass_backends.client import EngineClient  # here: the editor waits for our imports
@@ -116,7 +121,9 @@ class Targets:
         return self.choose(request, self.candidates()).target or DEFAULT
 
     def choose(self, request: Request, candidates: Sequence[Candidate]) -> Routed:
-        """The target for a request, of all there are. Raises UserError where none is allowed."""
+        """The target for a request, of all there are. Raises UserError where none is allowed, or the one that
+        is selected cannot be used."""
+        self._refuse_unusable(self.selected)
         selected = next((one for one in candidates if one.name == self.selected and one.is_allowed), None)
         if selected is not None:
             return Routed(
@@ -125,23 +132,31 @@ class Targets:
                 estimate_s=estimate_s(selected, request),
             )
         routed = route(request, candidates, self.settings.routes, self.settings.max_wait_s)
+        if routed.target is None and not self.by_name:
+            raise UserError(f"No target can be used. {' '.join(self.unusable.values())}")
         if routed.target is None:
-            hosts = ", ".join(dict.fromkeys(_host(target) for target in self.by_name.values()))
+            hosts = ", ".join(dict.fromkeys(target.host for target in self.by_name.values()))
+            others = "".join(f" Besides: {reason}" for reason in self.unusable.values())
             raise UserError(
                 f"Every target is a remote server ({hosts}), and none is allowed for this workspace: code "
                 f'would leave this machine. To allow it, add the folder, or "*" for all, to '
-                f"`remote_workspaces` in {user_file()}."
+                f"`remote_workspaces` in {user_file()}.{others}"
             )
         return routed
+
+    def _refuse_unusable(self, name: str | None) -> None:
+        if name in self.unusable:
+            raise UserError(f"The target `{name}` cannot be used. {self.unusable[name]}")
 
     def select(self, name: str | None) -> None:
         """Use this target from now on, or leave it to the rules again. Raises UserError for a wrong name."""
         targets = self.by_name
+        self._refuse_unusable(name)
         if name is not None and name not in targets:
             raise UserError(f"There is no target `{name}`. There are: {', '.join(targets) or 'none'}.")
         if name is not None and not self._is_allowed(targets[name]):
             raise UserError(
-                f"`{name}` is a remote server ({_host(targets[name])}), not allowed for this workspace. "
+                f"`{name}` is a remote server ({targets[name].host}), not allowed for this workspace. "
                 f'Add the folder, or "*" for all, to `remote_workspaces` in {user_file()}.'
             )
         self.selected = name
@@ -176,7 +191,7 @@ def is_remote(target: Target) -> bool:
     """Whether what is sent to this target leaves the machine."""
     if target.backend != "openai_compatible":
         return False
-    host = _host(target)
+    host = target.host
     if host == "localhost" or host.endswith(".localhost"):
         return False
     try:
@@ -187,10 +202,6 @@ def is_remote(target: Target) -> bool:
 
 def rates_key(target: Target) -> str:
     """What rates are kept by: another model, or the same elsewhere, has another speed."""
-    where = f" at {_host(target)}" if target.url else ""
+    where = f" at {target.host}" if target.url else ""
     layers = f", {target.n_gpu_layers} layers" if target.n_gpu_layers >= 0 else ""
     return f"{target.backend} {Path(target.model).name}{where}{layers}"
-
-
-def _host(target: Target) -> str:
-    return urlsplit(target.url).hostname or ""

@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from endpoints import Endpoint, reply, say
 from runtimes import Runtime
+from singlepass_backends import __version__
 from singlepass_backends.base import (
     BackendError,
     Event,
@@ -34,6 +36,7 @@ from singlepass_backends.client import (
     stop_engine,
 )
 from singlepass_backends.generation.template import CHATML_SOURCE
+from singlepass_backends.wire import PROTOCOL, Welcome, encode
 
 RECORDING = {
     "name": "demo",
@@ -201,6 +204,29 @@ def test_a_second_client_attaches(target: Target, folder: Path) -> None:
     with_client(target, folder, body)
 
 
+def test_windows_of_different_folders_share_the_engine_of_a_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Endpoint(say(reply(["a reply"]))) as endpoint:
+        target = Target(backend="openai_compatible", url=endpoint.url)
+
+        async def body(client: EngineClient) -> None:
+            assert await text_of(client) == "a reply"
+            for n in range(3):
+                (folder / f"new file {n}").touch()
+                window = folder / f"window {n}"
+                window.mkdir()
+                monkeypatch.chdir(window)
+                spelled = msgspec.structs.replace(target, url=endpoint.url + "/v1")
+                other = EngineClient(spelled if n else target, runtime_dir=folder)
+                assert await text_of(other) == "a reply"
+                await other.aclose()
+            assert len(list_engines(folder)) == 1
+
+        monkeypatch.chdir(folder)
+        with_client(target, folder, body)
+
+
 def test_an_engine_in_use_is_not_stopped_by_who_spares_it(target: Target, folder: Path) -> None:
     async def body(client: EngineClient) -> None:
         other = EngineClient(target, runtime_dir=folder)
@@ -215,6 +241,69 @@ def test_an_engine_in_use_is_not_stopped_by_who_spares_it(target: Target, folder
         await client.aclose()
         assert await other.stop("shared")
         assert list_engines(folder) == []
+
+    with_client(target, folder, body)
+
+
+@pytest.mark.parametrize("answers", ["never", "too late"])
+def test_a_client_that_is_closed_while_it_attaches_leaves_no_connection(
+    target: Target, folder: Path, answers: str
+) -> None:
+    """To an engine that is slow to greet."""
+
+    async def main() -> None:
+        asked, closed, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(4)
+            asked.set()
+            if answers == "too late":
+                await closed.wait()
+                writer.write(encode(Welcome(PROTOCOL, __version__, os.getpid())))
+            while await reader.read(4096):
+                pass
+            ended.set()
+            writer.close()
+
+        server = await asyncio.start_unix_server(serve, str(engine_paths(target, folder).socket))
+        client = EngineClient(target, runtime_dir=folder)
+        connecting = asyncio.ensure_future(client.connect())
+        await asyncio.wait_for(asked.wait(), 5)
+        await asyncio.wait_for(client.aclose(), 5)
+        closed.set()
+        await asyncio.wait_for(ended.wait(), 5)
+        with pytest.raises(BackendError, match="was closed") as caught:
+            await asyncio.wait_for(connecting, 5)
+        assert caught.value.code == "engine_lost"
+        with pytest.raises(BackendError, match="was closed"):
+            await client.connect()
+        await client.aclose()
+        server.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_is_closed_while_it_starts_an_engine(target: Target, folder: Path) -> None:
+    async def body(other: EngineClient) -> None:
+        client = EngineClient(target, runtime_dir=folder)
+        started = asyncio.Event()
+
+        async def before_start() -> None:
+            started.set()
+
+        client.before_start = before_start
+        waiting = [asyncio.ensure_future(text_of(client)) for _ in range(3)]
+        await started.wait()
+        await client.aclose()
+        for one in waiting:
+            with pytest.raises(BackendError, match="was closed"):
+                await one
+        # The engine lives on, for others.
+        assert await text_of(other) == "a reply"
+        status = await other.status()
+        assert status is not None
+        assert status.n_clients == 1
+        assert len(list_engines(folder)) == 1
 
     with_client(target, folder, body)
 

@@ -324,6 +324,13 @@ FAULTY: list[tuple[str, Script, str, str, str]] = [
         "stop",
         "\ufffd\ufffd",
     ),
+    (
+        "half a surrogate pair",
+        say(b'data: {"choices":[{"delta":{"content":"o\\ud83dk"}}]}\n\n' + event("[DONE]")),
+        "",
+        "stop",
+        "o?k",
+    ),
     ("cut by the limit", say(reply(["x"] * 100, finish="length")), "", "length", "x" * 100),
     (
         "cut by the context",

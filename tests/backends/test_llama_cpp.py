@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from fake_driver import check_same_choices
 from runtimes import LONG, REQUEST, Runtime, check_fails, check_reuse, never, run
 from singlepass_backends.base import Finished, Target
-from singlepass_backends.drivers.llama_cpp import failure
+from singlepass_backends.drivers.llama_cpp import LlamaCppDriver, failure
 from singlepass_backends.generation.driver import Interrupted
 from singlepass_backends.random_model import SHAPE_0_5B, Shape, write_random_model_with_vocab
 from singlepass_backends.stop_flag import StopFlag
@@ -40,6 +41,22 @@ def test_a_pass_stops_when_the_flag_is_set(llama_cpp: Runtime) -> None:
     assert not hybrid.watch(flag)  # its state would be left half-way
     assert hybrid.forward(tokens[:64], 0, n_logits=1) is not None
     hybrid.close()
+
+
+@pytest.mark.parametrize("refused", range(4))
+def test_every_sequence_is_trimmed_where_one_refuses(refused: int) -> None:
+    asked: list[int] = []
+
+    def remove(_memory: object, id: int, *_range: int) -> bool:
+        asked.append(id)
+        return id != refused
+
+    driver = object.__new__(LlamaCppDriver)
+    driver._lib = SimpleNamespace(llama_memory_seq_rm=remove)
+    driver._memory, driver.n_sequences, driver._is_sliding = None, 1, True
+    driver._are_joined, driver._branches = True, range(2, 4)
+    assert not driver.trim(5)
+    assert asked == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("n_before", range(9))

@@ -246,6 +246,102 @@ def test_usage_is_taken_as_it_is() -> None:
         assert estimate == pytest.approx(150, abs=4)  # learned from the count
 
 
+UNSOUND = ["NaN", "Infinity", "-Infinity", "1e999", "-1", "-0.5", '"12"', "true", "null", "[7]", "{}", "1e14"]
+UNSOUND += ["9" * 400, "9" * 5000]
+
+
+def with_number(payload: object, number: str) -> bytes:
+    """An event in which `number` stands for each "N"."""
+    return event(json.dumps(payload).replace('"N"', number))
+
+
+@pytest.mark.parametrize("number", UNSOUND, ids=lambda number: number[:12])
+def test_numbers_that_nobody_counted_are_ignored(number: str) -> None:
+    """In usage, timings and progress: the reply is whole, and what was not told is measured."""
+    details = {"cached_tokens": "N"}
+    usage = {"prompt_tokens": "N", "completion_tokens": "N", "prompt_tokens_details": details}
+    usage |= {
+        "completion_tokens_details": {"accepted_prediction_tokens": "N"},
+        "prompt_cache_hit_tokens": "N",
+    }
+    names = ("prompt_n", "cache_n", "prompt_ms", "predicted_n", "predicted_ms", "draft_n", "draft_n_accepted")
+    stream = with_number(
+        {"choices": [], "prompt_progress": {"total": "N", "cache": "N", "processed": "N"}}, number
+    )
+    stream += event(delta("one")) + event(delta(" two"))
+    stream += with_number({**delta(finish_reason="stop"), "timings": dict.fromkeys(names, "N")}, number)
+    stream += with_number({"choices": [], "usage": usage}, number) + event("[DONE]")
+    with Endpoint(say(stream), {"/props": LLAMA_PROPS}, models=(LLAMA_MODEL,)) as endpoint:
+        backend = connect(endpoint.url)
+        text, finished = run(backend)
+        timings = finished.timings
+        assert (text, finished.finish_reason, timings.n_decoded) == ("one two", "stop", 2)
+        assert timings.n_prompt == pytest.approx(len(USER_TEXT) / 3.3, rel=0.2)
+        assert (timings.n_drafted, timings.n_accepted) == (0, 0)
+        assert 0 <= timings.prefill_ms <= timings.total_ms
+        assert set(timings.inferred) == set(openai_compatible._MEASURED)
+        assert run(backend)[0] == "one two"  # nothing wrong was learned for the next one
+
+
+@pytest.mark.parametrize("number", UNSOUND, ids=lambda number: number[:12])
+def test_numbers_that_nobody_counted_in_other_formats(number: str) -> None:
+    counts = ("prompt_eval_count", "eval_count", "prompt_eval_duration", "eval_duration")
+    end = {"message": {"content": ""}, "done": True, "done_reason": "stop", **dict.fromkeys(counts, "N")}
+    lines = json.dumps({"message": {"content": "Hi"}, "done": False}) + "\n"
+    lines += json.dumps(end).replace('"N"', number if number != "1e14" else "1e30") + "\n"
+    model = {"id": "m", "owned_by": "library"}
+    with Endpoint(say(lines.encode(), "application/x-ndjson"), OLLAMA_ANSWERS, models=(model,)) as endpoint:
+        text, finished = run(connect(endpoint.url))
+    assert (text, finished.timings.n_decoded) == ("Hi", 1)
+    assert set(finished.timings.inferred) == set(openai_compatible._MEASURED)
+
+    names = ("input_tokens", "total_output_tokens", "tokens_per_second", "time_to_first_token_seconds")
+    stream = with_number({"type": "prompt_processing.progress", "progress": "N"}, number)
+    stream += event({"type": "message.delta", "content": "Hi"})
+    stream += with_number({"type": "chat.end", "result": {"stats": dict.fromkeys(names, "N")}}, number)
+    model = {"id": "m", "owned_by": "organization_owner"}
+    with Endpoint(say(stream), {"/api/v1/models": LM_STUDIO_MODELS}, models=(model,)) as endpoint:
+        text, finished = run(connect(endpoint.url))
+    assert (text, finished.timings.n_decoded) == ("Hi", 1)
+    assert finished.timings.n_prompt == pytest.approx(len(USER_TEXT) / 3.3, rel=0.2)
+
+    whole = {
+        "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": "N"},
+    }
+    body = json.dumps(whole).replace('"N"', number).encode()
+    with Endpoint(say(body, "application/json")) as endpoint:
+        assert run(connect(endpoint.url))[0] == "Hi"
+
+
+def test_a_count_that_does_not_fit_the_prompt_spoils_no_later_request() -> None:
+    """A server that cuts prompts in silence is sent none that is too long, by what it counted before."""
+    counted = {
+        "message": {"content": "Hi"},
+        "done": True,
+        "done_reason": "stop",
+        "prompt_eval_count": 9_000_000,
+    }
+    script = say(json.dumps(counted).encode() + b"\n", "application/x-ndjson")
+    with Endpoint(script, OLLAMA_ANSWERS, models=({"id": "m", "owned_by": "library"},)) as endpoint:
+        backend = connect(endpoint.url)
+        for _ in range(3):
+            text, finished = run(backend)
+            assert text == "Hi"
+            assert finished.timings.n_prompt < 1000
+
+
+def test_counts_that_contradict_each_other_add_up_all_the_same() -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 400}}
+    timings = {"prompt_n": 70, "cache_n": -1, "draft_n": 1, "draft_n_accepted": 50}
+    stream = event(delta("one")) + event({**delta(finish_reason="stop"), "timings": timings, "usage": usage})
+    with Endpoint(say(stream + event("[DONE]")), {"/props": LLAMA_PROPS}, models=(LLAMA_MODEL,)) as endpoint:
+        spent = run(connect(endpoint.url))[1].timings
+    assert (spent.n_prompt, spent.n_cached, spent.n_prefilled) == (100, 100, 0)
+    assert (spent.n_decoded, spent.n_accepted, spent.n_forward) == (3, 3, 0)
+    assert spent.n_drafted >= spent.n_accepted
+
+
 def test_llama_server() -> None:
     progress = [{"total": 100, "cache": 40, "processed": done, "time_ms": 1} for done in (40, 70, 100)]
     timings = {"cache_n": 40, "prompt_n": 60, "prompt_ms": 30.5, "predicted_n": 3, "predicted_ms": 9.5}
@@ -450,6 +546,155 @@ def test_fields_that_a_service_refuses_are_left_out_from_then_on() -> None:
         assert run(backend)[0] == "ok"
         assert len(endpoint.asked) == n_before + 1
         assert endpoint.asked[-1].body["max_completion_tokens"] == 100
+
+
+def choosy(words: str, is_right: Callable[[dict[str, Any]], bool], status: int = 400) -> Script:
+    """A server that takes nothing else; a status of 200 is an error within the stream."""
+
+    def script(exchange: Exchange) -> None:
+        if is_right(exchange.body):
+            say(OK)(exchange)
+        elif status == 200:
+            say(event(delta("", role="assistant")) + event({"error": {"message": words}}))(exchange)
+        else:
+            exchange.json({"error": {"message": words}}, status)
+
+    return script
+
+
+def has_no_system(body: dict[str, Any]) -> bool:
+    return [one["role"] for one in body["messages"]] == ["user"]
+
+
+CHOOSY: list[tuple[str, str, Callable[[dict[str, Any]], bool]]] = [
+    ("no system role", "System role not supported", has_no_system),
+    ("a limit", "max_tokens must be less than or equal to 64", lambda body: body["max_tokens"] <= 64),
+    (
+        "another limit",
+        "max_tokens is too large: 100. This model supports at most 64 completion tokens, whereas you "
+        "provided 100.",
+        lambda body: body["max_tokens"] == 64,
+    ),
+    (
+        "another name of the limit",
+        "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
+        lambda body: "max_tokens" not in body and body["max_completion_tokens"] == 100,
+    ),
+    ("no usage", "stream_options is not supported", lambda body: "stream_options" not in body),
+    (
+        "its own temperature",
+        "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) is.",
+        lambda body: "temperature" not in body,
+    ),
+    ("no greed", "`temperature` must be strictly positive", lambda body: 0 < body["temperature"] < 0.1),
+]
+
+
+@pytest.mark.parametrize("status", [400, 422, 500, 200])
+@pytest.mark.parametrize(("words", "is_right"), [row[1:] for row in CHOOSY], ids=[row[0] for row in CHOOSY])
+def test_a_server_is_asked_again_on_its_own_terms_once_and_then_at_once(
+    words: str, is_right: Callable[[dict[str, Any]], bool], status: int
+) -> None:
+    with Endpoint(choosy(words, is_right, status)) as endpoint:
+        backend = connect(endpoint.url)
+        text, finished = run(backend)
+        assert (text, finished.finish_reason) == ("ok", "stop")
+        assert len(endpoint.asked) == 2
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == 3
+        # What it did not object to is as it was.
+        first, _, later = (one.body for one in endpoint.asked)
+        assert sum(later.get(name) != first[name] for name in first) == 1
+
+
+@pytest.mark.parametrize("status", [400, 500, 200])
+@pytest.mark.parametrize("words", [row[1] for row in CHOOSY], ids=[row[0] for row in CHOOSY])
+def test_a_server_that_objects_to_its_own_terms_is_reported(words: str, status: int) -> None:
+    with Endpoint(choosy(words, lambda _: False, status)) as endpoint:
+        backend = connect(endpoint.url)
+        with pytest.raises(BackendError) as caught:
+            run(backend)
+        assert words.partition(".")[0] in caught.value.message
+        assert len(endpoint.asked) <= 3
+        # Nothing of it is kept: it may have been about something else.
+        endpoint.script = say(OK)
+        assert run(backend)[0] == "ok"
+        assert endpoint.asked[-1].body == endpoint.asked[0].body
+
+
+def test_a_service_with_many_wishes() -> None:
+    """As the newest models of some have them."""
+    wishes = [row for row in CHOOSY if row[0] in ("no system role", "no usage", "its own temperature")]
+    wishes.append(("", "use max_completion_tokens, not max_tokens", lambda body: "max_tokens" not in body))
+    wishes.append(("", "max_completion_tokens: at most 64", lambda body: body["max_completion_tokens"] <= 64))
+
+    def script(exchange: Exchange) -> None:
+        words = next((words for _, words, is_right in wishes if not is_right(exchange.body)), "")
+        choosy(words, lambda _: not words)(exchange)
+
+    with Endpoint(script) as endpoint:
+        backend = connect(endpoint.url)
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == 1 + len(wishes)
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == 2 + len(wishes)
+
+
+def test_a_reply_that_a_limit_of_the_server_cut_off() -> None:
+    """By that, and not by the model's context."""
+
+    def script(exchange: Exchange) -> None:
+        if exchange.body["max_tokens"] > 64:
+            exchange.json({"error": {"message": "max_tokens must be at most 64"}}, 400)
+        else:
+            say(reply(["x"] * 64, "length", {"prompt_tokens": 90, "completion_tokens": 64}))(exchange)
+
+    with Endpoint(script) as endpoint:
+        for backend in (connect(endpoint.url),) * 2:
+            assert run(backend)[1].finish_reason == "length"
+
+
+def test_a_limit_that_exceeds_the_context_alone() -> None:
+    """The prompt's tokens are not told, and estimated."""
+    words = "max_tokens (1000) exceeds the maximum context length of 260 tokens"
+    with Endpoint(choosy(words, lambda body: body["max_tokens"] < 200)) as endpoint:
+        backend = connect(endpoint.url)
+        assert run(backend, GenerateRequest((FILE, TASK), max_tokens=1000, min_reply=16))[0] == "ok"
+        assert 16 <= endpoint.asked[-1].body["max_tokens"] < 200
+
+
+def test_text_generation_inference_tells_the_sum() -> None:
+    words = (
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 200. Given: 130 `inputs` "
+        "tokens and 100 `max_new_tokens`"
+    )
+    with Endpoint(choosy(words, lambda body: body["max_tokens"] + 130 <= 200, 422)) as endpoint:
+        assert run(connect(endpoint.url))[0] == "ok"
+        assert endpoint.asked[-1].body["max_tokens"] == 62
+
+
+def test_a_prompt_is_read_ahead_on_the_servers_terms() -> None:
+    model = {"id": "m", "owned_by": "vllm"}
+    with Endpoint(choosy("System role not supported", has_no_system), models=(model,)) as endpoint:
+        backend = connect(endpoint.url)
+        list(backend.prewarm(PrewarmRequest((SYSTEM, FILE)), never))
+        n_before = len(endpoint.asked)
+        assert run(backend)[0] == "ok"
+        assert len(endpoint.asked) == n_before + 1
+        ahead, asked = (one.body["messages"][0]["content"] for one in endpoint.asked[-2:])
+        assert asked.startswith(ahead)
+
+
+def test_lm_studio_without_a_system_prompt() -> None:
+    model = {"id": "m", "owned_by": "organization_owner"}
+    error = {"type": "error", "error": {"message": "Error rendering prompt: System role not supported"}}
+
+    def script(exchange: Exchange) -> None:
+        say(event(error) if "system_prompt" in exchange.body else LM_STUDIO_STREAM)(exchange)
+
+    with Endpoint(script, {"/api/v1/models": LM_STUDIO_MODELS}, models=(model,)) as endpoint:
+        assert run(connect(endpoint.url))[0] == "The ënd"
+        assert endpoint.asked[-1].body["input"] == f"{SYSTEM.text.rstrip()}\n\n{USER_TEXT}"
 
 
 # Predictions.

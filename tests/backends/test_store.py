@@ -3,14 +3,19 @@
 import os
 import random
 import shutil
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from fake_driver import check_same_choices
 from runtimes import Kind, Runtime, run
 from singlepass_backends.base import GenerateRequest, Segment, Target
+from singlepass_backends.generation import store as store_module
+from singlepass_backends.generation.driver import State
 from singlepass_backends.generation.history import Known
 from singlepass_backends.generation.loop import InProcessBackend
+from singlepass_backends.generation.prefix import common_prefix
 from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store, assemble, parse
 
 PREFIX = Prefix(
@@ -100,6 +105,59 @@ def test_a_full_disk_is_told_and_leaves_no_rest(
     assert "No space left" in caplog.text
     assert list((tmp_path / "cache").iterdir()) == []
     assert store.best(PREFIX.tokens, can_trim=True) is None
+
+
+@pytest.mark.parametrize("asks", ["best", "n_saved"])
+@pytest.mark.parametrize("ends", ["evicts", "fails"])
+def test_the_writer_may_end_while_the_owner_looks_at_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: str, ends: str
+) -> None:
+    """Between any two prefixes that are compared."""
+    others = [Prefix([n, *PREFIX.tokens[1:]], PREFIX.state, PREFIX.checkpoints) for n in range(3)]
+    size = sum(map(len, assemble(PREFIX, "model")))
+    store = Store(tmp_path / "cache", "model", max_bytes=size * 7 // 2)
+    paths = [save(store, one) for one in others]
+    may_go_on = threading.Event()
+
+    def wait(prefix: Prefix, key: str) -> list[State]:
+        may_go_on.wait()
+        if ends == "fails":
+            raise MemoryError
+        return assemble(prefix, key)
+
+    def look(one: Sequence[int], other: Sequence[int]) -> int:
+        may_go_on.set()
+        assert store._writer is not None
+        store._writer.join()
+        return common_prefix(one, other)
+
+    monkeypatch.setattr(store_module, "assemble", wait)
+    newest = Prefix([7, *PREFIX.tokens[1:]], PREFIX.state, PREFIX.checkpoints)
+    store.save(newest)
+    monkeypatch.setattr(store_module, "common_prefix", look)
+    if asks == "best":
+        assert store.best(others[2].tokens, can_trim=True) == (paths[2], 300)
+    else:
+        assert store.n_saved(others[2].tokens) == 300
+    monkeypatch.setattr(store_module, "common_prefix", common_prefix)
+    # And then it is known what is no more.
+    gone = others[0] if ends == "evicts" else newest
+    assert store.n_saved(gone.tokens) == 0
+    assert store.best(gone.tokens, can_trim=True) is None
+    assert store.n_saved((newest if ends == "evicts" else others[0]).tokens) == 300
+
+
+def test_what_was_found_and_had_to_go_meanwhile_is_no_broken_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = sum(map(len, assemble(PREFIX, "model")))
+    store = Store(tmp_path / "cache", "model", max_bytes=size * 3 // 2)
+    path = save(store)
+    found = store.best(PREFIX.tokens, can_trim=True)
+    assert found == (path, 300)
+    store.save(Prefix([7, *PREFIX.tokens[1:]], PREFIX.state, PREFIX.checkpoints))
+    assert store.load(path) is None
+    assert not caplog.records
 
 
 SYSTEM = Segment("rules", "You edit code. Answer with edits only.\n", "system", shared=True)

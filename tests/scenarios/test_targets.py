@@ -117,6 +117,46 @@ async def test_nothing_is_sent_to_a_remote_server_that_is_not_allowed(tmp_path: 
         assert file.text == SOURCE
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"target": {"backend": "openai_compatible", "url": "localhost:11434"}},
+            "as in http://localhost:11434",
+        ),
+        ({"target": "large"}, "`target`: expected `object`, got `str`"),
+        ({"targets": {"large": {"modell": "m.gguf"}}}, "did you mean `targets.large.model`"),
+        ({"routes": [{"target": "large"}]}, "there is no `\\[targets.large\\]`"),
+    ],
+)
+async def test_the_demo_model_does_not_edit_where_another_was_named(
+    tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    path = write(tmp_path, "values.py", SOURCE)
+    async with HeadlessEditor(tmp_path, options) as editor:
+        file = editor.open(path)
+        with pytest.raises(Exception, match=f"No target can be used.*{said}") as caught:
+            await edit(editor, file, lines(4, 6))
+        assert "remote_workspaces" not in str(caught.value)
+        assert (await editor.command("singlepass.selectTarget"))["targets"] == []
+        assert file.text == SOURCE
+
+
+async def test_a_wrong_field_and_a_wrong_rule_cost_no_more_than_themselves(tmp_path: Path) -> None:
+    path = write(tmp_path, "values.py", SOURCE)
+    with Endpoint(say(FIRST)) as endpoint:
+        options = {
+            "targets": {"large": {**remote(endpoint), "n_ctx": "many"}, "small": {"model": 5}},
+            "routes": [{"target": "small", "kinds": 5}, {"target": "large"}],
+        }
+        async with HeadlessEditor(tmp_path, options) as editor:
+            file = editor.open(path)
+            timings = await edit(editor, file, lines(4, 6))
+            check_done(timings)
+            assert (timings["target"]["name"], timings["target"]["model"]) == ("large", "m")
+            assert timings["target"]["why"] == "a rule sends everything to `large`"
+
+
 @pytest.fixture
 async def models(tmp_path: Path) -> AsyncIterator[list[dict[str, Any]]]:
     """Two targets that any editor may use; their engines are stopped at the end."""

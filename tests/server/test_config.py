@@ -5,8 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from singlepass.config import Settings, load_settings, read_toml, user_file
+from singlepass.config import (
+    DEMO,
+    Settings,
+    load_settings,
+    read_toml,
+    read_user_file,
+    usable_targets,
+    user_file,
+    user_settings,
+)
 from singlepass.core.actions import Action
+from singlepass.core.routing import Route
 from singlepass_backends.base import Target
 
 ACTION = {"title": "Mine", "instruction": "do"}
@@ -62,6 +72,13 @@ def test_stronger_layers_win(layers: list[dict[str, Any]], expected: Settings) -
         ({"max_tokens": "many"}, {}, ["`max_tokens`: expected `int`, got `str`"]),
         ({"max_tokens": True}, {}, ["`max_tokens`: expected `int`, got `bool`"]),
         ({"review": "never"}, {}, ["`review`: invalid enum value 'never'"]),
+        ({"log_level": "loud"}, {}, ['expected "error", "warning", "info", "debug"']),
+        ({"prewarm": "always"}, {}, ["`prewarm`: "]),
+        (
+            {"target": {"kv_cache_type": "f8"}},
+            {"target": Target(model="a")},
+            ['`target.kv_cache_type`: invalid enum value \'f8\'; expected "auto", "f16", "q8_0", "q4_0"'],
+        ),
         ({"target": "x"}, {}, ["`target`: expected `object`, got `str`"]),
         (
             {"target": {"modle": "b", "n_ctx": 9}},
@@ -94,6 +111,176 @@ def test_a_wrong_value_is_named_and_the_rest_used(
     base = {"target": {"model": "a"}, "max_tokens": 7}
     expected = Settings(**{"target": Target(model="a"), "max_tokens": 7, "seed": 3, **left})
     check([base, {**wrong, "seed": 3}], expected, [("2", message) for message in messages])
+
+
+A = {"model": "a"}
+SERVER = {"backend": "openai_compatible", "url": "http://localhost:1"}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "messages"),
+    [
+        (
+            {
+                "targets": {
+                    "one": {"model": "b", "n_ctx": "9", "seed": 3},
+                    "two": A,
+                    "three": {"modle": "c", **A},
+                }
+            },
+            {"targets": {"one": Target(model="b"), "two": Target(model="a"), "three": Target(model="a")}},
+            [
+                "`targets.one.n_ctx`: expected `int`, got `str`",
+                "`targets.one`: unknown setting `targets.one.seed`",
+                "unknown setting `targets.three.modle`; did you mean `targets.three.model`?",
+            ],
+        ),
+        (
+            {"targets": {"one": 5, "two": A, "three": None}},
+            {"targets": {"two": Target(model="a")}},
+            ['`targets.one`: expected `object`, got `int`, such as `[targets.one]` with `model = "'],
+        ),
+        ({"targets": [A]}, {}, ["`targets`: expected `object`, got `array`"]),
+        (
+            {"targets": {"one": {**SERVER, "prefill_timeout_s": -1, "api_key_env": None}}},
+            {"targets": {"one": Target(**SERVER)}},
+            ["`targets.one.prefill_timeout_s`: expected `float` > 0"],
+        ),
+        (
+            {
+                "routes": [
+                    {"target": "default"},
+                    {"kinds": ["x"]},
+                    {"target": "default", "kinds": "quickfix"},
+                    "default",
+                    {"target": "default", "languages": ["c"], "kind": []},
+                    {"target": "default", "languages": ["c"]},
+                ]
+            },
+            {"routes": (Route(target="default"), Route(target="default", languages=("c",)))},
+            [
+                "number 2 of `routes`: object missing required field `target`",
+                "number 3 of `routes.kinds`: expected `array`, got `str`",
+                "number 4 of `routes`: expected `object`, got `str`",
+                "number 5 of `routes`: object contains unknown field `kind`",
+            ],
+        ),
+        ({"routes": {"target": "default"}}, {}, ["`routes`: expected `array`, got `object`"]),
+        (
+            {"remote_workspaces": ["/w", 5, ["/x"]]},
+            {"remote_workspaces": ("/w",)},
+            ["number 2 of `remote_workspaces`: expected `str`", "number 3 of `remote_workspaces`"],
+        ),
+    ],
+)
+def test_one_wrong_field_or_item_costs_no_more_than_itself(
+    values: dict[str, Any], expected: dict[str, Any], messages: list[str]
+) -> None:
+    everything = Settings(**{"target": Target(model="m"), "seed": 3, **expected})
+    check([{"target": {"model": "m"}, **values, "seed": 3}], everything, [("1", one) for one in messages])
+
+
+def test_every_list_and_table_is_taken_item_by_item() -> None:
+    """Also one that is added later."""
+    lists = {name for name in Settings.__struct_fields__ if isinstance(getattr(Settings(), name), tuple)}
+    assert lists == {"routes", "remote_workspaces", "actions", "ignore"}
+    sound: dict[str, Any] = {"routes": {"target": "default"}, "actions": ACTION}
+    for name in lists:
+        item = sound.get(name, "x")
+        settings, problems = load_settings([("1", {"target": A, name: [{"no": 1}, item, 7, item]})])
+        assert len(getattr(settings, name)) == 2
+        assert [problem.message.partition("`")[0] for problem in problems] == ["number 1 of ", "number 3 of "]
+
+
+UNUSABLE: list[tuple[dict[str, Any], str, str]] = [
+    # Settings, the target that cannot be used, and what is said of it.
+    ({"target": "large"}, "default", "`target`: expected `object`, got `str`"),
+    ({"target": {"model": 5}}, "default", "`target.model`: expected `str`, got `int`"),
+    ({"target": {"modell": "/m.gguf"}}, "default", "did you mean `target.model`?"),
+    ({"target": {"url": "http://localhost:1"}}, "default", 'set `backend = "openai_compatible"` too'),
+    ({"target": {"backend": "openai_compatible"}}, "default", "No server is set"),
+    ({"target": {"backend": "mlx"}}, "default", "No model is set"),
+    ({"target": {"backend": "openai", **A}}, "default", "`target.backend`: invalid enum value 'openai'"),
+    ({"target": {**SERVER, "url": 11434}}, "default", "`target.url`: expected `str`, got `int`"),
+    ({"target": {**SERVER, "url": "localhost:1"}}, "default", "needs http:// or https:// in front"),
+    ({"targets": {"large": {"modell": "x"}}}, "large", "did you mean `targets.large.model`?"),
+    ({"targets": {"large": {}}}, "large", "`targets.large`: No model is set"),
+    ({"targets": {"large": 5}}, "large", "`targets.large`: expected `object`, got `int`"),
+    ({"targets": {"large": {**SERVER, "url": "htp://h"}}}, "large", "as in http://h"),
+    ({"routes": [{"target": "large"}]}, "large", "`routes` names `large`, and there is no `[targets.large]`"),
+    ({"routes": [{"target": "default"}]}, "default", "there is no `[target]` with a model"),
+]
+
+
+@pytest.mark.parametrize(("values", "name", "said"), UNUSABLE, ids=[str(row[0])[:60] for row in UNUSABLE])
+def test_the_demo_model_does_not_take_the_place_of_a_target_that_was_named(
+    values: dict[str, Any], name: str, said: str
+) -> None:
+    settings, problems = load_settings([("weaker", {}), ("the file", values)])
+    usable, unusable = usable_targets(settings, problems)
+    assert usable == {}
+    assert list(unusable) == [name]
+    assert said in unusable[name]
+    assert unusable[name].startswith("the file: ")
+    assert [problem.target for problem in problems] == [name]
+    # With a target of another name that is one to be used, and of this name only where the rest is sound.
+    also = {**values, "targets": {**values.get("targets", {}), "other": A}}
+    usable, unusable = usable_targets(*load_settings([("the file", also)]))
+    assert (list(usable), list(unusable)) == (["other"], [name])
+    # What a weaker layer has right stays in use.
+    if name == "default" and "url" not in str(values) and "backend" not in str(values) and "target" in values:
+        usable, unusable = usable_targets(*load_settings([("weaker", {"target": A}), ("the file", values)]))
+        assert (list(usable), unusable) == ([name], {})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"target": {}, "targets": {}, "routes": []},
+        {"target": None, "targets": None},
+        {"target": {"n_ctx": 4096}},
+        {"target": {"n_ctx": "4096"}},
+        {"target": {"model": "", "url": ""}},
+        {"target": {"model": None}},
+        {"routes": [{"target": "demo model"}]},
+    ],
+)
+def test_where_none_is_named_there_is_the_demo_model(values: dict[str, Any]) -> None:
+    usable, unusable = usable_targets(*load_settings([("1", values)]))
+    assert (list(usable), unusable) == ([DEMO], {})
+
+
+def test_a_file_that_cannot_be_read_may_have_named_a_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINGLEPASS_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "singlepass.toml").write_text("[target]\nmodel = /m.gguf\n")
+    usable, unusable = usable_targets(*user_settings())
+    assert usable == {}
+    (reason,) = unusable.values()
+    assert reason.startswith(f"{tmp_path}/singlepass.toml: cannot be read")
+    # What the editor names is not in doubt.
+    _, problems = read_user_file()
+    settings, wrong = load_settings([("the editor", {"target": A})])
+    assert list(usable_targets(settings, [*problems, *wrong])[0]) == ["default"]
+
+
+def test_a_model_beside_the_users_file_is_that_one_whatever_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINGLEPASS_CONFIG_DIR", str(tmp_path / "config"))
+    (tmp_path / "config" / "models").mkdir(parents=True)
+    (tmp_path / "config" / "models" / "m.gguf").touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    server = f'[targets.server]\nbackend = "openai_compatible"\nurl = "{SERVER["url"]}"\nmodel = "models"\n'
+    text = '[target]\nmodel = "models/m.gguf"\n[targets.other]\nmodel = "other.gguf"\n' + server
+    (tmp_path / "config" / "singlepass.toml").write_text(text)
+    settings, problems = user_settings()
+    assert problems == []
+    assert settings.target.model == str(tmp_path / "config" / "models" / "m.gguf")
+    assert (settings.targets["other"].model, settings.targets["server"].model) == ("other.gguf", "models")
 
 
 def test_a_repository_sets_actions_and_ignore_only() -> None:

@@ -830,6 +830,28 @@ async def test_what_does_not_fit_is_left_out_before_it_is_read_ahead() -> None:
     assert world.engine.n_inspected == 1  # the job knows what the prewarm found out
 
 
+@pytest.mark.parametrize("is_prewarmed", [False, True])
+async def test_what_is_left_out_is_told_whether_or_not_it_was_read_ahead(
+    tmp_path: Path, is_prewarmed: bool
+) -> None:
+    """Here a file near the document that is too long to stand beside it."""
+    near = tmp_path / "near.py"
+    near.write_text("value = 1\n" * 3000)
+    target = tmp_path / "a.py"
+    target.write_text(TEXT)
+    world = World([block("a.py", ["one"], ["1"])])
+    world.workspace.folders = [tmp_path]
+    world.jobs.repository.near = lambda uri: (near,)  # type: ignore[method-assign]
+    world.editor.open(target.as_uri(), TEXT)
+    if is_prewarmed:
+        world.jobs.prewarm(target.as_uri(), 0)
+        await prewarmed(world)
+    told = await world.run(uri=target.as_uri())
+    assert told["outcome"] == "done"
+    assert told["left_out"] == ["near.py"]
+    assert "left out of the prompt: near.py" in told["message"]
+
+
 async def test_a_prewarm_carries_the_grammar_of_the_request() -> None:
     world = World([ONE], constrains=True)
     world.jobs.prewarm(URI, 0)

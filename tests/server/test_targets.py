@@ -105,6 +105,110 @@ def test_the_demo_model_is_there_only_without_another() -> None:
         found.ahead()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "localhost:11434",
+            "127.0.0.1:8080/v1",
+            "htp://h",
+            "http:/x",
+            "http://",
+            "http://a b",
+            "::1:80",
+            "[::1",
+        ),
+        *("https://", "http://::1:8080", "//h", "http://h:99999", "api.example.com/v1", "http://http://h"),
+    ],
+)
+def test_a_malformed_address_is_no_question_of_permission(url: str) -> None:
+    """It is named as what it is, also for a workspace that may use remote servers."""
+    wrong = msgspec.structs.replace(SERVER, url=url)
+    for listed in ((), ("*",)):
+        found = targets("/w", target=wrong, remote_workspaces=listed)
+        assert found.by_name == {}
+        for use in (found.ahead, lambda f=found: f.select(DEFAULT), lambda f=found: f.client(DEFAULT)):
+            with pytest.raises(UserError, match="not the address of a server") as caught:
+                use()
+            assert "http:// or https://" in str(caught.value) or "port" in str(caught.value)
+            assert "remote_workspaces" not in str(caught.value)
+    # Beside one that has to be allowed both are said, each of what it concerns.
+    found = targets("/w", target=SERVER, targets={"near": wrong})
+    with pytest.raises(
+        UserError, match=r"remote server \(api\.example\.com\).*`targets\.near`: The setting `url`"
+    ):
+        found.ahead()
+    assert targets("/w", target=wrong, targets={"here": SMALL}).ahead() == "here"
+
+
+def test_a_target_that_was_selected_and_broke_is_not_replaced() -> None:
+    found = targets("/w", target=SMALL, targets={"large": LARGE})
+    found.select("large")
+    values = {"target": {"model": "small.gguf"}, "targets": {"large": {"model": ["large.gguf"]}}}
+    found.configure(*load_settings([("the file", values)]))
+    assert found.selected == "large"
+    for use in (found.ahead, lambda: found.select("large"), lambda: found.client("large")):
+        with pytest.raises(
+            UserError, match=r"`large` cannot be used\. the file: `targets\.large\.model`: expected"
+        ):
+            use()
+    found.select(None)
+    assert found.ahead() == DEFAULT
+
+
+async def test_no_job_runs_where_the_named_target_cannot_be_used() -> None:
+    world = World()
+    world.jobs.configure(Settings())
+    world.jobs.tell_whether_it_is_the_demo_model()
+    settings, problems = load_settings([("the file", {"targets": {"large": {"model": 5}}})])
+    world.jobs.configure(settings, problems)
+    world.jobs.tell_whether_it_is_the_demo_model()
+    with pytest.raises(
+        UserError, match=r"No target can be used\. the file: `targets\.large\.model`: expected `str`"
+    ):
+        world.start()
+    with pytest.raises(UserError, match="No target can be used"):
+        await world.jobs.contexts.show(URI)
+    world.jobs.prewarm(URI, 0)
+    await prewarmed(world)
+    assert all(engine.info is None for _, engine in world.engines)
+    states = [one for method, one in world.editor.calls if method == "singlepass/status"]
+    assert [(one["state"], one["message"]) for one in states] == [
+        ("demo_model", "no model is configured: the demo model edits"),
+        ("target", "no target can be used"),
+    ]
+    await world.jobs.shutdown()
+
+
+async def test_another_spelling_of_a_target_keeps_its_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped: list[Target] = []
+
+    class Client:
+        def __init__(self, target: Target, **_: object) -> None:
+            self.target = target
+
+        async def stop(self, unless: str) -> None:
+            stopped.append(self.target)
+
+    monkeypatch.setattr("singlepass_backends.client.EngineClient", Client)
+    monkeypatch.chdir(tmp_path)
+    found = targets("/w", target=SMALL, targets={"server": LOCAL_SERVER})
+    found.client(DEFAULT)
+    found.client("server")
+    respelled = msgspec.structs.replace(LOCAL_SERVER, url=f"{LOCAL_SERVER.url}/v1/")
+    found.configure(
+        Settings(target=Target(model=str(tmp_path / "small.gguf")), targets={"server": respelled})
+    )
+    await found.stop_dropped()
+    assert stopped == []
+    found.client(DEFAULT)
+    found.configure(Settings(target=LARGE, targets={"server": respelled}))
+    await found.stop_dropped()
+    assert [Path(target.model).name for target in stopped] == ["small.gguf"]
+
+
 def test_settings_name_targets_and_rules() -> None:
     values = {
         "target": {"model": "small.gguf"},

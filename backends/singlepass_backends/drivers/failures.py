@@ -5,6 +5,7 @@ say. The key is taken out of whatever a server says.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -15,6 +16,8 @@ from singlepass_backends.drivers.api_key import Key
 from singlepass_backends.drivers.replies import error_text
 from singlepass_backends.drivers.servers import OLLAMA, ListedModel, Server, is_local, likely_at
 
+_MOST_TOKENS = 100_000_000
+"""Of a prompt or a context; what is more is no number of them."""
 _MAX_QUOTED = 300
 """Characters of a server's own words in a message."""
 
@@ -207,9 +210,10 @@ def reason(error: Exception) -> str:
 def retry_after(value: str) -> float | None:
     """Seconds; the form with a date is not used by such servers."""
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def words(body: bytes) -> str:
@@ -239,17 +243,18 @@ def _examples(listed: Sequence[ListedModel]) -> str:
 _OVERFLOW = re.compile(
     r"exceeds? the (?:available |maximum )?context|maximum context length|exceed_context_size"
     r"|context_length_exceeded|(?:input|prompt)[^.]{0,40}(?:too long|exceeds)"
-    r"|longer than the (?:model's )?(?:maximum )?context",
+    r"|longer than the (?:model's )?(?:maximum )?context|tokens \+ .?max_new_tokens.? must be",
     re.IGNORECASE,
 )
 _N_CTX = re.compile(
-    r"(?:context (?:length|size|window)[^\d]{0,20}|allowed length \()(\d[\d,]*)|context length of only (\d+)",
+    r"(?:context (?:length|size|window)[^\d]{0,20}|allowed length \()(\d[\d,]*)|context length of only (\d+)"
+    r"|max_new_tokens.? must be <= (\d+)",
     re.IGNORECASE,
 )
 _N_PROMPT = re.compile(
     r"\((\d[\d,]*) (?:tokens )?in the (?:messages|prompt)|request \((\d+) tokens\)"
     r"|request has (\d+) input tokens|resulted in (\d+) tokens|input (?:length )?\((\d+)(?: tokens)?\)"
-    r"|prompt contains at least (\d+)",
+    r"|prompt contains at least (\d+)|given: (\d+) .?inputs",
     re.IGNORECASE,
 )
 
@@ -271,15 +276,10 @@ def overflow(body: bytes, said: str) -> tuple[int, int] | None:
 
     def number(name: str, pattern: re.Pattern[str]) -> int:
         value = fields.get(name)
-        if isinstance(value, int):
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_TOKENS:
             return value
         found = pattern.search(said)
-        return int(next(group for group in found.groups() if group).replace(",", "")) if found else 0
+        digits = next(group for group in found.groups() if group).replace(",", "") if found else "0"
+        return int(digits) if len(digits) <= len(str(_MOST_TOKENS)) else 0
 
     return number("n_prompt_tokens", _N_PROMPT), number("n_ctx", _N_CTX)
-
-
-def blamed(said: str, body: Mapping[str, Any]) -> str:
-    """The field of a request that an error names, of those that a request can do without."""
-    needed = {"model", "messages", "stream", "input", "options"}
-    return next((name for name in body if name not in needed and re.search(rf"\b{name}\b", said)), "")

@@ -417,8 +417,9 @@ class LlamaCppDriver:
         ids = self._ids(sequence)
         if sequence == 0 and self._are_joined:
             ids = (*ids, *self._branches)
-        # Each, also where one refuses.
-        return all(self._lib.llama_memory_seq_rm(self._memory, id, n_keep, -1) for id in ids)
+        # Each, also where one refuses: a generator would end there.
+        trimmed = [self._lib.llama_memory_seq_rm(self._memory, id, n_keep, -1) for id in ids]
+        return all(trimmed)
 
     def copy(self, source: int, target: int, n: int) -> None:
         """See `Driver`."""

@@ -7,7 +7,8 @@ prompts which begin alike are alike to the server's own prefix cache. Its bytes 
 `replies`; the sockets in `connection` let go as soon as the request is cancelled or makes no progress.
 
 What goes wrong before the first byte of an answer is tried again, a few times: nothing has been computed for
-us yet. Afterwards nothing is, because the text is already on its way into the editor.
+us yet. Afterwards nothing is, because the text is already on its way into the editor. A server that objects
+to something in a request is asked again on its own terms (`objections`), and from then on at once.
 
 What the server does not tell of a request is measured here and named in `Timings.inferred`. Where it does not
 say how much of the prompt it had cached, that is taken to be what the prompt has in common with the latest
@@ -22,7 +23,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,7 +51,8 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.drivers.api_key import Key
 from singlepass_backends.drivers.connection import Cancelled, ConnectFailed, TimedOut, Watch, open_client
-from singlepass_backends.drivers.failures import Failures, blamed, overflow, retry_after, words
+from singlepass_backends.drivers.failures import Failures, overflow, retry_after, words
+from singlepass_backends.drivers.objections import Terms, adapted, is_about_limit, limit_of, with_limit
 from singlepass_backends.drivers.replies import Piece, ReplyError, ReplyFilter, StreamReader, read_whole
 from singlepass_backends.drivers.servers import (
     GENERIC,
@@ -80,6 +82,8 @@ from singlepass_backends.drivers.servers import (
 ASSUMED_CONTEXT = 32_768
 """Tokens, where neither the server nor the settings say."""
 MAX_TRIES = 4
+_MAX_TERMS = 8
+"""So often one request is sent, with ever less of what the server objects to."""
 MAX_RETRY_AFTER_S = 20.0
 """A server that wants to be left alone for longer is reported instead."""
 BACKOFF_S = (0.25, 1.0, 3.0)
@@ -98,6 +102,10 @@ _MAX_ERROR_BYTES = 65_536
 _MAX_WHOLE_BYTES = 8_000_000
 _CHARS_PER_TOKEN = 3.3
 """Of source code, until the server has counted a prompt."""
+_FEWEST_CHARS, _MOST_CHARS = 0.25, 20.0
+"""In a token: it holds at least a byte, of which a character has four at most."""
+_MOST_AROUND = 100_000
+"""Tokens that a server may put around a prompt."""
 _N_KNOWN_PROMPTS = 4
 _SLACK = 64
 """Pieces of text over `max_tokens` after which a server that does not keep to it is stopped."""
@@ -138,11 +146,18 @@ class _Meter:
         """What the server reported, and what was measured for the rest."""
         now = self.ended or time.perf_counter()
         given = self.report
-        n_prompt = int(given.get("n_prompt", self.n_prompt))
+        n_prompt = self.n_prompt
+        if "n_prompt" in given:
+            n_prompt = int(given["n_prompt"])
+        elif "n_prefilled" in given:
+            n_prompt = int(given["n_prefilled"] + given.get("n_cached", self.n_cached))
         n_cached = min(int(given.get("n_cached", self.n_cached)), n_prompt)
         n_read = n_prompt if is_complete or self.first else max(self.n_done, n_cached)
-        n_prefilled = int(given.get("n_prefilled", n_read - n_cached))
+        n_prefilled = n_read - n_cached
+        if not is_complete:
+            n_prefilled = min(int(given.get("n_prefilled", n_prefilled)), n_prompt - n_cached)
         n_decoded = int(given.get("n_decoded", self.n_pieces))
+        n_accepted = min(int(given.get("n_accepted", 0)), n_decoded)
         end = self.first or now
         prefill_ms = given.get("prefill_ms", (end - self.started) * 1e3)
         waited_ms = (end - self.arrived) * 1e3 - prefill_ms
@@ -154,9 +169,9 @@ class _Meter:
             n_cached=n_cached,
             n_prefilled=n_prefilled,
             n_decoded=n_decoded,
-            n_drafted=int(given.get("n_drafted", 0)),
-            n_accepted=int(given.get("n_accepted", 0)),
-            n_forward=max(0, n_decoded - int(given.get("n_accepted", 0))),
+            n_drafted=max(int(given.get("n_drafted", 0)), n_accepted),
+            n_accepted=n_accepted,
+            n_forward=n_decoded - n_accepted,
             queue_ms=max(0.0, waited_ms, (self.started - self.arrived) * 1e3),
             prefill_ms=prefill_ms,
             first_text_ms=(self.first_text - self.arrived) * 1e3 if self.first_text else 0.0,
@@ -173,6 +188,24 @@ class _Meter:
         return PrefillProgress(
             self.n_prompt, self.n_cached, self.n_done, elapsed * 1e3, None if eta is None else eta * 1e3
         )
+
+
+@dataclass
+class _Asking:
+    """A request, and what of it this server has objected to so far."""
+
+    body: dict[str, Any]
+    terms: Terms
+    room: int = 0
+    """Tokens that the context leaves for the reply; 0 where nothing was said of it."""
+    without: str = ""
+    """A field that is left out of this request only."""
+    n_sent: int = 0
+
+    def sent(self) -> dict[str, Any]:
+        """The request as it is sent."""
+        body = {name: value for name, value in self.body.items() if name != self.without}
+        return with_limit(self.terms.applied(body), self.room) if self.room else self.terms.applied(body)
 
 
 @dataclass(frozen=True)
@@ -212,8 +245,8 @@ class OpenAICompatibleBackend:
         self._failures = Failures(target, self._base, self._root, self._key)
         self._watch = Watch()
         self._client = open_client(self._watch, target.connect_timeout_s, is_tls=parts.scheme == "https")
-        self._refused: set[str] = set()
-        """Fields of a request that this server does not take."""
+        self._terms = Terms()
+        """On which this server has taken a request."""
         self._chars_per_token = _CHARS_PER_TOKEN
         self._known: deque[str] = deque(maxlen=_N_KNOWN_PROMPTS)
         """The latest prompts, which the server may have cached."""
@@ -432,6 +465,8 @@ class OpenAICompatibleBackend:
             raise self._failures.broke_off(error, meter.n_pieces) from None
         finally:
             self._watch.interrupt = _never
+        if meter.report.get("n_prompt", 0) > 4 * prompt.n_chars + _MOST_AROUND:
+            del meter.report["n_prompt"]  # nobody has counted that
         timings = meter.timings(is_complete=reason != "cancelled")
         if "n_prompt" in meter.report:
             self._learn(prompt, timings.n_prompt)
@@ -446,15 +481,18 @@ class OpenAICompatibleBackend:
         """Send the request and take its reply in. Returns why it ended."""
         filter_ = ReplyFilter()
         finish = ""
+        asking = _Asking(body, self._terms)
         try:
-            with self._open_fitting(prompt, body, min_reply, meter) as response:
-                for piece in self._pieces(response):
+            with self._open_fitting(prompt, asking, min_reply, meter) as first:
+                for piece in self._taken(first, prompt, asking, min_reply, meter):
                     if meter.ended:
                         break
                     if piece.error:
                         if too_long := overflow(b"", piece.error):
                             raise self._too_long(prompt, *too_long, min_reply)
                         raise self._failures.of_status(200, piece.error, self.info.name)
+                    if piece.text or piece.has_thought or piece.finish or piece.is_end:
+                        self._terms = asking.terms
                     if piece.has_tool_call:
                         raise self._failures.tool_call()
                     meter.report.update(piece.report)
@@ -480,7 +518,8 @@ class OpenAICompatibleBackend:
         except (TimedOut, *_LOST):
             if not finish and not meter.ended:
                 raise
-        reason = self._finish_reason(finish, max_tokens, meter)
+        limit = min(max_tokens, self._terms.limit or max_tokens)
+        reason = self._finish_reason(finish, limit, meter)
         if text := filter_.close():
             yield self._text(text, meter)
         return reason
@@ -545,53 +584,74 @@ class OpenAICompatibleBackend:
 
     # HTTP.
 
-    def _open_fitting(
-        self, prompt: _Prompt, body: dict[str, Any], min_reply: int, meter: _Meter
-    ) -> "_Response":
+    def _open_fitting(self, prompt: _Prompt, asking: _Asking, min_reply: int, meter: _Meter) -> "_Response":
         """The response to a request, less what this server refuses to read and with no more tokens than it
         has room for."""
-        body = self._without(body, self._refused)
-        suspect = ""
         while True:
-            response = self._open(body, self._target.prefill_timeout_s)
+            sent = asking.sent()
+            response = self._open(sent, self._target.prefill_timeout_s)
+            asking.n_sent += 1
             if response.status == 200:
-                if suspect:  # without it the same request is taken
-                    self._refused.add(suspect)
                 return response
-            is_objection = response.status in (400, 422)
             said = words(response.error)
-            if is_objection or response.status in (413, 500):
-                if too_long := overflow(response.error, said):
-                    room = too_long[1] - too_long[0] - 8
-                    if too_long[0] and max(min_reply, 1) <= room < body.get("max_tokens", 0):
-                        body = {**body, "max_tokens": room}
-                        continue
-                    raise self._too_long(prompt, *too_long, min_reply)
-                name = blamed(said, body) if is_objection else ""
-                grammar_name = self._grammar_field[0] if self._grammar_field else ""
-                if not name and grammar_name in body:
-                    name = grammar_name
-                if not name and is_objection and "prediction" in body:
-                    suspect = "prediction"  # the field that least servers know
-                    body = self._without(body, {suspect})
-                    meter.started = time.perf_counter()
-                    continue
-                if name:
-                    _log.info("%s refuses the field %s: sent without", self._failures.name, name)
-                    body = self._without(body, {name})
-                    if name != grammar_name:  # another grammar may do
-                        self._refused.add(name)
-                    meter.started = time.perf_counter()
-                    continue
-            raise self._failure(response)
+            if not self._adapt(asking, sent, response.status, response.error, said, prompt, min_reply):
+                raise self._failure(response)
+            meter.started = time.perf_counter()
 
-    @staticmethod
-    def _without(body: dict[str, Any], refused: set[str]) -> dict[str, Any]:
-        """The request without some fields. OpenAI's newer models want `max_tokens` under another name."""
-        kept = {name: value for name, value in body.items() if name not in refused}
-        if "max_tokens" in body and "max_tokens" in refused and "max_completion_tokens" not in refused:
-            kept["max_completion_tokens"] = body["max_tokens"]
-        return kept
+    def _taken(
+        self, response: "_Response", prompt: _Prompt, asking: _Asking, min_reply: int, meter: _Meter
+    ) -> Iterator[Piece]:
+        """The pieces of the reply; those of another request where the first thing said is an objection."""
+        while True:
+            with response:
+                for piece in self._pieces(response):
+                    if piece.error and not meter.first:
+                        sent = asking.sent()
+                        if self._adapt(asking, sent, 200, b"", piece.error, prompt, min_reply):
+                            break
+                    yield piece
+                else:
+                    return
+            meter.started = time.perf_counter()
+            response = self._open_fitting(prompt, asking, min_reply, meter)
+
+    def _adapt(
+        self,
+        asking: _Asking,
+        sent: dict[str, Any],
+        status: int,
+        error: bytes,
+        said: str,
+        prompt: _Prompt,
+        min_reply: int,
+    ) -> bool:
+        """Whether the request may be taken on other terms, which it then has. Raises BackendError
+        `prompt_too_long` where the error says so and fewer tokens for the reply do not help."""
+        is_objection = status in (400, 422)
+        asked = limit_of(sent)
+        if (is_objection or status in (200, 413, 500)) and (too_long := overflow(error, said)):
+            n_prompt, n_ctx = too_long
+            if not n_prompt and is_about_limit(said, asked):
+                n_prompt = self._n_tokens(prompt.n_chars)
+            room = (n_ctx or self.info.n_ctx) - n_prompt - 8
+            if n_prompt and max(min_reply, 1) <= room < asked:
+                asking.room = room
+                return True
+            raise self._too_long(prompt, *too_long, min_reply)
+        if asking.n_sent >= _MAX_TERMS:
+            return False
+        grammar_name = self._grammar_field[0] if self._grammar_field else ""
+        terms = adapted(asking.terms, sent, status, error, said, grammar_name)
+        if terms is not None:
+            _log.info("%s takes requests on other terms: %s", self._failures.name, terms)
+            asking.terms = terms
+        elif grammar_name in sent and (is_objection or status in (413, 500)):
+            asking.without = grammar_name  # another grammar may do
+        elif is_objection and "prediction" in sent:  # the field that least servers know
+            asking.terms = replace(asking.terms, without=asking.terms.without | {"prediction"})
+        else:
+            return False
+        return True
 
     def _open(self, body: dict[str, Any], seconds: float, n_tries: int = MAX_TRIES) -> "_Response":
         base = self._base if self._server.format == "openai" else self._root
@@ -730,7 +790,7 @@ class OpenAICompatibleBackend:
     def _learn(self, prompt: _Prompt, n_prompt: int) -> None:
         """The server has counted a prompt."""
         if n_prompt > 32 and prompt.n_chars:
-            self._chars_per_token = max(0.05, prompt.n_chars / n_prompt)
+            self._chars_per_token = min(max(_FEWEST_CHARS, prompt.n_chars / n_prompt), _MOST_CHARS)
 
 
 class _Response:

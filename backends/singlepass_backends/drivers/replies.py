@@ -18,7 +18,7 @@ Three formats, which end in the same `Piece`s:
 
 `StreamReader` turns bytes into pieces; `ReplyFilter` takes thoughts off the text. Both give
 the same however the stream is cut, also within a character or between CR and LF. Objects of unexpected shape
-are skipped, never raised on: the caller sees that nothing came.
+are skipped, never raised on: the caller sees that nothing came. So are numbers that nobody can have counted.
 """
 
 import codecs
@@ -33,6 +33,9 @@ Format = Literal["openai", "ollama", "lm_studio"]
 
 MAX_LINE_CHARS = 1_000_000
 """A longer line is not of a reply."""
+_MOST_TOKENS = 100_000_000
+_MOST_MS = 7 * 86_400_000
+"""More than that no server has read, written or taken."""
 
 
 class ReplyError(Exception):
@@ -130,7 +133,7 @@ class StreamReader:
         try:
             payload = msgspec.json.decode(data)
         except (ValueError, RecursionError):
-            raise ReplyError("an event that is not JSON") from None
+            payload = _lenient(data, "an event")
         return self._read(_dict(payload))
 
 
@@ -139,10 +142,16 @@ _KEEPALIVE = re.compile(r": ?keepalive (\d{1,9})/(\d{1,9})\s*")
 
 def read_whole(format: Format, body: bytes) -> Piece:
     """The one piece of a reply that was not streamed. Raises ReplyError."""
+    return _READERS[format](_dict(_lenient(body, "a body")))
+
+
+def _lenient(data: str | bytes, what: str) -> object:
+    """JSON with the numbers that some servers write and JSON has not: NaN, infinities and those without end.
+    Raises ReplyError, about `what`."""
     try:
-        return _READERS[format](_dict(json.loads(body)))
+        return json.loads(data, parse_int=lambda digits: int(digits) if len(digits) < 100 else float(digits))
     except (ValueError, RecursionError):
-        raise ReplyError("a body that is not JSON") from None
+        raise ReplyError(f"{what} that is not JSON") from None
 
 
 def error_text(payload: object) -> str:
@@ -212,7 +221,7 @@ def _usage(usage: dict[str, Any]) -> dict[str, float]:
     details = _dict(usage.get("prompt_tokens_details"))
     found = _numbers(
         {
-            "n_prompt": usage.get("prompt_tokens"),
+            "n_prompt": usage.get("prompt_tokens") or None,  # 0 where they are not counted
             "n_decoded": usage.get("completion_tokens"),
             "n_cached": details.get("cached_tokens", usage.get("prompt_cache_hit_tokens")),
         }
@@ -258,7 +267,7 @@ def _ollama(payload: dict[str, Any]) -> Piece:
     is_done = payload.get("done") is True
     report = _numbers(
         {
-            "n_prompt": payload.get("prompt_eval_count"),
+            "n_prompt": payload.get("prompt_eval_count") or None,
             "n_decoded": payload.get("eval_count"),
             "prefill_ms": _scaled(payload.get("prompt_eval_duration"), 1e-6),
             "decode_ms": _scaled(payload.get("eval_duration"), 1e-6),
@@ -281,9 +290,8 @@ def _lm_studio(payload: dict[str, Any]) -> Piece:
         case "reasoning.delta":
             return Piece(has_thought=True)
         case "prompt_processing.progress":
-            fraction = payload.get("progress")
-            done = round(1000 * fraction) if isinstance(fraction, (int, float)) else 0
-            return Piece(progress=Progress(0, 0, max(0, min(done, 1000))))
+            fraction = _number(payload.get("progress")) or 0
+            return Piece(progress=Progress(0, 0, round(1000 * min(fraction, 1))))
         case "model_load.progress" | "model_load.start":
             return Piece(progress=Progress(0, 0, 0))
         case "error":
@@ -291,12 +299,12 @@ def _lm_studio(payload: dict[str, Any]) -> Piece:
         case "chat.end":
             stats = _dict(_dict(payload.get("result")).get("stats"))
             found: dict[str, Any] = {
-                "n_prompt": stats.get("input_tokens"),
+                "n_prompt": stats.get("input_tokens") or None,
                 "n_decoded": stats.get("total_output_tokens"),
                 "prefill_ms": _scaled(stats.get("time_to_first_token_seconds"), 1e3),
             }
-            n, rate = stats.get("total_output_tokens"), stats.get("tokens_per_second")
-            if isinstance(n, (int, float)) and isinstance(rate, (int, float)) and rate > 0:
+            n, rate = _number(stats.get("total_output_tokens")), _number(stats.get("tokens_per_second"))
+            if n is not None and rate:
                 found["decode_ms"] = n / rate * 1e3
             return Piece(finish="end", report=_numbers(found), is_end=True)
         case _:
@@ -321,31 +329,42 @@ def _list(value: object) -> list[object]:
 
 
 def _str(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    """Text that can be written: half a surrogate pair becomes a question mark."""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _int(fields: dict[str, Any], name: str) -> int:
-    value = fields.get(name)
-    return max(0, int(value)) if isinstance(value, (int, float)) else 0
+    return int(_number(fields.get(name)) or 0)
+
+
+def _number(value: object, most: float = _MOST_TOKENS) -> float | None:
+    """A number that can be a count, or at most `most`; None for all else, NaN too."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if 0 <= value <= most else None
 
 
 def _scaled(value: object, factor: float) -> float | None:
-    return value * factor if isinstance(value, (int, float)) else None
+    number = _number(value, _MOST_MS / factor)
+    return None if number is None else number * factor
 
 
 def _numbers(fields: Mapping[str, object]) -> dict[str, float]:
-    """The fields that hold a sound number."""
-    return {
-        name: value
-        for name, value in fields.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
-    }
+    """The fields that hold a sound number: of milliseconds or, else, of tokens."""
+    found: dict[str, float] = {}
+    for name, value in fields.items():
+        number = _number(value, _MOST_MS if name.endswith("_ms") else _MOST_TOKENS)
+        if number is not None:
+            found[name] = number
+    return found
 
 
 def _content(content: object) -> str:
     """Text, null, or the list of parts that some services send."""
     if isinstance(content, str):
-        return content
+        return _str(content)
     return "".join(_str(_dict(part).get("text")) for part in _list(content))
 
 

@@ -110,8 +110,7 @@ class Service:
         idle.cancel()
         on_stopping()
         await self._loop.run_in_executor(None, self._thread.join, _JOIN_S)
-        while job := self._scheduler.take():
-            self._scheduler.finish()
+        for job in self._left_over():
             self._answer_unstarted(job)
         for connection in list(self._connections.values()):
             connection.transport.close()
@@ -127,6 +126,15 @@ class Service:
             self._scheduler.must_stop.set()
             self._wake.notify_all()
         self._stopped.set()
+
+    def _left_over(self) -> list[Job]:
+        """What was never begun. A chunk that takes longer than the wait may still run beside this."""
+        found: list[Job] = []
+        with self._wake:
+            while job := self._scheduler.take():
+                self._scheduler.finish()
+                found.append(job)
+        return found
 
     async def _watch_idle(self) -> None:
         while True:

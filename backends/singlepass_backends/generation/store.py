@@ -7,12 +7,16 @@ A file is
 The digest is blake2b over everything after it: runtimes load a state with flipped bytes without a word, so
 nothing is handed to one that is not, byte for byte, what was written. Files are written beside their place
 and renamed. Whatever goes wrong here costs a prefill and a line in the log, and never raises.
+
+A `Store` belongs to the thread that calls it. Its writer's thread has the files alone: which of them are no
+more it hands over in a queue, and the owner takes that out before it looks at what there is.
 """
 
 import contextlib
 import hashlib
 import logging
 import os
+import queue
 import struct
 import tempfile
 import threading
@@ -89,6 +93,9 @@ class Store:
         self._name = hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
         self._max_bytes = max_bytes
         self._tokens: dict[Path, list[int]] = {}
+        """Of the owner's thread alone."""
+        self._gone: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        """What the writer removed, or could not write."""
         self._writer: threading.Thread | None = None
         self.known: list[Known] = []
         """The segments that earlier engines had cached when they saved."""
@@ -108,6 +115,7 @@ class Store:
     def best(self, prompt: Sequence[int], *, can_trim: bool) -> tuple[Path, int] | None:
         """The saved prefix of which most can begin `prompt`, and how many tokens these are. What cannot be
         trimmed is taken whole or, by its checkpoints, in part; the header's are not trusted before `load`."""
+        self._hear()
         found = {path: common_prefix(tokens, prompt) for path, tokens in self._tokens.items()}
         path = max(found, key=found.__getitem__, default=None)
         if path is None or found[path] == 0 or (not can_trim and found[path] < len(self._tokens[path])):
@@ -117,11 +125,14 @@ class Store:
 
     def n_saved(self, tokens: Sequence[int]) -> int:
         """How many of `tokens` are saved, alone or as the beginning of more."""
+        self._hear()
         return max((common_prefix(saved, tokens) for saved in self._tokens.values()), default=0)
 
     def load(self, path: Path) -> Prefix | None:
         """What was saved in `path`, or None where it is not exactly that any more; it is removed then."""
         self.wait()
+        if path not in self._tokens:  # what is being saved took its room
+            return None
         try:
             prefix = parse(path.read_bytes(), self._key)
             with contextlib.suppress(OSError):
@@ -162,6 +173,26 @@ class Store:
         if self._writer is not None:
             self._writer.join()
             self._writer = None
+        self._hear()
+
+    def _hear(self) -> None:
+        """Take in what the writer told."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._tokens.pop(self._gone.get_nowait(), None)
+
+    def _index(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                start = file.read(_START + _SIZE.size)
+                header = _header(start + file.read(min(_header_size(start), _MAX_HEADER_BYTES)), self._key)
+        except (OSError, _Unusable) as error:
+            self.reject(path, str(error))
+            return
+        self._tokens[path] = _bytes_to_tokens(header.tokens)
+        self.known = [*header.known]
+
+    # On the writer's thread.
 
     def _write(self, path: Path, prefix: Prefix, obsolete: Iterable[Path]) -> None:
         temporary: str | None = None
@@ -178,7 +209,7 @@ class Store:
             Path(temporary).replace(path)
         except Exception as error:
             _log.warning("a prefix of %d tokens is not saved: %s", len(prefix.tokens), error)
-            self._tokens.pop(path, None)
+            self._gone.put(path)
             if temporary is not None:
                 with contextlib.suppress(OSError):
                     Path(temporary).unlink()
@@ -199,19 +230,8 @@ class Store:
             if n_total + n_bytes <= self._max_bytes:
                 break
             other.unlink(missing_ok=True)
-            self._tokens.pop(other, None)
+            self._gone.put(other)
             n_total -= status.st_size
-
-    def _index(self, path: Path) -> None:
-        try:
-            with path.open("rb") as file:
-                start = file.read(_START + _SIZE.size)
-                header = _header(start + file.read(min(_header_size(start), _MAX_HEADER_BYTES)), self._key)
-        except (OSError, _Unusable) as error:
-            self.reject(path, str(error))
-            return
-        self._tokens[path] = _bytes_to_tokens(header.tokens)
-        self.known = [*header.known]
 
 
 def assemble(prefix: Prefix, key: str) -> list[State]:

@@ -22,7 +22,7 @@ from singlepass.cli.bars import bar
 from singlepass.cli.doctor import probe
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from singlepass.cli.svg import line_chart, write_chart
-from singlepass.config import DEFAULT, DEMO, user_settings
+from singlepass.config import DEFAULT, DEMO, usable_targets, user_settings
 from singlepass.core import benchmark, report
 from singlepass.core.benchmark import N_ROOM, Result, Row, Spread
 from singlepass.core.workload import Workload
@@ -111,9 +111,10 @@ def _target(asked: Asked) -> Target:
     """Raises UserError where none is named."""
     if asked.model is not None:
         return Target(model=str(asked.model.expanduser().resolve()))
-    settings, _ = user_settings()
-    named = settings.all_targets
-    wanted = asked.target or (DEFAULT if settings.names_target else DEMO)
+    named, unusable = usable_targets(*user_settings())
+    wanted = asked.target or (DEMO if DEMO in named else DEFAULT)
+    if reason := unusable.get(wanted, "" if named else " ".join(unusable.values())):
+        raise UserError(f"The target {wanted!r} cannot be used. {reason}")
     if wanted not in named:
         raise UserError(
             f"There is no target {wanted!r}. There are: {', '.join(named)}. Or give --model PATH."

@@ -13,7 +13,7 @@ from singlepass_backends.base import BackendError
 
 from singlepass.cli.edit import EXIT_USAGE, Output, edit_files, model_options, report
 from singlepass.cli.headless import ServerGone
-from singlepass.config import user_settings
+from singlepass.config import DEMO, usable_targets, user_settings
 from singlepass.workspace import UserError
 
 
@@ -60,7 +60,7 @@ def run_demo(model: Path | None) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_USAGE
-    if model is None and not _names_target():
+    if model is None and DEMO in usable_targets(*user_settings())[0]:
         console.print(_ABOUT_THE_DEMO_MODEL, soft_wrap=True)
     return code
 
@@ -73,8 +73,3 @@ def _run(edit: Edit, folder: Path, options: dict[str, Any], console: Console) ->
         edit_files(folder / edit.file, edit.instruction, edit.lines, also, options, console, folder)
     )
     return report(result, console, folder, True, Output.LIVE)
-
-
-def _names_target() -> bool:
-    settings, _ = user_settings()
-    return settings.names_target

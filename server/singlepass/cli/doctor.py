@@ -17,7 +17,7 @@ from singlepass_backends.base import DEMO_MODEL, Target
 from singlepass_backends.client import engine_status, list_engines
 
 from singlepass import __version__
-from singlepass.config import user_file, user_settings
+from singlepass.config import usable_targets, user_file, user_settings
 from singlepass.core import report
 
 _PROBE_TIMEOUT_S = 120
@@ -27,7 +27,8 @@ def run_doctor(model: Path | None) -> int:
     """Print what was found; returns 0 when a request could be served, else 1."""
     console = Console(highlight=False)
     settings, problems = user_settings()
-    target = next(iter(settings.all_targets.values()))
+    targets, unusable = usable_targets(settings, problems)
+    target = next(iter(targets.values()), Target())
     if model:
         target = msgspec.structs.replace(settings.target, backend="llama_cpp", model=str(model))
     is_remote = target.backend == "openai_compatible"
@@ -66,6 +67,9 @@ def run_doctor(model: Path | None) -> int:
     elif described and described["error"]:
         usable = False
         todo.append(described["error"])
+    elif not path:
+        usable = False
+        todo += (reason for reason in unusable.values() if f"Settings: {reason}" not in todo)
     todo += found.get("todo", [])
     if path == str(DEMO_MODEL):
         todo.append(
