@@ -35,6 +35,7 @@ from singlepass.core.lines import BYTE_ORDER_MARK
 from singlepass.core.merge import Conflict, merge
 from singlepass.workspace import UserError, decode_source
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MARK = BYTE_ORDER_MARK.encode()
 
 
@@ -67,11 +68,15 @@ class Saved(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def uninterrupted() -> Generator[None]:
     """Keep Ctrl+C and a request to end waiting, so that what is said of a save is what became of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    came: list[int] = []
+    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in _ENDING}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def save(drafts: Sequence[Draft]) -> list[Saved]:
