@@ -136,6 +136,7 @@ def report(
         console.print(Text(result.told, style="red"), soft_wrap=True)
     elif output is Output.LIVE and write:
         console.print(Text(result.told), soft_wrap=True)
+    sys.stdout.flush()  # here, where it is known what was written, should that fail
     return 0 if is_written and result.is_whole else EXIT_FAILED
 
 

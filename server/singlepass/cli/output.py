@@ -34,9 +34,10 @@ def run(command: Callable[[], object]) -> None:
     try:
         try:
             command()
-        finally:
+        except SystemExit:
             sys.stdout.flush()
             sys.stderr.flush()
+            raise
     except OutputLost as lost:
         _tell(lost)
         sys.exit(EXIT_FAILED)
