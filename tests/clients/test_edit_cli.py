@@ -15,6 +15,7 @@ from endpoints import Endpoint, Exchange, reply
 from singlepass.cli.edit import parse_lines
 from singlepass.cli.headless import OpenFile
 from singlepass.workspace import UserError
+from terminal import run_in_terminal
 
 SOURCE = "".join(f"value_{n} = {n}\n" for n in range(8))
 Done = subprocess.CompletedProcess[bytes]
@@ -534,3 +535,32 @@ def test_ctrl_c_while_the_model_writes_says_that_nothing_was_written(repository:
     assert b"Cancelled; nothing was written" in output
     assert b"Traceback" not in errors
     assert (repository / "values.py").read_text() == SOURCE
+
+
+# On a terminal.
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(8, 60), (5, 24), (2, 40), (30, 1)])
+def test_a_diff_that_is_taller_than_the_terminal_is_printed_whole_and_once(
+    n_rows: int, n_columns: int, repository: Path, model: Model
+) -> None:
+    """Nothing of the drawing is left, whatever scrolled out while it grew."""
+    source = "".join(f"value_{n} = {n}\n" for n in range(40))
+    (repository / "values.py").write_text(source)
+    long = "  # " + "a long line that is wrapped, " * 5
+    blocks = [block(n).replace(f"= {n}0\n", f"= {n}0{long if n % 5 != 1 else ''}\n") for n in range(40)]
+    model.replies(*blocks)
+    plain = edit(repository, model, "values.py", "--diff").stdout.decode()
+    environment = {**os.environ, "SINGLEPASS_CONFIG_DIR": str(model.config)}
+    code, rows = run_in_terminal(command("values.py"), n_rows, n_columns, cwd=repository, env=environment)
+    assert code == 0
+    shown, _, rest = "".join(row.ljust(n_columns)[:n_columns] for row in rows).partition(
+        "Nothing was written"
+    )
+    wrapped = [
+        line[start : start + n_columns].ljust(n_columns)
+        for line in plain.splitlines()
+        for start in range(0, max(1, len(line)), n_columns)
+    ]
+    assert shown.rstrip() == "".join(wrapped).rstrip()
+    assert "40 hunks applied" in rest
