@@ -3,7 +3,7 @@
     python benchmarks/faults.py [--sessions 20]
 
 Each thing that is kept on disk (saved prefixes, the history of requests, what estimates are made of,
-settings, downloads, the repository map) is written and read again and again with one more call before the
+settings, edited files, downloads, the repository map) is written and read again and again with one more call before the
 fault, until there is no call left: the disk is full from that call on (ENOSPC, the first write cut short), or
 that one call fails (EIO), or the process is killed in front of it. Afterwards what was there before is there
 or the new in its place, each whole, nothing raised but what is meant to be told, and the same works again.
@@ -195,6 +195,43 @@ class Settings(Case):
         assert path.read_bytes() == new
 
 
+class Edited(Case):
+    """Two files that one edit changes, both or neither, and what is said is true."""
+
+    name = "edited files"
+    NAMES, OLD, NEW = ("a.py", "b.py"), "old\n" * 500, "new\n" * 500
+
+    def __init__(self) -> None:
+        from singlepass.cli.saving import SaveError
+
+        self.told = (SaveError,)
+        self.said: str | None = None
+        """What the last save said, where it was refused."""
+
+    def prepare(self, folder: Path) -> None:
+        self.said = None
+        for name in self.NAMES:
+            (folder / name).write_text(self.OLD)
+
+    def act(self, folder: Path) -> None:
+        from singlepass.cli.saving import Draft, SaveError, save
+
+        try:
+            save([Draft(folder / name, self.OLD.encode(), self.NEW) for name in self.NAMES])
+        except SaveError as error:
+            self.said = str(error)
+            raise
+
+    def check(self, folder: Path) -> None:
+        texts = [(folder / name).read_text() for name in self.NAMES]
+        assert set(texts) <= {self.OLD, self.NEW}
+        if self.said is not None and "cannot be put back" not in self.said:
+            assert texts == [self.OLD, self.OLD], self.said
+            assert sorted(path.name for path in folder.iterdir()) == [*self.NAMES], self.said
+        self.act(folder)
+        assert [(folder / name).read_text() for name in self.NAMES] == [self.NEW, self.NEW]
+
+
 class Map(Case):
     name = "repository map"
 
@@ -245,7 +282,7 @@ class Download(Case):
 
 def cases(model: Path) -> list[Case]:
     """All that is kept on disk."""
-    return [Prefixes(), Requests(), FirstRequest(), Samples(), Settings(), Map(), Download(model)]
+    return [Prefixes(), Requests(), FirstRequest(), Samples(), Settings(), Edited(), Map(), Download(model)]
 
 
 class Swept(msgspec.Struct):

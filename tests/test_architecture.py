@@ -164,7 +164,7 @@ def test_only_the_edge_knows_lsp(path: Path) -> None:
 MAY_WRITE = {"history.py", "indexer.py", "journal_file.py", "bench.py", "shown_text.py"}
 """What jobs and benchmarks took, what outlines are known and the reply that the user wants to see, in our own
 folders."""
-MAY_WRITE |= {f"cli/{name}.py" for name in ("edit", "demo", "settings_file", "svg", "workload")}
+MAY_WRITE |= {f"cli/{name}.py" for name in ("demo", "output", "saving", "settings_file", "svg", "workload")}
 """The command line, when it is asked to."""
 WRITES = {"write_text", "write_bytes", "writelines", "unlink", "rename", "rmdir", "mkdir", "makedirs"}
 WRITES |= {"symlink_to", "hardlink_to", "chmod", "rmtree", "copyfile", "copytree", "truncate"}
@@ -180,6 +180,10 @@ FILE_WRITES = {
 }
 
 
+MODE_TO_WRITE = re.compile(r"^'[rbt]*[wax+][rwbt+]*'$|os\.O_(?!RDONLY|NONBLOCK|NOCTTY|CLOEXEC)")
+"""Of `open` and `os.open`."""
+
+
 def file_writes(tree: ast.AST) -> Iterator[str]:
     """Calls that may change a file. `replace` of one argument is that of a path, of two that of a string."""
     for node in ast.walk(tree):
@@ -189,7 +193,7 @@ def file_writes(tree: ast.AST) -> Iterator[str]:
         attribute = called.rpartition(".")[2]
         arguments = [ast.unparse(one) for one in (*node.args, *(word.value for word in node.keywords))]
         if attribute == "open":
-            if any(re.fullmatch(r"'[rbt]*[wax+][rwbt+]*'", one) or "os.O_" in one for one in arguments):
+            if any(MODE_TO_WRITE.search(one) for one in arguments):
                 yield called
         elif attribute in WRITES or called in FILE_WRITES or (attribute == "replace" and len(arguments) == 1):
             yield called

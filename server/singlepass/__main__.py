@@ -12,8 +12,9 @@ def main() -> None:
 
         sys.exit(serve())
     from singlepass.cli import app
+    from singlepass.cli.output import run
 
-    app()
+    run(app)
 
 
 if __name__ == "__main__":

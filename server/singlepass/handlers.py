@@ -360,10 +360,16 @@ class Handlers:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 
     async def context(self, *arguments: Any) -> dict[str, Any]:
-        """`singlepass.context`: (uri); the segments of its prompt, {n_ctx, segments, left_out}."""
-        if len(arguments) != 1 or not isinstance(arguments[0], str):
-            raise JsonRpcException(f"{COMMAND_CONTEXT} takes the URI of a document.", _REQUEST_FAILED)
+        """`singlepass.context`: (uri, {wait}); the segments of its prompt, {n_ctx, segments, left_out}. With
+        `wait` those that it will have once the repository is indexed."""
+        waits = plain(arguments[1]) == {"wait": True} if len(arguments) == 2 else False
+        if not arguments or not isinstance(arguments[0], str) or len(arguments) != 1 + waits:
+            raise JsonRpcException(
+                f"{COMMAND_CONTEXT} takes the URI of a document, and perhaps {{wait: true}}.", _REQUEST_FAILED
+            )
         await self._settle()
+        if waits:
+            await self.jobs.repository.settled(arguments[0])
         try:
             return await self.jobs.contexts.show(arguments[0])
         except (UserError, BackendError) as error:

@@ -70,6 +70,7 @@ class Repository:
         self._task: asyncio.Task[None] | None = None
         self._n_starts = 0
         self._unsent: list[Request] = []
+        self._scanned = False
         self._stale = False
         self._asked = False
         self._ready: MapBuilt | None = None
@@ -80,6 +81,8 @@ class Repository:
         self._partial: set[str] = set()
         self._active = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
+        self._told = asyncio.Event()
+        """Set when the indexer said something, or ended for good."""
 
     # What a request takes.
 
@@ -89,6 +92,26 @@ class Repository:
         found = map(Path, self._near.get(str(path), ()))
         # An answer may be about folders that are no longer open.
         return tuple(one for one in found if any(one.is_relative_to(f) for f in self.workspace.folders))
+
+    async def settled(self, uri: str) -> None:
+        """Wait until what a prompt for the document would have is known and in use: the folders are scanned,
+        their map is built, and so are the document's neighbours.
+
+        For who wants to see the prompt, not for a request. It returns at once where nothing is indexed, and
+        when the indexer has ended too often.
+        """
+        self.opened(uri)
+        while self._task is not None and not self._task.done():
+            self._told.clear()
+            if self._scanned and not self._asked:
+                if self._stale:
+                    self._ask()
+                elif self._ready is not None or self._newer:
+                    self._adopt()
+                    continue
+                else:
+                    return
+            await self._told.wait()
 
     # What happens.
 
@@ -223,11 +246,13 @@ class Repository:
             self._load()
             self._scan()
             self._task = asyncio.ensure_future(self._run())
+            self._task.add_done_callback(lambda _: self._told.set())
 
     def _scan(self) -> None:
         folders = tuple(Folder(str(path), prefix) for path, prefix in self.workspace.prefixes())
         self._near.clear()
         self._newer.clear()
+        self._scanned = False
         self._send(Scan(folders, self._settings.ignore))
 
     def _send(self, request: Request) -> None:
@@ -291,7 +316,7 @@ class Repository:
             case Scanned():
                 self.n_files = reply.n_files
                 log.info("%d source files, %d outlined in %.0f ms", *msgspec.structs.astuple(reply))
-                self._stale = True
+                self._scanned = self._stale = True
             case MapBuilt():
                 self._asked = False
                 self._built, self._cost_s = time.monotonic(), reply.ms / 1000
@@ -301,6 +326,7 @@ class Repository:
                 self._take_near(reply)
         if self._stale or self._ready is not None or self._newer:
             self._look_later()
+        self._told.set()
 
     def _take_near(self, reply: Near) -> None:
         old = self._near.get(reply.path)

@@ -1,7 +1,7 @@
 """`singlepass bench`: prefill and decode rates of a target at depths, through the real engine."""
 
 import asyncio
-import json
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from singlepass import bench
 from singlepass.cli.bars import bar
 from singlepass.cli.doctor import probe
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from singlepass.cli.output import print_json
+from singlepass.cli.paths import model_path
 from singlepass.cli.svg import line_chart, write_chart
 from singlepass.config import DEFAULT, DEMO, usable_targets, user_settings
 from singlepass.core import benchmark, report
@@ -63,7 +65,7 @@ def run_bench(asked: Asked) -> int:
         )
         return EXIT_STOPPED
     if asked.as_json:
-        print_json(result)
+        print_result_as_json(result)
     else:
         print_result(result, console)
         console.print(Text(f"saved: {bench.result_path(result)}", style="dim"), soft_wrap=True)
@@ -110,7 +112,7 @@ async def _measure(asked: Asked, drawing: "_Drawing") -> Result:
 def _target(asked: Asked) -> Target:
     """Raises UserError where none is named."""
     if asked.model is not None:
-        return Target(model=str(asked.model.expanduser().resolve()))
+        return Target(model=str(model_path(asked.model)))
     named, unusable = usable_targets(*user_settings())
     wanted = asked.target or (DEMO if DEMO in named else DEFAULT)
     if reason := unusable.get(wanted, "" if named else " ".join(unusable.values())):
@@ -243,10 +245,10 @@ def _left(seconds: float | None) -> str:
 # Results.
 
 
-def print_json(result: Result) -> None:
+def print_result_as_json(result: Result) -> None:
     """The result with what its runs say, as JSON."""
     told = {**msgspec.to_builtins(result), "rows": msgspec.to_builtins(benchmark.rows(result))}
-    print(json.dumps(told, indent=2, ensure_ascii=False))
+    print_json(told)
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -342,7 +344,7 @@ def compare_results(first: str, second: str, *, as_json: bool) -> int:
     different = benchmark.differences(one, other)
     if as_json:
         told = {"changes": msgspec.to_builtins(changes), "differences": list(different)}
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print_json(told)
         return 0
     for line in different:
         console.print(Text(line, style="dim"), soft_wrap=True)
@@ -371,7 +373,9 @@ def told_change(ratio: float, *, is_clear: bool) -> tuple[str, str]:
 
 def _find(name: str) -> Result | Workload:
     """A result by its path, its name, or how many back it is: `1` is the latest. Raises UserError."""
-    path = Path(name).expanduser()
+    path = Path(name)
+    with contextlib.suppress(RuntimeError):  # no such user
+        path = path.expanduser()
     if path.is_file():
         return bench.load(path)
     found = bench.all_saved()

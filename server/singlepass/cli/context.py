@@ -1,6 +1,7 @@
 """`singlepass context`: what an edit of a file would have in its prompt, and what is cached of it."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from singlepass.cli.edit import EXIT_USAGE, common_folder, model_options
-from singlepass.cli.headless import HeadlessEditor, ServerGone
+from singlepass.cli.headless import HeadlessEditor, ServerGone, load
+from singlepass.cli.paths import say
+from singlepass.core.inert import visible
 from singlepass.workspace import UserError
 
 
@@ -20,7 +23,7 @@ def print_context(file: Path, model: Path | None) -> int:
     try:
         found = asyncio.run(_ask(file, model))
     except (UserError, ServerGone, OSError) as error:
-        console.print(Text(str(error), style="red"), soft_wrap=True)
+        console.print(Text(say(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
     table = Table("segment", "tokens", "cached", box=None, padding=(0, 2))
     for column in table.columns[1:]:
@@ -29,7 +32,7 @@ def print_context(file: Path, model: Path | None) -> int:
     for segment in segments:
         n_tokens, n_cached = segment["n_tokens"], segment["n_cached"]
         share = "yes" if n_cached == n_tokens else f"{100 * n_cached // max(1, n_tokens)}%"
-        table.add_row(segment["name"], f"{n_tokens:,}", share)
+        table.add_row(Text(visible(segment["name"])), f"{n_tokens:,}", share)
     n_tokens = sum(segment["n_tokens"] for segment in segments)
     n_cached = sum(segment["n_cached"] for segment in segments)
     console.print(table)
@@ -39,16 +42,21 @@ def print_context(file: Path, model: Path | None) -> int:
     target = found["target"]
     if target["remote"]:
         sent = "is sent" if target["allowed"] else "would be sent, once you allow it in `remote_workspaces`,"
-        console.print(f"all of it {sent} to {target['url']}", soft_wrap=True)
+        console.print(Text(f"all of it {sent} to {target['url']}"), soft_wrap=True)
     if found["left_out"]:
-        console.print(f"left out: {', '.join(found['left_out'])}", soft_wrap=True)
+        console.print(Text(visible(f"left out: {', '.join(found['left_out'])}")), soft_wrap=True)
     return 0
 
 
 async def _ask(file: Path, model: Path | None) -> dict[str, Any]:
-    async with HeadlessEditor(common_folder([file]), {**model_options(model), "prewarm": False}) as editor:
-        target = editor.open(file)
+    opened = load(file)
+    options = {**model_options(model), "prewarm": False}
+    async with HeadlessEditor(common_folder([file]), options) as editor:
+        editor.show(opened)
+        errors = Console(stderr=True, highlight=False)
+        waiting = errors.status("the repository is read") if errors.is_terminal else contextlib.nullcontext()
         try:
-            return await editor.command("singlepass.context", target.uri)
+            with waiting:
+                return await editor.command("singlepass.context", opened.uri, {"wait": True})
         except JsonRpcException as error:
             raise UserError(error.message) from None

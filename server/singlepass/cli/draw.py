@@ -2,11 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -14,25 +14,45 @@ from rich.text import Text
 
 from singlepass.cli.headless import OpenFile
 from singlepass.core.inert import visible
+from singlepass.core.lines import BYTE_ORDER_MARK
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
+_ESCAPES = {char: f"\\{name}" for char, name in zip('\a\b\t\n\v\f\r"\\', 'abtnvfr"\\', strict=True)}
+_NEEDS_ESCAPE = re.compile(r"""[\x00-\x1f"\\\x7f\ud800-\udfff]""")
+_BAR_CELLS = 24
+_LEAST_CELLS = 8
+"""Of a message beside the bar."""
 
 
 def unified_diff(file: OpenFile, folder: Path) -> list[str]:
     """The lines of a unified diff from the file's first text to its text now; empty without a change.
 
     Lines are those of git and `patch`, which end with a newline and nothing else; a missing final newline is
-    marked as they do.
+    marked as they do, a byte order mark is part of the first line, and odd names are quoted.
     """
     name = file.path.relative_to(folder).as_posix() if file.path.is_relative_to(folder) else str(file.path)
+    mark = BYTE_ORDER_MARK if file.data.startswith(BYTE_ORDER_MARK.encode()) else ""
     lines = difflib.unified_diff(
-        _LINE.findall(file.original),
-        _LINE.findall(file.text),
-        f"a/{name}",
-        f"b/{name}",
+        _LINE.findall(mark + file.original),
+        _LINE.findall(mark + file.text),
+        _diff_name(f"a/{name}"),
+        _diff_name(f"b/{name}"),
     )
     return [line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines]
+
+
+def _diff_name(name: str) -> str:
+    """A name as git writes it into a diff: quoted where it has odd characters, ended where it has blanks."""
+    quoted = _NEEDS_ESCAPE.sub(_escape, name)
+    if quoted != name:
+        return f'"{quoted}"'
+    return f"{name}\t" if " " in name else name
+
+
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
+    return _ESCAPES.get(char) or "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def styled_diff(lines: Iterable[str]) -> Text:
@@ -44,6 +64,17 @@ def styled_diff(lines: Iterable[str]) -> Text:
         text.append(bare + "\n", style)
     text.rstrip()
     return text
+
+
+def rejected_blocks(rejected: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
+    """What the model wrote and what was not applied, block by block, with the reason."""
+    for one in rejected:
+        text = Text(visible(f"not applied, {one['path'] or 'without a path'}: {one['message']}\n"), "yellow")
+        for sign, lines in (("-", one["old"]), ("+", one["new"])):
+            for line in lines:
+                text.append(visible(f"{sign}{line}") + "\n", _STYLES[sign])
+        text.rstrip()
+        yield text
 
 
 class Drawing:
@@ -59,7 +90,7 @@ class Drawing:
         )
 
     def __enter__(self) -> "Drawing":
-        if self.console.is_terminal:
+        if self.console.is_terminal and self.console.height > 2:
             self._live.start()
         return self
 
@@ -71,15 +102,25 @@ class Drawing:
         self.status, self.files = status, files
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self._bar()
-        lines = [line for file in self.files.values() for line in unified_diff(file, self.folder)]
-        # The end of the diff is where it grows; the whole of it is printed when the job is done.
-        room = max(3, console.height - 4)
-        yield styled_diff(lines[-room:])
+        """One row for the bar and one for each line of the diff's end, where it grows.
 
-    def _bar(self) -> Group | Table:
+        Never more than the terminal has: rows that scrolled out could not be taken back. The whole diff is
+        printed when the job is done.
+        """
+        yield self._bar(options.max_width)
+        room = console.height - 2
+        if room > 0:
+            lines = [line for file in self.files.values() for line in unified_diff(file, self.folder)]
+            diff = styled_diff(lines[-room:])
+            diff.no_wrap, diff.overflow = True, "ellipsis"
+            yield diff
+
+    def _bar(self, width: int) -> Text | Table:
+        message = Text(str(self.status.get("message", "starting")), no_wrap=True, overflow="ellipsis")
+        if width < _BAR_CELLS + _LEAST_CELLS:
+            return message
         table = Table.grid(padding=(0, 1))
         percent = self.status.get("percent")
-        bar = ProgressBar(total=100, completed=percent or 0, width=24, pulse=percent is None)
-        table.add_row(bar, Text(str(self.status.get("message", "starting"))))
+        bar = ProgressBar(total=100, completed=percent or 0, width=_BAR_CELLS, pulse=percent is None)
+        table.add_row(bar, message)
         return table

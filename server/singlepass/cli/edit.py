@@ -3,6 +3,7 @@
 import asyncio
 import enum
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +13,22 @@ from pygls.exceptions import JsonRpcException
 from rich.console import Console
 from rich.text import Text
 
-from singlepass.cli.draw import Drawing, styled_diff, unified_diff
-from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
+from singlepass.cli.draw import Drawing, rejected_blocks, styled_diff, unified_diff
+from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone, load
+from singlepass.cli.output import OutputLost
+from singlepass.cli.paths import model_path, real_path, say, shown
+from singlepass.cli.saving import Draft, SaveError, save, uninterrupted
 from singlepass.core.inert import visible
-from singlepass.core.lines import LineIndex
+from singlepass.core.lines import split_lines
+from singlepass.core.report import count
 from singlepass.workspace import UserError, Workspace
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+
+_RANGE = re.compile(
+    r"(\d{1,9}) | (\d{0,9}) \s*:\s* (\d{0,9}) | (\d{1,9}) \s*(?:-|,|\.\.)\s* (\d{1,9})", re.ASCII | re.VERBOSE
+)
 
 
 class Output(enum.Enum):
@@ -37,11 +46,27 @@ class Result:
         self.timings = timings
         self.files = [file for file in files if file.text != file.original]
         self.messages = messages
+        self.written: list[Path] = []
+        self.told = ""
+        """What was written and what was not; empty as long as nothing was tried."""
 
     @property
     def succeeded(self) -> bool:
         """Whether the job ran to its end."""
         return self.timings["outcome"] == "done"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that the model wrote is in the edit. A reply without any text asks for no change."""
+        told = self.timings
+        is_cut_off = told.get("finish_reason") in ("length", "context")
+        wrote = told.get("ttft_ms") is not None
+        return (
+            self.succeeded
+            and not told.get("n_rejected")
+            and not is_cut_off
+            and (bool(self.files) or not wrote)
+        )
 
 
 def run_edit(
@@ -56,53 +81,94 @@ def run_edit(
 ) -> int:
     """Run the command; returns the exit code."""
     console = Console(stderr=output is not Output.LIVE, highlight=False)
-    folder = common_folder([file, *also])
-    options = model_options(model)
+    result = None
     try:
+        folder = common_folder([file, *also])
+        options = model_options(model)
         result = asyncio.run(edit_files(file, instruction, lines, also, options, console, folder))
+        return report(result, console, folder, write, output, protected)
     except (UserError, ServerGone, OSError) as error:
-        return _fail(console, _say(error))
+        return _fail(console, say(error))
     except KeyboardInterrupt:
-        return _fail(console, "Cancelled; nothing was written.")
-    return report(result, console, folder, write, output, protected)
+        what = result.told if result is not None and result.told else "nothing was written."
+        return _fail(console, f"Cancelled; {what}")
+    except OutputLost as lost:
+        raise OutputLost(lost.error, lost.descriptor, done=result.told if result else "") from None
 
 
 def report(
     result: Result, console: Console, folder: Path, write: bool, output: Output, protected: bool = False
 ) -> int:
-    """Print a result, and write its files when asked, protected ones only with `protected`; the exit code."""
+    """Write a result's files when asked, protected ones only with `protected`, and print it; the exit code.
+
+    They are written first: what becomes of an edit must not depend on who reads the output.
+    """
+    is_written = True
+    if write:
+        with uninterrupted():
+            is_written = _write(result, folder, protected)
     diff = [line for file in result.files for line in unified_diff(file, folder)]
     if output is Output.JSON:
-        print(json.dumps({"timings": result.timings, "diff": "".join(diff)}, indent=2))
+        values: dict[str, Any] = {"timings": result.timings, "diff": "".join(diff)}
+        if write:
+            values |= {"written": [str(path) for path in result.written], "message": result.told}
+        print(json.dumps(values, indent=2))
     elif output is Output.DIFF:
         # A terminal may turn line ends round, and obeys escapes; a pipe gets the diff's own bytes.
         if sys.stdout.isatty():
             diff = [f"{visible(line.removesuffix(chr(10)))}\n" for line in diff]
-        sys.stdout.buffer.write("".join(diff).encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
+        sys.stdout.buffer.write("".join(diff).encode("utf-8", "replace"))
         sys.stdout.buffer.flush()
     else:
         console.print(styled_diff(diff), soft_wrap=True)
+        if result.files and not write:
+            console.print(
+                "Nothing was written; with --apply the result is written to the files.", soft_wrap=True
+            )
     if output is not Output.JSON:
+        for block in rejected_blocks(result.timings.get("rejected") or ()):
+            console.print(block, soft_wrap=True)
         for message in result.messages:
             console.print(Text(message, style="yellow"), soft_wrap=True)
         console.print(Text(result.timings["message"], style="dim"), soft_wrap=True)
-    if write and result.succeeded:
-        workspace = Workspace()
-        workspace.folders = [folder]
-        kept = {} if protected else {file.path: workspace.protection(file.uri) for file in result.files}
-        written = [file for file in result.files if not kept.get(file.path)]
-        for file in written:
-            write_file(file)
-        for path, what in kept.items():
-            if what:
-                message = f"{path} is {what} and was not written. --protected writes it too."
-                console.print(Text(message, style="yellow"), soft_wrap=True)
-        if len(written) < len(result.files):
-            return EXIT_FAILED
-        if output is Output.LIVE:
-            names = ", ".join(str(file.path) for file in written) or "nothing"
-            console.print(f"written: {names}", soft_wrap=True)
-    return 0 if result.succeeded else EXIT_FAILED
+    if not is_written:
+        console.print(Text(result.told, style="red"), soft_wrap=True)
+    elif output is Output.LIVE and write:
+        console.print(Text(result.told), soft_wrap=True)
+    sys.stdout.flush()  # here, where it is known what was written, should that fail
+    return 0 if is_written and result.is_whole else EXIT_FAILED
+
+
+def _write(result: Result, folder: Path, protected: bool) -> bool:
+    """Write the files, and say in `result.told` what became of them; whether all of them were written."""
+    if not result.succeeded:
+        result.told = "Nothing was written, since the job did not finish."
+        return not result.files
+    workspace = Workspace()
+    workspace.folders = [folder]
+    kept = {} if protected else {file.path: _protection(file, workspace) for file in result.files}
+    files = [file for file in result.files if not kept.get(file.path)]
+    try:
+        saved = save([Draft(file.path, file.data, file.text) for file in files])
+    except SaveError as error:
+        result.told = str(error)
+        return False
+    for file, one in zip(files, saved, strict=True):
+        file.original, file.text = one.before, one.text
+    result.written = [one.path for one in saved]
+    names = [f"{shown(one.path)} ({one.note})" if one.note else shown(one.path) for one in saved]
+    sentence = f"written: {', '.join(names) or 'nothing'}"
+    for path, what in kept.items():
+        if what:
+            sentence += f"; not written: {shown(path)}, which is {what} (--protected writes it too)"
+    result.told = sentence
+    return len(files) == len(result.files)
+
+
+def _protection(file: OpenFile, workspace: Workspace) -> str:
+    """What a file is that needs `--protected`, by its own name and by that of a link to it."""
+    return workspace.protection(file.uri) or workspace.protection(file.name.as_uri())
 
 
 async def edit_files(
@@ -115,17 +181,20 @@ async def edit_files(
     folder: Path,
 ) -> Result:
     """Let a server with these settings edit `file`, and draw it. Raises UserError, ServerGone, OSError."""
+    # Before the server starts, so that what is wrong with them is said at once.
+    target, *others = (load(path) for path in _distinct([file, *also]))
+    selected = parse_lines(lines, target)
     editor = HeadlessEditor(folder, options)
     with Drawing(console, folder) as drawing:
         async with editor:
-            target = editor.open(file)
-            others = [editor.open(path) for path in also]
+            for one in (target, *others):
+                editor.show(one)
             editor.on_change = lambda: drawing.update(
                 editor.statuses[-1] if editor.statuses else {}, editor.files
             )
             arguments: dict[str, Any] = {
                 "uri": target.uri,
-                "range": parse_lines(lines, target),
+                "range": selected,
                 "instruction": instruction,
                 "files": [other.uri for other in others],
             }
@@ -145,41 +214,40 @@ async def edit_files(
 
 
 def model_options(model: Path | None) -> dict[str, Any]:
-    """The settings that make a server use this model instead of the configured one."""
-    path = str(model.expanduser().resolve()) if model else ""
-    return {"target": {"backend": "llama_cpp", "model": path}} if model else {}
+    """The settings that make a server use this model instead of the configured one. Raises UserError,
+    OSError."""
+    return {"target": {"backend": "llama_cpp", "model": str(model_path(model))}} if model else {}
 
 
 def parse_lines(lines: str, file: OpenFile) -> dict[str, Any]:
-    """`10:20` (from 1, both ends included), `10`, or nothing for the whole file, as an LSP range.
+    """`10:20` (from 1, both ends included), one line, `10:` or `:20` up to an end of the file, or nothing for
+    all of it, as an LSP range.
 
     Raises UserError for anything else, and for lines the file does not have.
     """
-    index = LineIndex(file.text)
-    n_lines = index.n_lines
-    first, _, last = lines.partition(":")
-    try:
-        start = int(first) if lines else 1
-        end = int(last) if last else (start if lines else n_lines)
-    except ValueError:
-        raise UserError(f"--range takes lines as FIRST:LAST, e.g. 10:20, not {lines!r}.") from None
+    n_lines = len(split_lines(file.text))
+    match = _RANGE.fullmatch(lines.strip() or ":")
+    if match is None:
+        raise UserError(
+            "--range takes lines as FIRST:LAST, FIRST: or :LAST, or one line's number, e.g. 10:20, "
+            f"not {lines!r}."
+        )
+    one, first, last, *both = match.groups()
+    if both[0]:
+        first, last = both
+    start = int(one or first or 1)
+    end = int(one or last or max(start, n_lines))
     if not 1 <= start <= end:
         raise UserError(f"--range {lines}: the first line is 1 and the last is not before it.")
-    if end > n_lines:
-        raise UserError(f"--range {lines} goes past the end: {file.path.name} has {n_lines:,} lines.")
+    if end > n_lines and (n_lines or lines.strip(" :")):
+        raise UserError(f"--range {lines} goes past the end: {file.path.name} has {count(n_lines, 'line')}.")
     return {"start": {"line": start - 1, "character": 0}, "end": {"line": end, "character": 0}}
 
 
-def write_file(file: OpenFile) -> None:
-    """Write a file's text, its BOM kept. Raises OSError."""
-    had_bom = file.path.read_bytes().startswith(b"\xef\xbb\xbf")
-    bom = "\ufeff" if had_bom and not file.text.startswith("\ufeff") else ""
-    file.path.write_bytes((bom + file.text).encode("utf-8"))
-
-
 def common_folder(files: Sequence[Path]) -> Path:
-    """The workspace folder of the files: the nearest repository, or the folder that holds them all."""
-    folders = [file.resolve().parent for file in files]
+    """The workspace folder of the files: the nearest repository, or the folder that holds them all. Raises
+    OSError."""
+    folders = [real_path(file).parent for file in files]
     common = folders[0]
     while not all(folder.is_relative_to(common) for folder in folders):
         common = common.parent
@@ -189,10 +257,13 @@ def common_folder(files: Sequence[Path]) -> Path:
     return common
 
 
-def _say(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}."
-    return str(error)
+def _distinct(paths: Sequence[Path]) -> list[Path]:
+    """The paths without those that lead to a file named before. Raises OSError."""
+    found: list[Path] = []
+    for path in paths:
+        if not any(path.samefile(other) for other in found):
+            found.append(path)
+    return found
 
 
 def _fail(console: Console, message: str) -> int:

@@ -18,6 +18,7 @@ from pygls.lsp.client import LanguageClient
 from pygls.protocol import default_converter
 
 from singlepass import __version__
+from singlepass.cli.paths import read_regular, real_path
 from singlepass.core.edits import Edit, apply
 from singlepass.core.lines import Encoding, LineIndex
 from singlepass.lsp import encoding_from_lsp, path_from_uri, plain, span_from_lsp
@@ -34,13 +35,27 @@ class ServerGone(Exception):
 class OpenFile:
     """A document as this editor holds it."""
 
-    def __init__(self, uri: str, path: Path, text: str) -> None:
+    def __init__(
+        self, uri: str, path: Path, text: str, data: bytes | None = None, name: Path | None = None
+    ) -> None:
         self.uri = uri
         self.path = path
+        self.name = name or path
+        """The path by which it was opened, absolute; a link perhaps."""
         self.original = text
         self.text = text
+        self.data = text.encode() if data is None else data
+        """What the file held when it was read."""
         self.version = 1
         self.is_open = False
+
+
+def load(path: Path) -> OpenFile:
+    """Read a file for editing; a byte order mark stays out of the text. Raises UserError, OSError."""
+    real = real_path(path)
+    data = read_regular(real)
+    text = decode_source(data, real).removeprefix("\ufeff")
+    return OpenFile(real.as_uri(), real, text, data, path.absolute())
 
 
 def headless_capabilities() -> lsp.ClientCapabilities:
@@ -173,12 +188,14 @@ class HeadlessEditor:
     # Documents.
 
     def open(self, path: Path, language: str = "") -> OpenFile:
-        """Open a file as an editor does; a BOM stays out of the text. Raises UserError, OSError."""
-        path = path.resolve()
-        text = decode_source(path.read_bytes(), path).removeprefix("\ufeff")
-        file = self.files[path.as_uri()] = OpenFile(path.as_uri(), path, text)
+        """Read a file and open it as an editor does. Raises UserError, OSError."""
+        return self.show(load(path), language)
+
+    def show(self, file: OpenFile, language: str = "") -> OpenFile:
+        """Open a file that was read."""
+        self.files[file.uri] = file
         file.is_open = True
-        item = lsp.TextDocumentItem(file.uri, language or _language(path), file.version, text)
+        item = lsp.TextDocumentItem(file.uri, language or _language(file.path), file.version, file.text)
         self.client.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
         return file
 
@@ -307,7 +324,8 @@ class HeadlessEditor:
         if uri not in self.files:
             path = path_from_uri(uri)
             assert path is not None
-            self.files[uri] = OpenFile(uri, path, decode_source(path.read_bytes(), path))
+            data = read_regular(path)
+            self.files[uri] = OpenFile(uri, path, decode_source(data, path), data)
         return self.files[uri]
 
     def _show_message(self, params: lsp.ShowMessageParams) -> None:

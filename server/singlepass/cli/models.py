@@ -25,6 +25,7 @@ from singlepass_backends.models.files import PullError
 from singlepass_backends.models.offer import Offer, format_for, machine_from, offer, offer_of
 
 from singlepass.cli.doctor import gib, probe
+from singlepass.cli.output import print_json
 from singlepass.cli.settings_file import SettingsError, SettingsFile
 from singlepass.config import user_file
 
@@ -50,7 +51,7 @@ def list_models(n_ctx: int, format: FormatName, *, as_json: bool) -> int:
             "folder": str(folders.models_dir()),
             "models": [_as_json(one) for one in offers],
         }
-        print(json.dumps(described, indent=2, ensure_ascii=False))
+        print_json(described)
         return 0
     _print_list(offers, n_ctx, console)
     notes = [

@@ -4,7 +4,6 @@ Formulas are in `core/calculator.py`, reasons in `core/planning.py`. Here inputs
 `plan_view.py` draws the answers.
 """
 
-import json
 import math
 import re
 from pathlib import Path
@@ -23,12 +22,15 @@ from singlepass_backends.models.offer import machine_from
 
 from singlepass import bench
 from singlepass.cli.doctor import probe
+from singlepass.cli.output import print_json
+from singlepass.cli.paths import model_path, say
 from singlepass.core import benchmark, calculator, planning
 from singlepass.core.calculator import KVCacheType, Phases, Shape, Speed, Step
 from singlepass.core.planning import LoopAdvice, Option
 from singlepass.hardware_table import Hardware, Rates, hardware_table
 from singlepass.history import History
 from singlepass.targets import rates_key
+from singlepass.workspace import UserError
 
 EXIT_USAGE = 2
 _GIB = 1 << 30
@@ -36,7 +38,12 @@ _N_BATCH = 512
 """Tokens of a pass, as the engine makes them by default."""
 _FAR = 4
 """Times as long as the longest prompt that was measured: from there on its rates say little."""
-_SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)(?:x(\d+))?")
+_SHAPE = re.compile(r"(\d{1,6})x(\d{1,6})x(\d{1,6})(?:x(\d{1,6}))?", re.ASCII)
+
+_MOST_TOKENS = 1_000_000_000
+_MOST_STEPS = 100_000
+_LEAST_RATE, _MOST_RATE = 1e-6, 1e12
+_LEAST_GIB, _MOST_GIB = 0.001, 1e9
 
 
 class PlanError(Exception):
@@ -123,26 +130,23 @@ def run_plan(asked: Asked, *, as_json: bool) -> int:
 
     console = Console(highlight=False)
     if asked == Asked():
-        _print_json(view.table_as_json()) if as_json else view.print_table(console)
+        print_json(view.table_as_json()) if as_json else view.print_table(console)
         return 0
     try:
         plan = make_plan(asked)
-    except (PlanError, BackendError) as error:
-        console.print(Text(str(error), style="red"), soft_wrap=True)
+    except (PlanError, BackendError, UserError, OSError) as error:
+        console.print(Text(say(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
     if as_json:
-        _print_json(view.as_json(plan))
+        print_json(view.as_json(plan))
     else:
         view.print_plan(plan, console)
     return 0
 
 
-def _print_json(values: dict[str, Any]) -> None:
-    print(json.dumps(values, indent=2, ensure_ascii=False))
-
-
 def make_plan(asked: Asked) -> Plan:
-    """All that can be said to what was asked. Raises PlanError, BackendError."""
+    """All that can be said to what was asked. Raises PlanError, BackendError, UserError, OSError."""
+    _check_numbers(asked)
     if bool(asked.prefill_rate) != bool(asked.decode_rate):
         raise PlanError("Times need both rates: --pp and --tp, in tokens a second.")
     n_ctx = asked.n_ctx or (asked.n_prompt + asked.n_output if asked.n_prompt else 16_384)
@@ -161,7 +165,35 @@ def make_plan(asked: Asked) -> Plan:
         plan = _with_times(plan, asked, *given)
     if asked.hardware or asked.memory_gib or (model is not None and model.facts.n_layer):
         plan = _with_options(plan, asked, model, machine)
+    if plan.cache is None and plan.times is None and not plan.options:
+        raise PlanError(
+            "These options alone give nothing to compute. Times need --pp and --tp, memory needs --model or "
+            "--shape, a comparison needs --hardware and --model."
+        )
     return plan
+
+
+def _check_numbers(asked: Asked) -> None:
+    """Raises PlanError for a number that no machine and no request has; with those that it lets through all
+    that is computed is finite, and soon."""
+    for option, number, least, most in (
+        ("--context", asked.n_ctx, 0, _MOST_TOKENS),
+        ("--prompt-tokens", asked.n_prompt, 0, _MOST_TOKENS),
+        ("--output-tokens", asked.n_output, 0, _MOST_TOKENS),
+        ("--new-tokens", asked.n_new, 1, _MOST_TOKENS),
+        ("--step-adds", asked.n_added, 0, _MOST_TOKENS),
+        ("--steps", asked.n_steps, 1, _MOST_STEPS),
+        ("--iterations", asked.n_iterations, 0, _MOST_STEPS),
+    ):
+        if not least <= number <= most:
+            raise PlanError(f"{option} takes a number from {least:,} to {most:,}.")
+    for option, number, least, most, unit in (
+        ("--memory", asked.memory_gib, _LEAST_GIB, _MOST_GIB, "GiB"),
+        ("--pp", asked.prefill_rate, _LEAST_RATE, _MOST_RATE, "tokens a second"),
+        ("--tp", asked.decode_rate, _LEAST_RATE, _MOST_RATE, "tokens a second"),
+    ):
+        if number and not least <= number <= most:  # NaN is between nothing
+            raise PlanError(f"{option} takes a number from {least:g} to {most:,.0f} {unit}.")
 
 
 # The model.
@@ -173,9 +205,11 @@ def _find_model(asked: Asked) -> tuple[Machine | None, _Model | None]:
         return None, _described(asked.shape)
     if not asked.model:
         return None, None
-    path = Path(asked.model).expanduser()
-    entry = None if path.exists() else catalogue().find(asked.model)
-    if entry is None and not path.exists():
+    entry = catalogue().find(asked.model)
+    path = Path(asked.model) if entry is not None else model_path(Path(asked.model))
+    if path.exists():
+        entry = None
+    elif entry is None:
         similar = catalogue().similar(asked.model)
         hint = (
             f" Did you mean {' or '.join(similar)}?"
@@ -217,13 +251,19 @@ def _described(text: str) -> _Model:
     """A model of which only its heads are known."""
     match = _SHAPE.fullmatch(text)
     if match is None:
-        raise PlanError(f"--shape takes LAYERSxHEADSxHEAD_SIZE, e.g. 80x64x128 or 80x64x128x8, not {text!r}.")
-    n_layer, n_head, length, n_head_kv = (int(number or 0) for number in match.groups())
+        raise PlanError(
+            "--shape takes LAYERSxHEADSxHEAD_SIZE, e.g. 80x64x128 or 80x64x128x8, each at most 999,999, "
+            f"not {text[:40]!r}."
+        )
+    n_layer, n_head, length, n_head_kv = (int(number or 1) for number in match.groups())
+    if not n_layer * n_head * length * n_head_kv:
+        raise PlanError(f"--shape {text}: a model has at least one of each.")
+    n_head_kv = n_head_kv if match[4] else n_head
     shape = Shape(
         name=text,
         n_layer=n_layer,
         n_head=n_head,
-        n_head_kv=n_head_kv or n_head,
+        n_head_kv=n_head_kv,
         key_length=length,
         value_length=length,
     )

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from singlepass.cli.bars import bar
+from singlepass.cli.output import print_json
+from singlepass.cli.paths import real_path
 from singlepass.cli.svg import line_chart, write_chart
 from singlepass.core import report
 from singlepass.core.statistics import BYS, By, Record, Spread, Summary, grouped, summarise
@@ -44,7 +46,7 @@ def run_stats(
     except JournalError as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_FAILED
-    folder = str(repository.resolve()) if repository else ""
+    folder = str(real_path(repository)) if repository else ""
     records = [
         one
         for one in records
@@ -57,7 +59,7 @@ def run_stats(
             console.print(Text(f"{plot} cannot be written: {error.strerror}.", style="red"), soft_wrap=True)
             return EXIT_FAILED
     if output == "json":
-        print(json.dumps({"days": days, **as_json(records, by or BYS)}, indent=2, ensure_ascii=False))
+        print_json({"days": days, **as_json(records, by or BYS)})
     elif output == "csv":
         _print_csv(records)
     elif not records:

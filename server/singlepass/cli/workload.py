@@ -8,7 +8,6 @@ edited are what a user waits for who does not pause at all; with it, both become
 
 import asyncio
 import datetime
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from singlepass.cli.bars import bar
 from singlepass.cli.bench import this_machine, told_change
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from singlepass.cli.output import print_json
 from singlepass.core import report
 from singlepass.core.edits import Edit
 from singlepass.core.lines import LineIndex
@@ -77,7 +77,7 @@ def run_workload(
         console.print("Stopped; nothing is saved.")
         return EXIT_STOPPED
     if as_json:
-        print(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False))
+        print_json(msgspec.to_builtins(found))
     else:
         _print(found, console)
         console.print(Text(f"saved: {bench.result_path(found)}", style="dim"), soft_wrap=True)
@@ -230,7 +230,7 @@ def print_comparison(first: Workload, second: Workload, *, as_json: bool) -> int
     changes, different = compare(first, second), differences(first, second)
     if as_json:
         told = {"changes": msgspec.to_builtins(changes), "differences": list(different)}
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print_json(told)
         return 0
     if not changes:
         console.print(Text("No file was asked about in both.", style="red"), soft_wrap=True)

@@ -1,0 +1,92 @@
+"""Standard output and error of the command line, whatever is behind them.
+
+A terminal that lacks a character gets a question mark in its place. A reader that went away ends the command
+quietly. Anything else that takes no more, such as a full disk, is one sentence and a failure: the operating
+system may refuse as late as the last flush, which Python otherwise reports with a traceback or not at all.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+EXIT_FAILED = 1
+
+
+class OutputLost(Exception):
+    """Standard output or error takes no more. No OSError, so that nobody takes it for one about a file."""
+
+    def __init__(self, error: OSError, descriptor: int = 1, *, done: str = "") -> None:
+        super().__init__(f"The output cannot be written: {error.strerror or error}.")
+        self.error = error
+        self.descriptor = descriptor
+        self.done = done
+        """What the command did before that, for people."""
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run a command that ends by SystemExit, with safe streams and with all of its output written."""
+    _open_streams()
+    try:
+        try:
+            command()
+        except SystemExit:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            raise
+    except OutputLost as lost:
+        _tell(lost)
+        sys.exit(EXIT_FAILED)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, in characters that the output has."""
+    has_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(value, indent=2, ensure_ascii=not has_all))
+
+
+class _Stream(io.FileIO):
+    """A descriptor whose failed writes are told apart from those of files."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OutputLost(error, self.fileno()) from None
+
+
+def _open_streams() -> None:
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Closed by the shell (`>&-`). The next file that is opened must not take its place.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout, sys.stderr = (_text(sys.stdout, 1), _text(sys.stderr, 2))
+
+
+def _text(old: Any, descriptor: int) -> io.TextIOWrapper:
+    """The stream anew. `old` is None where the shell had closed it."""
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Stream(descriptor, "wb", closefd=False)),
+        encoding=old.encoding if old is not None else "utf-8",
+        errors="replace",
+        line_buffering=old is not None and old.line_buffering,
+        write_through=old is not None and old.write_through,
+    )
+
+
+def _tell(lost: OutputLost) -> None:
+    # What is still buffered goes nowhere, or Python would try it again at its end.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, lost.descriptor)
+    if lost.error.errno == errno.EPIPE or lost.descriptor != 1:
+        return
+    with contextlib.suppress(OutputLost):
+        print(" ".join(part for part in (str(lost), lost.done) if part), file=sys.stderr, flush=True)
+        return
+    os.dup2(nowhere, 2)

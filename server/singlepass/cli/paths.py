@@ -1,0 +1,63 @@
+"""Paths of the command line: followed, read and shown, whatever lies at their end."""
+
+import os
+import stat
+from pathlib import Path
+
+from singlepass.core.inert import visible
+from singlepass.workspace import UserError
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Of a file that is edited; no model reads as much."""
+
+
+def real_path(path: Path) -> Path:
+    """The path, absolute and with all links followed, as far as they lead somewhere. Raises OSError."""
+    return Path(os.path.realpath(path))
+
+
+def model_path(path: Path) -> Path:
+    """Where a model lies. Raises UserError for what opening could wait for, OSError."""
+    try:
+        real = real_path(path.expanduser())
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such user.") from None
+    if real.exists() and not real.is_dir():
+        _require_regular(real, real.stat().st_mode, "be a model")
+    return real
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file. Raises OSError, and UserError for what is none, before it could wait."""
+    _require_regular(path, path.stat().st_mode, "be edited")
+    # Should it be a pipe by now, opening must not wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        _require_regular(path, os.fstat(descriptor).st_mode, "be edited")
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{path} has more than {MAX_BYTES // 2**20} MiB, which is too much to edit.")
+    return data
+
+
+def _require_regular(path: Path, mode: int, what: str) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder; name a file.")
+    kinds = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
+    kind = next((name for test, name in kinds if test(mode)), "a device")
+    raise UserError(f"{path} is {kind}; only a regular file can {what}.")
+
+
+def shown(path: Path) -> str:
+    """A path for people, on one line."""
+    return visible(str(path)).replace("\n", "␊").replace("\t", "␉")
+
+
+def say(error: BaseException) -> str:
+    """An error for people, with the file it is about."""
+    if isinstance(error, OSError):
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+        return f"{visible(name)}: {error.strerror}." if name else f"{error.strerror or error}."
+    return visible(str(error))
