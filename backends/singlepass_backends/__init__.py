@@ -3,4 +3,4 @@
 The server imports only `wire`, `client` and `base` of this package; none of the three loads a model runtime.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -2,7 +2,8 @@
 
 From weakest to strongest: defaults, the user's `singlepass.toml`, `initializationOptions`, the editor's
 `workspace/configuration`. A repository's own `.singlepass.toml` may add actions and ignore patterns and
-nothing else: whoever wrote a repository must not choose a model, an executable or an endpoint.
+nothing else: whoever wrote a repository must not choose a model, an executable or an endpoint. Nor must they
+be able to keep the server busy: the file is small, so is what is taken from it, and so is what is said of it.
 
 A wrong setting is named in a `Problem` and left out; the rest is still used. In a table that is a field, in a
 list an item. Where it leaves a target that the user named without what it needs, the problem says which, and
@@ -11,6 +12,7 @@ the demo model does not take its place.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,10 +24,21 @@ from singlepass_backends.base import DEMO_MODEL, Target
 
 from singlepass.core.actions import Action
 from singlepass.core.routing import Route
+from singlepass.regular_file import read_regular
 
 USER_FILE = "singlepass.toml"
 REPOSITORY_FILE = ".singlepass.toml"
 REPOSITORY_KEYS = frozenset({"actions", "ignore"})
+REPOSITORY_KINDS = ("refactor", "quickfix")
+"""Of actions. Others, such as `source.fixAll`, some editors run by themselves when a file is saved."""
+MAX_REPOSITORY_BYTES = 256 * 1024
+MAX_REPOSITORY_ITEMS = {"actions": 100, "ignore": 2_000}
+_DEEP_KEY = re.compile(
+    r"""(?:(?>[\w-]{1,100}|"(?:[^"\\\n]|\\.){0,100}"|'[^'\n]{0,100}')[ \t]*+\.[ \t]*+){20}"""
+)
+"""Python's TOML parser takes a time and a memory that grow with the square of a key's parts."""
+_MESSAGES, _MESSAGE_CHARS = 3, 300
+"""What is said of a repository's file."""
 DEFAULT, DEMO = "default", "demo model"
 """The names of `target`, and of what there is without any."""
 _DEMO_TARGET = Target(model=str(DEMO_MODEL))
@@ -104,20 +117,15 @@ def load_settings(
             problems += (Problem(source, *one) for one in wrong)
             if usable is not None:
                 merged[key] = _merge(merged.get(key), usable)
+    keys = f"a repository may set only {' and '.join(sorted(REPOSITORY_KEYS))}. Put it into {user_file()}"
     for source, values in repository:
         for key, value in values.items():
             if key not in REPOSITORY_KEYS:
-                problems.append(
-                    Problem(
-                        source,
-                        f"`{key}` is ignored: a repository may set only "
-                        f"{' and '.join(sorted(REPOSITORY_KEYS))}. Put it into {user_file()}",
-                    )
-                )
+                problems.append(Problem(source, f"`{key[:_MESSAGE_CHARS]}` is ignored: {keys}"))
                 continue
-            usable, wrong = _usable(key, value)
-            problems += (Problem(source, *one) for one in wrong)
-            merged[key] = [*merged.get(key, []), *(usable or ())]
+            usable, wrong = _of_repository(key, value)
+            problems += (Problem(source, message) for message in wrong)
+            merged[key] = [*merged.get(key, []), *usable]
     settings = msgspec.convert(merged, Settings)
     return settings, _with_unusable_targets(settings, merged, layers, problems)
 
@@ -223,6 +231,71 @@ def _rules(values: Mapping[str, Any]) -> list[str]:
     rules = cast("list[Any]", routes) if isinstance(routes, list) else []
     names = [cast("dict[str, Any]", rule).get("target") for rule in rules if isinstance(rule, dict)]
     return [name for name in names if isinstance(name, str)]
+
+
+def _of_repository(key: str, value: Any) -> tuple[list[Any], list[str]]:
+    """What can be used of a repository's setting, and what is wrong with the rest."""
+    most = MAX_REPOSITORY_ITEMS[key]
+    wrong: list[str] = []
+    if isinstance(value, list) and len(items := cast("list[Any]", value)) > most:
+        wrong.append(f"only the first {most:,} of {len(items):,} `{key}` are used")
+        value = items[:most]
+    found, unusable = _usable(key, value)
+    usable: list[Any] = found or []
+    others = [message for message, _ in unusable]
+    if key == "ignore" and any(one.startswith("!") for one in usable):
+        # An ignore file of its own, see `core/ignoring.py`: it undoes nothing but its own patterns.
+        usable = ["\n".join(("", *usable))]
+    if key == "actions":
+        refused = [one for one in usable if not _is_asked_for(one.get("kind", REPOSITORY_KINDS[0]))]
+        usable = [one for one in usable if one not in refused]
+        others += (
+            f"the action `{one['title']}` is left out: of a repository `kind` may only be one of "
+            f"{' or '.join(REPOSITORY_KINDS)}"
+            for one in refused
+        )
+    return usable, wrong + others
+
+
+def _is_asked_for(kind: str) -> bool:
+    return any(kind == one or kind.startswith(f"{one}.") for one in REPOSITORY_KINDS)
+
+
+def read_repository(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """The values of a folder's own settings file; empty where there is none. Never raises for what it is.
+
+    Only a regular file of at most `MAX_REPOSITORY_BYTES` is read, and one that lies in the folder.
+    """
+    path = folder / REPOSITORY_FILE
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError("a link leads out of the folder")
+        text = read_regular(path, MAX_REPOSITORY_BYTES).decode("utf-8-sig")
+        if _DEEP_KEY.search(text):
+            raise ValueError("a key has more than 20 parts")
+        return tomllib.loads(text), []
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return {}, [Problem(str(path), f"cannot be read, so none of it is used: {reason}")]
+
+
+def one_for_each(problems: Iterable[Problem]) -> list[Problem]:
+    """One problem for each source, which names its first few, shortened, and says how many more there are."""
+    by_source: dict[str, list[str]] = {}
+    for problem in problems:
+        by_source.setdefault(problem.source, []).append(problem.message)
+    found: list[Problem] = []
+    for source, messages in by_source.items():
+        named = [
+            one if len(one) <= _MESSAGE_CHARS else f"{one[: _MESSAGE_CHARS - 1]}…"
+            for one in messages[:_MESSAGES]
+        ]
+        n_more = len(messages) - len(named)
+        more = f" (and {n_more:,} more problems in this file)" if n_more else ""
+        found.append(Problem(source, f"{'; '.join(named)}{more}"))
+    return found
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], list[Problem]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from singlepass_backends.base import ModelInfo, Segment, SegmentUse
 
-from singlepass.config import DEFAULT, Settings
+from singlepass.config import DEFAULT, Settings, user_file
 from singlepass.core.context import MAP, Context, SourceFile, build_context, shrink
 from singlepass.core.edits import Snapshot
 from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
@@ -22,7 +22,7 @@ from singlepass.documents import Documents
 from singlepass.repository import CHARS_PER_TOKEN, Repository
 from singlepass.targets import Targets, is_remote
 from singlepass.warming import Ahead
-from singlepass.workspace import Workspace, read_near, read_source
+from singlepass.workspace import UserError, Workspace, read_near, read_source
 
 if TYPE_CHECKING:
     from singlepass_backends.client import EngineClient
@@ -77,19 +77,49 @@ class Contexts:
         """A target is another one than it was."""
         self._fitted.clear()
 
+    def is_allowed(self, uri: str) -> bool:
+        """Whether a document may be edited, and so be read ahead: it lies inside the workspace, also when
+        links are followed, unless the user allowed others."""
+        return self.settings.allow_outside_workspace or self._workspace.is_inside(uri)
+
+    def check(self, *uris: str) -> None:
+        """Raise UserError for a document that may not be used."""
+        for uri in uris:
+            if not self.is_allowed(uri):
+                linked = ": a link leads out of them" if self._workspace.name(uri)[1] else ""
+                raise UserError(
+                    f"{uri} is outside the workspace folders{linked}. Open its folder in the editor, or set "
+                    f"`allow_outside_workspace = true` in {user_file()}."
+                )
+
+    def _check_ahead(self, uri: str) -> None:
+        """Raise UserError for a document that may not be read ahead."""
+        self.check(uri)
+        if self._workspace.is_hidden(uri, self.settings.ignore):
+            raise UserError(f"{uri} is ignored, or holds credentials by its name, so it is not read ahead.")
+
     def reader(self, uri: str | None) -> "EngineClient":
-        """The client to read ahead on for a document. Raises UserError where there is none."""
+        """The client to read ahead on for a document. Raises UserError where there is none, and for what
+        may not be read ahead there."""
+        if uri is not None:
+            self._check_ahead(uri)
+        return self._targets.client(self._choose(uri))
+
+    def _choose(self, uri: str | None) -> str:
+        """The target that is read ahead on from now on. Raises UserError where there is none."""
         document = self._documents.get(uri) if uri is not None else None
-        name = self._targets.ahead(document.language if document is not None else "")
+        language = document.language if document is not None else ""
+        name = self._targets.ahead(language, () if uri is None else (uri,))
         if name != self.ahead_on:
             self.ahead_on = name
             self.on_other_target()
-        return self._targets.client(name)
+        return name
 
     def gather(self, uri: str, files: Sequence[str], name: str) -> tuple[Context, dict[str, Source]]:
         """See the function `gather`, for a target."""
         documents, workspace, repository = self._documents, self._workspace, self._repository
-        return gather(uri, files, documents, workspace, self.settings, repository, self.n_ctx(name))
+        may_send = functools.partial(self._targets.may_send, name)
+        return gather(uri, files, documents, workspace, self.settings, repository, self.n_ctx(name), may_send)
 
     def n_ctx(self, name: str) -> int:
         """The context of a target in tokens, as far as that is known."""
@@ -109,6 +139,11 @@ class Contexts:
     async def ahead(self, uri: str | None) -> Ahead:
         """What can be read ahead for a document, or for all (None). Raises UserError, BackendError."""
         name = self.ahead_on
+        # Connecting took its time: the settings and the folders may be others by now.
+        if uri is not None:
+            self._check_ahead(uri)
+        if not self._targets.may_send(name, *([] if uri is None else [uri])):
+            raise UserError(f"Nothing is read ahead on `{name}`: it is not allowed here any more.")
         if uri is None:
             return Ahead(encodable(render_repository(fitting_map(self._repository, self.n_ctx(name)))))
         gathered, _ = self.gather(uri, (), name)
@@ -139,11 +174,14 @@ class Contexts:
         Raises UserError: no model, a file that cannot be read; BackendError of the engine.
         """
         targets = self._targets
-        if targets.by_name and not any(one.is_allowed for one in targets.candidates()):
+        self.check(uri)
+        if targets.by_name and not any(one.is_allowed for one in targets.candidates(uris=(uri,))):
             return self._show_before_allowed(uri)
-        engine = self.reader(uri)
-        name = self.ahead_on
+        name = self._choose(uri)
+        engine = targets.client(name)
         info = await engine.connect()
+        if not targets.may_send(name, uri):
+            raise UserError(f"`{name}` is not allowed here any more.")
         gathered, _ = self.gather(uri, (), name)
         context = await self.fit(name, gathered)
         # With an empty task, because the tokens that end the template count with the last segment.
@@ -159,7 +197,8 @@ class Contexts:
     def _show_before_allowed(self, uri: str) -> dict[str, Any]:
         """What would be sent to the first target, a remote one; nothing is, so tokens are estimated."""
         name = next(iter(self._targets.by_name))
-        context, _ = self.gather(uri, (), name)
+        documents, workspace, repository = self._documents, self._workspace, self._repository
+        context, _ = gather(uri, (), documents, workspace, self.settings, repository, self.n_ctx(name))
         segments = [
             {"name": one.name, "n_tokens": len(one.text) // CHARS_PER_TOKEN, "n_cached": 0}
             for one in render_context(context)
@@ -184,11 +223,12 @@ def gather(
     settings: Settings,
     repository: Repository | None = None,
     n_ctx: int = ASSUMED_CONTEXT,
+    may_send: Callable[[str], bool] = lambda uri: True,
 ) -> tuple[Context, dict[str, Source]]:
     """The context for work on one document, and the snapshots it may change, by URI.
 
-    `n_ctx` is the model's context in tokens. Raises UserError for a file that is not open
-    and cannot be read.
+    `n_ctx` is the model's context in tokens; `may_send` says of a file whether it may go to the model without
+    being asked for. Raises UserError for a file that is not open and cannot be read.
     """
     sources: dict[str, Source] = {}
     paths = {MAP}
@@ -208,15 +248,16 @@ def gather(
 
     target = add(uri)
     neighbours = [add(file) for file in dict.fromkeys(files) if file != uri]
-    near = workspace.neighbours(uri, documents, settings.ignore, settings.max_neighbours)
+    near = workspace.neighbours(uri, documents, settings.ignore, settings.max_neighbours, may_send)
     neighbours += [add(other.uri, as_saved=True) for other in near if other.uri not in sources]
     if repository is None:
         return build_context(target, neighbours), sources
     map = fitting_map(repository, n_ctx)
     limit = settings.max_neighbours - len(neighbours)
     for path in repository.near(uri):
-        if limit > 0 and path.as_uri() not in sources and (text := read_near(path)):
-            name = _unlike(paths, workspace.name(path.as_uri())[0])
+        other = path.as_uri()
+        if limit > 0 and other not in sources and may_send(other) and (text := read_near(path)):
+            name = _unlike(paths, workspace.name(other)[0])
             paths.add(name)
             neighbours.append(SourceFile(name, text, editable=False))
             limit -= 1

@@ -6,16 +6,26 @@ entry is matched by itself, never by its parents, which is where libraries that 
 from git.
 
 On top of that come our own rules: folders that hold no source of this repository, generated and minified
-files, and secrets, which never enter a prompt whatever git thinks of them.
+files, what the settings ignore, and last credentials (`core/credentials.py`), which never enter a prompt
+whatever git or a setting thinks of them. A link is what it leads to.
+
+A repository wrote the ignore files: only regular ones of a sensible size are read, and those that lie in it.
 """
 
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
-from singlepass.workspace import SECRET_PATTERNS
+from singlepass.core.credentials import is_credential
+from singlepass.core.ignoring import Rules, bytewise, rules_of
+from singlepass.core.ignoring import parse_pattern as parse_pattern
+from singlepass.regular_file import read_regular
+
+MAX_IGNORE_BYTES = 256 * 1024
+"""A longer ignore file is not read."""
+MAX_DEPTH = 100
+"""Folders inside each other. What lies deeper is no source."""
 
 # Folders by name, however they came there.
 _FOLDER_NAMES = """
@@ -51,20 +61,26 @@ _MINIFIED_LINE = 400
 """A file whose lines are longer on average was written by no one."""
 
 
-def list_files(root: Path, ignore: Sequence[str] = ()) -> Iterator[tuple[str, os.stat_result]]:
+def list_files(
+    root: Path, ignore: Sequence[str] = (), tell: Callable[[str], object] = lambda _: None
+) -> Iterator[tuple[str, os.stat_result]]:
     """(path relative to the root with `/`, status) of the source files, folder by folder, sorted by name.
 
-    `ignore` are patterns of the settings. Folders that cannot be read are left out. Contents are not looked
-    at: see `is_generated`. Symbolic links to files are followed inside the root, those to folders never.
+    `ignore` are patterns of the settings. `tell` hears of ignore files that could not be used. Folders that
+    cannot be read are left out. Contents are not looked at: see `is_generated`. Symbolic links to files are
+    followed inside the root, those to folders never.
     """
-    hidden = (_Rules([_bytewise(os.fsencode(line)) for line in (*SECRET_PATTERNS, *ignore)], ""),)
+    ignored = rules_of(ignore)
 
     def keep(path: str, name: str, is_folder: bool) -> bool:
         if name in _FOLDERS if is_folder else _NAMES.search(name):
             return False
-        return not _ignored(path, is_folder, hidden)
+        inner = bytewise(path)
+        if any(rules.decide(inner, is_folder) for rules in ignored):
+            return False
+        return not is_credential(path, is_folder=is_folder)
 
-    for path in walk(root, keep):
+    for path in walk(root, keep, tell):
         try:
             status = os.stat(f"{root}/{path}")  # noqa: PTH116, five times as fast as a Path
         except (OSError, ValueError):
@@ -73,63 +89,89 @@ def list_files(root: Path, ignore: Sequence[str] = ()) -> Iterator[tuple[str, os
 
 
 def walk(
-    root: Path, keep: Callable[[str, str, bool], bool] = lambda path, name, is_folder: True
+    root: Path,
+    keep: Callable[[str, str, bool], bool] = lambda path, name, is_folder: True,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Iterator[str]:
     """The files that git would list (tracked or not, but not ignored), of those that `keep` keeps.
 
     What is tracked although it is ignored is left out: that takes git's index to know.
     """
-    rules = _outer_rules(root)
-    nested = not any((folder / ".git").exists() for folder in (root, *root.parents))
     try:
         real = root.resolve()
     except (OSError, RuntimeError):
         return
-    yield from _walk(root, real, "", rules, keep, nested)
+    rules = _outer_rules(root, tell)
+    nested = not any((folder / ".git").exists() for folder in (root, *root.parents))
+    yield from _Walk(root, real, keep, tell, nested).folder("", rules)
 
 
-def _walk(
-    root: Path,
-    real: Path,
-    prefix: str,
-    rules: "tuple[_Rules, ...]",
-    keep: Callable[[str, str, bool], bool],
-    nested: bool,
-) -> Iterator[str]:
-    """One folder. `nested`: whether repositories inside are walked too, as where the root is none itself."""
-    try:
-        with os.scandir(root / prefix) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except (OSError, ValueError):
-        return
-    names = {entry.name for entry in listed}
-    if ".gitignore" in names:
-        rules = (_Rules.read(root / prefix / ".gitignore", prefix), *rules)
-    if prefix and ".git" in names:
-        if not nested:
-            return
-        rules = (_Rules.read(root / prefix / ".git/info/exclude", prefix), *rules)
-    folders: list[str] = []
-    for entry in listed:
-        name, path = entry.name, prefix + entry.name
-        if not _encodable(name):
-            continue
+class _Walk:
+    """One walk. `nested`: whether repositories inside are walked too, as where the root is none itself."""
+
+    def __init__(
+        self,
+        root: Path,
+        real: Path,
+        keep: Callable[[str, str, bool], bool],
+        tell: Callable[[str], object],
+        nested: bool,
+    ) -> None:
+        self.root, self.real = root, real
+        self.keep, self.tell = keep, tell
+        self.nested = nested
+
+    def folder(self, prefix: str, rules: "tuple[_Scoped, ...]", depth: int = 0) -> Iterator[str]:
+        """The files in a folder, whose path is empty or has a slash at its end."""
+        root = self.root
         try:
-            is_folder = entry.is_dir(follow_symlinks=False)
-            is_file = entry.is_file() and (not entry.is_symlink() or _inside(entry.path, real))
-        except OSError:
-            continue
-        if name == ".git" or not (is_folder or is_file):
-            continue
-        if _ignored(path, is_folder, rules) or not keep(path, name, is_folder):
-            continue
-        if is_folder:
-            if not (name in _OUTPUT_MARKS and (root / path / _OUTPUT_MARKS[name]).exists()):
-                folders.append(path)
-        else:
-            yield path
-    for folder in folders:
-        yield from _walk(root, real, f"{folder}/", rules, keep, nested)
+            with os.scandir(root / prefix) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except (OSError, ValueError):
+            return
+        names = {entry.name for entry in listed}
+        if ".gitignore" in names:
+            rules = (_read_rules(root / prefix / ".gitignore", prefix, self.real, self.tell), *rules)
+        if prefix and ".git" in names:
+            if not self.nested:
+                return
+            exclude = root / prefix / ".git/info/exclude"
+            rules = (_read_rules(exclude, prefix, self.real, self.tell), *rules)
+        folders: list[str] = []
+        for entry in listed:
+            name, path = entry.name, prefix + entry.name
+            if name == ".git" or not _encodable(name):
+                continue
+            try:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if not (is_folder or entry.is_file()):
+                    continue
+                is_link = entry.is_symlink()
+            except OSError:
+                continue
+            if _ignored(path, is_folder, rules) or not self.keep(path, name, is_folder):
+                continue
+            if is_link and not self._leads_to_kept(entry.path):
+                continue
+            if is_folder:
+                if not (name in _OUTPUT_MARKS and (root / path / _OUTPUT_MARKS[name]).exists()):
+                    folders.append(path)
+            else:
+                yield path
+        if depth < MAX_DEPTH:
+            for folder in folders:
+                yield from self.folder(f"{folder}/", rules, depth + 1)
+
+    def _leads_to_kept(self, path: str) -> bool:
+        """Whether a link leads to a file inside that would be kept under its own name."""
+        inner = _inside(path, self.real)
+        if not inner:
+            return False
+        parts = inner.split("/")
+        above = ["/".join(parts[: n + 1]) for n in range(len(parts) - 1)]
+        return all(self.keep(one, one.rpartition("/")[2], True) for one in above) and self.keep(
+            inner, parts[-1], False
+        )
 
 
 def _encodable(name: str) -> bool:
@@ -140,11 +182,12 @@ def _encodable(name: str) -> bool:
     return True
 
 
-def _inside(path: str, real: Path) -> bool:
+def _inside(path: str | Path, real: Path) -> str:
+    """The path relative to a folder, with every link followed; empty for what lies outside."""
     try:
-        return Path(path).resolve().is_relative_to(real)
-    except (OSError, RuntimeError):
-        return False
+        return Path(path).resolve().relative_to(real).as_posix()
+    except (OSError, RuntimeError, ValueError):
+        return ""
 
 
 def is_generated(data: bytes) -> bool:
@@ -157,45 +200,47 @@ def is_generated(data: bytes) -> bool:
     return len(data) > 5_000 and len(data) / n_lines > _MINIFIED_LINE
 
 
-# Git's ignore rules.
+# Git's ignore files.
 
 
-class _Rules:
-    """One ignore file, for what lies under its folder."""
+class _Scoped:
+    """An ignore file, for paths that may begin further out than ours: those of a folder above the root."""
 
-    def __init__(self, lines: Sequence[str], prefix: str) -> None:
-        self.prefix = _bytewise(os.fsencode(prefix))
-        self.patterns = [pattern for line in lines if (pattern := parse_pattern(line)) is not None]
-
-    @classmethod
-    def read(cls, path: Path, prefix: str) -> "_Rules":
-        try:
-            # Git does not follow a link to an ignore file inside the work tree.
-            data = b"" if path.name == ".gitignore" and path.is_symlink() else path.read_bytes()
-        except (OSError, ValueError):
-            data = b""
-        return cls(_bytewise(data.removeprefix(b"\xef\xbb\xbf")).split("\n"), prefix)
+    def __init__(self, rules: Rules, outside: str = "") -> None:
+        self._rules = rules
+        self._outside = bytewise(f"{outside}/") if outside else ""
 
     def decide(self, path: str, is_folder: bool) -> bool | None:
-        """Whether the last pattern that matches ignores the entry; None where none matches."""
-        if not path.startswith(self.prefix):
-            return None
-        inner = path[len(self.prefix) :]
-        name = inner.rpartition("/")[2]
-        for matches, ignores, folders_only, by_name in reversed(self.patterns):
-            if (is_folder or not folders_only) and matches(name if by_name else inner):
-                return ignores
-        return None
+        """See `Rules.decide`."""
+        return self._rules.decide(self._outside + path, is_folder)
 
 
-def _bytewise(data: bytes) -> str:
-    """Git matches bytes: its `?` is half of an `é`. One character here is one byte."""
-    return data.decode("latin-1")
+def _read_rules(
+    path: Path, prefix: str, real: Path | None, tell: Callable[[str], object], outside: str = ""
+) -> _Scoped:
+    """An ignore file for what lies under `prefix`. Unless it lies in `real`, where given, it is not read."""
+    data = b""
+    try:
+        # Git does not follow a link to an ignore file inside the work tree.
+        if path.name == ".gitignore" and path.is_symlink():
+            tell(f"{path} is a link, which git does not follow: it is not read")
+        elif real is not None and path.exists() and not _inside(path, real):
+            tell(f"{path} leads out of {real}: it is not read")
+        else:
+            data = read_regular(path, MAX_IGNORE_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        tell(f"{path} is not read: {getattr(error, 'strerror', None) or error}")
+    rules = Rules(data.removeprefix(b"\xef\xbb\xbf").decode("latin-1").split("\n"), prefix)
+    if rules.n_unused:
+        tell(f"{path} has too many patterns with wildcards: {rules.n_unused:,} of them are not used")
+    return _Scoped(rules, outside)
 
 
-def _ignored(path: str, is_folder: bool, rules: Sequence[_Rules]) -> bool:
+def _ignored(path: str, is_folder: bool, rules: Sequence[_Scoped]) -> bool:
     """The innermost file that says anything decides."""
-    inner = _bytewise(os.fsencode(path))
+    inner = bytewise(path)
     for one in rules:
         decision = one.decide(inner, is_folder)
         if decision is not None:
@@ -203,166 +248,20 @@ def _ignored(path: str, is_folder: bool, rules: Sequence[_Rules]) -> bool:
     return False
 
 
-def _outer_rules(root: Path) -> tuple[_Rules, ...]:
+def _outer_rules(root: Path, tell: Callable[[str], object]) -> tuple[_Scoped, ...]:
     """What holds at the root besides its own `.gitignore`, the strongest first."""
-    found: list[_Rules] = []
+    found: list[_Scoped] = []
     top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
     if top is not None:
+        real = top.resolve()
         folder = root
         while folder != top:
             folder = folder.parent
-            found.append(_Above(folder / ".gitignore", root.relative_to(folder).as_posix()))
+            outside = root.relative_to(folder).as_posix()
+            found.append(_read_rules(folder / ".gitignore", "", real, tell, outside))
         outside = "" if top == root else root.relative_to(top).as_posix()
-        found.append(_Above(top / ".git" / "info" / "exclude", outside))
+        found.append(_read_rules(top / ".git" / "info" / "exclude", "", real, tell, outside))
+    # The user's own, wherever they keep it.
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
-    found.append(_Rules.read(Path(home) / "git" / "ignore", ""))
+    found.append(_read_rules(Path(home) / "git" / "ignore", "", None, tell))
     return tuple(found)
-
-
-class _Above(_Rules):
-    """An ignore file of a folder above the root, which sees longer paths."""
-
-    def __init__(self, path: Path, outside: str) -> None:
-        read = _Rules.read(path, "")
-        super().__init__((), "")
-        self.patterns = read.patterns
-        self._outside = _bytewise(os.fsencode(f"{outside}/")) if outside else ""
-
-    def decide(self, path: str, is_folder: bool) -> bool | None:
-        return super().decide(self._outside + path, is_folder)
-
-
-Pattern = tuple[Callable[[str], object], bool, bool, bool]
-"""(matches, ignores, folders only, by name alone)."""
-
-
-@lru_cache(maxsize=4096)
-def parse_pattern(line: str) -> Pattern | None:
-    """One line of an ignore file; None for comments, blanks, and what git takes for broken."""
-    line = line.removesuffix("\r")
-    while line.endswith(" ") and not _escaped(line, len(line) - 1):
-        line = line[:-1]
-    if not line or line.startswith("#"):
-        return None
-    ignores = not line.startswith("!")
-    if not ignores:
-        line = line[1:]
-    folders_only = line.endswith("/")
-    if folders_only:
-        line = line[:-1]
-    by_name = "/" not in line
-    line = line.removeprefix("/")
-    regex = _regex(line, whole_path=not by_name)
-    if not regex:
-        return None
-    try:
-        return re.compile(regex, re.DOTALL).fullmatch, ignores, folders_only, by_name
-    except re.error:
-        return None
-
-
-def _escaped(line: str, idx: int) -> bool:
-    n_backslashes = len(line[:idx]) - len(line[:idx].rstrip("\\"))
-    return n_backslashes % 2 == 1
-
-
-def _regex(pattern: str, whole_path: bool) -> str | None:
-    """Git's wildmatch as a regular expression; None for a pattern that can match nothing."""
-    out: list[str] = []
-    idx = 0
-    while idx < len(pattern):
-        char = pattern[idx]
-        if char == "*":
-            end = idx
-            while end < len(pattern) and pattern[end] == "*":
-                end += 1
-            starts = idx == 0 or pattern[idx - 1] == "/"
-            ends = end == len(pattern) or pattern[end] == "/"
-            if whole_path and end - idx == 2 and starts and ends:
-                if end == len(pattern):
-                    out.append(".*" if idx == 0 else ".+")
-                else:
-                    out.append("(?:.*/)?")
-                    end += 1
-            else:
-                out.append("[^/]*")
-            idx = end
-        elif char == "?":
-            out.append("[^/]")
-            idx += 1
-        elif char == "[":
-            found = _brackets(pattern, idx)
-            if found is None:
-                return None
-            piece, idx = found
-            out.append(piece)
-        elif char == "\\":
-            if idx + 1 == len(pattern):
-                return None
-            out.append(re.escape(pattern[idx + 1]))
-            idx += 2
-        else:
-            out.append(re.escape(char))
-            idx += 1
-    return "".join(out)
-
-
-_CLASSES = {
-    "alnum": "a-zA-Z0-9",
-    "alpha": "a-zA-Z",
-    "blank": " \\t",
-    "cntrl": "\\x00-\\x1f\\x7f",
-    "digit": "0-9",
-    "graph": "!-~",
-    "lower": "a-z",
-    "print": " -~",
-    "punct": "!-/:-@\\[-`{-~",
-    "space": "\\s",
-    "upper": "A-Z",
-    "xdigit": "0-9a-fA-F",
-}
-
-
-def _brackets(pattern: str, start: int) -> tuple[str, int] | None:
-    """A set such as `[!a-z]` and where it ends; None where it never does."""
-    idx = start + 1
-    negated = pattern[idx : idx + 1] in ("!", "^")
-    idx += negated
-    parts: list[str] = []
-    first = True
-    while idx < len(pattern):
-        char = pattern[idx]
-        if char == "]" and not first:
-            if not parts:
-                return None
-            # The set never takes a slash.
-            return f"(?!/)[{'^' if negated else ''}{''.join(parts)}]", idx + 1
-        first = False
-        if pattern.startswith("[:", idx):
-            end = pattern.find(":]", idx)
-            if end != -1:
-                named = _CLASSES.get(pattern[idx + 2 : end])
-                if named is None:
-                    return None
-                parts.append(named)
-                idx = end + 2
-                continue
-        if char == "\\":
-            idx += 1
-            if idx == len(pattern):
-                return None
-            char = pattern[idx]
-        idx += 1
-        if pattern[idx : idx + 1] == "-" and pattern[idx + 1 : idx + 2] not in ("", "]"):
-            last = pattern[idx + 1]
-            idx += 2
-            if last == "\\":
-                if idx == len(pattern):
-                    return None
-                last = pattern[idx]
-                idx += 1
-            # Of an empty range git takes the first character.
-            parts.append(f"{re.escape(char)}-{re.escape(last)}" if char <= last else re.escape(char))
-        else:
-            parts.append(re.escape(char))
-    return None

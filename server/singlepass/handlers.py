@@ -15,8 +15,17 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 from singlepass_backends.base import BackendError
 
-from singlepass.config import REPOSITORY_FILE, load_settings, read_toml, read_user_file, user_file
-from singlepass.core.actions import actions_for, find_comment_task, fix_instruction
+from singlepass.config import (
+    REPOSITORY_FILE,
+    load_settings,
+    one_for_each,
+    read_repository,
+    read_toml,
+    read_user_file,
+    user_file,
+)
+from singlepass.core.actions import actions_for, find_comment_task, fix_instruction, shown_title
+from singlepass.core.inert import inert
 from singlepass.core.lines import visible_lines
 from singlepass.core.statistics import BYS, By, report
 from singlepass.documents import Document, Documents
@@ -52,7 +61,6 @@ COMMAND_STATS = "singlepass.stats"
 
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
 _SHOW_REPLY = "Show what the model wrote"
-_TITLE_CHARS = 70
 _SETTINGS_S = 3.0
 """How long the first commands wait for the editor's settings, which may name another model."""
 
@@ -115,9 +123,8 @@ class Handlers:
         user, problems = read_user_file()
         repository: list[tuple[str, Mapping[str, Any]]] = []
         for folder in self.workspace.folders:
-            path = folder / REPOSITORY_FILE
-            values, unreadable = read_toml(path)
-            repository.append((str(path), values))
+            values, unreadable = read_repository(folder)
+            repository.append((str(folder / REPOSITORY_FILE), values))
             problems += unreadable
         settings, wrong = load_settings(
             [
@@ -133,7 +140,11 @@ class Handlers:
         self.jobs.configure(settings, problems)
         if settings.code_lenses != before.code_lenses:
             self.editor.refresh_lenses()
-        told, self._problems = self._problems, [str(problem) for problem in problems]
+        # Of what the user wrote each is said; a repository's file gets one message, whatever is in it.
+        theirs = {source for source, _ in repository}
+        own = [problem for problem in problems if problem.source not in theirs]
+        others = one_for_each(problem for problem in problems if problem.source in theirs)
+        told, self._problems = self._problems, [str(problem) for problem in (*own, *others)]
         for problem in self._problems:
             if problem not in told:
                 self.editor.say("warning", f"singlepass settings: {problem}")
@@ -214,7 +225,7 @@ class Handlers:
     def _quick_fixes(self, params: lsp.CodeActionParams, base: Mapping[str, Any]) -> list["_Offer"]:
         return [
             _Offer(
-                f"Fix: {_shorten(diagnostic.message)}",
+                f"Fix: {shown_title(diagnostic.message)}",
                 "quickfix",
                 {
                     **base,
@@ -294,7 +305,7 @@ class Handlers:
             await self._settle()
             return {"job": self.jobs.start(request)}
         except UserError as error:
-            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+            raise _failed(str(error)) from None
 
     async def _settle(self) -> None:
         """Wait for the editor's settings, though not for ever: they may name another model."""
@@ -305,9 +316,7 @@ class Handlers:
         """`singlepass.cancel`: (job id), or nothing for all; returns {cancelled}."""
         id = arguments[0] if arguments else None
         if id is not None and (not isinstance(id, int) or isinstance(id, bool)):
-            raise JsonRpcException(
-                f"{COMMAND_CANCEL} takes the number of a job, not {id!r}.", _REQUEST_FAILED
-            )
+            raise _failed(f"{COMMAND_CANCEL} takes the number of a job, not {id!r}.")
         return {"cancelled": self.jobs.cancel(id)}
 
     async def revert(self, *arguments: Any) -> dict[str, Any]:
@@ -315,7 +324,7 @@ class Handlers:
         try:
             return {"message": await self.jobs.revert()}
         except UserError as error:
-            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+            raise _failed(str(error)) from None
 
     def keep(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.keep`: ({job, uri, hunk}), each optional; takes hunks out of review; returns {kept}."""
@@ -327,7 +336,7 @@ class Handlers:
         try:
             return msgspec.to_builtins(await self.jobs.reviews.undo(selected, "undo"))
         except UserError as error:
-            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+            raise _failed(str(error)) from None
 
     async def retry(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.retry`: ({job}), by default the last; takes its hunks back; returns what was asked."""
@@ -335,7 +344,7 @@ class Handlers:
         try:
             return await self.jobs.retry(selected.job)
         except UserError as error:
-            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+            raise _failed(str(error)) from None
 
     async def reply(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.reply`: ({job}), by default the last; what the model wrote, {job, text, shown}. It is
@@ -345,35 +354,33 @@ class Handlers:
             job, text = self.jobs.reply(selected.job)
             shown = await self.editor.show_text(text)
         except (UserError, OSError) as error:
-            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+            raise _failed(str(error)) from None
         return {"job": job, "text": text, "shown": shown}
 
     async def select_target(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.selectTarget`: (name), or (null) for a choice by rules and estimates, or nothing to ask
         only; returns {selected, targets}."""
         if len(arguments) > 1 or (arguments and not isinstance(arguments[0], str | None)):
-            raise JsonRpcException(f"{COMMAND_SELECT_TARGET} takes the name of a target.", _REQUEST_FAILED)
+            raise _failed(f"{COMMAND_SELECT_TARGET} takes the name of a target.")
         await self._settle()
         try:
             return self.jobs.select_target(arguments[0]) if arguments else self.jobs.list_targets()
         except UserError as error:
-            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+            raise _failed(str(error)) from None
 
     async def context(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.context`: (uri, {wait}); the segments of its prompt, {n_ctx, segments, left_out}. With
         `wait` those that it will have once the repository is indexed."""
         waits = plain(arguments[1]) == {"wait": True} if len(arguments) == 2 else False
         if not arguments or not isinstance(arguments[0], str) or len(arguments) != 1 + waits:
-            raise JsonRpcException(
-                f"{COMMAND_CONTEXT} takes the URI of a document, and perhaps {{wait: true}}.", _REQUEST_FAILED
-            )
+            raise _failed(f"{COMMAND_CONTEXT} takes the URI of a document, and perhaps {{wait: true}}.")
         await self._settle()
         if waits:
             await self.jobs.repository.settled(arguments[0])
         try:
             return await self.jobs.contexts.show(arguments[0])
         except (UserError, BackendError) as error:
-            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+            raise _failed(str(error)) from None
 
     async def stats(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.stats`: ({days, by}), both optional; what `singlepass stats --json` prints."""
@@ -381,14 +388,14 @@ class Handlers:
             given: Any = arguments[0] if arguments and arguments[0] is not None else {}
             asked = msgspec.convert(plain(given), StatsArguments)
         except ValueError as error:
-            raise JsonRpcException(f"{COMMAND_STATS} takes {{days, by}}: {error}.", _REQUEST_FAILED) from None
+            raise _failed(f"{COMMAND_STATS} takes {{days, by}}: {error}.") from None
         from singlepass.journal_file import JournalError, read  # here: the editor waits for our imports
 
         since = time.time() - asked.days * 86_400 if asked.days else 0.0
         try:
             records = await asyncio.to_thread(read, journal_path(), since)
         except JournalError as error:
-            raise JsonRpcException(str(error), _REQUEST_FAILED) from None
+            raise _failed(str(error)) from None
         return {"days": asked.days, **report(records, asked.by)}
 
     def _decode(self, arguments: Sequence[Any]) -> JobRequest:
@@ -417,7 +424,7 @@ class Handlers:
             comment = find_comment_task(lines, asked.comment, asked.comment)
         return JobRequest(
             asked.uri,
-            asked.title or _shorten(asked.instruction),
+            shown_title(asked.title or asked.instruction),
             asked.instruction,
             first,
             end,
@@ -426,6 +433,11 @@ class Handlers:
             asked.files,
             asked.kind,
         )
+
+
+def _failed(message: str) -> JsonRpcException:
+    """A request that is valid and cannot be served; editors show why."""
+    return JsonRpcException(inert(message), _REQUEST_FAILED)
 
 
 def _selected(command: str, arguments: Sequence[Any]) -> Selected:
@@ -437,9 +449,7 @@ def _selected(command: str, arguments: Sequence[Any]) -> Selected:
             plain(arguments[0]) if arguments and arguments[0] is not None else {}, Selected
         )
     except ValueError as error:
-        raise JsonRpcException(
-            f"{command} takes nothing, or one object that names hunks: {error}.", _REQUEST_FAILED
-        ) from None
+        raise _failed(f"{command} takes nothing, or one object that names hunks: {error}.") from None
 
 
 def _section(value: Any) -> Mapping[str, Any]:
@@ -486,7 +496,7 @@ def _comment_offers(document: Document, first: int, last: int, base: Mapping[str
     arguments = {**base, "instruction": task.instruction, "comment": task.start}
     if base["range"]["start"] == base["range"]["end"]:
         arguments["range"] = lines_to_json(task.start, task.end)
-    return [_Offer(f"Do: {_shorten(task.instruction)}", "refactor.rewrite", arguments)]
+    return [_Offer(f"Do: {shown_title(task.instruction)}", "refactor.rewrite", arguments)]
 
 
 def _lines_of(value: lsp.Range) -> tuple[int, int]:
@@ -495,8 +505,3 @@ def _lines_of(value: lsp.Range) -> tuple[int, int]:
     if start == end:
         return start[0], start[0]
     return start[0], max(end[0] + (end[1] > 0), start[0] + 1)
-
-
-def _shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _TITLE_CHARS else f"{line[: _TITLE_CHARS - 1]}…"

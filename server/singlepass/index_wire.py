@@ -46,6 +46,8 @@ class Scanned(msgspec.Struct, frozen=True, tag=True):
     n_outlined: int
     """Files that were new or changed."""
     ms: float
+    problem: str = ""
+    """The first ignore file that could not be used, and how many more there are; empty where all could."""
 
 
 class MapBuilt(msgspec.Struct, frozen=True, tag=True):

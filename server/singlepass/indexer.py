@@ -1,20 +1,23 @@
 """The indexer: a process of its own that walks the folders, outlines their files, and answers about them.
 
 `python -m singlepass.indexer` reads requests from stdin and writes replies to stdout, one JSON value a
-line. It is niced and ends when stdin does. All outlines stay here: what goes to the server is the text of a
-map and the names of a few files, so a repository of any size costs the server's loop and memory nothing.
+line. It is niced and ends with its server (`Watch`). All outlines stay here: what goes to the server is the
+text of a map and the names of a few files, so a repository of any size costs the server's loop and memory
+nothing.
 
 A scan goes file by file, and between two files the requests that came meanwhile are looked at: which files
 stand near another can be answered as far as it is known; all else waits for the end of the scan.
 """
 
 import contextlib
+import faulthandler
 import os
 import queue
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,9 +39,14 @@ from singlepass.index_wire import (
     Scanned,
 )
 from singlepass.outline import MAX_BYTES, language_of, outline
+from singlepass.regular_file import read_regular
 
 MAX_FILES = 100_000
 """Of source files. Whatever a scan finds beyond is not looked at."""
+STEP_S = 300.0
+"""The longest that one file, or one answer, may take: more than a hundred times what the slowest does."""
+
+_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
 
 class _File(msgspec.Struct):
@@ -51,7 +59,9 @@ class _File(msgspec.Struct):
 class Index:
     """The outlines of some folders, kept in step with the disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: Callable[[], object] = lambda: None) -> None:
+        """`step` is called when the work goes on to another file."""
+        self._step = step
         self.folders: tuple[Folder, ...] = ()
         self.ignore: tuple[str, ...] = ()
         self.files: dict[str, _File] = {}
@@ -61,6 +71,8 @@ class Index:
         self.n_outlined = 0
         self.listed = True
         """False while a scan still walks, and knows no files."""
+        self.problems: list[str] = []
+        """Of the last scan: ignore files that could not be used."""
         self._names: dict[str, str] = {}
         """Paths in the prompt by absolute path."""
 
@@ -69,6 +81,7 @@ class Index:
         self.folders, self.ignore = folders, ignore
         self.n_outlined = 0
         self.listed = False
+        self.problems = []
         found: dict[str, _File] = {}
         for name, path, status in self._list():
             old = self.files.get(name)
@@ -117,7 +130,8 @@ class Index:
         roots = [Path(folder.path) for folder in self.folders]
         for folder, root in zip(self.folders, roots, strict=True):
             inner = [other for other in roots if other != root and other.is_relative_to(root)]
-            for relative, status in list_files(root, self.ignore):
+            for relative, status in list_files(root, self.ignore, self.problems.append):
+                self._step()
                 path = f"{folder.path.rstrip('/')}/{relative}"
                 if language_of(relative) is None or status.st_size > MAX_BYTES:
                     continue
@@ -132,12 +146,13 @@ class Index:
 
     def _read(self, name: str, file: _File) -> None:
         """Outline one file. What cannot be read, or was written by a program, has none."""
+        self._step()
         try:
-            with open(file.path, "rb") as stream:  # noqa: PTH123
-                status = os.fstat(stream.fileno())
-                file.mtime_ns, file.size = status.st_mtime_ns, status.st_size
-                data = stream.read(MAX_BYTES + 1)
-        except OSError:
+            status = os.stat(file.path)  # noqa: PTH116
+            # Before it is read: what is written meanwhile is read again.
+            file.mtime_ns, file.size = status.st_mtime_ns, status.st_size
+            data = read_regular(file.path, MAX_BYTES)
+        except (OSError, ValueError):
             file.mtime_ns = file.size = 0
             data = b""
         found = None if is_generated(data) else outline(name, data)
@@ -159,16 +174,26 @@ _NOTHING = Outline("")
 class Indexer:
     """Requests in, replies out."""
 
-    def __init__(self, requests: "queue.SimpleQueue[Request]", out: int) -> None:
+    def __init__(
+        self,
+        requests: "queue.SimpleQueue[Request]",
+        out: int,
+        step: Callable[[bool], object] = lambda _: None,
+    ) -> None:
+        """`step` is told when a piece of work begins (True), and that there is none left (False)."""
         self.requests = requests
-        self.index = Index()
+        self.index = Index(lambda: step(True))
+        self._step = step
         self._out = out
         self._waiting: list[Request] = []
 
     def run(self) -> None:
         """Answer until the process ends."""
         while True:
-            self._answer(self._waiting.pop(0) if self._waiting else self.requests.get())
+            request = self._waiting.pop(0) if self._waiting else self.requests.get()
+            self._step(True)
+            self._answer(request)
+            self._step(False)
 
     def _answer(self, request: Request) -> None:
         started = time.perf_counter()
@@ -178,7 +203,8 @@ class Indexer:
                     if self.index.listed:
                         self._meanwhile()
                 n_files, n_outlined = len(self.index.files), self.index.n_outlined
-                self._send(Scanned(n_files, n_outlined, _ms_since(started)))
+                problem = _first_of(self.index.problems)
+                self._send(Scanned(n_files, n_outlined, _ms_since(started), problem))
             case Changed():
                 self.index.change(request.paths)
             case AskMap():
@@ -212,6 +238,45 @@ def _ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
 
 
+def _first_of(problems: Sequence[str]) -> str:
+    more = len(problems) - 1
+    return f"{problems[0]}{f' (and {more:,} more such files)' * (more > 0)}" if problems else ""
+
+
+class Watch:
+    """Ends this process with its server, however that ends, and whatever this process is doing then.
+
+    The end of stdin says it first, but a thread has to read it, and native code can keep all threads waiting.
+    So on Linux the system is asked to kill us with the server. And on every system a timer, which needs
+    nothing of Python, ends the process when a single step takes longer than `STEP_S`.
+    """
+
+    def __init__(self) -> None:
+        self._set = -1e9
+
+    def follow(self, server: int) -> None:
+        """Have the system kill this process when its parent has ended, the process `server`."""
+        if sys.platform != "linux":
+            return
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        try:
+            os.kill(server, 0)
+        except ProcessLookupError:  # it ended before it could be followed
+            os._exit(0)
+
+    def step(self, is_busy: bool) -> None:
+        """Set the timer anew at the beginning of a piece of work, and stop it when there is none left."""
+        if not is_busy:
+            self._set = -1e9
+            faulthandler.cancel_dump_traceback_later()
+        elif (now := time.monotonic()) - self._set > STEP_S / 10:  # it starts a thread each time
+            self._set = now
+            faulthandler.dump_traceback_later(STEP_S, exit=True)
+
+
 def _keep(path: Path, text: str) -> None:
     """Keep a map for the next start. Without it the next start takes longer, and that is all."""
     new = path.with_name(f"{path.name}.{os.getpid()}")
@@ -222,8 +287,11 @@ def _keep(path: Path, text: str) -> None:
         new.replace(path)
 
 
-def main() -> None:
-    """The process."""
+def main(*arguments: str) -> None:
+    """The process. The first argument is the number of the server's."""
+    watch = Watch()
+    if arguments:
+        watch.follow(int(arguments[0]))
     with contextlib.suppress(OSError):
         os.nice(10)  # everything else the user does comes first
     # Whatever prints must not end up among the replies.
@@ -240,8 +308,8 @@ def main() -> None:
 
     threading.Thread(target=read, daemon=True).start()
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        Indexer(requests, out).run()
+        Indexer(requests, out, watch.step).run()
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

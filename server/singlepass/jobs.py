@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from singlepass.config import DEFAULT, DEMO, Problem, Settings, user_file
+from singlepass.config import DEFAULT, DEMO, Problem, Settings
 from singlepass.contexts import Contexts
 from singlepass.core.actions import action_name
 from singlepass.core.estimate import Sample, Span, estimate_ms, expected_reply, title_suffix
@@ -149,13 +149,7 @@ class Jobs:
         """Start a job and return its id. Raises UserError for a request that cannot be served."""
         if not self.editor.capabilities.apply_edit:
             raise UserError(f"{NO_EDITS[0].upper()}{NO_EDITS[1:]}.")
-        for uri in (request.uri, *request.files):
-            if not self._is_allowed(uri):
-                linked = ": a link leads out of them" if self.workspace.name(uri)[1] else ""
-                raise UserError(
-                    f"{uri} is outside the workspace folders{linked}. Open its folder in the editor, or set "
-                    f"`allow_outside_workspace = true` in {user_file()}."
-                )
+        self.contexts.check(request.uri, *request.files)
         protected = self._protected((request.uri, *request.files))
         if not request.instruction.strip():
             raise UserError("The instruction is empty. Say what to change.")
@@ -193,15 +187,12 @@ class Jobs:
             fit=functools.partial(self.contexts.fit, name),
             beside=functools.partial(self.contexts.beside, request.uri),
             protected=protected,
-            is_inside=self._is_allowed,
+            is_inside=self.contexts.is_allowed,
         )
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
         task.add_done_callback(lambda task: self._finished(job, running, task))
         return job.id
-
-    def _is_allowed(self, uri: str) -> bool:
-        return self.settings.allow_outside_workspace or self.workspace.is_inside(uri)
 
     def _protected(self, uris: Sequence[str]) -> dict[str, str]:
         """Which of these files need a question of their own, and what they are.
@@ -286,7 +277,7 @@ class Jobs:
         n_prompt = before[-1].n_prompt if before else guess
         read = self.warming.read(request.uri)
         n_cached = {} if read is None else {self.contexts.ahead_on: max(0, n_prompt - read[1])}
-        candidates = self.targets.candidates(n_cached)
+        candidates = self.targets.candidates(n_cached, (request.uri, *request.files))
         rates = [one.rates for one in candidates if one.rates]
         n_selected = self._n_selected(request.uri, request.first_line, request.end_line)
         action = action_name(request.title, request.kind, self.settings.actions)
@@ -377,7 +368,7 @@ class Jobs:
 
     def prewarm(self, uri: str, pause_s: float = ASKED_PAUSE_S) -> None:
         """Read ahead what an action on this document would need, after a short pause."""
-        if not self.workspace.is_hidden(uri, self.settings.ignore):
+        if self.contexts.is_allowed(uri) and not self.workspace.is_hidden(uri, self.settings.ignore):
             self.warming.soon(uri, pause_s)
 
     def estimate(

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from singlepass.config import Settings
+from singlepass.core.inert import inert
 from singlepass.core.repository_map import IDLE_S, next_step
 from singlepass.index_wire import (
     AskMap,
@@ -47,6 +48,8 @@ MORE_NEAR = 18
 MAX_REMEMBERED = 200
 """So many documents keep their neighbours."""
 
+_RULES = 2
+"""Counts up when other files are kept from prompts, so that no map from before is used."""
 _MAX_STARTS = 3
 _MAX_LINE = 16 * 1024 * 1024
 _END_S = 1.0
@@ -78,6 +81,8 @@ class Repository:
         self._near: dict[str, tuple[str, ...]] = {}
         self._newer: dict[str, tuple[str, ...]] = {}
         """Neighbours that differ from those in use."""
+        self._problem = ""
+        """What was wrong with ignore files, as it was last told."""
         self._partial: set[str] = set()
         self._active = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
@@ -90,8 +95,10 @@ class Repository:
         """The files near a document, the nearest first, as far as they are known now."""
         path = path_from_uri(uri)
         found = map(Path, self._near.get(str(path), ()))
-        # An answer may be about folders that are no longer open.
-        return tuple(one for one in found if any(one.is_relative_to(f) for f in self.workspace.folders))
+        # An answer may be about folders that are no longer open, and a link may lead elsewhere by now.
+        return tuple(
+            one for one in found if self.workspace.may_stand_beside(one.as_uri(), self._settings.ignore)
+        )
 
     async def settled(self, uri: str) -> None:
         """Wait until what a prompt for the document would have is known and in use: the folders are scanned,
@@ -315,7 +322,10 @@ class Repository:
         match reply:
             case Scanned():
                 self.n_files = reply.n_files
-                log.info("%d source files, %d outlined in %.0f ms", *msgspec.structs.astuple(reply))
+                log.info("%d source files, %d outlined in %.0f ms", reply.n_files, reply.n_outlined, reply.ms)
+                if reply.problem and reply.problem != self._problem:
+                    log.warning("%s", inert(reply.problem))
+                self._problem = reply.problem
                 self._scanned = self._stale = True
             case MapBuilt():
                 self._asked = False
@@ -343,9 +353,8 @@ class Repository:
 
     def _kept(self) -> Path:
         """Where the map of these folders, without what is ignored, is kept."""
-        names = "\0".join(
-            (*(f"{path}\0{prefix}" for path, prefix in self.workspace.prefixes()), *self._settings.ignore)
-        )
+        folders = (f"{path}\0{prefix}" for path, prefix in self.workspace.prefixes())
+        names = "\0".join((f"{_RULES}", *folders, *self._settings.ignore))
         key = hashlib.sha256(f"{names}\0{self._budget()}".encode("utf-8", "surrogateescape")).hexdigest()
         if given := os.environ.get("SINGLEPASS_CACHE_DIR"):
             return Path(given) / "maps" / key[:32]
@@ -366,5 +375,5 @@ class Repository:
 def _indexer() -> "subprocess.Popen[bytes]":
     # Not by asyncio: cancelled while it starts a process, it waits for ever (Python 3.11).
     # -P: a folder named singlepass in the repository must not be what runs.
-    command = [sys.executable, "-P", "-m", "singlepass.indexer"]
+    command = [sys.executable, "-P", "-m", "singlepass.indexer", str(os.getpid())]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -17,7 +17,7 @@ from singlepass_backends.base import BackendError, Target
 from singlepass.config import DEFAULT, Problem, Settings, usable_targets, user_file
 from singlepass.core.routing import Candidate, Request, Routed, estimate_s, route
 from singlepass.history import History
-from singlepass.workspace import UserError
+from singlepass.workspace import UserError, lies_in
 
 if TYPE_CHECKING:
     from singlepass_backends.client import EngineClient
@@ -101,24 +101,38 @@ class Targets:
             self._clients[name] = target, client
         return self._clients[name][1]
 
-    def candidates(self, n_cached: dict[str, int] | None = None) -> list[Candidate]:
-        """The targets as they stand now, with the tokens of a prompt that each has cached."""
+    def candidates(self, n_cached: dict[str, int] | None = None, uris: Sequence[str] = ()) -> list[Candidate]:
+        """The targets as they stand now, with the tokens of a prompt that each has cached. Allowed are those
+        to which these documents may be sent."""
         return [
             Candidate(
                 name=name,
                 is_remote=is_remote(target),
-                is_allowed=self._is_allowed(target),
+                is_allowed=self.may_send(name, *uris),
                 rates=self._history.rates(rates_key(target)),
                 n_cached=(n_cached or {}).get(name, 0),
             )
             for name, target in self.by_name.items()
         ]
 
-    def ahead(self, language: str = "") -> str:
-        """The target to read ahead on: the selected one, the one of a rule for the language, or the first."""
+    def may_send(self, name: str, *uris: str) -> bool:
+        """Whether these documents may be sent to a target. To a remote one may what lies in the folders that
+        the user listed, when all links are followed; without a file it lies in none."""
+        target = self.by_name.get(name)
+        if target is None or not self._is_allowed(target):
+            return False
+        listed = self.settings.remote_workspaces
+        if not is_remote(target) or "*" in listed:
+            return True
+        folders = [Path(one).expanduser() for one in listed]
+        return all(lies_in(uri, folders) for uri in uris)
+
+    def ahead(self, language: str = "", uris: Sequence[str] = ()) -> str:
+        """The target to read these documents ahead on: the selected one, the one of a rule for the language,
+        or the first. Raises UserError where none is allowed."""
         # Nothing to read takes no time, so the first allowed one is within any limit.
         request = Request(n_prompt=0, n_reply=0, language=language)
-        return self.choose(request, self.candidates()).target or DEFAULT
+        return self.choose(request, self.candidates(uris=uris)).target or DEFAULT
 
     def choose(self, request: Request, candidates: Sequence[Candidate]) -> Routed:
         """The target for a request, of all there are. Raises UserError where none is allowed, or the one that
@@ -137,6 +151,12 @@ class Targets:
         if routed.target is None:
             hosts = ", ".join(dict.fromkeys(target.host for target in self.by_name.values()))
             others = "".join(f" Besides: {reason}" for reason in self.unusable.values())
+            if any(self.may_send(name) for name in self.by_name):
+                raise UserError(
+                    f"Every target that this workspace may use is a remote server ({hosts}), and not all "
+                    "that would be sent lies in a folder of `remote_workspaces`. Save it into one of them, "
+                    f'or add its folder, or "*" for all, in {user_file()}.{others}'
+                )
             raise UserError(
                 f"Every target is a remote server ({hosts}), and none is allowed for this workspace: code "
                 f'would leave this machine. To allow it, add the folder, or "*" for all, to '

@@ -5,39 +5,17 @@ The server reads files only; it never writes one. What must not enter a prompt i
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from singlepass.core.credentials import is_credential
+from singlepass.core.ignoring import hides, rules_of
 from singlepass.core.protect import protection
 from singlepass.documents import Document, Documents
 from singlepass.lsp import followed_path, path_from_uri, prompt_path, relative_path
 
-if TYPE_CHECKING:
-    import pathspec
-
 MAX_NEIGHBOUR_CHARS = 200_000
 """A larger open file is not put beside the target unless it is asked for."""
-
-# Credentials by their usual names; `ignore` in the settings adds to it.
-SECRET_PATTERNS = (
-    ".env",
-    ".env.*",
-    "!.env.example",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.keystore",
-    "id_rsa*",
-    "id_ed25519*",
-    ".netrc",
-    ".npmrc",
-    ".pypirc",
-    "credentials",
-    "credentials.*",
-    "secrets.*",
-)
 
 
 class UserError(Exception):
@@ -65,12 +43,9 @@ class Workspace:
 
         Buffers without a file count as inside, and so does everything where no folder is open.
         """
-        path = path_from_uri(uri)
-        if path is None or not self.folders:
+        if path_from_uri(uri) is None or not self.folders:
             return True
-        # Editors differ in what `link/..` is; neither reading may lead out.
-        followed = followed_path(uri) or path
-        return self.name(uri)[1] and all(_real_folder(one, self.folders) for one in (path, followed))
+        return self.name(uri)[1] and lies_in(uri, self.folders)
 
     def protection(self, uri: str) -> str:
         """What a file is that must not be edited without a question of its own; empty for all others."""
@@ -90,27 +65,53 @@ class Workspace:
         return protection((real.relative_to(folder) if folder is not None else real).as_posix())
 
     def is_hidden(self, uri: str, ignore: Sequence[str]) -> bool:
-        """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`."""
-        return _spec(tuple(ignore)).match_file(relative_path(uri, self.folders))
+        """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`.
+
+        It goes by the file's name and by where its links lead. Of a file outside all folders `ignore` sees
+        the bare name, as there is no folder that its patterns could be about.
+        """
+        rules = rules_of_settings(tuple(ignore))
+        return any(
+            is_credential(path.as_posix()) or hides(rules, path.as_posix() if is_inside else path.name)
+            for path, is_inside in self._paths(uri)
+        )
+
+    def _paths(self, uri: str) -> Iterator[tuple[Path, bool]]:
+        """A file's path, as named and as followed, relative to the folder that holds it, and whether one
+        does; without one the whole path."""
+        path = path_from_uri(uri)
+        if path is None:
+            yield Path(relative_path(uri, self.folders)), True
+            return
+        folder = self.folder_of(uri)
+        yield (path, False) if folder is None else (path.relative_to(folder), True)
+        for one in dict.fromkeys((path, followed_path(uri) or path)):
+            real, around = _real(one), _real_folder(one, self.folders)
+            yield (real, False) if around is None else (real.relative_to(around), True)
+
+    def may_stand_beside(self, uri: str, ignore: Sequence[str]) -> bool:
+        """Whether a file may be put into the prompt of another one without being asked for."""
+        return self.is_inside(uri) and not self.is_hidden(uri, ignore)
 
     def prefixes(self) -> list[tuple[Path, str]]:
         """The folders, each with what its files' paths begin with in the prompt."""
         return [(path, self.name((path / "x").as_uri())[0].removesuffix("x")) for path in self.folders]
 
     def neighbours(
-        self, target: str, documents: Documents, ignore: Sequence[str], limit: int
+        self,
+        target: str,
+        documents: Documents,
+        ignore: Sequence[str],
+        limit: int,
+        may_send: Callable[[str], bool] = lambda uri: True,
     ) -> Iterable[Document]:
         """Open documents that may stand beside the target (a URI), the most recently used first."""
         if limit <= 0:
             return
         for document in documents.recent():
-            if (
-                document.uri == target
-                or not self.is_inside(document.uri)
-                or self.is_hidden(document.uri, ignore)
-            ):
+            if document.uri == target or len(document.text) > MAX_NEIGHBOUR_CHARS:
                 continue
-            if len(document.text) > MAX_NEIGHBOUR_CHARS:
+            if not (may_send(document.uri) and self.may_stand_beside(document.uri, ignore)):
                 continue
             yield document
             limit -= 1
@@ -133,11 +134,20 @@ def _real_folder(path: Path, folders: Sequence[Path]) -> Path | None:
     return max(around, key=lambda folder: len(folder.parts), default=None)
 
 
-@functools.cache
-def _spec(ignore: tuple[str, ...]) -> "pathspec.GitIgnoreSpec":
-    import pathspec  # here, since the editor waits for our imports
+def lies_in(uri: str, folders: Sequence[Path]) -> bool:
+    """Whether a file lies in one of the folders, and still does when every link is followed.
 
-    return pathspec.GitIgnoreSpec.from_lines([*SECRET_PATTERNS, *ignore])
+    What has no file lies in none.
+    """
+    path = path_from_uri(uri)
+    if path is None:
+        return False
+    # Editors differ in what `link/..` is; neither reading may lead out.
+    return all(_real_folder(one, folders) for one in (path, followed_path(uri) or path))
+
+
+rules_of_settings = functools.lru_cache(maxsize=8)(rules_of)
+"""The rules of `ignore`, which are asked for at every keystroke."""
 
 
 def read_source(uri: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from core import test_inert
 from hypothesis import given
 from hypothesis import strategies as st
 from singlepass.core.actions import (
@@ -13,6 +14,7 @@ from singlepass.core.actions import (
     actions_for,
     find_comment_task,
     fix_instruction,
+    shown_title,
 )
 
 
@@ -164,3 +166,34 @@ def test_a_quick_fix_names_every_problem() -> None:
     instruction = fix_instruction(["unused import", "undefined name"])
     assert "unused import" in instruction
     assert "undefined name" in instruction
+
+
+@given(st.lists(test_inert.pieces).map("".join))
+def test_a_title_is_one_short_line_that_does_nothing(text: str) -> None:
+    title = shown_title(text)
+    test_inert.check(title)
+    assert "\n" not in title
+    assert len(title) <= 70
+    assert title == " ".join(title.split())
+    # Whoever wrote an action, it has such a title.
+    assert Action(text, "do").title == title
+
+
+@pytest.mark.parametrize("text", test_inert.HOSTILE)
+def test_hostile_titles(text: str) -> None:
+    test_inert.check(shown_title(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Simplify", "Simplify"),
+        ("", ""),
+        ("two\n  lines\t", "two lines"),
+        ("x" * 71, "x" * 69 + "…"),
+        ("word " * 1_000_000, "word " * 13 + "word…"),
+        ("\u202eevil\u200b", "<U+202E>evil<U+200B>"),
+    ],
+)
+def test_titles(text: str, expected: str) -> None:
+    assert shown_title(text) == expected

@@ -1,7 +1,10 @@
 """Bad input of every kind: each has its own error, the buffer keeps its text, the next request works."""
 
+import asyncio
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
-from scenarios.clients import check_done, edit, lines, write
+from scenarios.clients import check_done, edit, eventually, lines, write
 from singlepass.cli.headless import HeadlessEditor
 from singlepass.core.edits import Edit
 
@@ -189,7 +192,7 @@ async def test_wrong_settings_are_named_and_the_rest_is_used(random_gguf: Path, 
     }
     async with HeadlessEditor(tmp_path, options) as editor:
         file = editor.open(path)
-        await editor.until(lambda: len(editor.messages) >= 4)
+        await editor.until(lambda: len(editor.messages) >= 3)  # of the repository's file there is one
         told = [text for _, text in editor.messages]
         for expected in (
             "unknown setting `tempurature`; did you mean `temperature`?",
@@ -209,3 +212,60 @@ async def test_typed_text_after_a_failure_is_all_there(tmp_path: Path) -> None:
         timings = await edit(editor, file, lines(1, 3))
         assert timings["outcome"] == "failed"
         assert file.text == "# mine\n" + SOURCE
+
+
+def hostile_workspace(folder: Path, kind: str) -> str:
+    """Settings and ignore files of a repository that wants to stall who opens it; what is said of it, if
+    anything."""
+    settings, ignored = folder / ".singlepass.toml", folder / ".gitignore"
+    stars = "*a" * 60 + "b"
+    match kind:
+        case "pipes":
+            for path in (settings, ignored, folder / "pkg" / ".gitignore"):
+                os.mkfifo(path)
+            return "not a regular file"
+        case "devices":
+            for path in (settings, ignored):
+                path.symlink_to("/dev/zero")
+            return "leads out of the folder"
+        case "huge":
+            settings.write_text(f"ignore = ['{'x' * 300_000}']\n")
+            ignored.write_text("x\n" * 200_000)
+            return "more than 262,144 bytes"
+        case "problems":
+            settings.write_text("ignore = [" + "1, " * 20_000 + "]\n")
+            return "more problems in this file"
+        case "deep key":
+            settings.write_text("a" + ".b" * 100_000 + " = 1\n")
+            return "more than 20 parts"
+        case _:
+            lines = [f"{stars}{number}" for number in range(1_900)]
+            settings.write_text(f"ignore = {lines}\n")
+            ignored.write_text("\n".join([*lines, *("**/*a*a*a/" * 12 + "b" for _ in range(500))]))
+            return ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links")
+@pytest.mark.parametrize("kind", ["pipes", "devices", "huge", "problems", "deep key", "stars"])
+async def test_a_repository_cannot_stall_who_opens_it(kind: str, random_gguf: Path, tmp_path: Path) -> None:
+    """Every request is answered, files around are found, and there is one message at most."""
+    root = tmp_path / "repository"
+    name = f"pkg/{'a' * 200}.py"
+    path = write(root, name, SOURCE)
+    write(root, "pkg/other.py", "def other_function():\n    return 1\n")
+    message = hostile_workspace(root, kind)
+    async with asyncio.timeout(60), HeadlessEditor(root, {"target": {"model": str(random_gguf)}}) as editor:
+        file = editor.open(path)
+        editor.type(file, Edit(0, 0, "#\n"))
+        assert await editor.actions(file, lsp.Range(lsp.Position(3, 0), lsp.Position(4, 0)))
+
+        async def is_mapped() -> bool:
+            shown = await editor.command("singlepass.context", file.uri)
+            return "repository map" in [one["name"] for one in shown["segments"]]
+
+        if kind in ("pipes", "devices", "stars"):  # where the indexer has ignore files to read
+            await eventually(is_mapped)
+        check_done(await edit(editor, file, lines(4, 6)))
+        said = [text for _, text in editor.messages if "settings:" in text]
+        assert len(said) == bool(message)
+        assert all(message in text for text in said)

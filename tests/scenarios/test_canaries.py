@@ -1,6 +1,7 @@
 """Secrets that must go nowhere: a key, and what stands in files that hold credentials. All that a real server
 and engine write, send or say is searched for them."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from endpoints import Endpoint, Exchange, reply
 from lsprotocol import types as lsp
 from own import own_folders, processes, stop_engines
+from pygls.exceptions import JsonRpcException
 from scenarios.clients import check_done, edit, lines, write
-from singlepass.cli.headless import HeadlessEditor
+from singlepass.cli.headless import HeadlessEditor, OpenFile
+from singlepass.core.edits import Edit
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +22,12 @@ KEY = "sk-canary-5d41402abc4b2a76"
 HIDDEN = "canary_of_the_credentials"
 SOURCE = "import secrets\nimport plain\n\n" + "".join(f"value_{n} = {n}\n" for n in range(40))
 BLOCK = "values.py\n<<<<<<< SEARCH\nvalue_3 = 3\n=======\nvalue_3 = 33\n>>>>>>> REPLACE\n"
-SECRET_FILES = (".env", ".env.local", "secrets.py", "id_rsa", "server.key", ".netrc", "in/credentials.json")
+SECRET_FILES = (
+    *(".env", ".env.local", "secrets.py", "id_rsa", "server.key", ".netrc", "in/credentials.json"),
+    *(".ENV.Production", "ID_ECDSA", "prod.tfvars", "secrets/db.py", ".kube/config", "client_secret_1.json"),
+    *("config.py", "in/settings.py"),  # links to others
+)
+LINKS = {"config.py": ".env", "in/settings.py": "../secrets/db.py"}
 
 
 class Listening(HeadlessEditor):
@@ -46,7 +54,13 @@ class Listening(HeadlessEditor):
 def workspace(folder: Path) -> Path:
     root = folder / "workspace"
     for name in SECRET_FILES:
-        write(root, name, f"def {HIDDEN}():\n    return '{HIDDEN}'\n")
+        if name in LINKS:
+            (root / name).symlink_to(LINKS[name])
+        else:
+            write(root, name, f"def {HIDDEN}():\n    return '{HIDDEN}'\n")
+    # Nothing that a repository says brings them back.
+    write(root, ".singlepass.toml", 'ignore = ["!*", "!.env", "!/secrets/", "!config.py"]\n')
+    write(root, ".gitignore", "*.tmp\n!.env\n!id_rsa\n!secrets/\n")
     write(root, "plain.py", "def plain_function():\n    return 1\n")
     write(root, "values.py", SOURCE)
     return root
@@ -108,6 +122,55 @@ async def test_a_key_and_credentials_stay_with_a_remote_target(monkeypatch: pyte
             nowhere(folder, KEY, HIDDEN)
         await stop_engines()
         nowhere(folder, KEY, HIDDEN)
+
+
+async def test_what_may_not_be_sent_is_not_read_ahead_by_a_remote_server(tmp_path: Path) -> None:
+    """A server in the local network, which keeps prefixes and so is given them ahead."""
+
+    def answer(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.send(reply([BLOCK]))
+
+    outside = write(tmp_path, "outside.py", f"def {HIDDEN}(): ...\n")
+    root = tmp_path / "workspace"
+    write(root, "plain.py", "def plain_function():\n    return 1\n")
+    write(root, "values.py", SOURCE)
+    write(root, ".env", f"KEY = '{HIDDEN}'\n")
+    write(root, ".singlepass.toml", 'ignore = ["!.env", "!*"]\n')
+    (root / "link.py").symlink_to("../outside.py")
+    (root / "config.py").symlink_to(".env")
+    llama_server = {"id": "m", "owned_by": "llamacpp"}
+    with own_folders(), Endpoint(answer, models=(llama_server,)) as endpoint:
+        # An address that is not the loopback's, though it leads there.
+        target = {"backend": "openai_compatible", "url": endpoint.url.replace("127.0.0.1", "0.0.0.0")}
+        options = {"target": {**target, "model": "m"}, "remote_workspaces": [str(root)], "log_level": "info"}
+        async with Listening(root, options) as editor:
+            file = editor.open(root / "plain.py")
+            hidden = [
+                editor.open(path) for path in (outside, root / "link.py", root / "config.py", root / ".env")
+            ]
+            untitled = lsp.TextDocumentItem("untitled:Untitled-1", "python", 1, f"{HIDDEN} = 1\n")
+            editor.client.text_document_did_open(lsp.DidOpenTextDocumentParams(untitled))
+            place = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
+            async with asyncio.timeout(60):
+                for number, one in enumerate(hidden, 1):
+                    # A later question takes the place of an earlier one, unless nothing may come of it.
+                    editor.type(file, Edit(0, 0, f"# {number}\n"))
+                    await editor.actions(file, place)
+                    await editor.actions(one, place)
+                    await editor.until(
+                        lambda n=number: [s["state"] for s in editor.statuses].count("warm") >= n
+                    )
+                await editor.actions(OpenFile(untitled.uri, Path(), ""), place)
+                await editor.until(lambda: any("no prewarm: Every target" in line for line in editor.log))
+            for uri in (outside.as_uri(), (root / "link.py").as_uri(), untitled.uri):
+                with pytest.raises(JsonRpcException, match=r"outside the workspace|remote_workspaces"):
+                    await editor.command("singlepass.edit", uri, lines(1, 1), "Do it.")
+            await edit(editor, editor.open(root / "values.py"), lines(4, 8))
+            sent = [json.dumps(one.body) for one in endpoint.exchanges]
+            assert any("plain_function" in one for one in sent)
+            assert not any(HIDDEN in one for one in sent)
+        await stop_engines()
 
 
 @pytest.mark.parametrize("fields", [{"api_key": KEY}, {"api_key_env": "skcanary5d41402abc4b2a76"}])

@@ -1,5 +1,7 @@
 """Settings: which layer wins, and that a wrong value costs no more than itself."""
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,13 @@ from typing import Any
 import pytest
 from singlepass.config import (
     DEMO,
+    MAX_REPOSITORY_BYTES,
+    MAX_REPOSITORY_ITEMS,
+    Problem,
     Settings,
     load_settings,
+    one_for_each,
+    read_repository,
     read_toml,
     read_user_file,
     usable_targets,
@@ -16,6 +23,7 @@ from singlepass.config import (
     user_settings,
 )
 from singlepass.core.actions import Action
+from singlepass.core.ignoring import hides, rules_of
 from singlepass.core.routing import Route
 from singlepass_backends.base import Target
 
@@ -310,6 +318,125 @@ def test_a_repository_sets_actions_and_ignore_only() -> None:
             {"actions": [{"title": "Broken"}], "ignore": 5},
         ],
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "path", "hidden"),
+    [
+        (["private.py"], [["!private.py"]], "private.py", True),
+        (["private/"], [["!*", "!/private/", "!/private/x.py"]], "private/x.py", True),
+        ([], [["gen/*", "!gen/keep.py"]], "gen/a.py", True),
+        ([], [["gen/*", "!gen/keep.py"]], "gen/keep.py", False),  # its own patterns it may undo
+        ([], [["a.py"], ["!a.py"]], "a.py", True),  # those of another repository not
+        ([], [["!a.py"], ["a.py"]], "a.py", True),
+        (["b.py"], [["b.py\n!b.py"]], "b.py", True),
+        (["*.py", "!b.py"], [["a.py"]], "b.py", False),  # the user's own are the user's
+    ],
+)
+def test_a_repositorys_patterns_only_add(
+    own: list[str], theirs: list[list[str]], path: str, hidden: bool
+) -> None:
+    repository = [(f"r{idx}", {"ignore": patterns}) for idx, patterns in enumerate(theirs)]
+    settings, problems = load_settings([("1", {"ignore": own})], repository)
+    assert problems == []
+    assert hides(rules_of(settings.ignore), path) == hidden
+
+
+@pytest.mark.parametrize("kind", ["source.fixAll", "source", "", "refactored", "x", "quickfixes"])
+def test_no_action_of_a_repository_is_of_a_kind_that_editors_run_unasked(kind: str) -> None:
+    asked = [{**ACTION, "kind": one} for one in ("quickfix", "refactor", "refactor.extract.function")]
+    own = {**ACTION, "title": "Own", "kind": kind}
+    settings, problems = load_settings(
+        [("1", {"actions": [own]})], [("r", {"actions": [{**ACTION, "kind": kind}, *asked]})]
+    )
+    (problem,) = problems
+    assert (problem.source, "the action `Mine` is left out" in problem.message) == ("r", True)
+    assert [action.kind for action in settings.actions] == [kind, *(one["kind"] for one in asked)]
+
+
+def test_so_much_of_a_repositorys_file_is_used_and_so_much_is_said_of_it() -> None:
+    values: dict[str, Any] = {f"key{idx}": 1 for idx in range(20_000)}
+    values["x" * 10_000] = 1
+    values["ignore"] = [*map(str, range(30_000))]
+    values["actions"] = [ACTION] * 5_000
+    settings, problems = load_settings([], [("r", values), ("s", {"a": 1}), ("t", {})])
+    limits = MAX_REPOSITORY_ITEMS
+    assert (len(settings.ignore), len(settings.actions)) == (limits["ignore"], limits["actions"])
+    first, second = one_for_each(problems)
+    assert str(first).startswith("r: `key0` is ignored")
+    assert "(and 20,000 more problems in this file)" in first.message
+    assert len(first.message) < 1_000
+    assert str(second) == f"s: {problems[-1].message}"
+    (long,) = one_for_each([Problem("r", "x" * 10_000)])
+    assert len(long.message) < 1_000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links")
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("pipe", "not a regular file"),
+        ("device", "leads out of the folder"),
+        ("outside", "leads out of the folder"),
+        ("loop", ""),
+        ("folder", "a folder"),
+        ("huge", "more than 262,144 bytes"),
+        ("dots", "more than 20 parts"),
+        ("quoted dots", "more than 20 parts"),
+        ("dots behind a string", "more than 20 parts"),
+        ("spaced dots", "more than 20 parts"),
+        ("dots in a table's name", "more than 20 parts"),
+        ("nested", ""),
+        ("no text", ""),
+    ],
+)
+def test_a_repositorys_file_is_a_small_regular_one_inside(kind: str, message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    path = folder / ".singlepass.toml"
+    texts = {
+        "huge": "#" * (MAX_REPOSITORY_BYTES + 1),
+        "dots": "a" + ".b" * 100_000 + " = 1",
+        "quoted dots": '"a"' + '."\\""' * 20_000 + " = 1",
+        "dots behind a string": 'x = {a = """\n""", b' + ".b" * 100_000 + ' = "1"}',
+        "spaced dots": "a" + " .  b" * 50_000 + " = 1",
+        "dots in a table's name": "[[a" + ".b" * 100_000 + "]]",
+        "nested": "a = " + "[" * 200_000,
+    }
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "outside":
+            (tmp_path / "their.toml").write_text("ignore = ['a']")
+            path.symlink_to("../their.toml")
+        case "loop":
+            path.symlink_to(".singlepass.toml")
+        case "folder":
+            path.mkdir()
+        case "no text":
+            path.write_bytes(b"ignore = ['\xff']")
+        case _:
+            path.write_text(texts[kind])
+    values, problems = read_repository(folder)
+    assert values == {}
+    (problem,) = problems
+    assert problem.source == str(path)
+    assert "none of it is used" in problem.message
+    assert message in problem.message
+
+
+def test_a_repositorys_file_that_is_one(tmp_path: Path) -> None:
+    assert read_repository(tmp_path) == ({}, [])
+    # Inside, a link is followed; strings may have as many dots as they like.
+    dots = "The file a.b.c. " * 1_000
+    (tmp_path / "own.toml").write_text(f"ignore = ['a.b.c.d.e.f.g']\nx = '{dots}'\n", "utf-8-sig")
+    (tmp_path / ".singlepass.toml").symlink_to("own.toml")
+    assert read_repository(tmp_path) == ({"ignore": ["a.b.c.d.e.f.g"], "x": dots}, [])
+    limit = MAX_REPOSITORY_BYTES
+    (tmp_path / "own.toml").write_text("#" * limit)
+    assert read_repository(tmp_path) == ({}, [])
 
 
 @pytest.mark.parametrize("key", sorted(set(Settings.__struct_fields__) - {"actions", "ignore"}))

@@ -3,12 +3,14 @@
 import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from singlepass.files import is_generated, list_files, parse_pattern, walk
+from singlepass.core.ignoring import Rules, bytewise, hides, parse_pattern
+from singlepass.files import MAX_DEPTH, MAX_IGNORE_BYTES, is_generated, list_files, walk
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,48 @@ def test_the_same_files_as_git(seed: int, tmp_path_factory: pytest.TempPathFacto
     assert sorted(walk(root)) == git_files(root), rules
 
 
+PIECES = [
+    "a",
+    "b",
+    "c",
+    "*",
+    "**",
+    "***",
+    "?",
+    "/",
+    "[ab]",
+    "[!a]",
+    "[^/]",
+    "\\a",
+    "\\*",
+    "[a-c]",
+    "/**/",
+    "**/",
+    "/**",
+]
+PIECES += ["[[:alpha:]]", "é", "-", "[b-a]", "[]a]", "*a*", "!", "#", " "]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_a_pattern_of_any_pieces_matches_as_git_does(
+    seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    draw = random.Random(seed)
+    root = tmp_path_factory.mktemp("repository")
+    init(root)
+    lines = ["".join(draw.choices(PIECES, k=draw.randint(1, 6))) for _ in range(draw.randint(1, 2))]
+    (root / ".gitignore").write_text("\n".join(lines) + "\n")
+    names = ["a", "b", "c", "ab", "ba", "abc", "é", "-", "*", "aa"]
+    paths = ["/".join(draw.choices(names, k=draw.randint(1, 5))) for _ in range(40)]
+    command = ["git", "check-ignore", "-z", "--no-index", "--stdin"]
+    asked = "\0".join(paths).encode()
+    done = subprocess.run(command, cwd=root, input=asked, capture_output=True, check=False)
+    ignored = set(done.stdout.decode().split("\0"))
+    rules = (Rules(map(bytewise, lines)),)
+    assert {path for path in paths if hides(rules, path)} == ignored & set(paths), lines
+
+
 @pytest.mark.parametrize("line", ["", " ", "#a", "\\", "a\\", "[a", "[a-", "[[:no:]]"])
 def test_lines_that_are_no_pattern(line: str) -> None:
     assert parse_pattern(line) is None
@@ -108,6 +152,106 @@ def test_links_lead_nowhere_outside(tmp_path: Path) -> None:
     (root / "itself").symlink_to(root / "itself")
     (root / "inside.py").symlink_to(root / "sub/b.py")
     assert [path for path, _ in list_files(root)] == ["a.py", "inside.py", "sub/b.py"]
+
+
+def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
+    make(
+        tmp_path, ["a.py", ".env", "secrets/x.py", "gen/b.py", "node_modules/c.py", "app.min.js", "sub/d.py"]
+    )
+    targets = {
+        "config.py": ".env",
+        "safe.py": "secrets/x.py",
+        "own.py": "gen/b.py",
+        "lib.py": "node_modules/c.py",
+    }
+    targets |= {
+        "app.js": "app.min.js",
+        "again.py": "config.py",
+        "fine.py": "sub/d.py",
+        ".env.example": "a.py",
+    }
+    for name, target in targets.items():
+        (tmp_path / name).symlink_to(target)
+    found = [path for path, _ in list_files(tmp_path, ("gen/",))]
+    assert found == [".env.example", "a.py", "fine.py", "sub/d.py"]
+
+
+@pytest.mark.parametrize("lines", ["!.env", "!*", "!.env\n!/.env\n!**/.env", "*\n!*"])
+def test_no_pattern_brings_credentials_back(lines: str, tmp_path: Path) -> None:
+    init(tmp_path)
+    make(tmp_path, {"a.py": "", ".env": "", "sub/.ENV.local": "", "sub/id_ecdsa": "", ".gitignore": lines})
+    make(tmp_path, {".git/info/exclude": lines, "sub/.gitignore": lines})
+    for ignore in ((), ("!.env",), tuple(lines.split("\n")), (lines,)):
+        found = {path for path, _ in list_files(tmp_path, ignore)}
+        assert not found & {".env", "sub/.ENV.local", "sub/id_ecdsa"}
+
+
+def test_folders_inside_each_other_without_end(tmp_path: Path) -> None:
+    make(tmp_path, ["a.py"])
+    folder = tmp_path
+    for _ in range(MAX_DEPTH + 5):
+        folder /= "d"
+        folder.mkdir()
+        (folder / "b.py").touch()
+    found = [path.count("/") for path, _ in list_files(tmp_path)]
+    assert found == [*range(MAX_DEPTH + 1)]
+
+
+def hostile_file(kind: str, path: Path, outside: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "huge":
+            path.write_bytes(b"a.py\n" * (MAX_IGNORE_BYTES // 5 + 1))
+        case "loop":
+            path.symlink_to(path.name)
+        case "outside":
+            (outside / "rules").write_text("a.py\n")
+            path.symlink_to(outside / "rules")
+        case _:
+            path.write_text("\n".join(f"{'*a' * 60}{n}" for n in range(1_000)))
+
+
+LIST = """
+import sys, pathlib, singlepass.files as files
+told = []
+found = [path for path, _ in files.list_files(pathlib.Path(sys.argv[1]), (), told.append)]
+print(*found, *told, sep="\\n")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links")
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge", "loop", "outside", "stars"])
+@pytest.mark.parametrize(
+    "place", ["root/.gitignore", "root/in/.gitignore", "root/.git/info/exclude", ".gitignore"]
+)
+def test_an_ignore_file_that_is_none_is_told_and_done_without(kind: str, place: str, tmp_path: Path) -> None:
+    top = tmp_path / "some" / "top"
+    make(top, {f"root/{name}": "" for name in ("a.py", "in/b.py", f"in/{'a' * 200}.py")})
+    init(top / "root" if "root" in place else top)
+    exclude = top / "root/.git/info/exclude"
+    exclude.unlink(missing_ok=True)
+    hostile_file(kind, top / place, tmp_path)
+    command = [sys.executable, "-c", LIST, str(top / "root")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    *files, message = [line for line in done.stdout.splitlines() if not line.endswith(".gitignore")]
+    assert files == ["a.py", f"in/{'a' * 200}.py", "in/b.py"]
+    assert message.startswith(str(top / place))
+
+
+def test_ignore_files_of_the_right_size_are_read(tmp_path: Path) -> None:
+    init(tmp_path)
+    rules = "".join(f"{n}.py\n" for n in range(24_000))
+    make(tmp_path, {".gitignore": rules, "7.py": "", "23999.py": "", "a.py": ""})
+    assert 200_000 < len(rules) <= MAX_IGNORE_BYTES
+    told: list[str] = []
+    assert [path for path, _ in list_files(tmp_path, (), told.append)] == [".gitignore", "a.py"]
+    assert told == []
 
 
 def test_our_own_rules(tmp_path: Path) -> None:

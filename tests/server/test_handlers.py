@@ -1,6 +1,7 @@
 """What the editor asks and what it is answered: code actions, commands, settings, documents."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from core import test_inert
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
 from server.fakes import FakeEditor
@@ -179,6 +181,52 @@ async def test_diagnostics_of_others_become_quick_fixes() -> None:
     assert theirs.message in arguments["instruction"]
     assert arguments["range"] == json_range(1, 2)
     assert fixes[1].command.arguments[0]["range"] == json_range(0, 1)
+
+
+@pytest.mark.parametrize("text", test_inert.HOSTILE)
+async def test_titles_of_the_menu_do_nothing_whoever_wrote_them(text: str, tmp_path: Path) -> None:
+    """A repository's actions, the comments in its files, and diagnostics about them; also in a job."""
+    written = json.dumps(text, ensure_ascii=False)  # a string of TOML, too
+    (tmp_path / ".singlepass.toml").write_text(
+        f"[[actions]]\ntitle = {written}\ninstruction = 'do'\n", encoding="utf-8"
+    )
+    world = World()
+    world.handlers.workspace.folders = [tmp_path]
+    world.handlers._configure()
+    uri = (tmp_path / "a.py").as_uri()
+    world.open(uri, "python", f"# AI: {' '.join(text.split())}\n")
+    found = world.actions(uri=uri, diagnostics=[lsp.Diagnostic(lsp_range(0, 0, 0, 1), text)])
+    titles = [one.title for one in found]
+    assert titles[0].startswith("Fix: ")
+    assert titles[1].startswith("Do: ")
+    assert titles[3:] == BUILTIN
+    for one in found:
+        (arguments,) = one.command.arguments
+        await world.handlers.edit(arguments)
+        await world.handlers.edit({**arguments, "title": text})
+        await world.handlers.edit({**arguments, "title": "", "instruction": text})
+        for title in (one.title, one.command.title, arguments["title"]):
+            test_inert.check(title)
+            assert "\n" not in title
+    assert len(world.requests) == 3 * len(found)
+    for request in world.requests:
+        test_inert.check(request.title)
+    # What is asked of the model stays as it was written.
+    assert world.requests[2].instruction == text
+
+
+async def test_a_refusal_does_nothing_whatever_it_names() -> None:
+    world = World()
+
+    def refuse(request: JobRequest) -> int:
+        raise UserError(f"{request.uri} is outside.")
+
+    world.handlers.jobs.start = refuse  # type: ignore[method-assign]
+    for text in test_inert.HOSTILE:
+        with pytest.raises(JsonRpcException) as raised:
+            await world.handlers.edit(f"file:///{text}", json_range(0, 0), "Do it.")
+        test_inert.check(raised.value.message)
+        assert "is outside" in raised.value.message
 
 
 async def test_a_comment_is_selected_only_where_nothing_else_is() -> None:
@@ -404,6 +452,21 @@ async def test_settings_come_from_every_layer(tmp_path: Path, monkeypatch: pytes
     assert "`max_tokens`" in wrong
     assert ".singlepass.toml" in evil
     assert "`target` is ignored" in evil
+    await world.handlers.jobs.shutdown()
+
+
+async def test_a_repositorys_file_gets_one_message_whatever_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / ".singlepass.toml"
+    path.write_text("ignore = [" + "1, " * 20_000 + "]\nmodel = 'x'\n")
+    world = World(initialization_options={"zzz": 1, "yyy": 1})
+    world.handlers.workspace.folders = [tmp_path]
+    await world.handlers.initialized(lsp.InitializedParams())
+    *own, theirs = world.editor.said("warning")
+    assert len(own) == 2  # of the user's own settings each problem is told
+    assert theirs.startswith(f"singlepass settings: {path}: ")
+    assert "only the first 2,000 of 20,000 `ignore` are used" in theirs
+    assert "more problems in this file" in theirs
+    assert len(theirs) < 1_500
     await world.handlers.jobs.shutdown()
 
 

@@ -1,16 +1,19 @@
 """The indexer's process and the server's side of it: real processes on small folders."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from singlepass import repository as module
 from singlepass.config import Settings
@@ -223,6 +226,142 @@ def test_the_process_ends_with_its_input(folder: Path) -> None:
         check=True,
     )
     assert done.stderr == ""
+
+
+# It ends with its server, whatever either does.
+
+SERVER = """
+import os, subprocess, sys, time
+# The child says what it is, and does what it was told to.
+child = subprocess.Popen([sys.executable, "-P", "-c", sys.argv[1], str(os.getpid())], stdin=subprocess.PIPE)
+time.sleep(1000)
+"""
+CHILD = """
+import os, re, sys
+from singlepass.indexer import Watch
+watch = Watch()
+watch.follow(int(sys.argv[1]))
+print(os.getpid(), flush=True)
+"""
+BUSY = {
+    # No thread of Python runs beside this.
+    "native": "re.match('(a*)*b', 'a' * 64)",
+    "blocked": "open(os.pipe()[0]).read()",
+    "waiting": "import time\nwhile True:\n    time.sleep(0.001)",
+}
+
+
+def ends(process: psutil.Process) -> None:
+    """Wait for the end of a process; a zombie, whose new parent is slow to look, has ended."""
+    watchdog = time.monotonic() + 30
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < watchdog, "it runs on"
+            time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the system tells of a parent's end")
+@pytest.mark.parametrize("kind", BUSY)
+def test_the_process_ends_with_a_server_that_is_killed(kind: str) -> None:
+    command = [sys.executable, "-c", SERVER, CHILD + BUSY[kind]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        child = psutil.Process(int(server.stdout.readline()))
+        try:
+            server.kill()
+            server.wait()
+            ends(child)
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the system tells of a parent's end")
+def test_a_real_indexer_in_its_work_ends_with_a_server_that_is_killed(folder: Path) -> None:
+    for number in range(3_000):
+        (folder / f"many{number}.py").write_text("def name():\n    return 1\n" * 300)
+    code = """
+import sys, msgspec
+from singlepass.index_wire import Folder, Scan
+from singlepass.repository import _indexer
+process = _indexer()
+process.stdin.write(msgspec.json.encode(Scan((Folder(sys.argv[1]),))) + b"\\n")
+process.stdin.flush()
+print(process.pid, flush=True)
+process.wait()
+"""
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        child = psutil.Process(int(server.stdout.readline()))
+        server.kill()
+        server.wait()
+        ends(child)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the system tells of a parent's end")
+def test_a_process_whose_server_is_gone_already_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as server:
+        pass
+    command = [sys.executable, "-P", "-m", "singlepass.indexer", str(server.pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_step_that_takes_too_long_ends_the_process_without_help_of_its_threads() -> None:
+    code = CHILD.replace("watch.follow(int(sys.argv[1]))", "") + (
+        "import singlepass.indexer as module\n"
+        "module.STEP_S = 0.2\n"
+        "watch.step(True)\n"
+        "watch.step(False)\n"
+        "import time; time.sleep(0.5)\n"
+        "print('idle', flush=True)\n"
+        "watch.step(True)\n" + BUSY["native"]
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert b"idle" in done.stdout
+    assert b"Timeout" in done.stderr
+
+
+async def test_ignore_files_that_cannot_be_used_are_told_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(folder / "app" / ".gitignore")
+    (folder / "ignored").rename(folder / "seen")
+    (folder / "seen" / ".gitignore").symlink_to("/dev/zero")
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/store.py"))
+        await until(lambda: found.n_files)
+        found.configure(Settings(target=SETTINGS.target, ignore=("gone.py",)))
+        await until(lambda: found.n_files == 4)
+    messages = [one.message for one in caplog.records if ".gitignore" in one.message]
+    (message,) = messages
+    assert str(folder / "app" / ".gitignore") in message
+    assert "not a regular file" in message
+    assert "and 1 more such files" in message
+
+
+async def test_a_file_that_became_a_pipe_is_not_waited_for(folder: Path) -> None:
+    index, folders = Index(), (Folder(str(folder)),)
+    scan(index, folders)
+    path = folder / "app/model.py"
+    path.unlink()
+    os.mkfifo(path)
+    index.change((str(path),))
+    assert "app/model.py" not in index.outlines
+
+
+async def test_near_files_are_looked_at_again_when_they_are_used(folder: Path) -> None:
+    async with repository(folder) as found:
+        found.opened(uri(folder, "app/store.py"))
+        await until(lambda: near(found, folder, "app/store.py") == ["app/model.py", "app/cli.py"])
+        (folder / "app/model.py").unlink()
+        (folder / "app/model.py").symlink_to(folder.parent / "elsewhere.py")
+        assert near(found, folder, "app/store.py") == ["app/cli.py"]
+        (folder / "app/cli.py").unlink()
+        (folder / "app/cli.py").symlink_to("../.env")
+        assert near(found, folder, "app/store.py") == []
 
 
 def scan(index: Index, folders: tuple[Folder, ...], ignore: tuple[str, ...] = ()) -> int:

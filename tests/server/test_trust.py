@@ -1,5 +1,6 @@
 """What an edit may touch, what it may say: confined, asked for where it matters, and inert."""
 
+import asyncio
 import io
 import itertools
 import os
@@ -23,9 +24,11 @@ from server.test_jobs import (
 from singlepass.cli.edit import Output, Result, report
 from singlepass.cli.headless import OpenFile
 from singlepass.config import Settings
+from singlepass.core.edits import Edit
 from singlepass.editor import Editor
 from singlepass.lsp import Capabilities, path_from_uri
 from singlepass.workspace import UserError, Workspace
+from singlepass_backends.base import Target
 
 pytestmark = pytest.mark.anyio
 
@@ -231,6 +234,198 @@ async def test_swaps_of_a_link_while_edits_are_under_way(folder: Path) -> None:
         assert secret.read_text() == text
     assert n_written > 0 < n_refused
     assert n_swaps >= 5 * (n_written + n_refused)
+
+
+# Reading ahead: what an edit would not send, nothing sends.
+
+REMOTE = Target(backend="openai_compatible", url="https://api.example.com/v1", model="big")
+OUTSIDE = [
+    "secret.py",
+    "link/secret.py",
+    "../outside/secret.py",
+    "../ws-other/a.py",
+    "inner/../../ws-other/a.py",
+]
+
+
+async def settle(world: World) -> None:
+    """Wait for the prewarm that was asked for last, if any was."""
+    if world.jobs.warming.task is not None:
+        await asyncio.wait([world.jobs.warming.task])
+
+
+def ahead(world: World) -> str:
+    """All that was read ahead, with what drafts were taken from."""
+    texts = [segment.text for segments in world.engine.prewarmed for segment in segments]
+    return "".join([*texts, *(text for texts in world.engine.beside for text in texts)])
+
+
+def world_of(folder: Path, target: Target, **settings: Any) -> World:
+    listed = (str(folder),)
+    world = World(settings=Settings(target=target, **{"remote_workspaces": listed, **settings}))
+    world.workspace.folders = [folder]
+    return world
+
+
+@pytest.mark.parametrize("target", [REMOTE, SETTINGS.target], ids=["remote", "local"])
+@pytest.mark.parametrize("path", OUTSIDE)
+async def test_what_may_not_be_edited_is_not_read_ahead(folder: Path, path: str, target: Target) -> None:
+    world = world_of(folder, target)
+    uri = f"{folder.as_uri()}/{path}"
+    world.editor.open(uri, "the secret\n")
+    document = world.documents.get(uri)
+    assert document is not None
+    for event in (world.jobs.document_opened, world.jobs.document_changed):
+        event(document)
+        await settle(world)
+    world.jobs.prewarm(uri, 0)
+    await settle(world)
+    # Nor where the question comes another way.
+    world.jobs.warming.soon(uri, 0)
+    await settle(world)
+    for use in (world.jobs.contexts.show, world.jobs.contexts.ahead):
+        with pytest.raises(UserError, match="outside the workspace folders"):
+            await use(uri)
+    assert world.engine.prewarmed == []
+    assert world.engine.n_inspected == 0
+    await world.jobs.shutdown()
+
+
+async def test_what_has_no_file_goes_to_no_remote_target_that_is_for_some_folders(folder: Path) -> None:
+    uri = "untitled:Untitled-1"
+    world = world_of(folder, REMOTE)
+    world.editor.open(uri, "the secret\n")
+    world.jobs.prewarm(uri, 0)
+    await settle(world)
+    with pytest.raises(UserError, match=r"api\.example\.com.*remote_workspaces"):
+        world.start(uri=uri)
+    inside = (folder / "a.py").as_uri()
+    world.editor.open(inside, "one\n")
+    with pytest.raises(UserError, match=r"api\.example\.com.*remote_workspaces"):
+        world.start(uri=inside, files=(uri,))
+    shown = await world.jobs.contexts.show(uri)
+    assert not shown["target"]["allowed"]
+    assert (world.engine.prewarmed, world.engine.n_inspected) == ([], 0)
+    # It is no neighbour either, of what may be sent.
+    world.jobs.prewarm(inside, 0)
+    await settle(world)
+    assert "one\n" in ahead(world)
+    assert "secret" not in ahead(world)
+    # Where all may be sent, or nothing leaves the machine, it is like any other document.
+    for settings in (Settings(target=REMOTE, remote_workspaces=("*",)), SETTINGS):
+        world = World(settings=settings)
+        world.editor.open(uri, "the secret\n")
+        world.jobs.prewarm(uri, 0)
+        await settle(world)
+        assert "the secret" in ahead(world)
+
+
+async def test_a_target_on_this_machine_serves_what_may_not_leave_it(folder: Path) -> None:
+    world = world_of(folder, REMOTE, targets={"here": SETTINGS.target})
+    uri = "untitled:Untitled-1"
+    world.editor.open(uri, "the secret\n")
+    assert world.jobs.targets.ahead() == "default"
+    world.jobs.prewarm(uri, 0)
+    await settle(world)
+    assert world.jobs.contexts.ahead_on == "here"
+    assert [target for target, _ in world.engines] == [SETTINGS.target]
+    assert "the secret" in ahead(world)
+
+
+async def test_a_file_that_only_may_be_edited_leaves_this_machine_only_from_a_listed_folder(
+    folder: Path,
+) -> None:
+    outside = (folder.parent / "outside" / "secret.py").as_uri()
+    for listed, is_sent in (((str(folder),), False), ((str(folder), str(folder.parent / "outside")), True)):
+        for uri in (outside, (folder / "secret.py").as_uri()):
+            world = world_of(folder, REMOTE, allow_outside_workspace=True, remote_workspaces=listed)
+            world.editor.open(uri, "the secret\n")
+            world.jobs.prewarm(uri, 0)
+            await settle(world)
+            assert ("the secret" in ahead(world)) == is_sent
+            if is_sent:
+                assert world.start(uri=uri)
+            else:
+                with pytest.raises(UserError, match="remote_workspaces"):
+                    world.start(uri=uri)
+            await world.jobs.shutdown()
+
+
+@pytest.mark.parametrize("target", [REMOTE, SETTINGS.target], ids=["remote", "local"])
+async def test_nothing_beside_the_document_comes_from_elsewhere(folder: Path, target: Target) -> None:
+    """Open documents, files that the indexer knew before a link was swapped, what drafts are taken from."""
+    world = world_of(folder, target, max_neighbours=20)
+    (folder / "near.py").write_text("near\n")
+    (folder / "config.py").symlink_to(".env")
+    (folder / ".env").write_text("the secret\n")
+    swapped = [folder / name for name in ("secret.py", "link/secret.py", "config.py", ".env", "near.py")]
+    (folder.parent / "outside" / "secret.py").write_text("the secret\n")
+    inside = folder / "a.py"
+    world.jobs.repository._near[str(inside)] = tuple(map(str, swapped))
+    for path in (*OUTSIDE, "config.py", "sub/.env"):
+        world.editor.open(f"{folder.as_uri()}/{path}", "the secret\n")
+    world.editor.open(inside.as_uri(), "one\n")
+    world.jobs.prewarm(inside.as_uri(), 0)
+    await settle(world)
+    assert "one\n" in ahead(world)
+    assert "near\n" in ahead(world)
+    assert "the secret" not in ahead(world)
+
+
+async def test_what_was_read_ahead_before_is_not_once_it_is_ignored_or_its_folder_is_gone(
+    folder: Path,
+) -> None:
+    inside = (folder / "a.py").as_uri()
+    for change in ("ignored", "gone", "not allowed"):
+        world = world_of(folder, REMOTE)
+        world.editor.open(inside, "one\n")
+        world.jobs.prewarm(inside, 0)
+        await settle(world)
+        assert len(world.engine.prewarmed) == 1
+        world.editor.type(inside, Edit(0, 0, "new "))
+        if change == "ignored":
+            world.jobs.configure(Settings(target=REMOTE, remote_workspaces=(str(folder),), ignore=("a.py",)))
+        elif change == "gone":
+            world.workspace.folders = [folder / "sub"]
+        else:
+            world.jobs.configure(Settings(target=REMOTE))
+        world.jobs.warming.again(0)
+        await settle(world)
+        assert len(world.engine.prewarmed) == 1
+
+
+# Credentials.
+
+
+@pytest.mark.parametrize("ignore", [(), ("!.env",), ("!*",), ("!*\n!/**",), ("*", "!*")])
+def test_no_pattern_brings_credentials_back(folder: Path, ignore: tuple[str, ...]) -> None:
+    workspace = Workspace()
+    workspace.folders = [folder]
+    (folder / ".env").write_text("x\n")
+    (folder / "config.py").symlink_to(".env")
+    (folder / "secrets").mkdir()
+    (folder / "conf").symlink_to("secrets")
+    for path in (".env", ".ENV", "sub/id_ecdsa", "config.py", "conf/db.py", "secrets/db.py", "sub/../.env"):
+        assert workspace.is_hidden(f"{folder.as_uri()}/{path}", ignore), path
+    # Also where no folder is open, and in what has no file.
+    workspace.folders = []
+    for uri in (
+        (folder / ".env").as_uri(),
+        (folder / "config.py").as_uri(),
+        "file:///home/me/.aws/x",
+        "untitled:.env",
+    ):
+        assert workspace.is_hidden(uri, ignore), uri
+
+
+def test_a_link_to_what_the_settings_ignore_is_ignored(folder: Path) -> None:
+    workspace = Workspace()
+    workspace.folders = [folder]
+    (folder / "gen").mkdir()
+    (folder / "own.py").symlink_to("gen/b.py")
+    assert workspace.is_hidden((folder / "own.py").as_uri(), ("gen/",))
+    assert not workspace.is_hidden((folder / "own.py").as_uri(), ())
+    assert not workspace.is_hidden((folder / "inner" / "a.py").as_uri(), ("gen/",))
 
 
 # Protected files.

@@ -10,9 +10,21 @@ from collections.abc import Sequence
 
 import msgspec
 
+from singlepass.core.inert import inert
+
+_TITLE_CHARS = 70
+_TITLE_SOURCE_CHARS = 1_000
+"""So much of a text is looked at for its title."""
+
+
+def shown_title(text: str) -> str:
+    """A text of whoever wrote it as a title: one line that is short and inert."""
+    line = " ".join(inert(text[:_TITLE_SOURCE_CHARS]).split())
+    return line if len(line) <= _TITLE_CHARS else f"{line[: _TITLE_CHARS - 1]}…"
+
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One entry of the code action menu."""
+    """One entry of the code action menu. Its title is inert, wherever it is shown."""
 
     title: str
     instruction: str
@@ -20,6 +32,9 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An LSP CodeActionKind."""
     languages: tuple[str, ...] = ()
     """LSP language identifiers the action is for; empty means all."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "title", shown_title(self.title))
 
 
 BUILTIN_ACTIONS: tuple[Action, ...] = (
