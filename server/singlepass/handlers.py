@@ -20,7 +20,6 @@ from singlepass.config import (
     load_settings,
     one_for_each,
     read_repository,
-    read_toml,
     read_user_file,
     user_file,
 )

@@ -11,7 +11,8 @@ Three formats, which end in the same `Piece`s:
   (https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, "Timings and context usage" and
   `return_progress`), `reasoning_content` or `reasoning` for thoughts,
   `usage.prompt_tokens_details.cached_tokens`, and the comments `: keepalive 1024/2048` by which mlx_lm.server
-  tells its prefill, of what was not cached (`keepalive_callback` in https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/server.py);
+  tells its prefill, of what was not cached (`keepalive_callback` in
+  https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/server.py);
 - `ollama`: a JSON object a line, durations in ns
   (https://github.com/ollama/ollama/blob/main/docs/api.md, "Generate a chat completion");
 - `lm_studio`: named server-sent events (https://lmstudio.ai/docs/developer/rest/streaming-events).
@@ -375,8 +376,8 @@ _BLANK_LINES = re.compile(r"\A(?:[ \t\r]*\n)+")
 
 
 class ReplyFilter:
-    """Takes off what models put before a reply: blank lines and `<think>` blocks. Everything behind them stays,
-    fences of code too: whether they are the reply's own, the server sees.
+    """Takes off what models put before a reply: blank lines and `<think>` blocks. Everything behind them
+    stays, fences of code too: whether they are the reply's own, the server sees.
     """
 
     def __init__(self) -> None:
