@@ -77,11 +77,12 @@ async def test_a_model_names_no_file_but_those_it_was_given() -> None:
     before = {uri: text for uri, text in world.editor.texts.items() if uri != URI}
     told = await world.run()
     assert {uri: text for uri, text in world.editor.texts.items() if uri != URI} == before
-    # `file:a.py` is a way in which models write `a.py`, which they may change.
+    # `file:a.py` and `/home/me/a.py` are ways in which models write `a.py`, which they may change.
     assert world.text == "evil\n2\nthree\n"
     assert told["n_applied"] == 2
     reasons = [one["reason"] for one in told["rejected"]]
-    assert reasons.count("unknown_file") >= N_HOSTILE
+    # The others are such spellings, or no names of files at all, and the same block again.
+    assert reasons.count("unknown_file") >= 350
     assert set(reasons) <= {"unknown_file", "overlap"}
 
 

@@ -38,6 +38,12 @@ _SOURCE = re.compile(
     r"pl|tf|proto|gradle|cmake|vim|el|zig|nim)$",
     re.IGNORECASE,
 )
+_FOLDERS = re.compile(r"(?:[a-z]:)?/*(?:(?!\.+/)[\w@+.\- ]+/+)*", re.IGNORECASE)
+"""What may stand before a known path: folders, none of them `..`."""
+_ONE_PATH = re.compile(
+    r"(?:[a-z]+:(?=[/\\]))?[^\s:()\[\]<>`\"'=,|]*[/\\][^\s:()\[\]<>`\"'=,|]*", re.IGNORECASE
+)
+"""A line that is a path and nothing else, whatever it may lead to."""
 _PRODUCTS = frozenset({"node.js", "next.js", "vue.js", "react.js", "express.js", "three.js", "d3.js"})
 """Names in prose that look like files."""
 
@@ -52,13 +58,17 @@ def named(line: str, known: Collection[str], *, alone: bool = False) -> Named | 
     whole = _fit(bare, known)
     if whole is not None:
         return Named(whole, True)
-    written = [bare] if alone else [bare, *_candidates(line)]
+    if _ONE_PATH.fullmatch(bare) and "<" not in line and not _is_placeholder(bare):
+        return Named(bare, False)
+    written = [] if alone else [*_candidates(line)]
     found = {fit for one in written if (fit := _fit(one, known)) is not None}
     if len(found) == 1:
         return Named(found.pop(), True)
     if found:
         return None
-    return next((Named(one, False) for one in written if _is_path(one)), None)
+    if _SOURCE.search(bare) and not re.search(r"\s", bare) and not _is_placeholder(bare):
+        return None if bare.casefold() in _PRODUCTS else Named(bare, False)
+    return next((Named(one, False) for one in (bare, *written) if _is_path(one)), None)
 
 
 def fitting(written: str, known: Collection[str]) -> list[str]:
@@ -67,16 +77,21 @@ def fitting(written: str, known: Collection[str]) -> list[str]:
     plain = _plain(written)
     if plain in known:
         return [plain]
-    if not plain or _PLACEHOLDER.fullmatch(plain):
+    if not plain or _is_placeholder(plain):
         return []
     for fold in (str, str.casefold):
         one = fold(plain)
         # `a/src/x.py` or `/home/me/project/src/x.py` for `src/x.py`; the longest, if several fit.
-        longer = sorted((path for path in known if one.endswith("/" + fold(path))), key=len)
+        ends = (path for path in known if one.endswith("/" + fold(path)))
+        longer = sorted((path for path in ends if _FOLDERS.fullmatch(one[: -len(path)])), key=len)
         shorter = [path for path in known if fold(path).endswith("/" + one) or fold(path) == one]
         if longer or shorter:
             return longer[-1:] or shorter
     return []
+
+
+def _is_placeholder(written: str) -> bool:
+    return _PLACEHOLDER.fullmatch(_plain(written)) is not None
 
 
 def _fit(written: str, known: Collection[str]) -> str | None:
@@ -117,7 +132,7 @@ def _candidates(line: str) -> Iterator[str]:
 
 def _is_path(written: str) -> bool:
     """Whether this can only be a path."""
-    if "://" in written or written.casefold() in _PRODUCTS or _PLACEHOLDER.fullmatch(_plain(written)):
+    if "://" in written or written.casefold() in _PRODUCTS or _is_placeholder(written):
         return False
     if re.search(r"\s", written) and "/" not in written:
         return False
