@@ -63,15 +63,21 @@ def test_a_comment_is_no_placeholder(line: str) -> None:
     [
         (["def total(rows):", "    ..."], False),
         (["def total(rows):", '    """Add."""', "    ..."], False),
-        (["    ..."], False),
+        (["    ..."], True),  # the line of the definition is gone too
         (["class A:", "    def a(self):", "        ...", "", "    def b(self):", "        ..."], False),
         (["def total(rows, start):", "    ...", "    return result"], True),
         (["def total(rows):", "    result = 1", "    ..."], True),
         (["def total(rows):", "    result = 1", "..."], True),
+        (["def total(rows, start):", "    ..."], False),
+        (["        ..."], True),
     ],
 )
 def test_dots_are_a_body_in_python(new: list[str], is_placeholder: bool) -> None:
     assert (stray(OLD, new, OLD, "a.py") is not None) == is_placeholder
+
+
+def test_a_body_may_become_dots() -> None:
+    assert stray(OLD[1:], ["    ..."], OLD, "a.py") is None
 
 
 @pytest.mark.parametrize(

@@ -74,17 +74,22 @@ def _unsigned(written: Quotation) -> Iterator[Quotation]:
         return
     removed = {line[1:].strip() for line in old if line[0] == "-"} | {line.strip() for line in old}
     kept = [
-        line for line in written.new if not (is_diff and line.startswith("-") and line[1:].strip() in removed)
+        line
+        for line in written.new
+        if line in written.old or not (is_diff and line.startswith("-") and line[1:].strip() in removed)
     ]
     sign_old = "+" if all(line[0] == "+" for line in (*old, *new)) else "-"
 
     def without(lines: Sequence[str], sign: str, n: int) -> tuple[str, ...]:
         return tuple(line[n:] if line.startswith(sign) else line for line in lines)
 
+    if is_diff:
+        yield Quotation(written.old, without(kept, "+", 1), True)
     yield Quotation(without(written.old, sign_old, 1), without(kept, "+", 1), True)
     if all(line[0] in "- " for line in old) and all(line[0] in "+ " for line in kept if line.strip()):
         yield Quotation(tuple(line[1:] for line in written.old), tuple(line[1:] for line in kept), True)
-    yield Quotation(without(written.old, sign_old + " ", 2), without(kept, "+ ", 2), True)
+    if any(line.startswith(sign_old + " ") for line in old):
+        yield Quotation(without(written.old, sign_old + " ", 2), without(kept, "+ ", 2), True)
 
 
 def _fences(written: Quotation) -> Quotation | None:

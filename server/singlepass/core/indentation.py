@@ -210,10 +210,8 @@ def _is_the_documents(
         return votes == {(False, True)}
     if votes:
         return None
-    least, least_there, least_new = (
-        min(map(columns, one), default=0) for one in (indents, indents_there, wanted)
-    )
-    return None if least_new == least_there != least else False
+    least, least_new = (min(map(columns, one), default=0) for one in (indents, wanted))
+    return False if least_new == least else None
 
 
 def _is_reached(indent: str, known: Iterable[str], unit: str) -> bool:

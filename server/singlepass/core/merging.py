@@ -29,8 +29,13 @@ COMMENT = re.compile(r"\s+(?:#|//|/\*|--|;|%|<!--)(?=.*[^\W\d_]).*")
 """What may follow the code of a line: white space and a comment with words, in whatever language."""
 
 
-_MAY_BE_ALIKE = 0.4
-"""The similarity from which a new line may be a change of an old one."""
+_SURELY_ALIKE = 0.8
+"""The similarity from which a new line is a change of an old one, among more or fewer lines than there
+were."""
+
+
+_MARGIN = 0.15
+"""How much less alike the other old lines are then."""
 
 
 class Change(NamedTuple):
@@ -131,7 +136,7 @@ def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> lis
         if i in merged_ones or canonical(a) == canonical(b):
             continue
         # A comment goes with its line, but not where a new line may be what became of that.
-        if not comment_left_out(a, b) or any(similarity(a, line) >= _MAY_BE_ALIKE for line in new):
+        if len(merged_ones) < len(new) or not comment_left_out(a, b):
             return None
     lines: list[str] = []
     for j, line in enumerate(new):
@@ -139,8 +144,17 @@ def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> lis
         if i is None or is_equal[i]:
             lines.append(line)
             continue
+        if len(old) != len(new) and not _is_surely(i, old, line):
+            return None
         change = merged(old[i], window[i], line)
         if change is None:
             return None
         lines.append(indent_of(line) + change)
     return lines
+
+
+def _is_surely(i: int, old: Sequence[str], line: str) -> bool:
+    """Whether a new line can be a change of this old line only."""
+    alike = similarity(old[i], line)
+    others = (similarity(one, line) for n, one in enumerate(old) if n != i)
+    return alike >= _SURELY_ALIKE and all(other < alike - _MARGIN for other in others)

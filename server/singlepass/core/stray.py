@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from singlepass.core.habits import is_fence
+from singlepass.core.line_diff import changed_blocks
 
 _PROSE = (".md", ".markdown", ".mdx", ".rst", ".adoc", ".txt", ".qmd", ".rmd", ".tex", ".org")
 """Endings of files in which fences, and dots in place of text, are text."""
@@ -40,6 +41,7 @@ _ELISION = re.compile(
     rf")\s*[)\]]?\s*(?:\*/\}}?|-->|\"\"\")?\s*",
     re.IGNORECASE,
 )
+_DOCSTRING_END = re.compile(r"(?:\"\"\"|''')\s*$|^\s*[ru]?([\"']).*\1\s*$", re.IGNORECASE)
 _BARE = re.compile(rf"\s*{_DOTS}\s*")
 
 
@@ -51,7 +53,7 @@ def stray(old: Sequence[str], new: Sequence[str], document: Sequence[str], path:
     known: set[str] | None = None
     for n in text:
         line = new[n].strip()
-        if not (is_fence(line) or is_elision(new[n], path, new[:n], new[n + 1 :])):
+        if not (is_fence(line) or is_elision(new[n], path, new[:n], new[n + 1 :]) or _swallows(old, new, n)):
             continue
         known = known if known is not None else {one.strip() for one in (*old, *document)}
         if line in known or (is_prose and not line.startswith("<!--")):
@@ -62,6 +64,19 @@ def stray(old: Sequence[str], new: Sequence[str], document: Sequence[str], path:
         else:
             return f"It has a placeholder where code is left out, “{line}”."
     return None
+
+
+def _swallows(old: Sequence[str], new: Sequence[str], n: int) -> bool:
+    """Whether dots that may be a body stand for lines that are no part of it: less deep ones are gone too."""
+    if not _BARE.fullmatch(new[n]):
+        return False
+    depth = len(new[n]) - len(new[n].lstrip())
+
+    def n_less_deep(lines: Sequence[str]) -> int:
+        return sum(bool(one.strip()) and len(one) - len(one.lstrip()) < depth for one in lines)
+
+    blocks = changed_blocks([*map(str.rstrip, old)], [*map(str.rstrip, new)])
+    return any(c <= n < d and n_less_deep(old[a:b]) > n_less_deep(new[c:d]) for a, b, c, d in blocks)
 
 
 def is_elision(line: str, path: str, before: Sequence[str] = (), after: Sequence[str] = ()) -> bool:
@@ -75,6 +90,6 @@ def is_elision(line: str, path: str, before: Sequence[str] = (), after: Sequence
     below = next((one for one in after if one.strip()), "")
     depth, depth_above, depth_below = (len(one) - len(one.lstrip()) for one in (line, above, below))
     begins_block = depth_above < depth and above.rstrip().endswith(":")
-    follows_docstring = depth_above == depth and above.rstrip().endswith(("'", '"'))
+    follows_docstring = depth_above == depth and _DOCSTRING_END.search(above) is not None
     is_body = not above or begins_block or follows_docstring
     return not is_body or (bool(below) and depth_below >= depth)
