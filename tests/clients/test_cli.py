@@ -122,7 +122,7 @@ def test_what_it_prints_for_people(repository: Path, random_gguf: Path) -> None:
     [
         (["missing.py"], "missing.py: No such file or directory"),
         (["latin.py"], "latin.py is not UTF-8 text: byte 2 is 0xe4"),
-        (["values.py", "--range", "5:99"], "--range 5:99 goes past the end: values.py has 13 lines"),
+        (["values.py", "--range", "5:99"], "--range 5:99 goes past the end: values.py has 12 lines"),
         (["values.py", "--range", "9:2"], "the first line is 1 and the last is not before it"),
         (["values.py", "--range", "some"], "--range takes lines as FIRST:LAST"),
         (["values.py", "-i", " "], "The instruction is empty"),
@@ -227,6 +227,56 @@ def test_context_lists_the_segments_and_what_is_cached(repository: Path, random_
     cached = [line.split()[-1] for line in after.stdout.decode().splitlines() if "values.py" in line]
     assert cached == ["yes"]
     assert singlepass("context", repository / "none.py", "--model", random_gguf).returncode == 2
+
+
+def test_context_shows_what_the_editor_would_send(
+    repository: Path, random_gguf: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The map and the near files too, the first time already; a name in brackets is no markup."""
+    (repository / "values.py").write_text("def first_value():\n    return 1\n")
+    (repository / "[id].py").write_text("from values import first_value\nprint(first_value())\n")
+    environment = {**os.environ, "SINGLEPASS_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    command = [sys.executable, "-m", "singlepass", "context", "[id].py", "--model", str(random_gguf)]
+    shown: list[list[str]] = []
+    for _ in range(2):
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, check=True)
+        lines = done.stdout.decode().splitlines()
+        shown.append([line.rsplit(maxsplit=2)[0].strip() for line in lines[1:-1]])
+    assert shown[0] == ["system", "repository map", "values.py", "[id].py"]
+    assert shown[1] == shown[0]
+
+
+@pytest.mark.parametrize("command", ["context", "doctor", "plan", "demo", "bench"])
+def test_a_pipe_is_no_file_for_any_command(command: str, repository: Path) -> None:
+    os.mkfifo(repository / "pipe")
+    option = () if command == "context" else ("--model",)
+    done = singlepass(command, *option, "pipe", cwd=repository)
+    assert done.returncode == 2
+    assert "pipe is a named pipe; only a regular file can be" in text(done.stdout + done.stderr)
+
+
+COMMANDS = (["plan"], ["plan", "--json"], ["models"], ["models", "--json"], ["--help"], ["stats", "--csv"])
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_every_output_may_lack_characters_or_take_none(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "singlepass", *arguments]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    plain = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
+    plain.stdout.decode("ascii")
+    if "--json" in arguments:
+        whole = subprocess.run(command, capture_output=True, check=True, timeout=120)
+        assert json.loads(plain.stdout).keys() == json.loads(whole.stdout).keys()
+        assert b"?" not in plain.stdout
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == b"The output cannot be written: No space left on device.\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:  # noqa: PTH123
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_doctor(random_gguf: Path) -> None:

@@ -1,15 +1,19 @@
 """`singlepass plan` as a user runs it."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from singlepass import bench
-from singlepass.cli.plan import Asked, run_plan
+from singlepass.cli.plan import Asked, probe, run_plan
 from singlepass.core.benchmark import Result, Run
 from singlepass.core.calculator import Speed
 from singlepass.core.estimate import Sample
@@ -224,3 +228,86 @@ def test_every_model_of_the_catalogue_can_be_planned() -> None:
         facts = entry.facts("gguf")
         assert 0 < facts.n_active <= facts.n_weights
         assert facts.n_head_kv * (facts.key_length + facts.value_length) == facts.layer_kv_values[0]
+
+
+NUMBERS = {
+    "n_ctx": int,
+    "n_prompt": int,
+    "n_output": int,
+    "n_new": int,
+    "n_added": int,
+    "n_steps": int,
+    "n_iterations": int,
+    "memory_gib": float,
+    "prefill_rate": float,
+    "decode_rate": float,
+}
+EXTREMES = (0, -1, 1, 10**9, 10**12, 10**30, 10**400)
+FLOAT_EXTREMES = (0.0, -1.0, 5e-324, 1e-300, 1e-6, 1e9, 1e12, 1e30, 1.7e308, math.inf, -math.inf, math.nan)
+
+
+def check_answer(capsys: pytest.CaptureFixture[str], asked: Asked) -> None:
+    """In words and in numbers: finite, or a sentence about the option."""
+    for as_json in (True, False):
+        code = run_plan(asked, as_json=as_json)
+        out = capsys.readouterr().out
+        assert code in (0, 2)
+        if code == 2:
+            assert out.strip().endswith(".")
+        elif as_json:
+            json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} in {asked}"))
+        else:
+            assert not re.search(r"\b(nan|inf)\b", out)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_extreme_numbers_have_a_finite_answer_or_an_error(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = probe(Target())  # once: it takes a process
+    monkeypatch.setattr(sys.modules["singlepass.cli.plan"], "probe", lambda _: looked)
+    sound: dict[str, Any] = {"model": "qwen2.5-coder-14b", "hardware": ("rtx-4090",), "prefill_rate": 50.0}
+    sound |= {"decode_rate": 5.0, "n_steps": 3, "n_iterations": 3, "memory_gib": 24.0}
+    for number in EXTREMES if NUMBERS[name] is int else FLOAT_EXTREMES:
+        check_answer(capsys, Asked(**{**sound, name: number}))
+
+
+@given(
+    asked=st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.sampled_from(EXTREMES if kind is int else FLOAT_EXTREMES)
+            | (st.integers() if kind is int else st.floats())
+            for name, kind in NUMBERS.items()
+        },
+    ),
+    shape=st.sampled_from(["80x64x128", "1x1x1x1", "999999x999999x999999", "0x0x0", "1x1x1x0", "9" * 5000]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_numbers_together(asked: dict[str, Any], shape: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check_answer(capsys, Asked(**asked, shape=shape))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--memory", "inf", "--model", "qwen3-4b"],
+            "--memory takes a number from 0.001 to",
+        ),
+        (
+            ["--pp", "1e30", "--tp", "5"],
+            "--pp takes a number from 1e-06 to",
+        ),
+        (["--pp", "5", "--tp", "5", "--steps", "9" * 12], "--steps takes a number from 1 to 100,000"),
+        (["--shape", "9" * 5000 + "x1x1"], "each at most 999,999"),
+        (["--shape", "0x0x0"], "a model has at least one of each"),
+        (["--model", "x" * 5000], "File name too long"),
+        (["--model", "~nobody-of-this-name/x"], "there is no such user"),
+        (["--steps", "5"], "give nothing to compute"),
+    ],
+)
+def test_what_nothing_can_be_said_to(arguments: list[str], message: str) -> None:
+    done = singlepass(*arguments)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert message in " ".join(done.stdout.split())

@@ -102,6 +102,38 @@ async def test_the_map_and_the_neighbours_come_by_themselves(folder: Path) -> No
         assert found.map == first
 
 
+async def test_waiting_until_a_prompt_is_what_it_will_be(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for the pauses of the user's: an idle moment may be far away."""
+    monkeypatch.setattr(module, "IDLE_S", 3600)
+    monkeypatch.setattr("singlepass.core.repository_map.IDLE_S", 3600)
+    async with repository(folder) as found, asyncio.timeout(60):
+        await found.settled(uri(folder, "app/store.py"))
+        assert "class Store  # Rows.\n" in found.map
+        assert near(found, folder, "app/store.py") == ["app/model.py", "app/cli.py"]
+        # What changed since is waited for as well.
+        (folder / "app/model.py").write_text("class Row:\n    def brand_new(self): ...\n")
+        (folder / "app/cli.py").write_text("from app.model import Row\nRow().brand_new()\n" * 9)
+        found.changed(uri(folder, "app/model.py"), uri(folder, "app/cli.py"))
+        await found.settled(uri(folder, "app/store.py"))
+        assert near(found, folder, "app/store.py") == ["app/model.py"]
+
+
+async def test_waiting_ends_where_nothing_is_indexed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    off = Settings(target=Target(model="m.gguf"), context_map_tokens=0, max_neighbours=0)
+    async with repository(folder, off) as found, asyncio.timeout(60):
+        await found.settled(uri(folder, "app/store.py"))
+    monkeypatch.setattr(
+        module,
+        "_indexer",
+        lambda: subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE),
+    )
+    async with repository(folder) as found, asyncio.timeout(60):
+        await found.settled(uri(folder, "app/store.py"))
+        assert found.map == ""
+
+
 async def test_saved_new_and_deleted_files_are_noticed(folder: Path) -> None:
     async with repository(folder) as found:
         found.opened(uri(folder, "app/cli.py"))

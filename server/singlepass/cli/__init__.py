@@ -71,7 +71,8 @@ def edit(
     file: Annotated[Path, typer.Argument(help="The file to edit.")],
     instruction: Annotated[str, typer.Option("-i", "--instruction", help="What to change.")],
     range: Annotated[
-        str, typer.Option("--range", help="Lines from 1, e.g. 10:20; the whole file without it.")
+        str,
+        typer.Option("--range", help="Lines from 1, e.g. 10:20, 10:, :20 or 10; the whole file without it."),
     ] = "",
     also: Annotated[
         list[Path] | None, typer.Option("--also", help="A further file that the edit may change.")
@@ -87,7 +88,12 @@ def edit(
     json: Annotated[bool, typer.Option("--json", help="Print the result and its timings as JSON.")] = False,
     model: _Model = None,
 ) -> None:
-    """Edit a file as an editor would, through the language server, and draw the diff as it streams in."""
+    """Edit a file as an editor would, through the language server, and draw the diff as it streams in.
+
+    The exit code is 0 when all that the model wrote became the edit (or it wrote nothing), and with --apply
+    is in the files. It is 1 when no edit came of the reply, a part of it was refused or cut off, the job
+    failed, or not all could be written, and 2 for a wrong command.
+    """
     from singlepass.cli.edit import Output, run_edit
 
     output = Output.JSON if json else Output.DIFF if diff else Output.LIVE
@@ -104,7 +110,7 @@ def demo(model: _Model = None) -> None:
 
 @app.command()
 def context(file: Annotated[Path, typer.Argument(help="The file to edit.")], model: _Model = None) -> None:
-    """Say what an edit of a file would have in its prompt, and what of it is cached."""
+    """Say what an edit of a file would have in its prompt once the repository is read, and what is cached."""
     from singlepass.cli.context import print_context
 
     raise typer.Exit(print_context(file, model))
@@ -226,11 +232,9 @@ def bench(
     if list:
         raise typer.Exit(list_results())
     if workload:
-        from singlepass.cli.edit import model_options
         from singlepass.cli.workload import run_workload
 
-        options = model_options(model)
-        raise typer.Exit(run_workload(workload, options, n_files, target=target, as_json=json))
+        raise typer.Exit(run_workload(workload, model, n_files, target=target, as_json=json))
     try:
         lengths = tuple(int(one) for one in depths.split(",")) if depths else ()
     except ValueError:

@@ -21,7 +21,7 @@ from singlepass import bench
 from singlepass.cli.bars import bar
 from singlepass.cli.doctor import probe
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
-from singlepass.cli.output import print_json
+from singlepass.cli.output import make_console, print_json
 from singlepass.cli.paths import model_path
 from singlepass.cli.svg import line_chart, write_chart
 from singlepass.config import DEFAULT, DEMO, usable_targets, user_settings
@@ -50,7 +50,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_bench(asked: Asked) -> int:
     """Measure, save and print; returns the exit code."""
-    console = Console(highlight=False, stderr=asked.as_json)
+    console = make_console(stderr=asked.as_json)
     drawing = _Drawing(console)
     try:
         result = asyncio.run(_measure(asked, drawing))
@@ -307,7 +307,7 @@ def _around(spread: Spread) -> str:
 
 def list_results() -> int:
     """Print what is saved, each with its number; returns the exit code."""
-    console = Console(highlight=False)
+    console = make_console()
     found = bench.all_saved()
     for number, (path, result) in zip(range(len(found), 0, -1), found, strict=True):
         console.print(f"{number:>3}  {path.stem}  {_listed(result)}", soft_wrap=True)
@@ -326,7 +326,7 @@ def _listed(result: Result | Workload) -> str:
 
 def compare_results(first: str, second: str, *, as_json: bool) -> int:
     """Print two results side by side; returns the exit code."""
-    console = Console(highlight=False)
+    console = make_console()
     try:
         one, other = _find(first), _find(second)
         if isinstance(one, Workload) and isinstance(other, Workload):

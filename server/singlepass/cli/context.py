@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pygls.exceptions import JsonRpcException
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from singlepass.cli.edit import EXIT_USAGE, common_folder, model_options
 from singlepass.cli.headless import HeadlessEditor, ServerGone, load
+from singlepass.cli.output import make_console
 from singlepass.cli.paths import say
 from singlepass.core.inert import visible
 from singlepass.workspace import UserError
@@ -19,7 +19,7 @@ from singlepass.workspace import UserError
 
 def print_context(file: Path, model: Path | None) -> int:
     """Print the segments; returns the exit code."""
-    console = Console(highlight=False)
+    console = make_console()
     try:
         found = asyncio.run(_ask(file, model))
     except (UserError, ServerGone, OSError) as error:
@@ -53,7 +53,7 @@ async def _ask(file: Path, model: Path | None) -> dict[str, Any]:
     options = {**model_options(model), "prewarm": False}
     async with HeadlessEditor(common_folder([file]), options) as editor:
         editor.show(opened)
-        errors = Console(stderr=True, highlight=False)
+        errors = make_console(stderr=True)
         waiting = errors.status("the repository is read") if errors.is_terminal else contextlib.nullcontext()
         try:
             with waiting:

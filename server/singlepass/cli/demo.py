@@ -13,6 +13,8 @@ from singlepass_backends.base import BackendError
 
 from singlepass.cli.edit import EXIT_USAGE, Output, edit_files, model_options, report
 from singlepass.cli.headless import ServerGone
+from singlepass.cli.output import make_console
+from singlepass.cli.paths import say
 from singlepass.config import DEMO, usable_targets, user_settings
 from singlepass.workspace import UserError
 
@@ -46,17 +48,18 @@ one and sets it; `singlepass demo --model /path/to/model.gguf` tries one."""
 
 def run_demo(model: Path | None) -> int:
     """Run the command; returns the exit code."""
-    console = Console(highlight=False)
-    folder = Path(tempfile.mkdtemp(prefix="singlepass-demo-")).resolve()
-    with resources.as_file(resources.files("singlepass") / "samples" / "tally") as sample:
-        shutil.copytree(sample, folder, dirs_exist_ok=True)
-    console.print(f"sample repository: {folder}", soft_wrap=True)
+    console = make_console()
     code = 0
     try:
+        options = model_options(model)
+        folder = Path(tempfile.mkdtemp(prefix="singlepass-demo-")).resolve()
+        with resources.as_file(resources.files("singlepass") / "samples" / "tally") as sample:
+            shutil.copytree(sample, folder, dirs_exist_ok=True)
+        console.print(f"sample repository: {folder}", soft_wrap=True)
         for edit in EDITS:
-            code = code or _run(edit, folder, model_options(model), console)
+            code = code or _run(edit, folder, options, console)
     except (UserError, BackendError, ServerGone, OSError) as error:
-        console.print(Text(str(error), style="red"), soft_wrap=True)
+        console.print(Text(say(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_USAGE

@@ -10,27 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from singlepass_backends.base import DEMO_MODEL, Target
 from singlepass_backends.client import engine_status, list_engines
 
 from singlepass import __version__
+from singlepass.cli.output import make_console
+from singlepass.cli.paths import model_path, say
 from singlepass.config import usable_targets, user_file, user_settings
 from singlepass.core import report
+from singlepass.workspace import UserError
 
+EXIT_USAGE = 2
 _PROBE_TIMEOUT_S = 120
 
 
 def run_doctor(model: Path | None) -> int:
-    """Print what was found; returns 0 when a request could be served, else 1."""
-    console = Console(highlight=False)
+    """Print what was found; returns 0 when a request could be served, else 1, and 2 for what is no
+    model's path."""
+    console = make_console()
     settings, problems = user_settings()
     targets, unusable = usable_targets(settings, problems)
     target = next(iter(targets.values()), Target())
     if model:
-        target = msgspec.structs.replace(settings.target, backend="llama_cpp", model=str(model))
+        try:
+            path = model_path(model)
+        except (UserError, OSError) as error:
+            console.print(Text(say(error), style="red"), soft_wrap=True)
+            return EXIT_USAGE
+        target = msgspec.structs.replace(settings.target, backend="llama_cpp", model=str(path))
     is_remote = target.backend == "openai_compatible"
     path = "" if is_remote else target.model
     found, failure = probe(Target() if is_remote else target)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from singlepass.cli.draw import Drawing, rejected_blocks, styled_diff, unified_diff
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone, load
-from singlepass.cli.output import OutputLost
+from singlepass.cli.output import OutputLost, make_console
 from singlepass.cli.paths import model_path, real_path, say, shown
 from singlepass.cli.saving import Draft, SaveError, save, uninterrupted
 from singlepass.core.inert import visible
@@ -80,7 +80,7 @@ def run_edit(
     protected: bool = False,
 ) -> int:
     """Run the command; returns the exit code."""
-    console = Console(stderr=output is not Output.LIVE, highlight=False)
+    console = make_console(stderr=output is not Output.LIVE)
     result = None
     try:
         folder = common_folder([file, *also])

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from rich.console import Console
 from singlepass_backends.client import engine_status, list_engines, stop_engine
 from singlepass_backends.wire import StatusReply
 
+from singlepass.cli.output import make_console
 from singlepass.core import report
 
-console = Console(highlight=False)
+console = make_console()
 
 
 def print_status() -> int:

@@ -25,7 +25,7 @@ from singlepass_backends.models.files import PullError
 from singlepass_backends.models.offer import Offer, format_for, machine_from, offer, offer_of
 
 from singlepass.cli.doctor import gib, probe
-from singlepass.cli.output import print_json
+from singlepass.cli.output import make_console, print_json
 from singlepass.cli.settings_file import SettingsError, SettingsFile
 from singlepass.config import user_file
 
@@ -39,7 +39,7 @@ FormatName = Literal["auto", "gguf", "mlx"]
 
 def list_models(n_ctx: int, format: FormatName, *, as_json: bool) -> int:
     """Print the catalogue, as it fits this machine; returns the exit code. Needs no network."""
-    console = Console(highlight=False)
+    console = make_console()
     found, failure = probe(Target())
     machine = machine_from(found.get("machine"))
     wanted = format_for(machine) if format == "auto" else format
@@ -69,7 +69,7 @@ def list_models(n_ctx: int, format: FormatName, *, as_json: bool) -> int:
 
 def pull_model(name: str, format: FormatName, *, force: bool, keep_settings: bool) -> int:
     """Download a model, check it, and make it a target; returns the exit code."""
-    console = Console(highlight=False)
+    console = make_console()
     try:
         # First, so that nobody waits for gigabytes to learn that a file has a typing error.
         settings = None if keep_settings else SettingsFile(user_file())
@@ -103,7 +103,7 @@ def pull_model(name: str, format: FormatName, *, force: bool, keep_settings: boo
 
 def use_model(name: str, format: FormatName) -> int:
     """Make a downloaded model the default target; returns the exit code. Needs no network."""
-    console = Console(highlight=False)
+    console = make_console()
     try:
         entry = _find(name)
         formats: tuple[Format, ...] = ("mlx", "gguf") if format == "auto" else (format,)
@@ -144,7 +144,7 @@ def _settle(settings: SettingsFile, entry: Entry, path: Path, console: Console) 
 def _say_what_was(was: dict[str, Any], table: str, console: Console) -> None:
     if was:
         values = ", ".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in was.items())
-        console.print(f"[{table}] was: {values}", soft_wrap=True, markup=False)
+        console.print(f"[{table}] was: {values}", soft_wrap=True)
 
 
 def _offer(entry: Entry, machine: Machine | None, n_ctx: int, format: Format) -> Offer:

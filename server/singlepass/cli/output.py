@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from rich.console import Console
+
 EXIT_FAILED = 1
 
 
@@ -41,6 +43,11 @@ def run(command: Callable[[], object]) -> None:
     except OutputLost as lost:
         _tell(lost)
         sys.exit(EXIT_FAILED)
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Where commands print for people. Text is text: brackets in a path are no markup, colons no emoji."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: object) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 from singlepass_backends.base import BackendError, Target
 from singlepass_backends.facts import N_RECURRENT_SEQUENCES, Device, Machine, ModelFacts, kv_bytes
@@ -22,7 +21,7 @@ from singlepass_backends.models.offer import machine_from
 
 from singlepass import bench
 from singlepass.cli.doctor import probe
-from singlepass.cli.output import print_json
+from singlepass.cli.output import make_console, print_json
 from singlepass.cli.paths import model_path, say
 from singlepass.core import benchmark, calculator, planning
 from singlepass.core.calculator import KVCacheType, Phases, Shape, Speed, Step
@@ -128,7 +127,7 @@ def run_plan(asked: Asked, *, as_json: bool) -> int:
     """Compute and print; returns the exit code."""
     from singlepass.cli import plan_view as view  # which draws what is defined here
 
-    console = Console(highlight=False)
+    console = make_console()
     if asked == Asked():
         print_json(view.table_as_json()) if as_json else view.print_table(console)
         return 0

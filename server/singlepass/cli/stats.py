@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from singlepass.cli.bars import bar
-from singlepass.cli.output import print_json
+from singlepass.cli.output import make_console, print_json
 from singlepass.cli.paths import real_path
 from singlepass.cli.svg import line_chart, write_chart
 from singlepass.core import report
@@ -40,7 +40,7 @@ def run_stats(
     plot: Path | None = None,
 ) -> int:
     """Print what was asked for, of the last `days` days (0 is all); returns the exit code."""
-    console = Console(highlight=False)
+    console = make_console()
     try:
         records = read(journal_path(), time.time() - days * _DAY_S if days else 0.0)
     except JournalError as error:
@@ -87,7 +87,7 @@ def chart(records: Sequence[Record]) -> str:
 
 def clear_stats() -> int:
     """Delete the history; returns the exit code."""
-    console = Console(highlight=False)
+    console = make_console()
     path = journal_path()
     try:
         was_there = clear(path)

@@ -23,9 +23,11 @@ from rich.text import Text
 from singlepass import bench
 from singlepass.cli.bars import bar
 from singlepass.cli.bench import this_machine, told_change
+from singlepass.cli.edit import model_options
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
-from singlepass.cli.output import print_json
+from singlepass.cli.output import make_console, print_json
+from singlepass.cli.paths import real_path, say
 from singlepass.core import report
 from singlepass.core.edits import Edit
 from singlepass.core.lines import LineIndex
@@ -61,17 +63,19 @@ _INSTRUCTIONS = {
 
 
 def run_workload(
-    repository: Path, options: dict[str, Any], n_files: int, *, target: str = "", as_json: bool
+    repository: Path, model: Path | None, n_files: int, *, target: str = "", as_json: bool
 ) -> int:
     """Measure, save and print; returns the exit code."""
-    console = Console(highlight=False, stderr=as_json)
+    console = make_console(stderr=as_json)
     try:
-        folder = repository.resolve(strict=True)
+        options = model_options(model)
+        folder = real_path(repository)
+        folder.stat()  # raises for none
         paths = choose_files(folder, n_files)
         found = asyncio.run(_measure(folder, paths, options, target, lambda one: _tell(one, console)))
         bench.save(found)
     except (UserError, ServerGone, OSError) as error:
-        console.print(Text(str(error), style="red"), soft_wrap=True)
+        console.print(Text(say(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
         console.print("Stopped; nothing is saved.")
@@ -226,7 +230,7 @@ def _print(found: Workload, console: Console) -> None:
 
 def print_comparison(first: Workload, second: Workload, *, as_json: bool) -> int:
     """Two results side by side; returns the exit code."""
-    console = Console(highlight=False)
+    console = make_console()
     changes, different = compare(first, second), differences(first, second)
     if as_json:
         told = {"changes": msgspec.to_builtins(changes), "differences": list(different)}
