@@ -1,0 +1,50 @@
+"""Reading a file of which nothing is known: it may be a pipe that nobody writes to, a device, or have no end.
+
+Everything that reads files of a workspace does it here, and on the event loop nothing does.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_FLAGS = os.O_RDONLY
+# Windows has none of the first three, and only Windows has the last.
+for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
+
+
+def read_regular(path: Path | str, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes. Links are followed; no pipe is waited for.
+
+    Raises OSError, its `strerror` in words for people: what the system says, a folder (IsADirectoryError),
+    no regular file (EINVAL), longer than the limit (EFBIG). Raises ValueError for a path with a NUL.
+    """
+    # Already opening a device or a pipe may do something, so it is looked at before, and again after.
+    _check(os.stat(path), path, limit)
+    descriptor = os.open(path, _FLAGS)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        _check(status, path, limit)
+        # The size is not to be relied on: files grow, and those that the system makes up have none.
+        parts: list[bytes] = []
+        room = limit + 1
+        while room and (part := file.read(min(room, max(status.st_size + 1, 65_536)))):
+            parts.append(part)
+            room -= len(part)
+    if not room:
+        raise _too_long(path, limit)
+    return b"".join(parts)
+
+
+def _check(status: os.stat_result, path: Path | str, limit: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, and not a regular file", str(path))
+    if status.st_size > limit:
+        raise _too_long(path, limit)
+
+
+def _too_long(path: Path | str, limit: int) -> OSError:
+    return OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
