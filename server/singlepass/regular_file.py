@@ -21,7 +21,7 @@ def read_regular(path: Path | str, limit: int) -> bytes:
     no regular file (EINVAL), longer than the limit (EFBIG). Raises ValueError for a path with a NUL.
     """
     # Already opening a device or a pipe may do something, so it is looked at before, and again after.
-    _check(os.stat(path), path, limit)
+    _check(Path(path).stat(), path, limit)
     descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)

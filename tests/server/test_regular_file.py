@@ -80,8 +80,8 @@ def test_a_pipe_that_took_the_place_of_the_file_is_not_waited_for(
     file, pipe = tmp_path / "file", tmp_path / "pipe"
     file.write_bytes(b"x")
     os.mkfifo(pipe)
-    looked_at = os.stat(file)
-    monkeypatch.setattr("singlepass.regular_file.os.stat", lambda path: looked_at)
+    looked_at = file.stat()
+    monkeypatch.setattr(Path, "stat", lambda path: looked_at)
     with pytest.raises(OSError, match="not a regular file"):
         read_regular(pipe, 40)
 
