@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from singlepass.core.edits import Edit, Snapshot, apply, difference
+from singlepass.core.edits import Edit, Snapshot, difference
 from singlepass.core.lines import Encoding, LineIndex
 
 _LOG_LIMIT = 20_000
@@ -45,7 +45,8 @@ class Document:
         self.uri = uri
         self.language = language
         self.version = version
-        self.text = text
+        self.index = LineIndex(text, encoding)
+        """Offsets and positions of the text as it is now. It changes with the document."""
         self.revision = 0
         self.is_open = True
         self.opened = 0
@@ -54,13 +55,11 @@ class Document:
         """Whether diagnostics of ours stand in the document."""
         self.transient = False
         """Whether they go with the next keystroke."""
-        self._encoding: Encoding = encoding
         self._heard: deque[_Heard] = deque()
         """The latest changes by version, so that a late one can be put in its place."""
         self._heard_after = version
         self._log: list[Edit] = []
         self._log_start = 0
-        self._index: LineIndex | None = None
         self._expectations: list[Expectation] = []
         self._changed = asyncio.Event()
         self._saved = self.snapshot(), 0
@@ -68,11 +67,9 @@ class Document:
         """When it was last saved, on the monotonic clock; None since it was opened."""
 
     @property
-    def index(self) -> LineIndex:
-        """Offsets and positions of the current text."""
-        if self._index is None:
-            self._index = LineIndex(self.text, self._encoding)
-        return self._index
+    def text(self) -> str:
+        """What it holds now."""
+        return self.index.text
 
     def snapshot(self) -> Snapshot:
         """The document as it is now."""
@@ -120,8 +117,7 @@ class Document:
         text = later[0].before
         for one in (_Heard(version, said, text), *later):
             self._heard.append(one._replace(before=text))
-            for edit in one.said(text):
-                text = apply(text, [edit])
+            text = _after(text, one.said(text))
         self.update(self.version, [difference(self.text, text)])
 
     def update(self, version: int, edits: Iterable[Edit]) -> None:
@@ -137,16 +133,15 @@ class Document:
         self._changed.set()
 
     def _change(self, edit: Edit) -> None:
-        self.text = apply(self.text, [edit])
+        self.index.change(*edit)
         self.revision += 1
-        self._index = None
         self._log.append(edit)
         if len(self._log) > _LOG_LIMIT:
             dropped = _LOG_LIMIT // 2
             del self._log[:dropped]
             self._log_start += dropped
         for expectation in self._expectations:
-            if expectation.met_at is None and expectation.text == self.text:
+            if expectation.met_at is None and self.index.is_text(expectation.text):
                 expectation.met_at = self.revision
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> None:
@@ -172,6 +167,14 @@ class Document:
     def forget(self, expectation: Expectation) -> None:
         """Stop watching."""
         self._expectations.remove(expectation)
+
+
+def _after(text: str, edits: Iterable[Edit]) -> str:
+    """The text after sequential edits. Raises ValueError when one leaves it."""
+    index = LineIndex(text)
+    for edit in edits:
+        index.change(*edit)
+    return index.text
 
 
 class Documents:

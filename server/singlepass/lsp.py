@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from lsprotocol import types as lsp
 from pygls import uris
 
-from singlepass.core.edits import Edit, apply, difference
+from singlepass.core.edits import Edit, difference
 from singlepass.core.lines import Encoding, LineIndex
 
 ANNOTATION = "singlepass"
@@ -39,7 +39,7 @@ def encoding_from_lsp(encoding: lsp.PositionEncodingKind | str | None) -> Encodi
 def span_from_lsp(index: LineIndex, value: lsp.Range) -> tuple[int, int]:
     """Start and end offset of a range; an inverted range is turned round."""
     start = index.offset(value.start.line, value.start.character)
-    end = index.offset(value.end.line, value.end.character)
+    end = start if value.end == value.start else index.offset(value.end.line, value.end.character)
     return (start, end) if start <= end else (end, start)
 
 
@@ -68,14 +68,16 @@ def changes_from_lsp(
     and hunks have to be rebased through it.
     """
     edits: list[Edit] = []
+    index: LineIndex | None = None
     for change in changes:
-        if isinstance(change, lsp.TextDocumentContentChangePartial):
-            start, end = span_from_lsp(LineIndex(text, encoding), change.range)
-            edit = Edit(start, end, change.text)
+        if index is None:
+            index = LineIndex(text, encoding)
         else:
-            edit = difference(text, change.text)
-        edits.append(edit)
-        text = apply(text, [edit])
+            index.change(*edits[-1])
+        if isinstance(change, lsp.TextDocumentContentChangePartial):
+            edits.append(Edit(*span_from_lsp(index, change.range), change.text))
+        else:
+            edits.append(difference(index.text, change.text))
     return edits
 
 
