@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from singlepass.core.edits import Edit, Snapshot, difference
 from singlepass.core.lines import Encoding, LineIndex
+from singlepass.lsp import id_of_uri
+from singlepass.same_file import FileId, is_same
 
 _LOG_LIMIT = 20_000
 _HEARD_LIMIT, _HEARD_CHARS = 64, 4_000_000
@@ -43,6 +45,8 @@ class Document:
 
     def __init__(self, uri: str, language: str, version: int, text: str, encoding: Encoding) -> None:
         self.uri = uri
+        self.file: FileId = id_of_uri(uri)
+        """What tells its file from others, under whichever URI."""
         self.language = language
         self.version = version
         self.index = LineIndex(text, encoding)
@@ -177,8 +181,22 @@ def _after(text: str, edits: Iterable[Edit]) -> str:
     return index.text
 
 
+class Held(NamedTuple):
+    """What the editor holds of a file at a moment, each text with the document's revision."""
+
+    document: Document
+    now: Snapshot
+    revision: int
+    saved: Snapshot
+    saved_revision: int
+
+
 class Documents:
-    """The open documents by URI, the most recently used last."""
+    """The open documents, the most recently used last.
+
+    One file may have several URIs, and an editor may have it open under more than one of them. Each is a
+    document of its own, with versions of its own; a URI that is none of theirs means the one used last.
+    """
 
     def __init__(self) -> None:
         self.encoding: Encoding = "utf-16"
@@ -201,8 +219,15 @@ class Documents:
             document.close()
 
     def get(self, uri: str) -> Document | None:
-        """The open document, or None."""
-        return self._by_uri.get(uri)
+        """The open document of the file that the URI names, or None."""
+        if (document := self._by_uri.get(uri)) is not None or not self._by_uri:
+            return document
+        file = id_of_uri(uri)
+        return next((one for one in self.recent() if is_same(one.file, file)), None)
+
+    def held(self) -> tuple[Held, ...]:
+        """All there is now, the most recently used first."""
+        return tuple(Held(one, one.snapshot(), one.revision, *one.saved()) for one in self.recent())
 
     def touch(self, uri: str) -> None:
         """Mark a document as used, so that it counts as a near neighbour."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
+from weakref import WeakValueDictionary
 
 import msgspec
 from lsprotocol import types as lsp
@@ -67,6 +68,8 @@ class Handlers:
         self.jobs.reviews.on_told = self._refresh_lenses
         self._options: Mapping[str, Any] = {}
         self._section: Mapping[str, Any] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Of requests that are about to start, by document."""
         self._problems: list[str] = []
         """What is wrong in the settings, as the user was told it."""
 
@@ -272,8 +275,14 @@ class Handlers:
         """`singlepass.edit`: (uri, range, instruction), or one object with more; returns {job}."""
         try:
             request = self._decode(arguments)
-            await self._settle()
-            return {"job": self.jobs.start(request)}
+            # Its lines are those of this moment.
+            held = self.documents.held()
+            # Of two requests for one document the one that came later wins, so it must not start before.
+            turn = self._turns.setdefault(request.uri, asyncio.Lock())
+            async with turn:
+                await self._settle()
+                looked = await asyncio.to_thread(self.jobs.looking(request, held))
+                return {"job": self.jobs.start(looked)}
         except UserError as error:
             raise JsonRpcException(str(error), _REQUEST_FAILED) from None
 

@@ -35,7 +35,7 @@ from singlepass.index_wire import (
     Scan,
     Scanned,
 )
-from singlepass.lsp import path_from_uri
+from singlepass.regular_file import read_regular
 from singlepass.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Repository:
 
     def near(self, uri: str) -> Sequence[Path]:
         """The files near a document, the nearest first, as far as they are known now."""
-        path = path_from_uri(uri)
+        path = self.workspace.indexed_path(uri)
         found = map(Path, self._near.get(str(path), ()))
         # An answer may be about folders that are no longer open.
         return tuple(one for one in found if any(one.is_relative_to(f) for f in self.workspace.folders))
@@ -108,7 +108,7 @@ class Repository:
 
     def opened(self, uri: str) -> None:
         """A document was opened or needs its neighbours."""
-        path = path_from_uri(uri)
+        path = self.workspace.indexed_path(uri)
         if path is None or not self._wanted() or not self.workspace.name(uri)[1]:
             return
         self._start()
@@ -121,7 +121,8 @@ class Repository:
 
     def changed(self, *uris: str) -> None:
         """Files were saved, created or deleted."""
-        paths = [str(path) for uri in uris if (path := path_from_uri(uri)) is not None]
+        indexed = map(self.workspace.indexed_path, uris)
+        paths = [str(path) for path in indexed if path is not None]
         if not paths or self._task is None:
             return
         self._send(Changed(tuple(paths)))
@@ -331,10 +332,8 @@ class Repository:
         if not self._budget():
             return
         with contextlib.suppress(OSError, ValueError):
-            data = self._kept().read_bytes()
             # Another map's length or other bytes than text: as if there were none.
-            if len(data) <= 4 * self._budget():
-                self.map = data.decode("utf-8")
+            self.map = read_regular(self._kept(), 4 * self._budget()).decode("utf-8")
 
 
 def _indexer() -> "subprocess.Popen[bytes]":

@@ -4,20 +4,23 @@ The server reads files only; it never writes one. What must not enter a prompt i
 """
 
 import functools
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singlepass.core.protect import protection
-from singlepass.documents import Document, Documents
-from singlepass.lsp import followed_path, path_from_uri, prompt_path, relative_path
+from singlepass.documents import Held
+from singlepass.lsp import followed_path, path_from_uri, place_of, prompt_path, relative_path
+from singlepass.regular_file import read_regular
+from singlepass.same_file import FileId, is_among, path_inside, real_path
 
 if TYPE_CHECKING:
     import pathspec
 
 MAX_NEIGHBOUR_CHARS = 200_000
 """A larger open file is not put beside the target unless it is asked for."""
+MAX_SOURCE_BYTES = 16 * 1024 * 1024
+"""A larger file that is not open is not read."""
 
 # Credentials by their usual names; `ignore` in the settings adds to it.
 SECRET_PATTERNS = (
@@ -57,8 +60,14 @@ class Workspace:
     def folder_of(self, uri: str) -> Path | None:
         """The folder that a document lies in, the innermost of several; None outside of all."""
         path = path_from_uri(uri)
-        around = [folder for folder in self.folders if path and path.is_relative_to(folder)]
-        return max(around, key=lambda folder: len(folder.parts), default=None)
+        place = place_of(path, self.folders) if path is not None else None
+        return place and place[0]
+
+    def indexed_path(self, uri: str) -> Path | None:
+        """A file's path as the indexer has it: inside the folder as the editor names that one."""
+        path = path_from_uri(uri)
+        place = place_of(path, self.folders) if path is not None else None
+        return place[0] / place[1] if place is not None else path
 
     def is_inside(self, uri: str) -> bool:
         """Whether a file lies inside the workspace, and still does when every link is followed.
@@ -70,24 +79,18 @@ class Workspace:
             return True
         # Editors differ in what `link/..` is; neither reading may lead out.
         followed = followed_path(uri) or path
-        return self.name(uri)[1] and all(_real_folder(one, self.folders) for one in (path, followed))
+        return self.name(uri)[1] and all(_real_place(one, self.folders) for one in (path, followed))
 
     def protection(self, uri: str) -> str:
         """What a file is that must not be edited without a question of its own; empty for all others."""
         path = path_from_uri(uri)
         if path is None:
             return ""
-        folder = next((folder for folder in self.folders if path.is_relative_to(folder)), None)
-        named = path.relative_to(folder).as_posix() if folder is not None else path.as_posix()
-        followed = self._protection_there(followed_path(uri))
-        return protection(named) or self._protection_there(path) or followed
-
-    def _protection_there(self, path: Path | None) -> str:
-        """The same for where the links of a path lead."""
-        if path is None:
-            return ""
-        real, folder = _real(path), _real_folder(path, self.folders)
-        return protection((real.relative_to(folder) if folder is not None else real).as_posix())
+        there = (real_path(one) for one in (path, followed_path(uri) or path))
+        folders = [real_path(folder) for folder in self.folders]
+        return _protection(path, self.folders) or next(
+            filter(None, (_protection(r, folders) for r in there)), ""
+        )
 
     def is_hidden(self, uri: str, ignore: Sequence[str]) -> bool:
         """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`."""
@@ -98,39 +101,32 @@ class Workspace:
         return [(path, self.name((path / "x").as_uri())[0].removesuffix("x")) for path in self.folders]
 
     def neighbours(
-        self, target: str, documents: Documents, ignore: Sequence[str], limit: int
-    ) -> Iterable[Document]:
-        """Open documents that may stand beside the target (a URI), the most recently used first."""
-        if limit <= 0:
-            return
-        for document in documents.recent():
-            if (
-                document.uri == target
-                or not self.is_inside(document.uri)
-                or self.is_hidden(document.uri, ignore)
-            ):
-                continue
-            if len(document.text) > MAX_NEIGHBOUR_CHARS:
-                continue
-            yield document
-            limit -= 1
-            if not limit:
+        self, held: Iterable[Held], others: Iterable[FileId], ignore: Sequence[str], limit: int
+    ) -> Iterator[Held]:
+        """Open documents that may stand beside other files, in this order, each file once."""
+        seen = [*others]
+        for one in held:
+            if limit <= 0:
                 return
+            document = one.document
+            if is_among(document.file, seen) or len(one.now.text) > MAX_NEIGHBOUR_CHARS:
+                continue
+            if self.is_inside(document.uri) and not self.is_hidden(document.uri, ignore):
+                seen.append(document.file)
+                yield one
+                limit -= 1
 
 
-def _real(path: Path) -> Path:
-    """The path with all links followed, as far as it exists."""
-    try:
-        return Path(os.path.realpath(path))
-    except (OSError, ValueError):
-        return path
+def _protection(path: Path, folders: Sequence[Path]) -> str:
+    """What a path is that needs a question, seen from each folder that it lies in."""
+    inside = [relative for folder in folders if (relative := path_inside(path, folder)) is not None]
+    found = (protection(one.as_posix()) for one in inside or [path])
+    return next(filter(None, found), "")
 
 
-def _real_folder(path: Path, folders: Sequence[Path]) -> Path | None:
-    """The innermost of the folders that holds the file, all links followed."""
-    real = _real(path)
-    around = [folder for one in folders if real.is_relative_to(folder := _real(one))]
-    return max(around, key=lambda folder: len(folder.parts), default=None)
+def _real_place(path: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The innermost of the folders that holds the file, and the path inside it, all links followed."""
+    return place_of(real_path(path), [real_path(folder) for folder in folders])
 
 
 @functools.cache
@@ -143,13 +139,14 @@ def _spec(ignore: tuple[str, ...]) -> "pathspec.GitIgnoreSpec":
 def read_source(uri: str) -> str:
     """The text of a file that is not open, as an editor would open it: without a byte order mark.
 
-    Raises UserError: no file, no permission, not UTF-8.
+    Waits for the disk, so it is not for the event loop. Raises UserError: no file, no permission, no regular
+    file, too long, not UTF-8.
     """
     path = path_from_uri(uri)
     if path is None:
         raise UserError(f"{uri} is not open in the editor, and it is not a file that could be read.")
     try:
-        return decode_source(path.read_bytes(), path).removeprefix("\ufeff")
+        return decode_source(read_regular(path, MAX_SOURCE_BYTES), path).removeprefix("\ufeff")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist (any more). Save or reopen it and try again.") from None
     except IsADirectoryError:
@@ -161,11 +158,9 @@ def read_source(uri: str) -> str:
 
 
 def read_near(path: Path) -> str:
-    """The text of a file that may stand beside the target; empty where it cannot."""
+    """The text of a file that may stand beside the target; empty where it cannot. Waits for the disk."""
     try:
-        if path.stat().st_size > MAX_NEIGHBOUR_CHARS:
-            return ""
-        return decode_source(path.read_bytes(), path).removeprefix("\ufeff")
+        return decode_source(read_regular(path, MAX_NEIGHBOUR_CHARS), path).removeprefix("\ufeff")
     except (OSError, ValueError, UserError):
         return ""
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from singlepass.cli.headless import headless_capabilities
 from singlepass.config import Settings
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
 from singlepass.core.statistics import Record
+from singlepass.documents import Held
 from singlepass.handlers import Handlers
 from singlepass.journal_file import write
 from singlepass.lsp import Capabilities
@@ -56,7 +57,8 @@ class World:
         self.requests: list[JobRequest] = []
         self.cancelled: list[int | None] = []
         self.prewarmed: list[str] = []
-        self.handlers.jobs.start = self.start  # type: ignore[method-assign]
+        self.handlers.jobs.looking = self.looking  # type: ignore[method-assign,assignment]
+        self.handlers.jobs.start = self.start  # type: ignore[method-assign,assignment]
         self.handlers.jobs.cancel = self.cancel  # type: ignore[method-assign]
         self.handlers.jobs.prewarm = self._prewarm  # type: ignore[method-assign]
         self.handlers.jobs.repository._start = lambda: None  # no process for files that are not there
@@ -67,6 +69,10 @@ class World:
         """Notes what requests for actions ask for; opening and typing give a pause of their own."""
         if pause_s is None:
             self.prewarmed.append(uri)
+
+    def looking(self, request: JobRequest, held: Sequence[Held]) -> Callable[[], JobRequest]:
+        assert [one.now.text for one in held] == [one.text for one in self.handlers.documents.recent()]
+        return lambda: request
 
     def start(self, request: JobRequest) -> int:
         self.requests.append(request)
@@ -303,7 +309,7 @@ async def test_what_jobs_refuse_is_answered() -> None:
 )
 async def test_requests_that_the_real_jobs_refuse(uri: str, instruction: str, part: str) -> None:
     world = World()
-    del world.handlers.jobs.start
+    del world.handlers.jobs.start, world.handlers.jobs.looking
     with pytest.raises(JsonRpcException, match=part):
         await world.handlers.edit(uri, json_range(0, 0), instruction)
 

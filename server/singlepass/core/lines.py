@@ -91,12 +91,11 @@ def is_line_start(text: str, offset: int) -> bool:
 class LineIndex:
     """Converts between offsets and LSP positions of one text, which can be changed in place.
 
-    Line numbers and characters count from 0; characters are units of `encoding`. Of the conversions none raises:
-    what lies outside the text is moved to its nearest edge, as the protocol asks for characters past a line's
-    end.
+    Line numbers and characters count from 0; characters are units of `encoding`. No conversion raises: what
+    lies outside the text is moved to its nearest edge, as the protocol asks for characters past a line's end.
 
-    The text lies in blocks. Of each is known how many characters, line ends and units it has, so that a place is
-    found, and a change made, by looking into one or two of them, however long the text or one of its lines is.
+    The text lies in blocks. Of each is known how many characters, line ends and units it has, so that a place
+    is found, and a change made, by looking into one or two of them, however long the text or its lines are.
     """
 
     def __init__(self, text: str, encoding: Encoding = "utf-16") -> None:
