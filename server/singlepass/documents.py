@@ -218,6 +218,10 @@ class Documents:
         if document is not None:
             document.close()
 
+    def get_exactly(self, uri: str) -> Document | None:
+        """The document that was opened under this URI, or None."""
+        return self._by_uri.get(uri)
+
     def get(self, uri: str) -> Document | None:
         """The open document of the file that the URI names, or None."""
         if (document := self._by_uri.get(uri)) is not None or not self._by_uri:

@@ -17,7 +17,7 @@ from pygls.lsp.server import LanguageServer
 from singlepass_backends.base import BackendError
 
 from singlepass.config import REPOSITORY_FILE, load_settings, read_toml, user_file
-from singlepass.core.actions import actions_for, find_comment_task, fix_instruction
+from singlepass.core.actions import CommentTask, actions_for, find_comment_task, fix_instruction
 from singlepass.core.lines import visible_lines
 from singlepass.core.statistics import BYS, By, report
 from singlepass.documents import Document, Documents
@@ -52,6 +52,8 @@ COMMAND_STATS = "singlepass.stats"
 
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
 _TITLE_CHARS = 70
+_LINES_BEFORE, _LINES_AFTER = 100, 2_000
+"""Around a selection, where a comment that asks for an edit is looked for."""
 _SETTINGS_S = 3.0
 """How long the first commands wait for the editor's settings, which may name another model."""
 
@@ -155,6 +157,8 @@ class Handlers:
 
     def did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:
         item = params.text_document
+        if (before := self.documents.get_exactly(item.uri)) is not None:
+            self._close(before)  # some editors open anew without a word
         document = self.documents.open(item.uri, str(item.language_id), item.version, item.text)
         self.jobs.document_opened(document)
 
@@ -172,8 +176,11 @@ class Handlers:
     def did_close(self, params: lsp.DidCloseTextDocumentParams) -> None:
         document = self.documents.get(params.text_document.uri)
         if document is not None:
-            self.documents.close(document.uri)
-            self.jobs.document_closed(document)
+            self._close(document)
+
+    def _close(self, document: Document) -> None:
+        self.documents.close(document.uri)
+        self.jobs.document_closed(document)
 
     def did_save(self, params: lsp.DidSaveTextDocumentParams) -> None:
         document = self.documents.get(params.text_document.uri)
@@ -384,10 +391,9 @@ class Handlers:
                 f"The selection starts on line {first + 1:,}, but {self.workspace.name(asked.uri)[0]} "
                 f"has only {document.index.n_lines:,}. Select again."
             )
-        lines = visible_lines(document.text) if document is not None else []
         comment = None
-        if asked.comment is not None:
-            comment = find_comment_task(lines, asked.comment, asked.comment)
+        if asked.comment is not None and document is not None:
+            comment = _comment_near(document, asked.comment, asked.comment)
         return JobRequest(
             asked.uri,
             asked.title or _shorten(asked.instruction),
@@ -453,13 +459,22 @@ class _Offer(msgspec.Struct, frozen=True):
 
 
 def _comment_offers(document: Document, first: int, last: int, base: Mapping[str, Any]) -> list[_Offer]:
-    task = find_comment_task(visible_lines(document.text), first, last)
+    task = _comment_near(document, first, last)
     if task is None:
         return []
     arguments = {**base, "instruction": task.instruction, "comment": task.start}
     if base["range"]["start"] == base["range"]["end"]:
         arguments["range"] = lines_to_json(task.start, task.end)
     return [_Offer(f"Do: {_shorten(task.instruction)}", "refactor.rewrite", arguments)]
+
+
+def _comment_near(document: Document, first: int, last: int) -> CommentTask | None:
+    """The comment that asks for an edit near these lines. Of a long document only a part is looked at."""
+    index, text = document.index, document.text
+    low = max(0, min(first, index.n_lines) - _LINES_BEFORE)
+    start, end = (index.line_start(line) for line in (low, max(first, last) + _LINES_AFTER))
+    task = find_comment_task(visible_lines(text[start:end]), first - low, last - low)
+    return task and msgspec.structs.replace(task, start=task.start + low, end=task.end + low)
 
 
 def _lines_of(value: lsp.Range) -> tuple[int, int]:
@@ -471,5 +486,6 @@ def _lines_of(value: lsp.Range) -> tuple[int, int]:
 
 
 def _shorten(text: str) -> str:
-    line = " ".join(text.split())
+    # Of a text without an end no more is looked at than is shown.
+    line = " ".join(text.lstrip()[: 10 * _TITLE_CHARS].split())
     return line if len(line) <= _TITLE_CHARS else f"{line[: _TITLE_CHARS - 1]}…"

@@ -233,6 +233,7 @@ class Jobs:
             protected=protected,
             is_inside=self._is_allowed,
         )
+        running.on_late = functools.partial(self._applied_late, job)
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
         task.add_done_callback(lambda task: self._finished(job, running, task))
@@ -301,6 +302,11 @@ class Jobs:
             "cancelled" if task.cancelled() else "failed" if task.exception() else task.result()
         )
         self._record(job, outcome)
+
+    def _applied_late(self, job: Job) -> None:
+        """A job that was thought to have changed nothing."""
+        if self._last is None or job.id > self._last.id:
+            self._last = job
 
     def _record(self, job: Job, outcome: Outcome) -> None:
         """Keep what it took for `singlepass stats`."""
@@ -476,7 +482,11 @@ class Jobs:
             self._clear(document)
 
     def document_closed(self, document: Document) -> None:
-        """Take our diagnostics with it."""
+        """End the jobs on it, and take our diagnostics along."""
+        for job, running, task in self._running.values():
+            if running.sources[job.request.uri].document is document:
+                job.is_closed = True
+                task.cancel()
         self.reviews.catch_up(document.uri)
         self._clear(document)
 

@@ -8,10 +8,9 @@ import os
 import stat
 from pathlib import Path
 
-_FLAGS = os.O_RDONLY
 # Windows has none of the first three, and only Windows has the last.
-for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
-    _FLAGS |= getattr(os, _name, 0)
+_NAMES = ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
+_FLAGS: int = os.O_RDONLY | sum(getattr(os, name, 0) for name in _NAMES)
 
 
 def read_regular(path: Path | str, limit: int) -> bytes:

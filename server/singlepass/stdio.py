@@ -329,8 +329,8 @@ def _is_id(id: object) -> bool:
 
 
 def _is_notification(method: str) -> bool:
-    _, result, *_ = lsp.METHOD_TO_TYPES.get(method, (None, object))
-    return result is None
+    types: Any = lsp.METHOD_TO_TYPES.get(method)
+    return types is not None and types[1] is None
 
 
 def _lives(process_id: int) -> bool:

@@ -164,3 +164,21 @@ def test_a_quick_fix_names_every_problem() -> None:
     instruction = fix_instruction(["unused import", "undefined name"])
     assert "unused import" in instruction
     assert "undefined name" in instruction
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["/* AI: x"] * 100_000, None),
+        (["/* AI: x"] * 100_000 + ["*/"], None),  # what ends so far away is not one of them
+        (["/* AI: x", "*/ code"] * 50_000, None),
+        (["# AI: x"] * 100_000, (0, 1, "x")),
+        (["x"] * 99_990 + ["/* AI: x", "*/", "# AI: y"], (99_990, 99_992, "x")),
+        (["/* AI: " + "x" * 1_000_000], None),
+    ],
+)
+def test_a_selection_of_many_lines_that_ask_is_looked_through_once(
+    lines: list[str], found: tuple[int, int, str] | None
+) -> None:
+    """Without the limits the first three would take minutes."""
+    assert find_comment_task(lines, 0, len(lines)) == (CommentTask(*found) if found else None)

@@ -7,6 +7,7 @@ every LSP editor gets free-form instructions without a plugin.
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 
@@ -87,6 +88,10 @@ _STAR = re.compile(r"\s*\*(?!/)[ \t]?")
 _NEAR_LINES = 3
 _LONGEST_REQUEST = 40
 """Lines before the nearest ones that are searched for the start of a request."""
+_LONGEST_COMMENT = 400
+"""Lines after which the end of a block comment is not searched for any more."""
+_MOST_REQUESTS = 200
+"""Lines that are looked at as the start of a request; in more nobody means one of them."""
 
 
 def find_comment_task(lines: Sequence[str], first: int, last: int) -> CommentTask | None:
@@ -96,12 +101,16 @@ def find_comment_task(lines: Sequence[str], first: int, last: int) -> CommentTas
     same comment directly below it, up to an empty one or another request.
     """
     starts = range(max(0, first - _NEAR_LINES - _LONGEST_REQUEST), min(len(lines), last + _NEAR_LINES + 1))
-    tasks = (task for line in starts if (task := _task_at(lines, line)) is not None)
-
-    def distance(task: CommentTask) -> int:
-        return max(task.start - last, first - (task.end - 1), 0)
-
-    return min((task for task in tasks if distance(task) <= _NEAR_LINES), key=distance, default=None)
+    asking = (line for line in starts if "AI:" in lines[line] or "singlepass:" in lines[line])
+    nearest, least = None, _NEAR_LINES + 1
+    for line in islice(asking, _MOST_REQUESTS):
+        task = _task_at(lines, line)
+        distance = max(task.start - last, first - (task.end - 1), 0) if task is not None else least
+        if distance < least:
+            nearest, least = task, distance
+        if not least:
+            break
+    return nearest
 
 
 def _task_at(lines: Sequence[str], start: int) -> CommentTask | None:
@@ -134,7 +143,7 @@ def _block_task(lines: Sequence[str], start: int, instruction: str, closer: str)
     to be no part of the instruction. None where code follows the comment on its last line."""
     parts: list[str] = []
     is_over = False
-    for end in range(start, len(lines)):
+    for end in range(start, min(len(lines), start + _LONGEST_COMMENT)):
         body = instruction if end == start else _STAR.sub("", lines[end])
         body, closed, code = body.partition(closer)
         # A further request in the same comment cannot be taken away alone.
