@@ -49,6 +49,8 @@ MIN_REPLY_TOKENS = 512
 TASK_TOKENS = 1024
 """Room for a task that has not been asked for yet, before neighbours are left out for it."""
 
+MOST_CHARS_PER_TOKEN = 32
+"""A document of more is not read ahead: no model takes it, and finding that out takes an engine minutes."""
 MAX_READ_CHARS = 64 * 1024 * 1024
 """Of all files of a request that are not open."""
 
@@ -126,6 +128,8 @@ class Contexts:
         if uri is None:
             return Ahead(encodable(render_repository(fitting_map(self._repository, self.n_ctx(name)))))
         gathered = await asyncio.to_thread(self.gathering(uri))
+        if len(gathered.target.text) > MOST_CHARS_PER_TOKEN * self.n_ctx(name):
+            raise UserError(f"{gathered.target.path} is too long for any prompt of {name}.")
         engine = self._targets.client(name)
         context = await self.fit(name, self.context(gathered, name))
         return Ahead(

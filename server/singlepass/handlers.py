@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 from weakref import WeakValueDictionary
@@ -17,7 +17,7 @@ from pygls.lsp.server import LanguageServer
 from singlepass_backends.base import BackendError
 
 from singlepass.config import REPOSITORY_FILE, load_settings, read_toml, user_file
-from singlepass.core.actions import CommentTask, actions_for, find_comment_task, fix_instruction
+from singlepass.core.actions import CommentTask, actions_for, find_comment_task, fix_instruction, problem_of
 from singlepass.core.lines import visible_lines
 from singlepass.core.statistics import BYS, By, report
 from singlepass.documents import Document, Documents
@@ -29,6 +29,7 @@ from singlepass.lsp import (
     changes_from_lsp,
     encoding_from_lsp,
     lines_to_json,
+    message_of,
     path_from_uri,
     plain,
     range_from_json,
@@ -36,6 +37,7 @@ from singlepass.lsp import (
 )
 from singlepass.outcome import JobRequest
 from singlepass.reviewing import Selected
+from singlepass.same_file import distinct
 from singlepass.workspace import UserError, Workspace
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,8 @@ class Handlers:
         self._section: Mapping[str, Any] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Of requests that are about to start, by document."""
+        self._folders: list[Path] = []
+        """As the editor names them, though two may be one."""
         self._problems: list[str] = []
         """What is wrong in the settings, as the user was told it."""
 
@@ -85,7 +89,8 @@ class Handlers:
             folders = [params.root_uri]
         elif not folders and params.root_path:
             folders = [Path(params.root_path).as_uri()] if Path(params.root_path).is_absolute() else []
-        self.workspace.folders = [path for uri in folders if (path := path_from_uri(uri))]
+        self._folders = [path for uri in folders if (path := path_from_uri(uri))]
+        self.workspace.folders = distinct(self._folders)
         self._options = _section(params.initialization_options)
 
     async def initialized(self, params: lsp.InitializedParams) -> None:
@@ -147,8 +152,8 @@ class Handlers:
     def did_change_workspace_folders(self, params: lsp.DidChangeWorkspaceFoldersParams) -> None:
         gone = {path_from_uri(folder.uri) for folder in params.event.removed}
         added = [path for folder in params.event.added if (path := path_from_uri(folder.uri))]
-        kept: list[Path] = [folder for folder in self.workspace.folders if folder not in gone]
-        self.workspace.folders = [*kept, *(path for path in added if path not in kept)]
+        self._folders = [*(folder for folder in self._folders if folder not in gone), *added]
+        self.workspace.folders = distinct(self._folders)
         self._configure()  # a folder may bring settings of its own
         self.jobs.folders_changed()
         self._read_ahead()
@@ -218,22 +223,23 @@ class Handlers:
             if not only or any(kind in ("", offer.kind) or offer.kind.startswith(f"{kind}.") for kind in only)
         ]
 
-    def _quick_fixes(self, params: lsp.CodeActionParams, base: Mapping[str, Any]) -> list["_Offer"]:
-        return [
-            _Offer(
-                f"Fix: {_shorten(diagnostic.message)}",
+    def _quick_fixes(self, params: lsp.CodeActionParams, base: Mapping[str, Any]) -> Iterator["_Offer"]:
+        for diagnostic in params.context.diagnostics:
+            if diagnostic.source == "singlepass":
+                continue
+            line = diagnostic.range.start.line
+            what = problem_of(message_of(diagnostic), diagnostic.source, diagnostic.code, line)
+            yield _Offer(
+                f"Fix: {_shorten(what)}",
                 "quickfix",
                 {
                     **base,
-                    "instruction": fix_instruction([diagnostic.message]),
-                    "diagnostics": [f"line {diagnostic.range.start.line + 1}: {diagnostic.message}"],
+                    "instruction": fix_instruction([what]),
+                    "diagnostics": [f"line {line + 1}: {what}"],
                     "range": lines_to_json(*_lines_of(diagnostic.range)),
                 },
                 diagnostic,
             )
-            for diagnostic in params.context.diagnostics
-            if diagnostic.source != "singlepass"
-        ]
 
     def _encode(self, offer: "_Offer", estimate: str) -> lsp.CodeAction | lsp.Command:
         arguments = {**offer.arguments, "title": offer.title, "kind": offer.kind}

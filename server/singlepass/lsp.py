@@ -12,12 +12,15 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 from lsprotocol import types as lsp
+from pygls.protocol import default_converter
 
+from singlepass.core.actions import plain_text
 from singlepass.core.edits import Edit, difference
 from singlepass.core.lines import Encoding, LineIndex
 from singlepass.same_file import FileId, file_id, path_inside
 
 ANNOTATION = "singlepass"
+MAX_DIAGNOSTICS = 500
 
 # Line breaks of any kind and what no tokenizer or terminal takes.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -226,6 +229,47 @@ def _folder_name(folder: Path, folders: Sequence[Path]) -> str:
         if all(other[-n_parts:] != folder.parts[-n_parts:] for other in others):
             return "/".join(folder.parts[-n_parts:])
     return folder.as_posix()
+
+
+def converter() -> Any:
+    """pygls's converter, for what LSP 3.18 says of diagnostics and lsprotocol 2025.0.0 does not know.
+
+    A message may be markup, and the actions for it give it back as it came. A menu is offered for so many
+    diagnostics at most: more are not even looked at.
+    """
+    found: Any = default_converter()
+    diagnostic = found.get_structure_hook(lsp.Diagnostic)
+
+    def structure_diagnostic(value: Any, kind: Any) -> lsp.Diagnostic:
+        message = _mapping(value).get("message", "")
+        if isinstance(message, str):
+            return diagnostic(value, kind)
+        made = diagnostic({**value, "message": ""}, kind)
+        if isinstance(message, dict):
+            # Not by assignment, which checks that it is a string.
+            object.__setattr__(made, "message", found.structure(message, lsp.MarkupContent))
+        return made
+
+    found.register_structure_hook(lsp.Diagnostic, structure_diagnostic)
+    context = found.get_structure_hook(lsp.CodeActionContext)
+
+    def structure_context(value: Any, kind: Any) -> lsp.CodeActionContext:
+        given = _mapping(value).get("diagnostics")
+        if isinstance(given, list):
+            value = {**value, "diagnostics": cast("list[Any]", given)[:MAX_DIAGNOSTICS]}
+        return context(value, kind)
+
+    found.register_structure_hook(lsp.CodeActionContext, structure_context)
+    return found
+
+
+def message_of(diagnostic: lsp.Diagnostic) -> str:
+    """A diagnostic's message as plain text; empty where it has none."""
+    message: object = diagnostic.message
+    if isinstance(message, lsp.MarkupContent):
+        is_markdown = message.kind == lsp.MarkupKind.Markdown
+        return plain_text(message.value) if is_markdown else message.value.strip()
+    return str(message).strip()
 
 
 class Capabilities:

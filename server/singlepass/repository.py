@@ -47,6 +47,8 @@ MORE_NEAR = 18
 MAX_REMEMBERED = 200
 """So many documents keep their neighbours."""
 
+_MOST_CHANGES = 1_000
+"""Of more files at once it is not looked at each."""
 _MAX_STARTS = 3
 _MAX_LINE = 16 * 1024 * 1024
 _END_S = 1.0
@@ -121,6 +123,9 @@ class Repository:
 
     def changed(self, *uris: str) -> None:
         """Files were saved, created or deleted."""
+        if len(uris) > _MOST_CHANGES:
+            # As after a checkout: whatever changed, a walk finds it, and this is what makes the indexer walk.
+            uris = tuple((folder / ".gitignore").as_uri() for folder in self.workspace.folders)
         indexed = map(self.workspace.indexed_path, uris)
         paths = [str(path) for path in indexed if path is not None]
         if not paths or self._task is None:

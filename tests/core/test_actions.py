@@ -13,6 +13,8 @@ from singlepass.core.actions import (
     actions_for,
     find_comment_task,
     fix_instruction,
+    plain_text,
+    problem_of,
 )
 
 
@@ -182,3 +184,50 @@ def test_a_selection_of_many_lines_that_ask_is_looked_through_once(
 ) -> None:
     """Without the limits the first three would take minutes."""
     assert find_comment_task(lines, 0, len(lines)) == (CommentTask(*found) if found else None)
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("", ""),
+        ("  plain words  ", "plain words"),
+        ("**error**: `x` is *unused*", "error: x is unused"),
+        ("# Title\n\n- one\n- two", "Title\n\none\ntwo"),
+        ("> said", "said"),
+        ("see [the docs](https://a/b) and ![a picture](c.png)", "see the docs and a picture"),
+        ("```py\nx = 1\n```", "x = 1"),
+        ("``List[int]`` is not ~~that~~", "List[int] is not that"),
+        ("**expected `int`**", "expected int"),
+        # What only looks like it.
+        ("my_var and __init__ stay", "my_var and __init__ stay"),
+        ("2*3*4 and a * b * c", "2*3*4 and a * b * c"),
+        ("`*args` and `**kwargs`", "*args and **kwargs"),
+        ("\\*not\\* this", "*not* this"),
+        ("a[0](1)", "a0"),  # a link
+        ("a `b", "a `b"),
+    ],
+)
+def test_a_message_in_markdown_has_words(markdown: str, expected: str) -> None:
+    assert plain_text(markdown) == expected
+
+
+@given(st.text(alphabet="*_`[(#> \\\nab", max_size=60).filter(lambda text: "```" not in text))
+def test_no_word_is_lost(markdown: str) -> None:
+    letters = [char for char in plain_text(markdown) if char in "ab"]
+    assert letters == [char for char in markdown if char in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("message", "source", "code", "expected"),
+    [
+        (" is unused\n", "ruff", "F401", "is unused"),
+        ("", "ruff", "F401", "ruff F401"),
+        (" ", "tsc", 2304, "tsc 2304"),
+        ("", "rustc", None, "rustc"),
+        ("", None, "E1", "E1"),
+        ("", "", "", "the problem on line 1,235"),
+        ("\n", None, None, "the problem on line 1,235"),
+    ],
+)
+def test_a_problem_in_words(message: str, source: str | None, code: int | str | None, expected: str) -> None:
+    assert problem_of(message, source, code, 1234) == expected

@@ -1,6 +1,7 @@
 """What the editor asks and what it is answered: code actions, commands, settings, documents."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from singlepass.core.statistics import Record
 from singlepass.documents import Held
 from singlepass.handlers import Handlers
 from singlepass.journal_file import write
-from singlepass.lsp import Capabilities
+from singlepass.lsp import Capabilities, converter
 from singlepass.outcome import JobRequest
 from singlepass.workspace import UserError
 from singlepass_backends.base import Target
@@ -185,6 +186,43 @@ async def test_diagnostics_of_others_become_quick_fixes() -> None:
     assert theirs.message in arguments["instruction"]
     assert arguments["range"] == json_range(1, 2)
     assert fixes[1].command.arguments[0]["range"] == json_range(0, 1)
+
+
+async def test_a_problem_without_a_plain_message_has_a_title_too() -> None:
+    markup = {"kind": "markdown", "value": "**error**: `name` is [not defined](https://a/b)\n\nmore"}
+    given = {
+        "textDocument": {"uri": URI},
+        "range": json_range(0, 1),
+        "context": {
+            "diagnostics": [
+                {"range": json_range(0, 0, 0, 1), "message": markup, "source": "checker"},
+                {"range": json_range(1, 1, 0, 1), "message": {"kind": "plaintext", "value": " a *star* "}},
+                {"range": json_range(1, 1, 0, 1), "message": "", "source": "ruff", "code": "F401"},
+                {"range": json_range(2, 2, 0, 1), "message": " \n", "code": 7},
+                {"range": json_range(3, 3, 0, 1), "message": None},
+            ],
+            "only": ["quickfix"],
+        },
+    }
+    structure, unstructure = converter().structure, converter().unstructure
+    found = World().handlers.code_action(structure(given, lsp.CodeActionParams))
+    assert [one.title for one in found] == [
+        "Fix: error: name is not defined more",
+        "Fix: a *star*",
+        "Fix: ruff F401",
+        "Fix: 7",
+        "Fix: the problem on line 4",
+    ]
+    for one in found:
+        assert one.command is not None
+        assert isinstance(one.command, lsp.Command)
+        (arguments,) = one.command.arguments or ()
+        what = arguments["diagnostics"][0].partition(": ")[2]
+        assert what
+        assert what in arguments["instruction"]
+    # The editor knows its diagnostic again.
+    given_back = json.loads(json.dumps(unstructure(found[0]), default=unstructure))
+    assert given_back["diagnostics"][0]["message"] == markup
 
 
 async def test_a_comment_is_selected_only_where_nothing_else_is() -> None:

@@ -11,6 +11,9 @@ from itertools import islice
 
 import msgspec
 
+_LONGEST_MESSAGE = 20_000
+"""Characters of a message in Markdown that are read."""
+
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the code action menu."""
@@ -69,6 +72,30 @@ def action_name(title: str, kind: str, own: Sequence[Action]) -> str:
 def fix_instruction(messages: Sequence[str]) -> str:
     """The instruction of a quick fix, for the messages of one or more diagnostics."""
     return "Fix this problem with the smallest change that is right: " + " ".join(messages)
+
+
+def problem_of(message: str, source: str | None, code: int | str | None, line: int) -> str:
+    """A diagnostic in words: its message, or what else is known of it. `line` counts from 0."""
+    if message.strip():
+        return message.strip()
+    name = " ".join(str(part) for part in (source, code) if part not in (None, ""))
+    return name or f"the problem on line {line + 1:,}"
+
+
+# What Markdown writes around words. Underscores are left: in messages they are part of names.
+_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE)
+_LINE_START = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[-*+][ \t]+)", re.MULTILINE)
+_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\([^()\n]*\)")
+_CODE = re.compile(r"(?<!`)(`{1,3})([^`\n]+)\1(?!`)")
+_EMPHASIS = re.compile(r"(?<![\w\\*~])(\*\*|~~|\*)(?=\S)([^*~\n]*[^*~\s\\])\1(?![\w*~])")
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+
+
+def plain_text(markdown: str) -> str:
+    """The words of a short text in Markdown."""
+    text = _LINE_START.sub("", _FENCE.sub("", markdown[:_LONGEST_MESSAGE]))
+    text = _EMPHASIS.sub(r"\2", _CODE.sub(r"\2", _LINK.sub(r"\1", text)))
+    return _ESCAPE.sub(r"\1", text).strip()
 
 
 class CommentTask(msgspec.Struct, frozen=True):
