@@ -37,7 +37,6 @@ from singlepass.lsp import (
 )
 from singlepass.outcome import JobRequest
 from singlepass.reviewing import Selected
-from singlepass.same_file import distinct
 from singlepass.workspace import UserError, Workspace
 
 log = logging.getLogger(__name__)
@@ -74,8 +73,6 @@ class Handlers:
         self._section: Mapping[str, Any] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Of requests that are about to start, by document."""
-        self._folders: list[Path] = []
-        """As the editor names them, though two may be one."""
         self._problems: list[str] = []
         """What is wrong in the settings, as the user was told it."""
 
@@ -89,8 +86,7 @@ class Handlers:
             folders = [params.root_uri]
         elif not folders and params.root_path:
             folders = [Path(params.root_path).as_uri()] if Path(params.root_path).is_absolute() else []
-        self._folders = [path for uri in folders if (path := path_from_uri(uri))]
-        self.workspace.folders = distinct(self._folders)
+        self.workspace.folders = [path for uri in folders if (path := path_from_uri(uri))]
         self._options = _section(params.initialization_options)
 
     async def initialized(self, params: lsp.InitializedParams) -> None:
@@ -152,8 +148,7 @@ class Handlers:
     def did_change_workspace_folders(self, params: lsp.DidChangeWorkspaceFoldersParams) -> None:
         gone = {path_from_uri(folder.uri) for folder in params.event.removed}
         added = [path for folder in params.event.added if (path := path_from_uri(folder.uri))]
-        self._folders = [*(folder for folder in self._folders if folder not in gone), *added]
-        self.workspace.folders = distinct(self._folders)
+        self.workspace.folders = [*(one for one in self.workspace.named if one not in gone), *added]
         self._configure()  # a folder may bring settings of its own
         self.jobs.folders_changed()
         self._read_ahead()

@@ -12,7 +12,7 @@ from singlepass.core.protect import protection
 from singlepass.documents import Held
 from singlepass.lsp import followed_path, path_from_uri, place_of, prompt_path, relative_path
 from singlepass.regular_file import read_regular
-from singlepass.same_file import FileId, is_among, path_inside, real_path
+from singlepass.same_file import FileId, distinct, is_among, path_inside, real_path
 
 if TYPE_CHECKING:
     import pathspec
@@ -51,7 +51,19 @@ class Workspace:
     """The folders the editor has open."""
 
     def __init__(self) -> None:
-        self.folders: list[Path] = []
+        self.named: list[Path] = []
+        """The folders as the editor names them, though two may be one."""
+        self._folders: list[Path] = []
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders, each once."""
+        return self._folders
+
+    @folders.setter
+    def folders(self, named: Sequence[Path]) -> None:
+        self.named = [*named]
+        self._folders = distinct(named) if len(named) > 1 else [*named]
 
     def name(self, uri: str) -> tuple[str, bool]:
         """The document's path in the prompt, and whether it lies inside the workspace."""
