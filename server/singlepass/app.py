@@ -25,6 +25,7 @@ from singlepass.handlers import (
     COMMAND_UNDO,
     Handlers,
 )
+from singlepass.lsp import converter
 from singlepass.stdio import serve_stdio
 
 _KINDS = [
@@ -35,10 +36,10 @@ _KINDS = [
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls's own, but for three things.
+    """pygls's own, but for four things.
 
-    They are its mirror of the documents, what it keeps of handlers that have ended, and answers that nobody
-    waits for any more.
+    They are its mirror of the documents, what it keeps of handlers that have ended, requests that are under
+    way at the shutdown, and answers that nobody waits for any more.
     """
 
     def _execute_handler(
@@ -52,12 +53,34 @@ class Protocol(LanguageServerProtocol):
 
         super()._execute_handler(msg_id, handler, ended, args, kwargs)
 
+    # pygls would follow in a mirror of its own, which nobody reads, and would hold all texts once more. In
+    # `params` it would move the places that lie outside of it: behind a form feed, where it begins a new
+    # line, or in changes that come late.
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_OPEN)
+    def lsp_text_document__did_open(self, params: lsp.DidOpenTextDocumentParams) -> Generator[Any]:
+        yield self._ours(lsp.TEXT_DOCUMENT_DID_OPEN), (params,), None
+
     @lsp_method(lsp.TEXT_DOCUMENT_DID_CHANGE)
     def lsp_text_document__did_change(self, params: lsp.DidChangeTextDocumentParams) -> Generator[Any]:
-        # pygls would follow in a mirror of its own, which nobody reads, and in `params` move the places that
-        # lie outside of it: behind a form feed, where it begins a new line, or in changes that come late.
+        yield self._ours(lsp.TEXT_DOCUMENT_DID_CHANGE), (params,), None
+
+    @lsp_method(lsp.TEXT_DOCUMENT_DID_CLOSE)
+    def lsp_text_document__did_close(self, params: lsp.DidCloseTextDocumentParams) -> Generator[Any]:
+        yield self._ours(lsp.TEXT_DOCUMENT_DID_CLOSE), (params,), None
+
+    def _ours(self, method: str) -> Any:
         registered: Any = self.fm
-        yield registered.features[lsp.TEXT_DOCUMENT_DID_CHANGE], (params,), None
+        return registered.features[method]
+
+    @lsp_method(lsp.SHUTDOWN)
+    def lsp_shutdown(self, *args: Any) -> Generator[Any]:
+        yield self._ours(lsp.SHUTDOWN), args, None
+        # A request that is cancelled is answered at once, and leaves the table that pygls goes through here.
+        for id, future in [*self._request_futures.items()]:
+            if id != self.msg_id and not future.done():
+                future.cancel()
+        self._shutdown = True
 
     def _handle_response(self, msg_id: int | str, result: Any = None, error: Any = None) -> None:
         # A job that is cancelled asks no further, and an editor may take too long. pygls would trip over what
@@ -71,7 +94,7 @@ class Protocol(LanguageServerProtocol):
 
 def build_server() -> LanguageServer:
     """A server with every handler registered, not yet started."""
-    server = LanguageServer("singlepass", __version__, protocol_cls=Protocol)
+    server = LanguageServer("singlepass", __version__, protocol_cls=Protocol, converter_factory=converter)
     handlers = Handlers(server)
 
     for method, handler, *options in (

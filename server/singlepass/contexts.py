@@ -4,9 +4,11 @@ What is read ahead and what a job asks for come from here, so that the one is ex
 other.
 """
 
+import asyncio
 import functools
 import itertools
 from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -18,8 +20,10 @@ from singlepass.core.edits import Snapshot
 from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
 from singlepass.core.prompt import render_context, render_repository
 from singlepass.delivery import Source
-from singlepass.documents import Documents
+from singlepass.documents import Documents, Held
+from singlepass.lsp import id_of_uri
 from singlepass.repository import CHARS_PER_TOKEN, Repository
+from singlepass.same_file import FileId, file_id, is_among, is_same
 from singlepass.targets import Targets, is_remote
 from singlepass.warming import Ahead
 from singlepass.workspace import UserError, Workspace, read_near, read_source
@@ -44,6 +48,11 @@ MIN_REPLY_TOKENS = 512
 """A prompt that leaves less room for its reply counts as too long."""
 TASK_TOKENS = 1024
 """Room for a task that has not been asked for yet, before neighbours are left out for it."""
+
+MOST_CHARS_PER_TOKEN = 32
+"""A document of more is not read ahead: no model takes it, and finding that out takes an engine minutes."""
+MAX_READ_CHARS = 64 * 1024 * 1024
+"""Of all files of a request that are not open."""
 
 _MAX_FITTED = 8
 
@@ -115,11 +124,24 @@ class Contexts:
             self.on_other_target()
         return name
 
-    def gather(self, uri: str, files: Sequence[str], name: str) -> tuple[Context, dict[str, Source]]:
-        """See the function `gather`, for a target."""
-        documents, workspace, repository = self._documents, self._workspace, self._repository
-        may_send = functools.partial(self._targets.may_send, name)
-        return gather(uri, files, documents, workspace, self.settings, repository, self.n_ctx(name), may_send)
+    def gathering(
+        self, uri: str, files: Sequence[str] = (), held: Sequence[Held] | None = None
+    ) -> Callable[[], "Gathered"]:
+        """See the function `gathering`. `held` is what the documents hold at another moment than now."""
+        held = self._documents.held() if held is None else held
+        near = self._repository.near(uri)
+        return gathering(uri, files, held, self._workspace, self.settings, near)
+
+    def sendable(self, gathered: "Gathered", name: str) -> "Gathered":
+        """What was gathered, without the files that may not go to a target unless they are asked for."""
+        named = {*gathered.named}
+        kept = {uri: one for uri, one in gathered.neighbours.items() if self._targets.may_send(name, uri)}
+        sources = {uri: one for uri, one in gathered.sources.items() if uri in named or uri in kept}
+        return msgspec.structs.replace(gathered, sources=sources, neighbours=kept)
+
+    def context(self, gathered: "Gathered", name: str) -> Context:
+        """What was gathered and may be sent, as it stands in a prompt for a target."""
+        return context(gathered, self._repository, self.n_ctx(name))
 
     def n_ctx(self, name: str) -> int:
         """The context of a target in tokens, as far as that is known."""
@@ -146,9 +168,11 @@ class Contexts:
             raise UserError(f"Nothing is read ahead on `{name}`: it is not allowed here any more.")
         if uri is None:
             return Ahead(encodable(render_repository(fitting_map(self._repository, self.n_ctx(name)))))
-        gathered, _ = self.gather(uri, (), name)
+        gathered = await asyncio.to_thread(self.gathering(uri))
+        if len(gathered.target.text) > MOST_CHARS_PER_TOKEN * self.n_ctx(name):
+            raise UserError(f"{gathered.target.path} is too long for any prompt of {name}.")
         engine = self._targets.client(name)
-        context = await self.fit(name, gathered)
+        context = await self.fit(name, self.context(self.sendable(gathered, name), name))
         return Ahead(
             encodable(render_context(context)),
             lambda: grammar_for(context, engine.info),
@@ -176,14 +200,14 @@ class Contexts:
         targets = self._targets
         self.check(uri)
         if targets.by_name and not any(one.is_allowed for one in targets.candidates(uris=(uri,))):
-            return self._show_before_allowed(uri)
+            return await self._show_before_allowed(uri)
         name = self._choose(uri)
         engine = targets.client(name)
         info = await engine.connect()
         if not targets.may_send(name, uri):
             raise UserError(f"`{name}` is not allowed here any more.")
-        gathered, _ = self.gather(uri, (), name)
-        context = await self.fit(name, gathered)
+        gathered = self.sendable(await asyncio.to_thread(self.gathering(uri)), name)
+        context = await self.fit(name, self.context(gathered, name))
         # With an empty task, because the tokens that end the template count with the last segment.
         segments = (*render_context(context), Segment("task", ""))
         found = (await engine.inspect(segments, spawn=True) or ())[:-1]
@@ -194,11 +218,10 @@ class Contexts:
             "left_out": list(context.left_out),
         }
 
-    def _show_before_allowed(self, uri: str) -> dict[str, Any]:
+    async def _show_before_allowed(self, uri: str) -> dict[str, Any]:
         """What would be sent to the first target, a remote one; nothing is, so tokens are estimated."""
         name = next(iter(self._targets.by_name))
-        documents, workspace, repository = self._documents, self._workspace, self._repository
-        context, _ = gather(uri, (), documents, workspace, self.settings, repository, self.n_ctx(name))
+        context = self.context(await asyncio.to_thread(self.gathering(uri)), name)
         segments = [
             {"name": one.name, "n_tokens": len(one.text) // CHARS_PER_TOKEN, "n_cached": 0}
             for one in render_context(context)
@@ -215,54 +238,115 @@ class Contexts:
         return {"name": name, "url": target.url, "remote": is_remote(target), "allowed": is_allowed}
 
 
-def gather(
+class Gathered(msgspec.Struct, frozen=True):
+    """The files around a request."""
+
+    sources: dict[str, Source]
+    """Those that it may change, by the URI under which they are edited."""
+    named: tuple[str, ...]
+    """Which of them it names, the target first."""
+    target: SourceFile
+    neighbours: dict[str, SourceFile]
+    """The others that stand beside the target, by URI, those that it names first."""
+
+
+def gathering(
     uri: str,
     files: Sequence[str],
-    documents: Documents,
+    held: Sequence[Held],
     workspace: Workspace,
     settings: Settings,
-    repository: Repository | None = None,
-    n_ctx: int = ASSUMED_CONTEXT,
-    may_send: Callable[[str], bool] = lambda uri: True,
-) -> tuple[Context, dict[str, Source]]:
-    """The context for work on one document, and the snapshots it may change, by URI.
+    near: Sequence[Path] = (),
+) -> Callable[[], Gathered]:
+    """What gathers the files for work on one document: of `held`, what the editor holds of them, the others
+    read from the disk, which is not for the event loop. A file that is named in two ways is there once.
 
-    `n_ctx` is the model's context in tokens; `may_send` says of a file whether it may go to the model without
-    being asked for. Raises UserError for a file that is not open and cannot be read.
+    It raises UserError for a file that is not open and cannot be read.
     """
-    sources: dict[str, Source] = {}
-    paths = {MAP}
 
-    def add(uri: str, *, as_saved: bool = False) -> SourceFile:
-        path = _unlike(paths, workspace.name(uri)[0])
-        paths.add(path)
-        document = documents.get(uri)
-        if document is not None:
-            now = document.snapshot(), document.revision
-            snapshot, revision = document.saved() if as_saved else now
-            sources[uri] = Source(path, snapshot, document, revision)
-        else:
-            sources[uri] = Source(path, Snapshot(uri, None, read_source(uri)), None, 0)
-        opened = document.opened if document is not None else None
-        return SourceFile(path, sources[uri].snapshot.text, opened=opened)
+    def gather() -> Gathered:
+        found = _Files(workspace)
+        by_uri = {one.document.uri: one for one in held}
+        named: list[SourceFile] = []
+        for given in (uri, *files):
+            one = by_uri.get(given)
+            file = one.document.file if one is not None else id_of_uri(given)
+            one = one or _held_of(file, held)
+            if not is_among(file, found.ids):
+                named.append(
+                    found.read(given, file) if one is None else found.add(one, one.now, one.revision)
+                )
+        uris = tuple(found.sources)
+        target, *others = named
+        neighbours = dict(zip(uris[1:], others, strict=True))
+        limit = settings.max_neighbours
+        for one in workspace.neighbours(held, [*found.ids], settings.ignore, limit):
+            if workspace.protection(one.document.uri):  # nobody has asked for an edit of it
+                opened = one.document.opened
+                shown = found.show(one.document.uri, one.document.file, one.saved.text, opened)
+            else:
+                shown = found.add(one, one.saved, one.saved_revision)
+            neighbours[one.document.uri] = shown
+        for path in near:
+            if len(neighbours) >= limit:
+                break
+            file = file_id(path)
+            if not is_among(file, found.ids) and (text := read_near(path)):
+                neighbours[path.as_uri()] = found.show(path.as_uri(), file, text)
+        return Gathered(found.sources, uris, target, neighbours)
 
-    target = add(uri)
-    neighbours = [add(file) for file in dict.fromkeys(files) if file != uri]
-    near = workspace.neighbours(uri, documents, settings.ignore, settings.max_neighbours, may_send)
-    neighbours += [add(other.uri, as_saved=True) for other in near if other.uri not in sources]
+    return gather
+
+
+class _Files:
+    """Files as they are found, each with a name of its own."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.sources: dict[str, Source] = {}
+        self.ids: list[FileId] = []
+        self._workspace = workspace
+        self._paths = {MAP}
+        self._n_read = 0
+
+    def add(self, one: Held, snapshot: Snapshot, revision: int) -> SourceFile:
+        """One that is open and may be changed."""
+        document = one.document
+        file = self.show(document.uri, document.file, snapshot.text, document.opened)
+        self.sources[document.uri] = Source(file.path, snapshot, document, revision)
+        return msgspec.structs.replace(file, editable=True)
+
+    def read(self, uri: str, id: FileId) -> SourceFile:
+        """One that is not open and may be changed. Raises UserError."""
+        text = read_source(uri)
+        self._n_read += len(text)
+        if self._n_read > MAX_READ_CHARS:
+            raise UserError(f"The files of the request have over {MAX_READ_CHARS:,} characters. Name fewer.")
+        file = self.show(uri, id, text)
+        self.sources[uri] = Source(file.path, Snapshot(uri, None, text), None, 0)
+        return msgspec.structs.replace(file, editable=True)
+
+    def show(self, uri: str, id: FileId, text: str, opened: int | None = None) -> SourceFile:
+        """One that is only read by the model."""
+        path = _unlike(self._paths, self._workspace.name(uri)[0])
+        self._paths.add(path)
+        self.ids.append(id)
+        return SourceFile(path, text, editable=False, opened=opened)
+
+
+def _held_of(file: FileId, held: Sequence[Held]) -> Held | None:
+    """What the editor holds of a file, under whichever URI; the one used last of several."""
+    return next((one for one in held if is_same(one.document.file, file)), None)
+
+
+def context(
+    gathered: Gathered, repository: Repository | None = None, n_ctx: int = ASSUMED_CONTEXT
+) -> Context:
+    """What was gathered, with the map, for a model with so many tokens of context."""
     if repository is None:
-        return build_context(target, neighbours), sources
-    map = fitting_map(repository, n_ctx)
-    limit = settings.max_neighbours - len(neighbours)
-    for path in repository.near(uri):
-        other = path.as_uri()
-        if limit > 0 and other not in sources and may_send(other) and (text := read_near(path)):
-            name = _unlike(paths, workspace.name(other)[0])
-            paths.add(name)
-            neighbours.append(SourceFile(name, text, editable=False))
-            limit -= 1
+        return build_context(gathered.target, [*gathered.neighbours.values()])
     budget = int(NEAR_SHARE * n_ctx * CHARS_PER_TOKEN)
-    return build_context(target, neighbours, map, budget), sources
+    neighbours = [*gathered.neighbours.values()]
+    return build_context(gathered.target, neighbours, fitting_map(repository, n_ctx), budget)
 
 
 def fitting_map(repository: Repository, n_ctx: int) -> str:

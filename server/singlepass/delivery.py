@@ -8,8 +8,12 @@ typed in between (the hunks are rebased again); and one that applies it late, to
 for (vscode-languageserver-node #1756). The last is told from the first by what comes back: the document must
 have had, at some change, exactly the text that was predicted, and no change on the way there may have
 overwritten another.
+
+And one that does not answer. Then nobody knows whether the edit is there; it is watched for (`Late`), because
+an editor that was busy may still apply it.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -20,11 +24,16 @@ from singlepass.core.lines import Encoding, LineIndex
 from singlepass.core.planner import PlannedHunk, RejectedHunk, rebase
 from singlepass.core.review import Origin
 from singlepass.documents import Document
-from singlepass.editor import Editor
+from singlepass.editor import ApplyResult, Editor
 from singlepass.lsp import edits_to_lsp
 
+MAY_BE_THERE = "the edit may be there or not. If it shows up later, it is in review then."
 TRIES = 8
 """Times hunks are rebased and sent because the user typed meanwhile."""
+_ANSWER_TIMEOUT_S = 60.0
+"""How long an editor may take to answer an edit that asks the user nothing."""
+_WATCH_S = 3600.0
+"""How long an edit that was not answered is watched for."""
 _ECHO_TIMEOUT_S = 5.0
 """How long the didChange of an applied edit may take."""
 _TYPED_TIMEOUT_S = 0.5
@@ -81,6 +90,8 @@ class Place(msgspec.Struct):
     revision: int = 0
     origins: list[Origin] = []
     """As in `AppliedEdit`; empty where edits are taken back."""
+    named: str = ""
+    """The URI that the file had when the job was asked for, before the editor opened it under another."""
 
     @property
     def moved_on(self) -> bool:
@@ -102,11 +113,106 @@ class Sent(msgspec.Struct, frozen=True):
     is_applied: bool
     reason: str = ""
     """Why not."""
+    is_answered: bool = True
+    """Otherwise it may be there or not."""
     typed: bool = False
     """Whether it was refused because the user typed meanwhile: worth another try."""
     applied: tuple[AppliedEdit, ...] = ()
     mismatches: tuple[Place, ...] = ()
     """Where what came back is not what was predicted."""
+
+
+_NO_ANSWER = ApplyResult(False)
+_NOT_SENT = ApplyResult(False, "it was cancelled before it was sent")
+_UNKNOWN = Sent(False, is_answered=False)
+
+
+class Late(msgspec.Struct, frozen=True):
+    """An edit that is not waited for any longer."""
+
+    sent: "asyncio.Task[Sent]"
+    """What became of it after all."""
+    hunks: tuple[PlannedHunk, ...] = ()
+
+
+class _Awaited:
+    """A workspace edit that was sent, and the texts that its documents should come to have."""
+
+    def __init__(self, places: Sequence[Place], answer: "asyncio.Future[ApplyResult]") -> None:
+        self.answer = answer
+        self._places = places
+        self._expected = [
+            (place, place.document, place.document.expect(apply(place.text, place.edits)))
+            for place in places
+            if place.document is not None
+        ]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a document has had the text."""
+        return any(one.met_at is not None for _, _, one in self._expected)
+
+    def end(self) -> None:
+        """Watch for nothing more."""
+        self.answer.cancel()
+        for _, document, one in self._expected:
+            document.forget(one)
+
+    async def outcome(self, result: ApplyResult) -> Sent:
+        """What became of it, once the editor has answered or a document shows it."""
+        if result is _NOT_SENT:
+            return Sent(False, result.reason)
+        if result.applied or self.is_there:
+            for _, document, one in self._expected:
+                await document.until(lambda one=one: one.met_at is not None, _ECHO_TIMEOUT_S)
+            return self._applied()
+        # Refused: because the user typed, which a didChange tells, or for a reason of the editor's own.
+        for place, document, _ in self._expected:
+            await document.until(lambda place=place: place.moved_on, _TYPED_TIMEOUT_S)
+        return Sent(False, result.reason, typed=any(place.moved_on for place in self._places))
+
+    def _applied(self) -> Sent:
+        applied = [
+            AppliedEdit(place.uri, place.text, tuple(place.edits), origins=tuple(place.origins))
+            for place in self._places
+            if place.document is None
+        ]
+        mismatches: list[Place] = []
+        for place, document, one in self._expected:
+            if one.met_at is None or _overwrites(document, place.revision, one.met_at):
+                mismatches.append(place)
+            else:
+                edits, origins = tuple(place.edits), tuple(place.origins)
+                applied.append(
+                    AppliedEdit(place.uri, place.text, edits, document, place.revision, one.met_at, origins)
+                )
+        return Sent(True, applied=tuple(applied), mismatches=tuple(mismatches))
+
+    async def late_outcome(self) -> Sent:
+        """What became of it after all; not answered if that never shows."""
+        seen = asyncio.ensure_future(self._seen())
+        try:
+            await asyncio.wait([self.answer, seen], timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+            if self.answer.done() or self.is_there:
+                return await self.outcome(self.answer.result() if self.answer.done() else _NO_ANSWER)
+            return _UNKNOWN
+        finally:
+            seen.cancel()
+            self.end()
+
+    async def _seen(self) -> None:
+        """Wait until a document shows the edit, or all are closed and none can any more."""
+        waits = {
+            asyncio.ensure_future(document.until(lambda one=one: one.met_at is not None, _WATCH_S))
+            for _, document, one in self._expected
+        }
+        left = waits or {asyncio.ensure_future(asyncio.sleep(_WATCH_S))}
+        try:
+            while left and not self.is_there:
+                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in left:
+                wait.cancel()
 
 
 async def send(
@@ -117,54 +223,42 @@ async def send(
     description: str,
     *,
     confirm: bool = False,
+    is_cancelled: Callable[[], bool] = lambda: False,
+    on_late: Callable[[Late], None] = lambda _: None,
 ) -> Sent:
     """Send one workspace edit, once, and check what comes back.
 
-    The edits of a place are in the order of its text.
+    The edits of a place are in the order of its text. Once `is_cancelled`, it is not sent. `on_late` is told
+    of an edit that was sent and is not waited for any longer: the editor takes too long, or the caller was
+    cancelled.
     """
-    expected = [
-        (place, place.document, place.document.expect(apply(place.text, place.edits)))
-        for place in places
-        if place.document is not None
-    ]
     annotated = editor.capabilities.annotations
+    edits = {
+        (place.uri, place.version): edits_to_lsp(place.index(encoding), place.edits, annotated)
+        for place in places
+    }
+
+    async def ask() -> ApplyResult:
+        # Something else may have had its turn since, and not every editor looks at the version.
+        if is_cancelled():
+            return _NOT_SENT
+        if any(place.moved_on for place in places):
+            return ApplyResult(False, "the document changed")
+        return await editor.apply(edits, label, description, confirm=confirm)
+
+    awaited = _Awaited(places, asyncio.ensure_future(ask()))
+    sent = _UNKNOWN
     try:
-        result = await editor.apply(
-            {
-                (place.uri, place.version): edits_to_lsp(place.index(encoding), place.edits, annotated)
-                for place in places
-            },
-            label,
-            description,
-            confirm=confirm,
-        )
-        if result.applied or any(one.met_at is not None for _, _, one in expected):
-            for _, document, one in expected:
-                await document.until(lambda one=one: one.met_at is not None, _ECHO_TIMEOUT_S)
-            applied = [
-                AppliedEdit(place.uri, place.text, tuple(place.edits), origins=tuple(place.origins))
-                for place in places
-                if place.document is None
-            ]
-            mismatches: list[Place] = []
-            for place, document, one in expected:
-                if one.met_at is None or _overwrites(document, place.revision, one.met_at):
-                    mismatches.append(place)
-                else:
-                    edits, origins = tuple(place.edits), tuple(place.origins)
-                    applied.append(
-                        AppliedEdit(
-                            place.uri, place.text, edits, document, place.revision, one.met_at, origins
-                        )
-                    )
-            return Sent(True, applied=tuple(applied), mismatches=tuple(mismatches))
+        # Someone may take long over a confirmation; an edit that arrives by itself is answered at once.
+        await asyncio.wait([awaited.answer], timeout=None if confirm else _ANSWER_TIMEOUT_S)
+        if awaited.answer.done() or awaited.is_there:
+            sent = await awaited.outcome(awaited.answer.result() if awaited.answer.done() else _NO_ANSWER)
+        return sent
     finally:
-        for _, document, one in expected:
-            document.forget(one)
-    # Refused: because the user typed, which a didChange tells, or for a reason of the editor's own.
-    for place, document, _ in expected:
-        await document.until(lambda place=place: place.moved_on, _TYPED_TIMEOUT_S)
-    return Sent(False, result.reason, typed=any(place.moved_on for place in places))
+        if sent.is_answered:
+            awaited.end()
+        else:
+            on_late(Late(asyncio.ensure_future(awaited.late_outcome())))
 
 
 async def deliver(
@@ -177,11 +271,12 @@ async def deliver(
     confirm: bool = False,
     warning: str = "",
     is_cancelled: Callable[[], bool] = lambda: False,
+    on_late: Callable[[Late], None] = lambda _: None,
 ) -> Delivery:
     """Send the hunks as one workspace edit, again after keystrokes in between, and check what comes back.
 
     `sources` has the files by URI. `warning` says what a file is that needs a question of its own. Once
-    `is_cancelled`, nothing more is sent.
+    `is_cancelled`, nothing more is sent. `on_late` is told of an edit that is not waited for any longer.
     """
     rejected: list[RejectedHunk] = []
     for _ in range(TRIES):
@@ -202,20 +297,37 @@ async def deliver(
             return Delivery(rejected=tuple(rejected))
         label = f"singlepass: {title}"
         description = f"{_describe(hunks)}; the file is {warning}" if warning else _describe(hunks)
-        sent = await send([*places.values()], editor, encoding, label, description, confirm=confirm)
+        sent = await send(
+            [*places.values()],
+            editor,
+            encoding,
+            label,
+            description,
+            confirm=confirm,
+            is_cancelled=is_cancelled,
+            on_late=lambda late, hunks=tuple(hunks): on_late(msgspec.structs.replace(late, hunks=hunks)),
+        )
         if sent.is_applied:
-            wrong = {place.uri for place in sent.mismatches}
-            return Delivery(
-                sum(hunk.snapshot.uri not in wrong for hunk in hunks),
-                sent.applied,
-                tuple(rejected),
-                tuple(mismatch_message(place.path) for place in sent.mismatches),
-            )
-        if not sent.typed:
+            return msgspec.structs.replace(booked(sent, hunks), rejected=tuple(rejected))
+        if not sent.is_answered:
+            message = f"The editor did not answer within {_ANSWER_TIMEOUT_S:.0f} s; {MAY_BE_THERE}"
+            unknown = (RejectedHunk(one.hunk, "refused", message) for one in hunks)
+            return Delivery(rejected=(*rejected, *unknown))
+        if not sent.typed and sent.reason != _NOT_SENT.reason:
             refused = [_refused(hunk, sent.reason) for hunk in hunks]
             return Delivery(rejected=(*rejected, *refused))
     stale = "The document changed again and again while the hunk was sent; nothing was written."
     return Delivery(rejected=(*rejected, *(RejectedHunk(hunk.hunk, "stale", stale) for hunk in hunks)))
+
+
+def booked(sent: Sent, hunks: Sequence[PlannedHunk]) -> Delivery:
+    """What became of hunks whose edit was applied."""
+    wrong = {place.named for place in sent.mismatches}
+    return Delivery(
+        sum(hunk.snapshot.uri not in wrong for hunk in hunks),
+        sent.applied,
+        mismatches=tuple(mismatch_message(place.path) for place in sent.mismatches),
+    )
 
 
 def mismatch_message(path: str) -> str:
@@ -242,8 +354,11 @@ def _place(planned: PlannedHunk, source: Source, places: dict[str, Place]) -> Re
         edits = rebase(planned, changes, text)
     if isinstance(edits, RejectedHunk):
         return edits
-    uri = source.snapshot.uri
-    place = places.setdefault(uri, Place(uri, source.path, text, [], document, version, revision))
+    # A file may have been opened meanwhile under another URI than it was named by.
+    named = source.snapshot.uri
+    uri = document.uri if document is not None else named
+    fresh = Place(uri, source.path, text, [], document, version, revision, named=named)
+    place = places.setdefault(named, fresh)
     place.edits.extend(edits)
     place.origins.extend(Origin(edit.start, planned.how) for edit in planned.edits)
     return None

@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from singlepass.core.edits import Edit, Snapshot, apply, difference
+from singlepass.core.edits import Edit, Snapshot, difference
 from singlepass.core.lines import Encoding, LineIndex
+from singlepass.lsp import id_of_uri
+from singlepass.same_file import FileId, is_same
 
 _LOG_LIMIT = 20_000
 _HEARD_LIMIT, _HEARD_CHARS = 64, 4_000_000
@@ -43,9 +45,12 @@ class Document:
 
     def __init__(self, uri: str, language: str, version: int, text: str, encoding: Encoding) -> None:
         self.uri = uri
+        self.file: FileId = id_of_uri(uri)
+        """What tells its file from others, under whichever URI."""
         self.language = language
         self.version = version
-        self.text = text
+        self.index = LineIndex(text, encoding)
+        """Offsets and positions of the text as it is now. It changes with the document."""
         self.revision = 0
         self.is_open = True
         self.opened = 0
@@ -54,13 +59,11 @@ class Document:
         """Whether diagnostics of ours stand in the document."""
         self.transient = False
         """Whether they go with the next keystroke."""
-        self._encoding: Encoding = encoding
         self._heard: deque[_Heard] = deque()
         """The latest changes by version, so that a late one can be put in its place."""
         self._heard_after = version
         self._log: list[Edit] = []
         self._log_start = 0
-        self._index: LineIndex | None = None
         self._expectations: list[Expectation] = []
         self._changed = asyncio.Event()
         self._saved = self.snapshot(), 0
@@ -68,11 +71,9 @@ class Document:
         """When it was last saved, on the monotonic clock; None since it was opened."""
 
     @property
-    def index(self) -> LineIndex:
-        """Offsets and positions of the current text."""
-        if self._index is None:
-            self._index = LineIndex(self.text, self._encoding)
-        return self._index
+    def text(self) -> str:
+        """What it holds now."""
+        return self.index.text
 
     def snapshot(self) -> Snapshot:
         """The document as it is now."""
@@ -120,8 +121,7 @@ class Document:
         text = later[0].before
         for one in (_Heard(version, said, text), *later):
             self._heard.append(one._replace(before=text))
-            for edit in one.said(text):
-                text = apply(text, [edit])
+            text = _after(text, one.said(text))
         self.update(self.version, [difference(self.text, text)])
 
     def update(self, version: int, edits: Iterable[Edit]) -> None:
@@ -137,16 +137,15 @@ class Document:
         self._changed.set()
 
     def _change(self, edit: Edit) -> None:
-        self.text = apply(self.text, [edit])
+        self.index.change(*edit)
         self.revision += 1
-        self._index = None
         self._log.append(edit)
         if len(self._log) > _LOG_LIMIT:
             dropped = _LOG_LIMIT // 2
             del self._log[:dropped]
             self._log_start += dropped
         for expectation in self._expectations:
-            if expectation.met_at is None and expectation.text == self.text:
+            if expectation.met_at is None and self.index.is_text(expectation.text):
                 expectation.met_at = self.revision
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> None:
@@ -174,8 +173,30 @@ class Document:
         self._expectations.remove(expectation)
 
 
+def _after(text: str, edits: Iterable[Edit]) -> str:
+    """The text after sequential edits. Raises ValueError when one leaves it."""
+    index = LineIndex(text)
+    for edit in edits:
+        index.change(*edit)
+    return index.text
+
+
+class Held(NamedTuple):
+    """What the editor holds of a file at a moment, each text with the document's revision."""
+
+    document: Document
+    now: Snapshot
+    revision: int
+    saved: Snapshot
+    saved_revision: int
+
+
 class Documents:
-    """The open documents by URI, the most recently used last."""
+    """The open documents, the most recently used last.
+
+    One file may have several URIs, and an editor may have it open under more than one of them. Each is a
+    document of its own, with versions of its own; a URI that is none of theirs means the one used last.
+    """
 
     def __init__(self) -> None:
         self.encoding: Encoding = "utf-16"
@@ -197,9 +218,20 @@ class Documents:
         if document is not None:
             document.close()
 
-    def get(self, uri: str) -> Document | None:
-        """The open document, or None."""
+    def get_exactly(self, uri: str) -> Document | None:
+        """The document that was opened under this URI, or None."""
         return self._by_uri.get(uri)
+
+    def get(self, uri: str) -> Document | None:
+        """The open document of the file that the URI names, or None."""
+        if (document := self._by_uri.get(uri)) is not None or not self._by_uri:
+            return document
+        file = id_of_uri(uri)
+        return next((one for one in self.recent() if is_same(one.file, file)), None)
+
+    def held(self) -> tuple[Held, ...]:
+        """All there is now, the most recently used first."""
+        return tuple(Held(one, one.snapshot(), one.revision, *one.saved()) for one in self.recent())
 
     def touch(self, uri: str) -> None:
         """Mark a document as used, so that it counts as a near neighbour."""

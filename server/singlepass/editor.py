@@ -87,7 +87,10 @@ class Editor:
         *,
         confirm: bool = False,
     ) -> ApplyResult:
-        """Send one workspace edit and wait for the answer. Never raises for what the editor answers."""
+        """Send one workspace edit and wait for the answer, however long. Never raises for what it says.
+
+        It is sent before anything else has its turn, unless a question comes first.
+        """
         if not self.capabilities.apply_edit:
             return ApplyResult(False, NO_EDITS)
         label, description = inert(label), inert(description)
@@ -101,14 +104,10 @@ class Editor:
             annotated=self.capabilities.annotations,
             confirm=confirm,
         )
-        request = self._server.workspace_apply_edit_async(lsp.ApplyWorkspaceEditParams(edit, label))
         loop = asyncio.get_running_loop()
         wake = loop.call_later(_WAKE_S, self.log, f"{label}: the editor has not answered yet")
         try:
-            # Someone may take long over a confirmation; an edit that arrives by itself is answered at once.
-            result = await asyncio.wait_for(request, None if confirm else _ANSWER_TIMEOUT_S)
-        except TimeoutError:
-            return ApplyResult(False, f"the editor did not answer within {_ANSWER_TIMEOUT_S:.0f} s")
+            result = await self._server.workspace_apply_edit_async(lsp.ApplyWorkspaceEditParams(edit, label))
         except JsonRpcException as error:
             if error.code == JsonRpcMethodNotFound.CODE:
                 self.capabilities.apply_edit = False

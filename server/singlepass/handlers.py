@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
+from weakref import WeakValueDictionary
 
 import msgspec
 from lsprotocol import types as lsp
@@ -23,7 +24,14 @@ from singlepass.config import (
     read_user_file,
     user_file,
 )
-from singlepass.core.actions import actions_for, find_comment_task, fix_instruction, shown_title
+from singlepass.core.actions import (
+    CommentTask,
+    actions_for,
+    find_comment_task,
+    fix_instruction,
+    problem_of,
+    shown_title,
+)
 from singlepass.core.inert import inert
 from singlepass.core.lines import visible_lines
 from singlepass.core.statistics import BYS, By, report
@@ -36,6 +44,7 @@ from singlepass.lsp import (
     changes_from_lsp,
     encoding_from_lsp,
     lines_to_json,
+    message_of,
     path_from_uri,
     plain,
     range_from_json,
@@ -60,6 +69,8 @@ COMMAND_STATS = "singlepass.stats"
 
 _REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
 _SHOW_REPLY = "Show what the model wrote"
+_LINES_BEFORE, _LINES_AFTER = 100, 2_000
+"""Around a selection, where a comment that asks for an edit is looked for."""
 _SETTINGS_S = 3.0
 """How long the first commands wait for the editor's settings, which may name another model."""
 
@@ -76,6 +87,8 @@ class Handlers:
         self.jobs.reviews.on_told = self._refresh_lenses
         self._options: Mapping[str, Any] = {}
         self._section: Mapping[str, Any] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Of requests that are about to start, by document."""
         self._problems: list[str] = []
         """What is wrong in the settings, as the user was told it."""
 
@@ -155,8 +168,7 @@ class Handlers:
     def did_change_workspace_folders(self, params: lsp.DidChangeWorkspaceFoldersParams) -> None:
         gone = {path_from_uri(folder.uri) for folder in params.event.removed}
         added = [path for folder in params.event.added if (path := path_from_uri(folder.uri))]
-        kept: list[Path] = [folder for folder in self.workspace.folders if folder not in gone]
-        self.workspace.folders = [*kept, *(path for path in added if path not in kept)]
+        self.workspace.folders = [*(one for one in self.workspace.named if one not in gone), *added]
         self._configure()  # a folder may bring settings of its own
         self.jobs.folders_changed()
         self._read_ahead()
@@ -165,6 +177,8 @@ class Handlers:
 
     def did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:
         item = params.text_document
+        if (before := self.documents.get_exactly(item.uri)) is not None:
+            self._close(before)  # some editors open anew without a word
         document = self.documents.open(item.uri, str(item.language_id), item.version, item.text)
         self.jobs.document_opened(document)
 
@@ -182,8 +196,11 @@ class Handlers:
     def did_close(self, params: lsp.DidCloseTextDocumentParams) -> None:
         document = self.documents.get(params.text_document.uri)
         if document is not None:
-            self.documents.close(document.uri)
-            self.jobs.document_closed(document)
+            self._close(document)
+
+    def _close(self, document: Document) -> None:
+        self.documents.close(document.uri)
+        self.jobs.document_closed(document)
 
     def did_save(self, params: lsp.DidSaveTextDocumentParams) -> None:
         document = self.documents.get(params.text_document.uri)
@@ -221,22 +238,23 @@ class Handlers:
             if not only or any(kind in ("", offer.kind) or offer.kind.startswith(f"{kind}.") for kind in only)
         ] + ([] if only and "quickfix" not in only else [*self._replies_to_show(params)])
 
-    def _quick_fixes(self, params: lsp.CodeActionParams, base: Mapping[str, Any]) -> list["_Offer"]:
-        return [
-            _Offer(
-                f"Fix: {shown_title(diagnostic.message)}",
+    def _quick_fixes(self, params: lsp.CodeActionParams, base: Mapping[str, Any]) -> Iterator["_Offer"]:
+        for diagnostic in params.context.diagnostics:
+            if diagnostic.source == "singlepass":
+                continue
+            line = diagnostic.range.start.line
+            what = problem_of(message_of(diagnostic), diagnostic.source, diagnostic.code, line)
+            yield _Offer(
+                f"Fix: {shown_title(what)}",
                 "quickfix",
                 {
                     **base,
-                    "instruction": fix_instruction([diagnostic.message]),
-                    "diagnostics": [f"line {diagnostic.range.start.line + 1}: {diagnostic.message}"],
+                    "instruction": fix_instruction([what]),
+                    "diagnostics": [f"line {line + 1}: {what}"],
                     "range": lines_to_json(*_lines_of(diagnostic.range)),
                 },
                 diagnostic,
             )
-            for diagnostic in params.context.diagnostics
-            if diagnostic.source != "singlepass"
-        ]
 
     def _replies_to_show(self, params: lsp.CodeActionParams) -> Iterator[lsp.CodeAction | lsp.Command]:
         """For a diagnostic of ours about a hunk that was not applied: the reply that it was in."""
@@ -301,8 +319,14 @@ class Handlers:
         """`singlepass.edit`: (uri, range, instruction), or one object with more; returns {job}."""
         try:
             request = self._decode(arguments)
-            await self._settle()
-            return {"job": self.jobs.start(request)}
+            # Its lines are those of this moment.
+            held = self.documents.held()
+            # Of two requests for one document the one that came later wins, so it must not start before.
+            turn = self._turns.setdefault(request.uri, asyncio.Lock())
+            async with turn:
+                await self._settle()
+                looked = await asyncio.to_thread(self.jobs.looking(request, held))
+                return {"job": self.jobs.start(looked)}
         except UserError as error:
             raise _failed(str(error)) from None
 
@@ -417,10 +441,9 @@ class Handlers:
                 f"The selection starts on line {first + 1:,}, but {self.workspace.name(asked.uri)[0]} "
                 f"has only {document.index.n_lines:,}. Select again."
             )
-        lines = visible_lines(document.text) if document is not None else []
         comment = None
-        if asked.comment is not None:
-            comment = find_comment_task(lines, asked.comment, asked.comment)
+        if asked.comment is not None and document is not None:
+            comment = _comment_near(document, asked.comment, asked.comment)
         return JobRequest(
             asked.uri,
             shown_title(asked.title or asked.instruction),
@@ -489,13 +512,22 @@ class _Offer(msgspec.Struct, frozen=True):
 
 
 def _comment_offers(document: Document, first: int, last: int, base: Mapping[str, Any]) -> list[_Offer]:
-    task = find_comment_task(visible_lines(document.text), first, last)
+    task = _comment_near(document, first, last)
     if task is None:
         return []
     arguments = {**base, "instruction": task.instruction, "comment": task.start}
     if base["range"]["start"] == base["range"]["end"]:
         arguments["range"] = lines_to_json(task.start, task.end)
     return [_Offer(f"Do: {shown_title(task.instruction)}", "refactor.rewrite", arguments)]
+
+
+def _comment_near(document: Document, first: int, last: int) -> CommentTask | None:
+    """The comment that asks for an edit near these lines. Of a long document only a part is looked at."""
+    index, text = document.index, document.text
+    low = max(0, min(first, index.n_lines) - _LINES_BEFORE)
+    start, end = (index.line_start(line) for line in (low, max(first, last) + _LINES_AFTER))
+    task = find_comment_task(visible_lines(text[start:end]), first - low, last - low)
+    return task and msgspec.structs.replace(task, start=task.start + low, end=task.end + low)
 
 
 def _lines_of(value: lsp.Range) -> tuple[int, int]:

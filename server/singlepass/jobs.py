@@ -9,24 +9,27 @@ import asyncio
 import datetime
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from singlepass.config import DEFAULT, DEMO, Problem, Settings
-from singlepass.contexts import Contexts
+from singlepass.contexts import Contexts, Gathered
 from singlepass.core.actions import action_name
 from singlepass.core.estimate import Sample, Span, estimate_ms, expected_reply, title_suffix
 from singlepass.core.review import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
 from singlepass.core.statistics import Judged, Judgement
-from singlepass.documents import Document, Documents
+from singlepass.documents import Document, Documents, Held
 from singlepass.editor import NO_EDITS, Editor, Status, tell_status
 from singlepass.history import History
 from singlepass.journal import Journal
-from singlepass.lsp import lines_to_json
+from singlepass.lsp import id_of_uri, lines_to_json
 from singlepass.outcome import Job, JobRequest, Outcome, record
 from singlepass.repository import CHARS_PER_TOKEN, Repository
 from singlepass.reviewing import Reviews, Selected
+from singlepass.same_file import is_same
 from singlepass.session import Session
 from singlepass.targets import Targets, rates_key
 from singlepass.warming import ASKED_PAUSE_S, OPENED_PAUSE_S, TYPED_PAUSE_S, Warming
@@ -37,10 +40,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_FILES = 1_000
+"""More files in one request are a mistake: no model holds them."""
 _MAX_BEFORE = 50
 """So many requests at one document are remembered."""
 _MAX_ASKED = 20
 """So many requests, with the text they were about, can be tried again."""
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """A request, and what its files hold."""
+
+    request: JobRequest
+    """It names files as the editor does that has them open, and each once."""
+    gathered: Gathered
+    protected: dict[str, str]
+    """The files that it names, by URI, which need a question of their own, each with what it is."""
 
 
 class _Before(NamedTuple):
@@ -66,6 +81,7 @@ class Jobs:
         self._running: dict[int, tuple[Job, Session, asyncio.Task[Outcome]]] = {}
         self._last: Job | None = None
         self._n_jobs = 0
+        self._is_shut_down = False
         self._is_demo = False
         """What the editor was last told of it."""
         self._asked: dict[int, tuple[JobRequest, str]] = {}
@@ -145,21 +161,51 @@ class Jobs:
 
     # Jobs.
 
-    def start(self, request: JobRequest) -> int:
-        """Start a job and return its id. Raises UserError for a request that cannot be served."""
+    def looking(self, request: JobRequest, held: Sequence[Held] | None = None) -> "Callable[[], Looked]":
+        """What looks at the files of a request, for `start`.
+
+        It waits for the disk, so it is not for the event loop. `held` is what the editor held when it asked,
+        where that is not now. Both raise UserError for a request that cannot be served.
+        """
         if not self.editor.capabilities.apply_edit:
             raise UserError(f"{NO_EDITS[0].upper()}{NO_EDITS[1:]}.")
-        self.contexts.check(request.uri, *request.files)
-        protected = self._protected((request.uri, *request.files))
-        if not request.instruction.strip():
-            raise UserError("The instruction is empty. Say what to change.")
+        if len(request.files) > MAX_FILES:
+            raise UserError(
+                f"The request names {len(request.files):,} files, and the most is {MAX_FILES:,}. Name only "
+                "those that are to be changed."
+            )
+        gathering = self.contexts.gathering(request.uri, request.files, held)
+
+        def look() -> Looked:
+            self.contexts.check(request.uri, *request.files)
+            protected = self._protected((request.uri, *request.files))
+            if not request.instruction.strip():
+                raise UserError("The instruction is empty. Say what to change.")
+            gathered = gathering()
+            uri, *files = gathered.named
+            if protected:
+                protected = self._protected(gathered.named)
+            return Looked(msgspec.structs.replace(request, uri=uri, files=tuple(files)), gathered, protected)
+
+        return look
+
+    def start(self, looked: "Looked") -> int:
+        """Start a job and return its id. Raises UserError for a request that cannot be served."""
+        if self._is_shut_down:
+            raise UserError("The server was shut down.")
+        request, gathered, protected = looked.request, looked.gathered, looked.protected
+        target = gathered.sources[request.uri].document
+        if target is not None and not target.is_open:
+            raise UserError(f"{self.workspace.name(request.uri)[0]} was closed.")
         asked, candidates = self._asked_for(request)
         routed = self.targets.choose(asked, candidates)
         name = routed.target or DEFAULT
         engine = self.targets.client(name)
-        context, sources = self.contexts.gather(request.uri, request.files, name)
+        gathered = self.contexts.sendable(gathered, name)
+        context, sources = self.contexts.context(gathered, name), gathered.sources
+        file = id_of_uri(request.uri)
         for job, _, task in self._running.values():
-            if job.request.uri == request.uri:
+            if job.request.uri == request.uri or is_same(id_of_uri(job.request.uri), file):
                 job.superseded = True
                 task.cancel()
         self.documents.touch(request.uri)
@@ -189,6 +235,7 @@ class Jobs:
             protected=protected,
             is_inside=self.contexts.is_allowed,
         )
+        running.on_late = functools.partial(self._applied_late, job)
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
         task.add_done_callback(lambda task: self._finished(job, running, task))
@@ -249,6 +296,11 @@ class Jobs:
             "cancelled" if task.cancelled() else "failed" if task.exception() else task.result()
         )
         self._record(job, outcome)
+
+    def _applied_late(self, job: Job) -> None:
+        """A job that was thought to have changed nothing."""
+        if self._last is None or job.id > self._last.id:
+            self._last = job
 
     def _record(self, job: Job, outcome: Outcome) -> None:
         """Keep what it took for `singlepass stats`."""
@@ -433,7 +485,11 @@ class Jobs:
             self._clear(document)
 
     def document_closed(self, document: Document) -> None:
-        """Take our diagnostics with it."""
+        """End the jobs on it, and take our diagnostics along."""
+        for job, running, task in self._running.values():
+            if running.sources[job.request.uri].document is document:
+                job.is_closed = True
+                task.cancel()
         self.reviews.catch_up(document.uri)
         self._clear(document)
 
@@ -444,6 +500,7 @@ class Jobs:
 
     async def shutdown(self) -> None:
         """Cancel everything and detach from the engine, which lives on."""
+        self._is_shut_down = True
         tasks: list[asyncio.Task[Any]] = [task for _, _, task in self._running.values()]
         tasks += self.warming.stop()
         for task in tasks:

@@ -12,15 +12,21 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 from lsprotocol import types as lsp
-from pygls import uris
+from pygls.protocol import default_converter
 
-from singlepass.core.edits import Edit, apply, difference
+from singlepass.core.actions import plain_text
+from singlepass.core.edits import Edit, difference
 from singlepass.core.lines import Encoding, LineIndex
+from singlepass.same_file import FileId, file_id, path_inside
 
 ANNOTATION = "singlepass"
+MAX_DIAGNOSTICS = 500
 
 # Line breaks of any kind and what no tokenizer or terminal takes.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_FILE_URI = re.compile(r"file:(?://(?P<host>[^/?#]*))?(?P<path>[^?#]*)(?:[?#].*)?", re.IGNORECASE | re.DOTALL)
+_DRIVE = re.compile(r"/([a-zA-Z]):(?=/|$)")
 
 TextEdit = lsp.TextEdit | lsp.AnnotatedTextEdit
 
@@ -39,7 +45,7 @@ def encoding_from_lsp(encoding: lsp.PositionEncodingKind | str | None) -> Encodi
 def span_from_lsp(index: LineIndex, value: lsp.Range) -> tuple[int, int]:
     """Start and end offset of a range; an inverted range is turned round."""
     start = index.offset(value.start.line, value.start.character)
-    end = index.offset(value.end.line, value.end.character)
+    end = start if value.end == value.start else index.offset(value.end.line, value.end.character)
     return (start, end) if start <= end else (end, start)
 
 
@@ -68,14 +74,16 @@ def changes_from_lsp(
     and hunks have to be rebased through it.
     """
     edits: list[Edit] = []
+    index: LineIndex | None = None
     for change in changes:
-        if isinstance(change, lsp.TextDocumentContentChangePartial):
-            start, end = span_from_lsp(LineIndex(text, encoding), change.range)
-            edit = Edit(start, end, change.text)
+        if index is None:
+            index = LineIndex(text, encoding)
         else:
-            edit = difference(text, change.text)
-        edits.append(edit)
-        text = apply(text, [edit])
+            index.change(*edits[-1])
+        if isinstance(change, lsp.TextDocumentContentChangePartial):
+            edits.append(Edit(*span_from_lsp(index, change.range), change.text))
+        else:
+            edits.append(difference(index.text, change.text))
     return edits
 
 
@@ -126,21 +134,49 @@ def workspace_edit_to_lsp(
 
 def path_from_uri(uri: str) -> Path | None:
     """The file a URI names; None for buffers without a file, such as `untitled:`."""
-    if uri[:5].lower() != "file:":  # a scheme is the same in any case
-        return None
-    path = uris.to_fs_path(uri)
+    path = _named_path(uri)
     # Without `..`, which would lead out of a folder by a path that starts with it.
     return Path(os.path.normpath(path)) if path else None
 
 
 def followed_path(uri: str) -> Path | None:
     """The file that opening a URI leads to: a link is followed before the `..` behind it, as systems do."""
-    if path_from_uri(uri) is None:
-        return None
+    path = _named_path(uri)
     try:
-        return Path(os.path.realpath(uris.to_fs_path(uri) or ""))
+        return Path(os.path.realpath(path)) if path else None
     except (OSError, ValueError):
         return None
+
+
+def _named_path(uri: str) -> str:
+    """The path as a `file:` URI has it; empty where it has none.
+
+    Editors write one in several ways: `file:/a`, `file:///a` or `file://localhost/a`, with `%61` for `a` and
+    `/c%3A/` or `/C:/` for a drive.
+    """
+    found = _FILE_URI.fullmatch(uri)
+    if found is None:
+        return ""
+    host, path = unquote(found["host"] or ""), unquote(found["path"])
+    if host and host.lower() != "localhost":
+        path = f"//{host}{path}"  # a share of Windows, and nothing that leads into a folder elsewhere
+    elif path and os.name != "nt":
+        path = "/" + path.lstrip("/")
+    if drive := _DRIVE.match(path):
+        path = f"{drive[1].lower()}:{path[drive.end() :]}"
+        if os.name != "nt":
+            path = f"/{path}"
+    return path.replace("/", "\\") if os.name == "nt" else path
+
+
+def id_of_uri(uri: str) -> FileId:
+    """What tells the file or buffer that a URI names from others, however it is written."""
+    path = path_from_uri(uri)
+    if path is not None:
+        return file_id(path)
+    scheme, _, rest = uri.partition(":")
+    name = f"{scheme.lower()}:{unquote(rest)}"
+    return FileId(name, name)
 
 
 def uri_from_path(path: Path) -> str:
@@ -158,8 +194,8 @@ def prompt_path(uri: str, folders: Sequence[Path]) -> tuple[str, bool]:
     if path is None:
         name = PurePosixPath(unquote(uri.rpartition(":")[2])).name
         return _UNPRINTABLE.sub("\ufffd", name) or "untitled", True
-    folder = _folder_of(path, folders)
-    name = relative_path(uri, folders)
+    folder, inside = place_of(path, folders) or (None, Path(path.name))
+    name = inside.as_posix()
     if folder is not None and len(folders) > 1:
         name = f"{_folder_name(folder, folders)}/{name}"
     return _UNPRINTABLE.sub("\ufffd", name), folder is not None or not folders
@@ -170,14 +206,20 @@ def relative_path(uri: str, folders: Sequence[Path]) -> str:
     path = path_from_uri(uri)
     if path is None:
         return PurePosixPath(unquote(uri.rpartition(":")[2])).name
-    folder = _folder_of(path, folders)
-    return path.name if folder is None else path.relative_to(folder).as_posix()
+    _, inside = place_of(path, folders) or (None, Path(path.name))
+    return inside.as_posix()
 
 
-def _folder_of(path: Path, folders: Sequence[Path]) -> Path | None:
-    """The innermost folder that holds the path."""
-    around = [folder for folder in folders if path.is_relative_to(folder)]
-    return max(around, key=lambda folder: len(folder.parts), default=None)
+def place_of(path: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The innermost folder that holds the path, and the path inside it; None outside of all.
+
+    Links are followed only where the names do not tell.
+    """
+    around = [(folder, path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)]
+    if not around:
+        inside = ((folder, path_inside(path, folder)) for folder in folders)
+        around = [(folder, relative) for folder, relative in inside if relative is not None]
+    return min(around, key=lambda one: len(one[1].parts), default=None)
 
 
 def _folder_name(folder: Path, folders: Sequence[Path]) -> str:
@@ -187,6 +229,47 @@ def _folder_name(folder: Path, folders: Sequence[Path]) -> str:
         if all(other[-n_parts:] != folder.parts[-n_parts:] for other in others):
             return "/".join(folder.parts[-n_parts:])
     return folder.as_posix()
+
+
+def converter() -> Any:
+    """pygls's converter, for what LSP 3.18 says of diagnostics and lsprotocol 2025.0.0 does not know.
+
+    A message may be markup, and the actions for it give it back as it came. A menu is offered for so many
+    diagnostics at most: more are not even looked at.
+    """
+    found: Any = default_converter()
+    diagnostic = found.get_structure_hook(lsp.Diagnostic)
+
+    def structure_diagnostic(value: Any, kind: Any) -> lsp.Diagnostic:
+        message = _mapping(value).get("message", "")
+        if isinstance(message, str):
+            return diagnostic(value, kind)
+        made = diagnostic({**value, "message": ""}, kind)
+        if isinstance(message, dict):
+            # Not by assignment, which checks that it is a string.
+            object.__setattr__(made, "message", found.structure(message, lsp.MarkupContent))
+        return made
+
+    found.register_structure_hook(lsp.Diagnostic, structure_diagnostic)
+    context = found.get_structure_hook(lsp.CodeActionContext)
+
+    def structure_context(value: Any, kind: Any) -> lsp.CodeActionContext:
+        given = _mapping(value).get("diagnostics")
+        if isinstance(given, list):
+            value = {**value, "diagnostics": cast("list[Any]", given)[:MAX_DIAGNOSTICS]}
+        return context(value, kind)
+
+    found.register_structure_hook(lsp.CodeActionContext, structure_context)
+    return found
+
+
+def message_of(diagnostic: lsp.Diagnostic) -> str:
+    """A diagnostic's message as plain text; empty where it has none."""
+    message: object = diagnostic.message
+    if isinstance(message, lsp.MarkupContent):
+        is_markdown = message.kind == lsp.MarkupKind.Markdown
+        return plain_text(message.value) if is_markdown else message.value.strip()
+    return str(message).strip()
 
 
 class Capabilities:

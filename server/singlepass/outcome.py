@@ -51,6 +51,8 @@ class Job(msgspec.Struct):
     request: JobRequest
     state: str = "starting"
     superseded: bool = False
+    is_closed: bool = False
+    """Whether it ended because its document was closed."""
     target: str = ""
     """The name of the target in use."""
     routed: str = ""
@@ -136,13 +138,22 @@ def summary(job: Job, outcome: Outcome) -> str:
     took = report.seconds(job.total_ms)
     if outcome == "cancelled":
         why = "cancelled: a newer request took its place" if job.superseded else "cancelled"
+        why = "cancelled: its document was closed" if job.is_closed else why
         n_read = job.progress.n_done if job.progress else 0
         return (
             f"{why} after {took}: {report.count(n_read, 'prompt token')} read, "
             f"{report.count(job.n_decoded, 'token')} decoded, {report.count(job.n_applied, 'hunk')} applied"
         )
     message = job.error.message if job.error else "an internal error; see the log"
-    return f"failed after {took}: {message}"
+    return with_applied(f"failed after {took}: {message}", job)
+
+
+def with_applied(message: str, job: Job) -> str:
+    """Why a job failed, and what it has left in the buffer."""
+    if not job.n_applied:
+        return message
+    what = "hunk was applied before; it is" if job.n_applied == 1 else "hunks were applied before; they are"
+    return f"{message.rstrip('.')}. {job.n_applied:,} {what} in the buffer and in review."
 
 
 def _hunks(job: Job) -> str:
@@ -325,8 +336,8 @@ def diagnostics(
         severity = lsp.DiagnosticSeverity.Warning
         add(document, line, lsp.Diagnostic(nowhere, message, severity=severity, code="similar"))
     for uri, chars in job.unseen.items():
-        ours = (source.document for source in sources.values() if source.snapshot.uri == uri)
-        document = next((one for one in ours if one is not None and one.is_open), None)
+        ours = (one for source in sources.values() if (one := source.document) is not None and one.uri == uri)
+        document = next((one for one in ours if one.is_open), None)
         for number, line in enumerate(visible_lines(document.text) if document is not None else ()):
             here = [char for char in chars if char in line]
             if document is not None and here:

@@ -36,7 +36,7 @@ from singlepass.index_wire import (
     Scan,
     Scanned,
 )
-from singlepass.lsp import path_from_uri
+from singlepass.regular_file import read_regular
 from singlepass.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ MAX_REMEMBERED = 200
 
 _RULES = 2
 """Counts up when other files are kept from prompts, so that no map from before is used."""
+_MOST_CHANGES = 1_000
+"""Of more files at once it is not looked at each."""
 _MAX_STARTS = 3
 _MAX_LINE = 16 * 1024 * 1024
 _END_S = 1.0
@@ -93,7 +95,7 @@ class Repository:
 
     def near(self, uri: str) -> Sequence[Path]:
         """The files near a document, the nearest first, as far as they are known now."""
-        path = path_from_uri(uri)
+        path = self.workspace.indexed_path(uri)
         found = map(Path, self._near.get(str(path), ()))
         # An answer may be about folders that are no longer open, and a link may lead elsewhere by now.
         return tuple(
@@ -138,7 +140,7 @@ class Repository:
 
     def opened(self, uri: str) -> None:
         """A document was opened or needs its neighbours."""
-        path = path_from_uri(uri)
+        path = self.workspace.indexed_path(uri)
         if path is None or not self._wanted() or not self.workspace.name(uri)[1]:
             return
         self._start()
@@ -151,7 +153,11 @@ class Repository:
 
     def changed(self, *uris: str) -> None:
         """Files were saved, created or deleted."""
-        paths = [str(path) for uri in uris if (path := path_from_uri(uri)) is not None]
+        if len(uris) > _MOST_CHANGES:
+            # As after a checkout: whatever changed, a walk finds it, and this is what makes the indexer walk.
+            uris = tuple((folder / ".gitignore").as_uri() for folder in self.workspace.folders)
+        indexed = map(self.workspace.indexed_path, uris)
+        paths = [str(path) for path in indexed if path is not None]
         if not paths or self._task is None:
             return
         self._send(Changed(tuple(paths)))
@@ -366,10 +372,8 @@ class Repository:
         if not self._budget():
             return
         with contextlib.suppress(OSError, ValueError):
-            data = self._kept().read_bytes()
             # Another map's length or other bytes than text: as if there were none.
-            if len(data) <= 4 * self._budget():
-                self.map = data.decode("utf-8")
+            self.map = read_regular(self._kept(), 4 * self._budget()).decode("utf-8")
 
 
 def _indexer() -> "subprocess.Popen[bytes]":

@@ -13,7 +13,7 @@ Hunks of a file that is not open, or not any more, wait for it to be opened with
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -24,7 +24,8 @@ from singlepass.core.statistics import Judgement
 from singlepass.delivery import TRIES, AppliedEdit, Place, Sent, mismatch_message, send
 from singlepass.documents import Document, Documents, Expectation
 from singlepass.editor import Editor
-from singlepass.lsp import range_to_json
+from singlepass.lsp import id_of_uri, range_to_json
+from singlepass.same_file import FileId, is_same
 from singlepass.workspace import UserError, Workspace, read_source
 
 
@@ -51,6 +52,7 @@ class _Reviewed(msgspec.Struct):
     """A file with hunks in review."""
 
     uri: str
+    file: FileId
     review: Review
     document: Document | None = None
     """None while it is not open with the text that the hunks belong to."""
@@ -120,8 +122,11 @@ class Reviews:
             old = {hunk.id for hunk in one.review.hunks if hunk.is_kept and hunk.job != job}
             one.review = without(one.review, old)
         document = applied.document
-        fresh = _Reviewed(applied.uri, Review(applied.text), document, applied.before)
-        entry = self._by_uri.setdefault(applied.uri, fresh)
+        entry = self._entry(applied.uri)
+        if entry is None:
+            file = document.file if document is not None else id_of_uri(applied.uri)
+            entry = _Reviewed(applied.uri, file, Review(applied.text), document, applied.before)
+            self._by_uri[applied.uri] = entry
         entry.job = job
         first_id = self._n_hunks + 1
         self._n_hunks += len(applied.edits)
@@ -148,8 +153,8 @@ class Reviews:
 
     def catch_up(self, uri: str) -> None:
         """The document was opened, changed or closed: bring its hunks up to date, and tell what is new."""
-        entry = self._by_uri.get(uri)
-        if entry is None or uri in self._held:
+        entry = self._entry(uri)
+        if entry is None or not self._held.isdisjoint((uri, entry.uri)):
             return
         if entry.document is not None:
             self._move(entry, entry.document.revision, entry.document.text)
@@ -159,8 +164,28 @@ class Reviews:
         if entry.awaited is not None and not entry.awaited[0].is_open:
             entry.awaited = None
         if entry.document is None and (document := self._documents.get(uri)) is not None:
+            self._rename(entry, document.uri)
             self._attach(entry, document)
         self._tell(entry)
+
+    def _entry(self, uri: str) -> _Reviewed | None:
+        """The file that a URI names, if it has hunks in review."""
+        if (entry := self._by_uri.get(uri)) is not None or not self._by_uri:
+            return entry
+        document = self._documents.get_exactly(uri)
+        # Of what the editor has open each document is on its own, though the file may be the same.
+        others = [one for one in self._by_uri.values() if document is None or one.document is None]
+        if not others:
+            return None
+        file = document.file if document is not None else id_of_uri(uri)
+        return next((one for one in others if is_same(one.file, file)), None)
+
+    def _rename(self, entry: _Reviewed, uri: str) -> None:
+        """The editor has opened the file under another URI than it was named by."""
+        if uri != entry.uri:
+            del self._by_uri[entry.uri]
+            entry.uri = uri
+            self._by_uri[uri] = entry
 
     def _attach(self, entry: _Reviewed, document: Document) -> None:
         """Hunks that wait for a document come into review where it has their text."""
@@ -247,7 +272,7 @@ class Reviews:
 
     def listed(self, uri: str) -> tuple[LineIndex, list[ReviewHunk]]:
         """The hunks in review of an open document, and the positions in the text that they are of."""
-        entry = self._by_uri.get(uri)
+        entry = self._entry(uri)
         if entry is None or entry.document is None:
             return LineIndex(""), []
         return self._index(entry), entry.listed
@@ -256,7 +281,7 @@ class Reviews:
 
     def keep(self, selected: Selected = ALL) -> int:
         """Take these hunks out of review, with their text as it is; how many."""
-        n_kept = 0
+        selected, n_kept = self._meant(selected), 0
         for entry in [*self._by_uri.values()]:
             ids = entry.matching(selected, also_kept=False)
             if ids:
@@ -272,6 +297,7 @@ class Reviews:
         `title` names what is done in the editor's list of undo steps. Raises UserError when the editor
         refuses.
         """
+        selected = self._meant(selected)
         asked = {
             id for entry in self._by_uri.values() for id in entry.matching(selected, also_kept=also_kept)
         }
@@ -279,7 +305,8 @@ class Reviews:
             return Undone(changed=int(selected.hunk in self._changed))
         async with self.sending(entry.uri for entry in self._with(asked)):
             for _ in range(TRIES):
-                places = [place for entry in self._with(asked) if (place := self._place(entry, asked))]
+                now = await self._texts_now(asked)
+                places = [place for entry in self._with(asked) if (place := self._place(entry, asked, now))]
                 if not places:
                     return Undone(changed=len(asked))
                 n_hunks = sum(len(asked & {h.id for h in e.review.hunks}) for e in self._with(asked))
@@ -292,27 +319,35 @@ class Reviews:
                 )
                 if sent.is_applied:
                     return self._book(sent, asked)
+                if not sent.is_answered:
+                    raise UserError("The editor did not answer in time; the edits may be taken back or not.")
                 if not sent.typed:
                     reason = sent.reason.rstrip(".") or "no reason"
                     raise UserError(f"The editor refused to take the edits back: {reason}.")
         raise UserError("The editor refused to take the edits back: the document changed again and again.")
+
+    def _meant(self, selected: Selected) -> Selected:
+        """The same, with the file named as it is here."""
+        entry = self._entry(selected.uri) if selected.uri is not None else None
+        return msgspec.structs.replace(selected, uri=entry.uri) if entry is not None else selected
 
     def _with(self, ids: set[int]) -> Iterator[_Reviewed]:
         for entry in [*self._by_uri.values()]:
             if any(hunk.id in ids for hunk in entry.review.hunks):
                 yield entry
 
-    def _place(self, entry: _Reviewed, asked: set[int]) -> Place | None:
+    async def _texts_now(self, asked: set[int]) -> Mapping[str, str | None]:
+        """What the files hold that are not open, by URI; None where they cannot be read."""
+        uris = [entry.uri for entry in self._with(asked) if entry.document is None]
+        return await asyncio.to_thread(lambda: {uri: _read(uri) for uri in uris}) if uris else {}
+
+    def _place(self, entry: _Reviewed, asked: set[int], now: Mapping[str, str | None]) -> Place | None:
         """The edits that take hunks of one file back; None where its text is not as they left it."""
         document = entry.document
         if document is not None:
             self._move(entry, document.revision, document.text)
-        else:
-            try:
-                if self._documents.get(entry.uri) or read_source(entry.uri) != entry.review.text:
-                    return None
-            except UserError:
-                return None
+        elif self._documents.get(entry.uri) is not None or now.get(entry.uri) != entry.review.text:
+            return None
         edits = undo_edits(entry.review, asked)
         if not edits:
             return None
@@ -346,6 +381,13 @@ class Reviews:
         """Whether anything is left of what a job wrote, kept or changed or in review."""
         hunks = (hunk for entry in self._by_uri.values() for hunk in entry.review.hunks)
         return any(hunk.job == job for hunk in hunks) or self.n_changed(job) > 0
+
+
+def _read(uri: str) -> str | None:
+    try:
+        return read_source(uri)
+    except UserError:
+        return None
 
 
 def _ids(hunks: Sequence[ReviewHunk]) -> tuple[int, ...]:

@@ -38,9 +38,16 @@ from singlepass.core.grammar import marker_size
 from singlepass.core.inert import inert
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
-from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped, resolve
+from singlepass.core.planner import (
+    PlannedHunk,
+    RejectedHunk,
+    RejectReason,
+    plan,
+    reject_dropped,
+    resolve,
+)
 from singlepass.core.prompt import Task, expect_reply, render_prompt
-from singlepass.delivery import Delivery, Source, deliver
+from singlepass.delivery import MAY_BE_THERE, Delivery, Late, Sent, Source, booked, deliver
 from singlepass.documents import Documents
 from singlepass.editor import Editor, Progress, Status, tell_status
 from singlepass.outcome import (
@@ -52,6 +59,7 @@ from singlepass.outcome import (
     rejected_sentence,
     summary,
     unseen_sentence,
+    with_applied,
 )
 from singlepass.preview import Preview
 from singlepass.reviewing import Reviews
@@ -65,6 +73,14 @@ _REPORT_EVERY_S = 0.1
 """How often decoding is told; each token would flood the editor."""
 _LAST_EDIT_S = 2.0
 """How long a cancelled job waits for the answer to the edit it has already sent."""
+
+
+def _text_now(uri: str) -> str | None:
+    """What a file holds that is not open; None where it cannot be read."""
+    try:
+        return read_source(uri)
+    except UserError:
+        return None
 
 
 class Engine(Protocol):
@@ -121,6 +137,10 @@ class Session:
         self._reported = 0.0
         self._waiting: list[PlannedHunk] = []
         """Hunks that are sent together at the end."""
+        self._late: set[asyncio.Task[Sent]] = set()
+        """Edits that the editor has not answered in time."""
+        self.on_late: Callable[[], object] = lambda: None
+        """Called when one of them was applied after all."""
         self._progress = Progress(None, "")
         shown = {uri: one for uri, one in sources.items() if uri not in protected}
         is_shown = settings.review == "stream" and editor.capabilities.preview
@@ -289,7 +309,7 @@ class Session:
         """Deliver hunks and book what became of them, also when the job is cancelled meanwhile."""
         if not hunks:
             return
-        hunks = [hunk for hunk in hunks if self._is_current(hunk)]
+        hunks = await self._current(hunks)
         if not hunks:
             return
         # A cancel is answered at once, and this task hears of it only after `sending` may have begun.
@@ -305,13 +325,30 @@ class Session:
             finally:
                 if not sending.done():
                     sending.cancel()
-                    message = (
-                        "The job was cancelled before the editor answered; the edit may be there or not."
-                    )
-                    self.job.rejected += (RejectedHunk(hunk.hunk, "refused", message) for hunk in hunks)
+                    message = f"The job was cancelled before the editor answered; {MAY_BE_THERE}"
+                    self._reject(hunks, "refused", message)
             raise
 
-    def _is_current(self, planned: PlannedHunk) -> bool:
+    async def _current(self, hunks: Sequence[PlannedHunk]) -> list[PlannedHunk]:
+        """The hunks that can be sent; rejects the others."""
+        if self._late:
+            message = "The editor has not answered an edit before this one; nothing was written."
+            self._reject(hunks, "refused", message)
+            return []
+        current: list[PlannedHunk] = []
+        n_looked = 0
+        try:
+            for hunk in hunks:
+                if await self._is_current(hunk):
+                    current.append(hunk)
+                n_looked += 1
+        except asyncio.CancelledError:
+            message = "The job was cancelled before this hunk was sent; nothing was written."
+            self._reject([*current, *hunks[n_looked:]], "refused", message)
+            raise
+        return current
+
+    async def _is_current(self, planned: PlannedHunk) -> bool:
         """Whether the hunk's file, when it is not open, still is what the model saw; rejects the hunk if not.
 
         A file that was opened meanwhile is edited as a document from now on.
@@ -320,27 +357,30 @@ class Session:
         source = self.sources[uri]
         if source.document is not None:
             return True
+        text, is_inside = await asyncio.to_thread(lambda: (_text_now(uri), self._is_inside(uri)))
         document = self.documents.get(uri)
-        try:
-            text = document.text if document is not None else read_source(uri)
-        except UserError:
-            text = None
-        if not self._is_inside(uri):
-            message = "A link leads out of the workspace now; nothing was written."
-            self.job.rejected.append(RejectedHunk(planned.hunk, "stale", message))
+        if document is not None:
+            text = document.text
+        if not is_inside:
+            self._reject([planned], "stale", "A link leads out of the workspace now; nothing was written.")
             return False
         if text != source.snapshot.text:
             message = "The file was changed while the block was generated; nothing was written."
-            self.job.rejected.append(RejectedHunk(planned.hunk, "stale", message))
+            self._reject([planned], "stale", message)
             return False
         if document is not None:
             self.sources[uri] = msgspec.structs.replace(source, document=document, revision=document.revision)
         return True
 
+    def _reject(self, hunks: Sequence[PlannedHunk], reason: RejectReason, message: str) -> None:
+        self.job.rejected += (RejectedHunk(one.hunk, reason, message) for one in hunks)
+
     async def _send(self, hunks: Sequence[PlannedHunk], is_cancelled: Callable[[], bool]) -> None:
         # Someone may take long over a confirmation; nothing else waits for that.
         uris = [hunk.snapshot.uri for hunk in hunks]
         warning = next((self._protected[uri] for uri in uris if uri in self._protected), "")
+        opened = [document for uri in uris if (document := self.sources[uri].document) is not None]
+        uris += (document.uri for document in opened)  # under which it is edited
         confirm = self.settings.review == "confirm" or bool(warning)
         async with contextlib.nullcontext() if confirm else self.reviews.sending(uris):
             encoding, title = self.documents.encoding, self.job.request.title
@@ -353,8 +393,34 @@ class Session:
                 confirm=confirm,
                 warning=warning,
                 is_cancelled=is_cancelled,
+                on_late=self._wait_late,
             )
             self._book(delivery)
+
+    def _wait_late(self, late: Late) -> None:
+        """An edit was not answered in time. If it shows up after all, it is booked like all others."""
+        self._late.add(late.sent)
+        late.sent.add_done_callback(lambda _: self._take_late(late))
+
+    def _take_late(self, late: Late) -> None:
+        self._late.discard(late.sent)
+        if late.sent.cancelled():
+            return
+        if (error := late.sent.exception()) is not None:
+            log.error("what became of an edit of job %d cannot be told", self.job.id, exc_info=error)
+            return
+        sent = late.sent.result()
+        if not sent.is_applied:
+            return
+        delivery = booked(sent, late.hunks)
+        ours = [one.hunk for one in late.hunks]
+        self.job.rejected = [one for one in self.job.rejected if one.hunk not in ours]
+        self._book(delivery)
+        self.on_late()
+        for mismatch in delivery.mismatches:
+            self.editor.say("warning", f"singlepass: {mismatch}")
+        if delivery.applied:
+            self.editor.log(f"{self.job.request.title}: an edit was applied late; it is in review")
 
     def _book(self, delivery: Delivery) -> None:
         job = self.job
@@ -451,7 +517,7 @@ class Session:
             document.published = True
             document.transient = all(one.severity is lsp.DiagnosticSeverity.Information for one in listed)
         if job.error is not None:
-            self.editor.say("error", f"singlepass: {job.error.message}")
+            self.editor.say("error", f"singlepass: {with_applied(job.error.message, job)}")
         for mismatch in job.mismatches:
             self.editor.say("warning", f"singlepass: {mismatch}")
         if job.unseen:

@@ -3,8 +3,9 @@
 pygls has a loop of its own for this; it stands here because of what that one does (pygls 2.1.1):
 
 - It knows `Content-Length` in one spelling, and reads as much as it says (`core/framing.py`).
-- A request whose parameters have another shape than the protocol's is never answered, and an answer of that
-  kind is waited for until a time-out. Here the request gets an error, and so does who waits.
+- A request whose parameters have another shape than the protocol's is never answered, and neither is a
+  notification that is sent with an id; an answer of another shape is waited for until a time-out. Here the
+  request gets an error, and so does who waits.
 - Nothing is answered after `shutdown`, and before `initialize` with an internal error. The specification has
   codes for both, and for a second `initialize`.
 - `exit` without `shutdown` and a lost connection end with code 0, and nobody watches the editor's process.
@@ -20,6 +21,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -33,11 +35,17 @@ from pygls.exceptions import (
 from pygls.lsp.server import LanguageServer
 from pygls.protocol.json_rpc import JsonRPCNotification, JsonRPCRequestMessage, JsonRPCResponseMessage
 
-from singlepass.core.framing import MAX_BODY, Body, Framing, Garbage, TooLong
+from singlepass.core.framing import MAX_BODY, Body, Frame, Framing, Garbage, NotJson, TooLong
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 64 * 1024
+_OPENINGS = b"{["
+"""What a message begins with."""
+_MAX_TOLD = 100
+"""Of frames in a row that are no message, so many are told to the editor, or logged."""
+_BUSY_S = 0.005
+"""So long frames are looked at before something else has its turn."""
 _WATCH_EVERY_S = 1.0
 """How often it is looked whether the editor lives, where the system does not tell."""
 _NOT_INITIALIZED = -32002  # LSP 3.17, ErrorCodes.ServerNotInitialized
@@ -51,7 +59,9 @@ class Connection:
         self._protocol: Any = server.protocol  # pygls has no types for what is needed here
         self._read_fd = read_fd
         self._write_fd = write_fd
-        self._framing = Framing()
+        self._framing = Framing(_OPENINGS)
+        self._n_strange = 0
+        """Frames since the last message that were none."""
         self._ended: asyncio.Future[int] | None = None
         self._is_initialized = False
         self._is_shut_down = False
@@ -95,26 +105,45 @@ class Connection:
     async def _serve(self, chunks: "asyncio.Queue[bytes]") -> None:
         while data := await chunks.get():
             self._framing.feed(data)
+            since = time.monotonic()
             while (frame := self._framing.next_frame()) is not None:
-                match frame:
-                    case Body(body):
-                        self._take_body(body)
-                    case TooLong(n_bytes):
-                        message = f"a message of {n_bytes:,} bytes is not read; the most is {MAX_BODY:,}"
-                        self._refuse(None, JsonRpcInvalidRequest(message))
-                    case Garbage(start):
-                        log.warning("bytes from the editor that are no message: %d and more", len(start))
-                await asyncio.sleep(0)
+                self._take_frame(frame)
+                if isinstance(frame, Body) or time.monotonic() - since > _BUSY_S:
+                    await asyncio.sleep(0)
+                    since = time.monotonic()
 
     # Messages.
+
+    def _take_frame(self, frame: Frame) -> None:
+        match frame:
+            case Body(body):
+                self._take_body(body)
+            case NotJson():
+                self._refuse_text()
+            case TooLong(n_bytes):
+                message = f"a message of {n_bytes:,} bytes is not read; the most is {MAX_BODY:,}"
+                self._refuse(None, JsonRpcInvalidRequest(message))
+            case Garbage(start):
+                if self._is_told():
+                    log.warning("bytes from the editor that are no message: %d and more", len(start))
+
+    def _is_told(self) -> bool:
+        """Whether one more frame that is no message is told. Of a flood only the beginning is."""
+        self._n_strange += 1
+        return self._n_strange <= _MAX_TOLD
+
+    def _refuse_text(self) -> None:
+        if self._is_told():
+            self._refuse(None, JsonRpcParseError("the message is not JSON"))
 
     def _take_body(self, body: bytes) -> None:
         try:
             message = json.loads(body)
         except (ValueError, RecursionError):
-            self._refuse(None, JsonRpcParseError("the message is not JSON"))
+            self._refuse_text()
             self._framing.reread(body)
             return
+        self._n_strange = 0
         if not isinstance(message, dict) or cast("dict[str, Any]", message).get("jsonrpc") != "2.0":
             self._refuse(None, JsonRpcInvalidRequest("the message is not one of JSON-RPC 2.0"))
             return
@@ -146,6 +175,10 @@ class Connection:
             self._refuse(id, JsonRpcInvalidRequest("the server was initialized already"))
         elif not self._is_initialized and method != lsp.INITIALIZE:
             self._refuse(id, JsonRpcException("the server is not initialized", _NOT_INITIALIZED))
+        elif _is_notification(method):
+            self._refuse(
+                id, JsonRpcInvalidRequest(f"{method} is a notification, which is sent without an id")
+            )
         else:
             # `error` beside a method would make pygls take the request for an answer.
             request = {key: message[key] for key in ("jsonrpc", "id", "method", "params") if key in message}
@@ -293,6 +326,11 @@ def serve_stdio(server: LanguageServer) -> int:
 
 def _is_id(id: object) -> bool:
     return isinstance(id, int | str) and not isinstance(id, bool)
+
+
+def _is_notification(method: str) -> bool:
+    types: Any = lsp.METHOD_TO_TYPES.get(method)
+    return types is not None and types[1] is None
 
 
 def _lives(process_id: int) -> bool:

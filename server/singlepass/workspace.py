@@ -4,18 +4,21 @@ The server reads files only; it never writes one. What must not enter a prompt i
 """
 
 import functools
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from singlepass.core.credentials import is_credential
 from singlepass.core.ignoring import hides, rules_of
 from singlepass.core.protect import protection
-from singlepass.documents import Document, Documents
-from singlepass.lsp import followed_path, path_from_uri, prompt_path, relative_path
+from singlepass.documents import Held
+from singlepass.lsp import followed_path, path_from_uri, place_of, prompt_path, relative_path
+from singlepass.regular_file import read_regular
+from singlepass.same_file import FileId, distinct, is_among, path_inside, real_path
 
 MAX_NEIGHBOUR_CHARS = 200_000
 """A larger open file is not put beside the target unless it is asked for."""
+MAX_SOURCE_BYTES = 16 * 1024 * 1024
+"""A larger file that is not open is not read."""
 
 
 class UserError(Exception):
@@ -26,7 +29,19 @@ class Workspace:
     """The folders the editor has open."""
 
     def __init__(self) -> None:
-        self.folders: list[Path] = []
+        self.named: list[Path] = []
+        """The folders as the editor names them, though two may be one."""
+        self._folders: list[Path] = []
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders, each once."""
+        return self._folders
+
+    @folders.setter
+    def folders(self, named: Sequence[Path]) -> None:
+        self.named = [*named]
+        self._folders = distinct(named) if len(named) > 1 else [*named]
 
     def name(self, uri: str) -> tuple[str, bool]:
         """The document's path in the prompt, and whether it lies inside the workspace."""
@@ -35,8 +50,14 @@ class Workspace:
     def folder_of(self, uri: str) -> Path | None:
         """The folder that a document lies in, the innermost of several; None outside of all."""
         path = path_from_uri(uri)
-        around = [folder for folder in self.folders if path and path.is_relative_to(folder)]
-        return max(around, key=lambda folder: len(folder.parts), default=None)
+        place = place_of(path, self.folders) if path is not None else None
+        return place and place[0]
+
+    def indexed_path(self, uri: str) -> Path | None:
+        """A file's path as the indexer has it: inside the folder as the editor names that one."""
+        path = path_from_uri(uri)
+        place = place_of(path, self.folders) if path is not None else None
+        return place[0] / place[1] if place is not None else path
 
     def is_inside(self, uri: str) -> bool:
         """Whether a file lies inside the workspace, and still does when every link is followed.
@@ -52,17 +73,11 @@ class Workspace:
         path = path_from_uri(uri)
         if path is None:
             return ""
-        folder = next((folder for folder in self.folders if path.is_relative_to(folder)), None)
-        named = path.relative_to(folder).as_posix() if folder is not None else path.as_posix()
-        followed = self._protection_there(followed_path(uri))
-        return protection(named) or self._protection_there(path) or followed
-
-    def _protection_there(self, path: Path | None) -> str:
-        """The same for where the links of a path lead."""
-        if path is None:
-            return ""
-        real, folder = _real(path), _real_folder(path, self.folders)
-        return protection((real.relative_to(folder) if folder is not None else real).as_posix())
+        there = (real_path(one) for one in (path, followed_path(uri) or path))
+        folders = [real_path(folder) for folder in self.folders]
+        return _protection(path, self.folders) or next(
+            filter(None, (_protection(r, folders) for r in there)), ""
+        )
 
     def is_hidden(self, uri: str, ignore: Sequence[str]) -> bool:
         """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`.
@@ -83,11 +98,11 @@ class Workspace:
         if path is None:
             yield Path(relative_path(uri, self.folders)), True
             return
-        folder = self.folder_of(uri)
-        yield (path, False) if folder is None else (path.relative_to(folder), True)
+        named = place_of(path, self.folders)
+        yield (path, False) if named is None else (named[1], True)
         for one in dict.fromkeys((path, followed_path(uri) or path)):
-            real, around = _real(one), _real_folder(one, self.folders)
-            yield (real, False) if around is None else (real.relative_to(around), True)
+            place = _real_place(one, self.folders)
+            yield (real_path(one), False) if place is None else (place[1], True)
 
     def may_stand_beside(self, uri: str, ignore: Sequence[str]) -> bool:
         """Whether a file may be put into the prompt of another one without being asked for."""
@@ -98,40 +113,32 @@ class Workspace:
         return [(path, self.name((path / "x").as_uri())[0].removesuffix("x")) for path in self.folders]
 
     def neighbours(
-        self,
-        target: str,
-        documents: Documents,
-        ignore: Sequence[str],
-        limit: int,
-        may_send: Callable[[str], bool] = lambda uri: True,
-    ) -> Iterable[Document]:
-        """Open documents that may stand beside the target (a URI), the most recently used first."""
-        if limit <= 0:
-            return
-        for document in documents.recent():
-            if document.uri == target or len(document.text) > MAX_NEIGHBOUR_CHARS:
-                continue
-            if not (may_send(document.uri) and self.may_stand_beside(document.uri, ignore)):
-                continue
-            yield document
-            limit -= 1
-            if not limit:
+        self, held: Iterable[Held], others: Iterable[FileId], ignore: Sequence[str], limit: int
+    ) -> Iterator[Held]:
+        """Open documents that may stand beside other files, in this order, each file once."""
+        seen = [*others]
+        for one in held:
+            if limit <= 0:
                 return
+            document = one.document
+            if is_among(document.file, seen) or len(one.now.text) > MAX_NEIGHBOUR_CHARS:
+                continue
+            if self.may_stand_beside(document.uri, ignore):
+                seen.append(document.file)
+                yield one
+                limit -= 1
 
 
-def _real(path: Path) -> Path:
-    """The path with all links followed, as far as it exists."""
-    try:
-        return Path(os.path.realpath(path))
-    except (OSError, ValueError):
-        return path
+def _protection(path: Path, folders: Sequence[Path]) -> str:
+    """What a path is that needs a question, seen from each folder that it lies in."""
+    inside = [relative for folder in folders if (relative := path_inside(path, folder)) is not None]
+    found = (protection(one.as_posix()) for one in inside or [path])
+    return next(filter(None, found), "")
 
 
-def _real_folder(path: Path, folders: Sequence[Path]) -> Path | None:
-    """The innermost of the folders that holds the file, all links followed."""
-    real = _real(path)
-    around = [folder for one in folders if real.is_relative_to(folder := _real(one))]
-    return max(around, key=lambda folder: len(folder.parts), default=None)
+def _real_place(path: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The innermost of the folders that holds the file, and the path inside it, all links followed."""
+    return place_of(real_path(path), [real_path(folder) for folder in folders])
 
 
 def lies_in(uri: str, folders: Sequence[Path]) -> bool:
@@ -143,7 +150,7 @@ def lies_in(uri: str, folders: Sequence[Path]) -> bool:
     if path is None:
         return False
     # Editors differ in what `link/..` is; neither reading may lead out.
-    return all(_real_folder(one, folders) for one in (path, followed_path(uri) or path))
+    return all(_real_place(one, folders) for one in (path, followed_path(uri) or path))
 
 
 rules_of_settings = functools.lru_cache(maxsize=8)(rules_of)
@@ -153,13 +160,14 @@ rules_of_settings = functools.lru_cache(maxsize=8)(rules_of)
 def read_source(uri: str) -> str:
     """The text of a file that is not open, as an editor would open it: without a byte order mark.
 
-    Raises UserError: no file, no permission, not UTF-8.
+    Waits for the disk, so it is not for the event loop. Raises UserError: no file, no permission, no regular
+    file, too long, not UTF-8.
     """
     path = path_from_uri(uri)
     if path is None:
         raise UserError(f"{uri} is not open in the editor, and it is not a file that could be read.")
     try:
-        return decode_source(path.read_bytes(), path).removeprefix("\ufeff")
+        return decode_source(read_regular(path, MAX_SOURCE_BYTES), path).removeprefix("\ufeff")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist (any more). Save or reopen it and try again.") from None
     except IsADirectoryError:
@@ -171,11 +179,9 @@ def read_source(uri: str) -> str:
 
 
 def read_near(path: Path) -> str:
-    """The text of a file that may stand beside the target; empty where it cannot."""
+    """The text of a file that may stand beside the target; empty where it cannot. Waits for the disk."""
     try:
-        if path.stat().st_size > MAX_NEIGHBOUR_CHARS:
-            return ""
-        return decode_source(path.read_bytes(), path).removeprefix("\ufeff")
+        return decode_source(read_regular(path, MAX_NEIGHBOUR_CHARS), path).removeprefix("\ufeff")
     except (OSError, ValueError, UserError):
         return ""
 

@@ -14,6 +14,8 @@ from singlepass.core.actions import (
     actions_for,
     find_comment_task,
     fix_instruction,
+    plain_text,
+    problem_of,
     shown_title,
 )
 
@@ -197,3 +199,68 @@ def test_hostile_titles(text: str) -> None:
 )
 def test_titles(text: str, expected: str) -> None:
     assert shown_title(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["/* AI: x"] * 100_000, None),
+        (["/* AI: x"] * 100_000 + ["*/"], None),  # what ends so far away is not one of them
+        (["/* AI: x", "*/ code"] * 50_000, None),
+        (["# AI: x"] * 100_000, (0, 1, "x")),
+        (["x"] * 99_990 + ["/* AI: x", "*/", "# AI: y"], (99_990, 99_992, "x")),
+        (["/* AI: " + "x" * 1_000_000], None),
+    ],
+)
+def test_a_selection_of_many_lines_that_ask_is_looked_through_once(
+    lines: list[str], found: tuple[int, int, str] | None
+) -> None:
+    """Without the limits the first three would take minutes."""
+    assert find_comment_task(lines, 0, len(lines)) == (CommentTask(*found) if found else None)
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("", ""),
+        ("  plain words  ", "plain words"),
+        ("**error**: `x` is *unused*", "error: x is unused"),
+        ("# Title\n\n- one\n- two", "Title\n\none\ntwo"),
+        ("> said", "said"),
+        ("see [the docs](https://a/b) and ![a picture](c.png)", "see the docs and a picture"),
+        ("```py\nx = 1\n```", "x = 1"),
+        ("``List[int]`` is not ~~that~~", "List[int] is not that"),
+        ("**expected `int`**", "expected int"),
+        # What only looks like it.
+        ("my_var and __init__ stay", "my_var and __init__ stay"),
+        ("2*3*4 and a * b * c", "2*3*4 and a * b * c"),
+        ("`*args` and `**kwargs`", "*args and **kwargs"),
+        ("\\*not\\* this", "*not* this"),
+        ("a[0](1)", "a0"),  # a link
+        ("a `b", "a `b"),
+    ],
+)
+def test_a_message_in_markdown_has_words(markdown: str, expected: str) -> None:
+    assert plain_text(markdown) == expected
+
+
+@given(st.text(alphabet="*_`[(#> \\\nab", max_size=60).filter(lambda text: "```" not in text))
+def test_no_word_is_lost(markdown: str) -> None:
+    letters = [char for char in plain_text(markdown) if char in "ab"]
+    assert letters == [char for char in markdown if char in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("message", "source", "code", "expected"),
+    [
+        (" is unused\n", "ruff", "F401", "is unused"),
+        ("", "ruff", "F401", "ruff F401"),
+        (" ", "tsc", 2304, "tsc 2304"),
+        ("", "rustc", None, "rustc"),
+        ("", None, "E1", "E1"),
+        ("", "", "", "the problem on line 1,235"),
+        ("\n", None, None, "the problem on line 1,235"),
+    ],
+)
+def test_a_problem_in_words(message: str, source: str | None, code: int | str | None, expected: str) -> None:
+    assert problem_of(message, source, code, 1234) == expected

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from singlepass.core import framing
-from singlepass.core.framing import Body, Frame, Framing, Garbage, TooLong
+from singlepass.core.framing import Body, Frame, Framing, Garbage, NotJson, TooLong
 
 
 def framed(body: bytes, header: bytes = b"Content-Length: %d\r\n\r\n") -> bytes:
@@ -110,6 +110,73 @@ def test_what_a_wrong_length_swallowed_is_found_again(n_bytes: int) -> None:
     start = b"Content-Length: %d\r\n\r\n{" % n_bytes
     data = start + framed(b'{"id": 1}') + framed(b'{"id": 2}') + framed(b'{"id": 3}')
     assert read_json(Framing(), data) == [b'{"id": 1}', b'{"id": 2}', b'{"id": 3}']
+
+
+FALSE_HEADERS = [
+    b"X: Content-Length: 5\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: 50\r\n\r\n",
+    b"Content-Length: 50\r\n\r\n{",
+    b"Content-Length: 1000000\r\n\r\n",
+    b"Content-Length: 0\r\n\r\n",
+    b"Content-Length: x",
+    b"Content-Length:",
+    b"content-lengt",
+    b"A: b\r\n",
+    b"\r\n",
+]
+
+
+@pytest.mark.parametrize("one", FALSE_HEADERS)
+def test_a_message_behind_many_false_headers_is_read(one: bytes) -> None:
+    """Each byte is looked at a few times at most: what the reader is asked for is in proportion to them."""
+    for n in (1, 2, 3, 400):
+        reader = Framing(b"{[")
+        found = read_json(reader, one * n + framed(b'{"id": 1}') + b" " * 100 + framed(b'{"id": 2}'))
+        assert found[-1] == b'{"id": 2}'
+        assert found[0] == b'{"id": 1}' or b"50" in one  # the last false header takes the message along
+
+
+@given(st.lists(st.sampled_from(FALSE_HEADERS), max_size=40), st.lists(st.integers(1, 40), max_size=12))
+def test_false_headers_are_found_out_alike_however_they_are_split(
+    headers: list[bytes], sizes: list[int]
+) -> None:
+    data = b"".join(headers) + framed(b"{}")
+
+    def frames(sizes: Sequence[int]) -> list[Frame]:
+        reader, at, found = Framing(b"{["), 0, []
+        for size in [*sizes, len(data)]:
+            reader.feed(data[at : at + size])
+            at += size
+            while (frame := reader.next_frame()) is not None:
+                found.append(frame)
+                if isinstance(frame, Body) and frame.data not in (b"{}", b""):
+                    reader.reread(frame.data)
+        return [one for one in found if not isinstance(one, Garbage)]
+
+    assert frames(sizes) == frames([])
+
+
+def test_a_body_that_begins_as_no_message_is_not_waited_for() -> None:
+    reader = Framing(b"{[")
+    assert feed(reader, b"Content-Length: 60000000\r\n\r\n \n") == []
+    assert feed(reader, b"x") == [NotJson()]
+    assert feed(reader, framed(b" [1]")) == [Body(b" [1]")]
+
+
+def test_bytes_are_given_back_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """False lengths that reach over each other would have all that follows read at each of them."""
+    monkeypatch.setattr(framing, "_SPARE", 10_000)
+    reader = Framing(b"{[")
+    data = b"Content-Length: 9000\r\n\r\n{" * 2000
+    reader.feed(data + b" " * 9000 + framed(b'{"id": 1}'))
+    n_read = 0
+    while (frame := reader.next_frame()) is not None:
+        if isinstance(frame, Body) and frame.data != b'{"id": 1}':
+            n_read += len(frame.data)
+            reader.reread(frame.data)
+    assert frame is None
+    assert len(data) < n_read < 5 * len(data)
 
 
 @given(

@@ -1,10 +1,13 @@
 """Offsets, positions and lines, against slow models that follow the protocol's words."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from core.texts import texts
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from singlepass.core import lines
 from singlepass.core.lines import Encoding, LineIndex, line_ending, split_lines, visible_lines
 
 ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
@@ -43,6 +46,63 @@ def test_positions_and_offsets_agree_with_the_slow_model(encoding: Encoding, tex
             assert index.offset(line, character) == expected
         if 0 <= line < index.n_lines:
             assert (index.line_start(line), index.line_end(line)) == (content[0][1], content[-1][1])
+
+
+@pytest.fixture(params=[1, 2, 3, 7])
+def small_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A text of a few lines lies in many blocks, as a long one does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_MIN_BLOCK", 4)
+        patch.setattr(lines, "_block_size", lambda _: request.param)
+        yield
+
+
+spans = st.tuples(st.integers(0, 30), st.integers(0, 10), texts(max_lines=3))
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=texts(), changes=st.lists(spans, max_size=5))
+def test_an_index_that_was_changed_is_as_one_made_anew(
+    encoding: Encoding, text: str, changes: Sequence[tuple[int, int, str]]
+) -> None:
+    index = LineIndex(text, encoding)
+    for start, n, new in changes:
+        start = min(start, len(text))
+        end = min(start + n, len(text))
+        index.change(start, end, new)
+        text = text[:start] + new + text[end:]
+        assert index.is_text(text)
+        assert not index.is_text(text + "x")
+        assert not text or not index.is_text(text[:-1] + "\ue000")
+        assert (index.text, index.n_chars) == (text, len(text))
+        positions = slow_positions(text, encoding)
+        assert [index.position(offset) for offset in range(len(text) + 1)] == positions
+        assert index.n_lines == positions[-1][0] + 1
+        for line in range(index.n_lines + 1):
+            content = [(p[1], o) for o, p in enumerate(positions) if p[0] == line]
+            content = [(units, o) for units, o in content if text[o - 1 : o + 1] != "\r\n" or o == 0]
+            assert index.line_end(line) == (content[-1][1] if content else len(text))
+            for character in range(12):
+                expected = max((o for units, o in content if units <= character), default=len(text))
+                assert index.offset(line, character) == expected
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 0), (0, 4), (3, 2), (4, 4)])
+def test_a_change_outside_of_the_text_is_an_error_and_changes_nothing(start: int, end: int) -> None:
+    index = LineIndex("abc")
+    with pytest.raises(ValueError, match="leaves the text of 3"):
+        index.change(start, end, "x")
+    assert index.text == "abc"
+
+
+def test_a_text_that_grew_from_nothing() -> None:
+    index = LineIndex("")
+    for n in range(3000):
+        index.change(index.n_chars, index.n_chars, f"line {n}\n")
+    assert index.text == "".join(f"line {n}\n" for n in range(3000))
+    assert index.position(index.text.index("line 2999")) == (2999, 0)
 
 
 @settings(max_examples=200, deadline=None)

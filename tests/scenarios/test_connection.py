@@ -1,5 +1,6 @@
 """The server's process and its pipe: nonsense harms nothing, and it ends when and as it should."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from typing import IO, Any
 
 import pytest
 from fuzz import framed, fuzz
+from lsprotocol import types as lsp
 from singlepass.core.framing import MAX_BODY, Body, Framing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes and pipes of POSIX")
@@ -107,6 +109,33 @@ def test_parameters_of_another_shape_are_answered(server: Server) -> None:
     assert (answer["id"], answer["error"]["code"]) == (2, -32602)
     send(server, "nonsense/method", 3)
     assert next(found)["error"]["code"] == -32601
+
+
+NOTIFICATIONS = [method for method, (_, result, *_) in lsp.METHOD_TO_TYPES.items() if result is None]
+
+
+def test_a_notification_that_is_sent_as_a_request_is_answered_and_does_nothing(server: Server) -> None:
+    found = hello(server)
+    assert {"exit", "initialized", "textDocument/didOpen", "$/cancelRequest"} < set(NOTIFICATIONS)
+    for id, method in enumerate([*NOTIFICATIONS, "$/made/up", "made/up"], 2):
+        send(server, method, id)
+        answer = next(found)
+        assert answer["id"] == id
+        assert answer["error"]["code"] == (-32600 if method in NOTIFICATIONS else -32601), method
+    assert server.poll() is None
+
+
+def test_each_message_that_is_no_json_is_told_and_of_a_flood_only_the_beginning(server: Server) -> None:
+    found = hello(server)
+    assert server.stdin is not None
+    for body in (b"{nonsense", b"nonsense", b"{", b"null"):
+        server.stdin.write(framed(body))
+    send(server, "nonsense/method", 2)
+    assert [next(found)["error"]["code"] for _ in range(5)] == [-32700] * 4 + [-32601]
+    server.stdin.write(framed(b"nonsense") * 5000)
+    send(server, "nonsense/method", 3)
+    told = [answer["id"] for answer in itertools.takewhile(lambda answer: answer["id"] != 3, found)]
+    assert 0 < len(told) < 1000
 
 
 def test_a_message_that_is_too_long_is_told_and_the_next_is_read(server: Server) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +18,10 @@ from singlepass.cli.headless import headless_capabilities
 from singlepass.config import Settings
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
 from singlepass.core.statistics import Record
+from singlepass.documents import Held
 from singlepass.handlers import Handlers
 from singlepass.journal_file import write
-from singlepass.lsp import Capabilities
+from singlepass.lsp import Capabilities, converter
 from singlepass.outcome import JobRequest
 from singlepass.workspace import UserError
 from singlepass_backends.base import Target
@@ -58,7 +59,8 @@ class World:
         self.requests: list[JobRequest] = []
         self.cancelled: list[int | None] = []
         self.prewarmed: list[str] = []
-        self.handlers.jobs.start = self.start  # type: ignore[method-assign]
+        self.handlers.jobs.looking = self.looking  # type: ignore[method-assign,assignment]
+        self.handlers.jobs.start = self.start  # type: ignore[method-assign,assignment]
         self.handlers.jobs.cancel = self.cancel  # type: ignore[method-assign]
         self.handlers.jobs.prewarm = self._prewarm  # type: ignore[method-assign]
         self.handlers.jobs.repository._start = lambda: None  # no process for files that are not there
@@ -69,6 +71,10 @@ class World:
         """Notes what requests for actions ask for; opening and typing give a pause of their own."""
         if pause_s is None:
             self.prewarmed.append(uri)
+
+    def looking(self, request: JobRequest, held: Sequence[Held]) -> Callable[[], JobRequest]:
+        assert [one.now.text for one in held] == [one.text for one in self.handlers.documents.recent()]
+        return lambda: request
 
     def start(self, request: JobRequest) -> int:
         self.requests.append(request)
@@ -229,6 +235,43 @@ async def test_a_refusal_does_nothing_whatever_it_names() -> None:
         assert "is outside" in raised.value.message
 
 
+async def test_a_problem_without_a_plain_message_has_a_title_too() -> None:
+    markup = {"kind": "markdown", "value": "**error**: `name` is [not defined](https://a/b)\n\nmore"}
+    given = {
+        "textDocument": {"uri": URI},
+        "range": json_range(0, 1),
+        "context": {
+            "diagnostics": [
+                {"range": json_range(0, 0, 0, 1), "message": markup, "source": "checker"},
+                {"range": json_range(1, 1, 0, 1), "message": {"kind": "plaintext", "value": " a *star* "}},
+                {"range": json_range(1, 1, 0, 1), "message": "", "source": "ruff", "code": "F401"},
+                {"range": json_range(2, 2, 0, 1), "message": " \n", "code": 7},
+                {"range": json_range(3, 3, 0, 1), "message": None},
+            ],
+            "only": ["quickfix"],
+        },
+    }
+    structure, unstructure = converter().structure, converter().unstructure
+    found = World().handlers.code_action(structure(given, lsp.CodeActionParams))
+    assert [one.title for one in found] == [
+        "Fix: error: name is not defined more",
+        "Fix: a *star*",
+        "Fix: ruff F401",
+        "Fix: 7",
+        "Fix: the problem on line 4",
+    ]
+    for one in found:
+        assert one.command is not None
+        assert isinstance(one.command, lsp.Command)
+        (arguments,) = one.command.arguments or ()
+        what = arguments["diagnostics"][0].partition(": ")[2]
+        assert what
+        assert what in arguments["instruction"]
+    # The editor knows its diagnostic again.
+    given_back = json.loads(json.dumps(unstructure(found[0]), default=unstructure))
+    assert given_back["diagnostics"][0]["message"] == markup
+
+
 async def test_a_comment_is_selected_only_where_nothing_else_is() -> None:
     world = World()
     for first, end, selected in ((1, 1, (2, 3)), (0, 2, (0, 2))):
@@ -351,7 +394,7 @@ async def test_what_jobs_refuse_is_answered() -> None:
 )
 async def test_requests_that_the_real_jobs_refuse(uri: str, instruction: str, part: str) -> None:
     world = World()
-    del world.handlers.jobs.start
+    del world.handlers.jobs.start, world.handlers.jobs.looking
     with pytest.raises(JsonRpcException, match=part):
         await world.handlers.edit(uri, json_range(0, 0), instruction)
 

@@ -67,7 +67,8 @@ class World:
         return self.editor.texts[URI]
 
     def start(self, instruction: str = "Do it.", uri: str = URI, **fields: Any) -> int:
-        return self.jobs.start(JobRequest(uri, "Do", instruction, 0, 1, **fields))
+        request = JobRequest(uri, "Do", instruction, 0, 1, **fields)
+        return self.jobs.start(self.jobs.looking(request)())
 
     async def run(self, **fields: Any) -> dict[str, Any]:
         return await self.editor.finish(self.start(**fields))

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from singlepass import repository as module
 from singlepass.config import Settings
-from singlepass.contexts import gather
+from singlepass.contexts import context, gathering
 from singlepass.core.context import Context
 from singlepass.documents import Documents
 from singlepass.index_wire import Folder, MapBuilt, Near
@@ -445,18 +445,20 @@ async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path)
 
         def gathered(settings: Settings = SETTINGS, n_ctx: int = 32_768) -> Context:
             target = uri(folder, "app/store.py")
-            context, sources = gather(target, (), documents, found.workspace, settings, found, n_ctx)
-            assert list(sources) == [target]
-            assert list(context.editable) == ["app/store.py"]
-            return context
+            near = found.near(target)
+            gathered = gathering(target, (), documents.held(), found.workspace, settings, near)()
+            assert list(gathered.sources) == [target]
+            taken = context(gathered, found, n_ctx)
+            assert list(taken.editable) == ["app/store.py"]
+            return taken
 
         assert (gathered().map, gathered().neighbours) == ("", ())
         await until(lambda: found.map and len(near(found, folder, "app/store.py")) == 3)
-        context = gathered()
-        assert context.map == found.map
-        assert [file.path for file in context.neighbours] == ["app/cli.py", "app/model.py"]
-        assert context.left_out == ("app/big.py",)
-        assert context.neighbours[1].text == FILES["app/model.py"]
+        now = gathered()
+        assert now.map == found.map
+        assert [file.path for file in now.neighbours] == ["app/cli.py", "app/model.py"]
+        assert now.left_out == ("app/big.py",)
+        assert now.neighbours[1].text == FILES["app/model.py"]
         # A larger model takes more, a small one only the task.
         large = gathered(n_ctx=131_072)
         assert [file.path for file in large.neighbours][-1] == "app/model.py"
@@ -469,9 +471,9 @@ async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path)
         # What was opened is editable; what was deleted is gone.
         documents.open(uri(folder, "app/model.py"), "python", 1, "class Open_row: pass\n")
         (folder / "app/cli.py").unlink()
-        context, sources = gather(
-            uri(folder, "app/store.py"), (), documents, found.workspace, SETTINGS, found, 0
-        )
-        assert [file.path for file in context.neighbours] == ["app/model.py"]
-        assert list(context.editable) == ["app/store.py", "app/model.py"]
-        assert len(sources) == 2
+        target = uri(folder, "app/store.py")
+        last = gathering(target, (), documents.held(), found.workspace, SETTINGS, found.near(target))()
+        now = context(last, found, 0)
+        assert [file.path for file in now.neighbours] == ["app/model.py"]
+        assert list(now.editable) == ["app/store.py", "app/model.py"]
+        assert len(last.sources) == 2

@@ -7,6 +7,7 @@ every LSP editor gets free-form instructions without a plugin.
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 
@@ -15,11 +16,13 @@ from singlepass.core.inert import inert
 _TITLE_CHARS = 70
 _TITLE_SOURCE_CHARS = 1_000
 """So much of a text is looked at for its title."""
+_LONGEST_MESSAGE = 20_000
+"""Characters of a message in Markdown that are read."""
 
 
 def shown_title(text: str) -> str:
     """A text of whoever wrote it as a title: one line that is short and inert."""
-    line = " ".join(inert(text[:_TITLE_SOURCE_CHARS]).split())
+    line = " ".join(inert(text.lstrip()[:_TITLE_SOURCE_CHARS]).split())
     return line if len(line) <= _TITLE_CHARS else f"{line[: _TITLE_CHARS - 1]}…"
 
 
@@ -85,6 +88,30 @@ def fix_instruction(messages: Sequence[str]) -> str:
     return "Fix this problem with the smallest change that is right: " + " ".join(messages)
 
 
+def problem_of(message: str, source: str | None, code: int | str | None, line: int) -> str:
+    """A diagnostic in words: its message, or what else is known of it. `line` counts from 0."""
+    if message.strip():
+        return message.strip()
+    name = " ".join(str(part) for part in (source, code) if part not in (None, ""))
+    return name or f"the problem on line {line + 1:,}"
+
+
+# What Markdown writes around words. Underscores are left: in messages they are part of names.
+_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE)
+_LINE_START = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[-*+][ \t]+)", re.MULTILINE)
+_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\([^()\n]*\)")
+_CODE = re.compile(r"(?<!`)(`{1,3})([^`\n]+)\1(?!`)")
+_EMPHASIS = re.compile(r"(?<![\w\\*~])(\*\*|~~|\*)(?=\S)([^*~\n]*[^*~\s\\])\1(?![\w*~])")
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+
+
+def plain_text(markdown: str) -> str:
+    """The words of a short text in Markdown."""
+    text = _LINE_START.sub("", _FENCE.sub("", markdown[:_LONGEST_MESSAGE]))
+    text = _EMPHASIS.sub(r"\2", _CODE.sub(r"\2", _LINK.sub(r"\1", text)))
+    return _ESCAPE.sub(r"\1", text).strip()
+
+
 class CommentTask(msgspec.Struct, frozen=True):
     """A comment that asks for an edit, by the lines it stands on (0-based, `end` exclusive)."""
 
@@ -102,6 +129,10 @@ _STAR = re.compile(r"\s*\*(?!/)[ \t]?")
 _NEAR_LINES = 3
 _LONGEST_REQUEST = 40
 """Lines before the nearest ones that are searched for the start of a request."""
+_LONGEST_COMMENT = 400
+"""Lines after which the end of a block comment is not searched for any more."""
+_MOST_REQUESTS = 200
+"""Lines that are looked at as the start of a request; in more nobody means one of them."""
 
 
 def find_comment_task(lines: Sequence[str], first: int, last: int) -> CommentTask | None:
@@ -111,12 +142,16 @@ def find_comment_task(lines: Sequence[str], first: int, last: int) -> CommentTas
     same comment directly below it, up to an empty one or another request.
     """
     starts = range(max(0, first - _NEAR_LINES - _LONGEST_REQUEST), min(len(lines), last + _NEAR_LINES + 1))
-    tasks = (task for line in starts if (task := _task_at(lines, line)) is not None)
-
-    def distance(task: CommentTask) -> int:
-        return max(task.start - last, first - (task.end - 1), 0)
-
-    return min((task for task in tasks if distance(task) <= _NEAR_LINES), key=distance, default=None)
+    asking = (line for line in starts if "AI:" in lines[line] or "singlepass:" in lines[line])
+    nearest, least = None, _NEAR_LINES + 1
+    for line in islice(asking, _MOST_REQUESTS):
+        task = _task_at(lines, line)
+        distance = max(task.start - last, first - (task.end - 1), 0) if task is not None else least
+        if distance < least:
+            nearest, least = task, distance
+        if not least:
+            break
+    return nearest
 
 
 def _task_at(lines: Sequence[str], start: int) -> CommentTask | None:
@@ -149,7 +184,7 @@ def _block_task(lines: Sequence[str], start: int, instruction: str, closer: str)
     to be no part of the instruction. None where code follows the comment on its last line."""
     parts: list[str] = []
     is_over = False
-    for end in range(start, len(lines)):
+    for end in range(start, min(len(lines), start + _LONGEST_COMMENT)):
         body = instruction if end == start else _STAR.sub("", lines[end])
         body, closed, code = body.partition(closer)
         # A further request in the same comment cannot be taken away alone.

@@ -20,12 +20,18 @@ model and never replaced.
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate, islice
+from math import isqrt
 from typing import Literal, NamedTuple
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
 """The unit in which LSP positions count characters. The default of the protocol is UTF-16."""
 
 BYTE_ORDER_MARK = "\ufeff"
+
+_MIN_BLOCK = 1024
+"""Characters. Longer texts have longer blocks, and more of them."""
 
 _EOL = re.compile(r"\r\n|\n|\r")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -83,27 +89,94 @@ def is_line_start(text: str, offset: int) -> bool:
 
 
 class LineIndex:
-    """Converts between offsets and LSP positions of one text.
+    """Converts between offsets and LSP positions of one text, which can be changed in place.
 
-    Line numbers and characters count from 0; characters are units of `encoding`. Nothing raises: what lies
-    outside the text is moved to its nearest edge, as the protocol asks for characters past a line's end.
+    Line numbers and characters count from 0; characters are units of `encoding`. No conversion raises: what
+    lies outside the text is moved to its nearest edge, as the protocol asks for characters past a line's end.
+
+    The text lies in blocks. Of each is known how many characters, line ends and units it has, so that a place
+    is found, and a change made, by looking into one or two of them, however long the text or its lines are.
     """
 
     def __init__(self, text: str, encoding: Encoding = "utf-16") -> None:
-        self.text = text
         self.encoding: Encoding = encoding
-        self._starts = [0]
-        self._ends: list[int] = []
-        for match in _EOL.finditer(text):
-            self._ends.append(match.start())
-            self._starts.append(match.end())
-        self._ends.append(len(text))
-        self._one_unit_each = encoding == "utf-32" or text.isascii()
+        self._load(text)
+
+    def _load(self, text: str) -> None:
+        self._text: str | None = text
+        self._most_chars = max(_MIN_BLOCK, 16 * len(text))
+        """Of a longer text the blocks would be too many."""
+        self._size = _block_size(len(text))
+        self._blocks = _split(text, self._size)
+        self._n_chars = [*map(len, self._blocks)]
+        self._n_breaks = [*map(_n_breaks, self._blocks)]
+        self._n_units = self._units_of(self._blocks)
+        # How many come before each block, and before the end.
+        self._chars_before, self._breaks_before, self._units_before = [0], [0], [0]
+        self._sum(0)
+
+    def _units_of(self, blocks: Sequence[str]) -> list[int]:
+        return [_n_units(block, self.encoding) for block in blocks]
+
+    def _sum(self, first: int) -> None:
+        """Bring what comes before the blocks up to date, from one block on."""
+        for before, each in (
+            (self._chars_before, self._n_chars),
+            (self._breaks_before, self._n_breaks),
+            (self._units_before, self._n_units),
+        ):
+            before[first:] = accumulate(each[first:], initial=before[first])
+
+    @property
+    def _one_unit_each(self) -> bool:
+        return self._units_before[-1] == self._chars_before[-1]
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        if self._text is None:
+            self._text = "".join(self._blocks)
+        return self._text
+
+    @property
+    def n_chars(self) -> int:
+        """How long the text is."""
+        return self._chars_before[-1]
 
     @property
     def n_lines(self) -> int:
         """How many lines there are, at least 1. A text that ends with a line end has an empty last line."""
-        return len(self._starts)
+        return self._breaks_before[-1] + 1
+
+    def is_text(self, text: str) -> bool:
+        """Whether this is the text, found out without putting it together."""
+        if len(text) != self.n_chars:
+            return False
+        return all(map(text.startswith, self._blocks, self._chars_before))
+
+    def change(self, start: int, end: int, new: str) -> None:
+        """Replace the text between two offsets. Raises ValueError where they leave it."""
+        if not 0 <= start <= end <= self.n_chars:
+            raise ValueError(f"edit {start}..{end} leaves the text of {self.n_chars} characters")
+        blocks, before = self._blocks, self._chars_before
+        first, last = self._block_at(start), self._block_at(end)
+        middle = blocks[first][: start - before[first]] + new + blocks[last][end - before[last] :]
+        # A block that is too small goes with its neighbour, and so does a part of \r\n.
+        if first and (len(middle) < _MIN_BLOCK // 4 or (middle[0] == "\n" and blocks[first - 1][-1] == "\r")):
+            first -= 1
+            middle = blocks[first] + middle
+        if last + 1 < len(blocks) and (not middle or (middle[-1] == "\r" and blocks[last + 1][0] == "\n")):
+            last += 1
+            middle += blocks[last]
+        made = [middle] if len(middle) <= 2 * self._size else _split(middle, self._size)
+        blocks[first : last + 1] = made
+        self._n_chars[first : last + 1] = map(len, made)
+        self._n_breaks[first : last + 1] = map(_n_breaks, made)
+        self._n_units[first : last + 1] = self._units_of(made)
+        self._text = None
+        self._sum(first)
+        if self.n_chars > self._most_chars:
+            self._load(self.text)
 
     def offset(self, line: int, character: int) -> int:
         """The offset of a position.
@@ -113,33 +186,36 @@ class LineIndex:
         means the end of the text. Negative numbers count as 0.
         """
         line, character = max(line, 0), max(character, 0)
-        if line >= len(self._starts):
-            return len(self.text)
-        start, end = self._starts[line], self._ends[line]
+        if line >= self.n_lines:
+            return self.n_chars
+        start, end = self._start_of(line), self.line_end(line)
         if self._one_unit_each:
             return min(start + character, end)
-        content = self.text[start:end]
-        if content.isascii():
-            return start + min(character, len(content))
-        n_units = 0
-        for idx, char in enumerate(content):
-            n_units += _n_units(char, self.encoding)
-            if n_units > character:
-                return start + idx
-        return end
+        if end - start < self._size:
+            return start + _n_chars(self._between(start, end), character, self.encoding)
+        n_units = self._units_to(start) + character
+        if n_units >= self._units_before[-1]:
+            return end
+        block = bisect_right(self._units_before, n_units) - 1
+        n_inside = _n_chars(self._blocks[block], n_units - self._units_before[block], self.encoding)
+        return min(self._chars_before[block] + n_inside, end)
 
     def position(self, offset: int) -> tuple[int, int]:
-        """The line and character of an offset. Between a `\\r` and its `\\n` it is still on that line."""
-        offset = min(max(offset, 0), len(self.text))
+        """The line and character of an offset. Between a `\r` and its `\n` it is still on that line."""
+        offset = min(max(offset, 0), self.n_chars)
         line = self.line_of(offset)
-        before = self.text[self._starts[line] : offset]
-        if self._one_unit_each or before.isascii():
-            return line, len(before)
-        return line, sum(_n_units(char, self.encoding) for char in before)
+        start = self._start_of(line)
+        if self._one_unit_each:
+            return line, offset - start
+        return line, self._units_to(offset) - self._units_to(start)
 
     def line_of(self, offset: int) -> int:
         """The line an offset is on; a line's end belongs to it."""
-        return max(bisect_right(self._starts, offset) - 1, 0)
+        offset = min(max(offset, 0), self.n_chars)
+        block = self._block_at(offset)
+        text, n = self._blocks[block], offset - self._chars_before[block]
+        is_between = n > 0 and text[n - 1 : n + 1] == "\r\n"
+        return self._breaks_before[block] + _n_breaks(text[:n]) - is_between
 
     def line_start(self, line: int) -> int:
         """Where a line starts; the end of the text for a line past the last."""
@@ -147,17 +223,83 @@ class LineIndex:
 
     def line_end(self, line: int) -> int:
         """Where the content of a line ends, before its line end."""
-        return self._ends[max(line, 0)] if line < len(self._ends) else len(self.text)
+        line = max(line, 0)
+        return self._break(line)[0] if line + 1 < self.n_lines else self.n_chars
+
+    def _start_of(self, line: int) -> int:
+        return self._break(line - 1)[1] if line else 0
+
+    def _break(self, n: int) -> tuple[int, int]:
+        """Where a line end starts and ends, by its number."""
+        block = bisect_right(self._breaks_before, n) - 1
+        text, n = self._blocks[block], n - self._breaks_before[block]
+        if "\r" in text and text.count("\r") > text.count("\r\n"):
+            start, end = next(islice(_EOL.finditer(text), n, None)).span()
+        else:
+            end = len(text) - len(text.split("\n", n + 1)[-1])
+            start = end - 1 - (text[end - 2 : end] == "\r\n")
+        before = self._chars_before[block]
+        return before + start, before + end
+
+    def _block_at(self, offset: int) -> int:
+        """The block that an offset is in; of two that meet there the second."""
+        return min(bisect_right(self._chars_before, offset), len(self._blocks)) - 1
+
+    def _between(self, start: int, end: int) -> str:
+        """A short part of the text."""
+        first, last = self._block_at(start), self._block_at(end)
+        before = self._chars_before
+        if first == last:
+            return self._blocks[first][start - before[first] : end - before[first]]
+        return "".join(self._blocks[first : last + 1])[start - before[first] : end - before[first]]
+
+    def _units_to(self, offset: int) -> int:
+        """How many units come before an offset."""
+        block = self._block_at(offset)
+        part = self._blocks[block][: offset - self._chars_before[block]]
+        return self._units_before[block] + _n_units(part, self.encoding)
 
 
-def _n_units(char: str, encoding: Encoding) -> int:
-    code = ord(char)
-    if encoding == "utf-32":
-        return 1
+def _block_size(n_chars: int) -> int:
+    return max(_MIN_BLOCK, 4 * isqrt(n_chars))
+
+
+def _split(text: str, size: int) -> list[str]:
+    """The text in pieces of about this size, none of which begins in the middle of `\r\n`. At least one."""
+    blocks: list[str] = []
+    start = 0
+    while len(text) - start > size + 1:
+        end = start + size
+        end += text[end - 1 : end + 1] == "\r\n"
+        blocks.append(text[start:end])
+        start = end
+    blocks.append(text[start:])
+    return blocks
+
+
+def _n_breaks(text: str) -> int:
+    n = text.count("\n")
+    return n + text.count("\r") - text.count("\r\n") if "\r" in text else n
+
+
+def _n_units(text: str, encoding: Encoding) -> int:
+    if encoding == "utf-32" or text.isascii():
+        return len(text)
     if encoding == "utf-16":
-        return 1 if code < 0x10000 else 2
-    if code < 0x80:
-        return 1
-    if code < 0x800:
-        return 2
-    return 3 if code < 0x10000 else 4
+        return len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _n_chars(text: str, n_units: int, encoding: Encoding) -> int:
+    """How many characters from the front of the text have, as a whole, no more units than this."""
+    if text.isascii() or encoding == "utf-32":
+        return min(len(text), n_units)
+    low, high = 0, min(len(text), n_units)
+    while low < high:
+        middle = (low + high + 1) // 2
+        n_half = _n_units(text[low:middle], encoding)
+        if n_half <= n_units:
+            low, n_units = middle, n_units - n_half
+        else:
+            high = middle - 1
+    return low
