@@ -75,6 +75,8 @@ def test_what_a_reply_holds(reply: str, expected: list[Rewrite]) -> None:
         (["print(area(2, 3))"], None, None),
         (["print(area(2, 3))"], AREA, None),
         (["npm install"], AREA, None),
+        (["def perimeter(a, b):", "    return 0"], (3, 4), None),
+        (["def circle(radius):"], (3, 4), None),
         ([], None, None),
         ([], AREA, None),
     ],

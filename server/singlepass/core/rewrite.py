@@ -23,6 +23,8 @@ MOST_GONE_SELECTED = 0.5
 """The share of the selected lines with text that their new text may leave out; more is another text."""
 _COUNTERPART = 0.5
 """The similarity from which a new line is the counterpart of one that changed."""
+_VERY_ALIKE = 0.8
+"""The similarity of a line and its other version, where no line around it tells that they belong together."""
 _MOST_PAIRS = 40_000
 
 _ELEMENT = re.compile(
@@ -105,11 +107,13 @@ def place(
         text = [n for n, line in enumerate(document) if line.strip()]
         # Without its first or last line it is rather a part of the file.
         is_whole = bool(text) and not {text[0], text[-1]} & {*gone} and len(gone) <= MOST_GONE * len(text)
-    if is_whole:
+    if is_whole and _is_version(document, new):
         return 0, len(document), tuple(new)
     window = document[first:end]
     most_gone = MOST_GONE_SELECTED * sum(bool(line.strip()) for line in window)
     if not is_part or len(_gone(window, new)) > most_gone or _reaches_out(document, first, end, new):
+        return None
+    if not _is_version(window, new):
         return None
     there = {line.strip(): line for line in reversed(window) if line.strip()}
     both = [line for line in new if line.strip() in there]
@@ -120,6 +124,18 @@ def place(
         return (first, end, tuple(new)) if any(a == b for a, b in zip(both, windows, strict=True)) else None
     lines = reindent(both, windows, new, indentation)
     return None if lines is None else (first, end, tuple(lines))
+
+
+def _is_version(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether a text is another version of the lines at all: a quarter of them is in it as it is, or, of one
+    or two lines, each is very much alike."""
+    old_bare, new_bare = ([line.strip() for line in lines if line.strip()] for lines in (old, new))
+    known = {*new_bare}
+    n_equal = sum(line in known for line in old_bare)
+    if n_equal and n_equal >= len(old_bare) / 4:
+        return True
+    alike = (max((similarity(one, line) for line in new_bare), default=0.0) for one in old_bare)
+    return 0 < len(old_bare) <= 2 and all(one >= _VERY_ALIKE for one in alike)
 
 
 def _gone(old: Sequence[str], new: Sequence[str]) -> list[int]:
