@@ -186,7 +186,7 @@ def generate(backend: InProcessBackend, files: Files, seed: int) -> tuple[list[s
 def check(name: str, files: Files, pieces: list[str], finished: Finished, counts: Counts) -> None:
     """Count what the reply did, and raise Violation for what it must not do."""
     size = marker_size([*files, *files.values()])
-    parser = DiffParser(size, files)
+    parser = DiffParser(size, files, is_constrained=True)
     events = [event for piece in pieces for event in parser.feed(piece)]
     complete = finished.finish_reason == "stop"
     events += parser.close(complete=complete)

@@ -303,7 +303,7 @@ FAULTY: list[tuple[str, Script, str, str, str]] = [
         say(reply(["<th", "ink>hm</thi", "nk>\n```\n", "ok", "\n``", "`\n"])),
         "",
         "stop",
-        "ok\n",
+        "```\nok\n```\n",
     ),
     (
         "several choices",

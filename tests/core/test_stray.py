@@ -61,14 +61,14 @@ def test_a_comment_is_no_placeholder(line: str) -> None:
 @pytest.mark.parametrize(
     ("new", "is_placeholder"),
     [
-        (["def total(rows):", "    ..."], False),
+        (["def total(rows):", "    ..."], True),  # for two lines
         (["def total(rows):", '    """Add."""', "    ..."], False),
         (["    ..."], True),  # the line of the definition is gone too
         (["class A:", "    def a(self):", "        ...", "", "    def b(self):", "        ..."], False),
         (["def total(rows, start):", "    ...", "    return result"], True),
         (["def total(rows):", "    result = 1", "    ..."], True),
         (["def total(rows):", "    result = 1", "..."], True),
-        (["def total(rows, start):", "    ..."], False),
+        (["def total(rows, start):", "    ..."], True),
         (["        ..."], True),
     ],
 )
@@ -77,7 +77,8 @@ def test_dots_are_a_body_in_python(new: list[str], is_placeholder: bool) -> None
 
 
 def test_a_body_may_become_dots() -> None:
-    assert stray(OLD[1:], ["    ..."], OLD, "a.py") is None
+    assert stray(OLD[2:], ["    ..."], OLD, "a.py") is None
+    assert stray(OLD[:1], [OLD[0], "    ...", "", "", *OLD[:1]], OLD, "a.py") is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ TYPED = "# AI: say one"
 @pytest.mark.parametrize(
     ("text", "typed", "title"),
     [
-        ("# AI: a\x0cb\n", [(2, 9, "c")], "Do: a bc"),
+        ("# AI: a\x0cb\n", [(2, 9, "c")], "Do: a␌bc"),
         ("# AI: a\u2028b\n", [(2, 9, "c")], "Do: a bc"),
         # As Helix 25.01 sends what is typed fast.
         ("\n", [(n + 2, n, TYPED[n]) for n in (0, 8, 1, 9, 2, 10, 3, 11, 4, 5, 6, 12, 7)], "Do: say one"),

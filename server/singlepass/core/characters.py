@@ -1,5 +1,4 @@
-"""Characters that models write in place of others: typographic ones, HTML entities, needless escapes, other
-Unicode forms.
+"""Characters that models write in place of others: typographic ones, HTML entities, other Unicode forms.
 
 `canonical` gives all spellings of a line one form, so that they can be compared. `respelling` finds by which
 spellings a quotation differs from the document and undoes these, and no others, in further lines: a model
@@ -22,21 +21,17 @@ _FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _CLASSES: tuple[Mapping[str, str], ...] = (_QUOTES, _DASHES, _ELLIPSES, _BLANKS, _WITHOUT_WIDTH, _FULL_WIDTH)
 _ALL = str.maketrans({char: plain for one in _CLASSES for char, plain in one.items()})
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d{1,6}|#x[0-9a-f]{1,6});", re.IGNORECASE)
-_ESCAPED = re.compile(r"\\([_*`~\[\](){}<>#+.!|\"'-])")
-"""Characters behind a backslash, as in Markdown or in a JSON string."""
 _DOUBLE_DASH = re.compile("-{2,}")
 _WHITE_SPACE = re.compile(r"\s+")
 
 
 def canonical(text: str) -> str:
-    """One form for all spellings of a line: without entities, typographic characters, escapes, indentation,
+    """One form for all spellings of a line: without entities, typographic characters, indentation,
     and white space of different length."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text).translate(_ALL)
     if "&" in text:
         text = unicodedata.normalize("NFC", html.unescape(text)).translate(_ALL)
-    if "\\" in text:
-        text = _ESCAPED.sub(r"\1", text)
     # Typography makes one dash of two.
     return _WHITE_SPACE.sub(" ", _DOUBLE_DASH.sub("-", text)).strip()
 
@@ -58,21 +53,11 @@ def respelling(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str]:
         composed = unicodedata.normalize("NFC", old)
         if composed == unicodedata.normalize("NFC", line):
             form = "NFC" if old != composed else "NFD"
-    escaped = {
-        char
-        for old, line in differing
-        for char in set(_ESCAPED.findall(old))
-        if old.count("\\" + char) > line.count("\\" + char)
-    }
-    if escaped & {"_", "*"}:
-        escaped |= {"_", "*"}  # as Markdown needs it for emphasis
     has_entities = any(_ENTITY.search(old) and not _ENTITY.search(line) for old, line in differing)
 
     def respelled(text: str) -> str:
         if has_entities:
             text = _ENTITY.sub(lambda found: html.unescape(found.group()), text)
-        if escaped:
-            text = _ESCAPED.sub(lambda found: found[found[1] in escaped], text)
         if table:
             text = text.translate(str.maketrans(table))
         return unicodedata.normalize(form, text) if form in ("NFC", "NFD") else text

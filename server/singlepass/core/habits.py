@@ -7,8 +7,10 @@ first where they would otherwise be written into a file that has none.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
+
+from singlepass.core.characters import canonical
 
 
 class Quotation(NamedTuple):
@@ -33,6 +35,9 @@ _NUMBERED = (
 """Ways to write the number of a line before it."""
 
 
+_ESCAPED = re.compile(r"\\([_*`~\[\](){}<>#+.!|\"'-])")
+
+
 def is_fence(line: str) -> bool:
     """Whether the line opens or closes a block of code in Markdown."""
     return _FENCE.match(line) is not None
@@ -52,7 +57,12 @@ def quotations(old: Sequence[str], new: Sequence[str], document: Sequence[str]) 
     yield from _unsigned(written)
     if may_be_signed and _is_diff(written):
         return
-    for take_off in (_numbers, _quoted, _border_blanks):
+    known = {canonical(line) for line in document}
+    habits: tuple[Callable[[Quotation], Quotation | None], ...] = (
+        *(_numbers, _quoted, _border_blanks),
+        lambda written: _escapes(written, known),
+    )
+    for take_off in habits:
         changed = take_off(written)
         if changed is not None and changed != written and changed.old:
             written = changed
@@ -150,6 +160,30 @@ def _without(written: Quotation, before: re.Pattern[str]) -> Quotation:
         rest = line[found.end() :] if found else line
         new.append(rest.removeprefix(" ") if found and has_space else rest)
     return Quotation(old, tuple(new))
+
+
+def _escapes(written: Quotation, known: Collection[str]) -> Quotation | None:
+    """Backslashes before characters that need none in the document, as Markdown and JSON want them. Only
+    lines that the document has without them tell that."""
+    found: set[str] = set()
+    old: list[str] = []
+    for line in written.old:
+        plain = _ESCAPED.sub(r"\1", line)
+        is_habit = plain != line and canonical(line) not in known and canonical(plain) in known
+        if is_habit:
+            found.update(_ESCAPED.findall(line))
+        old.append(plain if is_habit else line)
+    if not found:
+        return None
+    if found & {"_", "*"}:
+        found |= {"_", "*"}  # as Markdown needs it for emphasis
+    # A line that the document has, or that was quoted without the habit, is right as it is.
+    right = {*known, *map(canonical, old)}
+    new = (
+        line if canonical(line) in right else _ESCAPED.sub(lambda one: one[one[1] in found], line)
+        for line in written.new
+    )
+    return Quotation(tuple(old), tuple(new))
 
 
 _AROUND: tuple[Callable[[Quotation], Quotation | None], ...] = (_border_blanks, _fences, _border_blanks)

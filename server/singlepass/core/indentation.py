@@ -6,7 +6,7 @@ tabs. So what tells one quoted line's indentation tells that of all, and of the 
 contradict each other, or where it is not clear which indentation the new lines have.
 """
 
-import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -32,16 +32,14 @@ def columns(indent: str) -> int:
 def unit_of(lines: Iterable[str]) -> str:
     """The white space of one level in these lines: a tab, or some spaces; empty where they do not tell.
 
-    It is the largest number of spaces that divides all steps to a deeper line, without those that are rather
-    alignment with a bracket.
+    It is the step to a deeper line that is taken most often; larger ones are rather alignment with a bracket.
     """
     indents = [indent_of(line) for line in lines if line.strip()]
     if sum(indent.startswith("\t") for indent in indents) > sum(indent.startswith(" ") for indent in indents):
         return "\t"
-    steps = {len(after) - len(before) for before, after in pairwise(indents)}
-    steps = {step for step in steps if 0 < step <= _MOST_UNIT}
-    steps = {step for step in steps if step % 2 == 0} or steps
-    return " " * math.gcd(*steps) if steps else ""
+    steps = Counter(len(after) - len(before) for before, after in pairwise(indents))
+    usual = max(range(1, _MOST_UNIT + 1), key=lambda step: steps[step])
+    return " " * usual if steps[usual] else ""
 
 
 class IndentationMap(NamedTuple):

@@ -67,16 +67,13 @@ def stray(old: Sequence[str], new: Sequence[str], document: Sequence[str], path:
 
 
 def _swallows(old: Sequence[str], new: Sequence[str], n: int) -> bool:
-    """Whether dots that may be a body stand for lines that are no part of it: less deep ones are gone too."""
+    """Whether dots that may be a body stand for several lines, which a model rather left out."""
     if not _BARE.fullmatch(new[n]):
         return False
-    depth = len(new[n]) - len(new[n].lstrip())
-
-    def n_less_deep(lines: Sequence[str]) -> int:
-        return sum(bool(one.strip()) and len(one) - len(one.lstrip()) < depth for one in lines)
-
     blocks = changed_blocks([*map(str.rstrip, old)], [*map(str.rstrip, new)])
-    return any(c <= n < d and n_less_deep(old[a:b]) > n_less_deep(new[c:d]) for a, b, c, d in blocks)
+    a, b, c, d = next(((a, b, c, d) for a, b, c, d in blocks if c <= n < d), (0, 0, 0, 0))
+    n_gone, n_new = (sum(bool(one.strip()) for one in lines) for lines in (old[a:b], new[c:d]))
+    return n_gone - (n_new - 1) > 1
 
 
 def is_elision(line: str, path: str, before: Sequence[str] = (), after: Sequence[str] = ()) -> bool:
