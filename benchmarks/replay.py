@@ -38,7 +38,7 @@ from editing import Ask, Change, Close, Disk, Git, Open, Pause, Save, Session, s
 from machine import command
 from numpy.typing import NDArray
 from singlepass.config import Settings
-from singlepass.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, gather
+from singlepass.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, context, gathering
 from singlepass.core.context import Context, shrink
 from singlepass.core.edits import Edit
 from singlepass.core.prompt import Task, render_context, render_prompt
@@ -274,7 +274,9 @@ class Desk:
         """What an action on a document would have the model read."""
         known: Any = self.surroundings
         uri = self.uri(path)
-        return gather(uri, (), self.documents, self.workspace, self.settings, known, self.n_ctx)[0]
+        held, near = self.documents.held(), known.near(uri)
+        gathered = gathering(uri, (), held, self.workspace, self.settings, near)()
+        return context(gathered, known, self.n_ctx)
 
 
 class Lane:

@@ -372,8 +372,8 @@ def _overwrites(document: Document, text: str, revision: int, met_at: int | None
     if met_at is None:
         return False
     changes = (document.changes_since(revision) or ())[: met_at - revision]
-    # Each character is a mark: whether it was there, was written, or stands behind a deletion. So of thousands
-    # of changes each takes no longer than a change of the document itself.
+    # Each character is a mark: whether it was there, was written, or stands behind a deletion. So each of
+    # thousands of changes takes no longer than a change of the document itself.
     marks = LineIndex(_THERE * len(text), "utf-32")
     for start, end, new in changes:
         gone = marks.between(start, end)
