@@ -176,7 +176,7 @@ async def test_again_and_again_at_one_place_is_worth_advice() -> None:
     assert all("requests here took" not in message for message in messages[:5])
     assert "5 requests here took 25.0 s to 25.0 s of prefill each" in messages[5]
     assert "again on `default` about 25.9 s (25.0 s of prefill)" in messages[5]
-    elsewhere = world.jobs.start(JobRequest(URI, "Do", "Do it.", 2, 3))
+    elsewhere = world.jobs.start(world.jobs.looking(JobRequest(URI, "Do", "Do it.", 2, 3))())
     assert (await world.editor.finish(elsewhere))["options"] == []
 
 
