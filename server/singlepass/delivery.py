@@ -179,7 +179,7 @@ class _Awaited:
         ]
         mismatches: list[Place] = []
         for place, document, one in self._expected:
-            if one.met_at is None or _overwrites(document, place.revision, one.met_at):
+            if one.met_at is None or _overwrites(document, place.text, place.revision, one.met_at):
                 mismatches.append(place)
             else:
                 edits, origins = tuple(place.edits), tuple(place.origins)
@@ -364,26 +364,29 @@ def _place(planned: PlannedHunk, source: Source, places: dict[str, Place]) -> Re
     return None
 
 
-def _overwrites(document: Document, revision: int, met_at: int | None) -> bool:
-    """Whether, on its way to the predicted text, the document lost what somebody had just written there.
+def _overwrites(document: Document, text: str, revision: int, met_at: int | None) -> bool:
+    """Whether, on its way from a text to the predicted one, the document lost what somebody had just written.
 
     An editor that applies late removes what was typed into the lines meanwhile, and may still end up with the
     prediction. One that sends an edit in several changes never removes what it wrote.
     """
-    changes = document.changes_since(revision) if met_at is not None else None
-    written: list[tuple[int, int]] = []
-    for change in (changes or ())[: (met_at or 0) - revision]:
-        if any(
-            start < change.end and change.start < end for start, end in written if change.start < change.end
-        ):
+    if met_at is None:
+        return False
+    changes = (document.changes_since(revision) or ())[: met_at - revision]
+    # Each character is a mark: whether it was there, was written, or stands behind a deletion. So each of
+    # thousands of changes takes no longer than a change of the document itself.
+    marks = LineIndex(_THERE * len(text), "utf-32")
+    for start, end, new in changes:
+        gone = marks.between(start, end)
+        if _WRITTEN in gone or _CUT in gone[1:]:
             return True
-        shift = len(change.new) - (change.end - change.start)
-        written = [
-            (start + shift * (change.end <= start), end + shift * (change.start < end))
-            for start, end in written
-        ]
-        written.append((change.start, change.start + len(change.new)))
+        marks.change(start, end, _WRITTEN * len(new))
+        if start < end and not new and marks.between(start, start + 1) == _THERE:
+            marks.change(start, start + 1, _CUT)
     return False
+
+
+_THERE, _WRITTEN, _CUT = ".", "w", "c"
 
 
 def _refused(planned: PlannedHunk, reason: str) -> RejectedHunk:

@@ -53,13 +53,12 @@ def path_inside(path: Path, folder: Path) -> Path | None:
     """
     if path.is_relative_to(folder):
         return path.relative_to(folder)
-    real, real_folder = real_path(path), real_path(folder)
-    if real.is_relative_to(real_folder):
-        return real.relative_to(real_folder)
-    n_parts = len(real_folder.parts)
-    around = Path(*real.parts[:n_parts])
-    if len(real.parts) >= n_parts and is_same(_named(around), _named(real_folder)):
-        return Path(*real.parts[n_parts:])
+    there, real = file_id(folder), real_path(path)
+    # First as the path is written, so that a link inside the folder keeps its name.
+    for named in (path, real):
+        around = next((one for one in named.parents if is_same(file_id(one), there)), None)
+        if around is not None:
+            return named.relative_to(around)
     return None
 
 
@@ -71,10 +70,6 @@ def distinct(folders: Sequence[Path]) -> list[Path]:
         if not is_among(one, (other for other, _ in found)):
             found.append((one, folder))
     return [folder for _, folder in found]
-
-
-def _named(real: Path) -> FileId:
-    return FileId(str(real), _folded(str(real)))
 
 
 def _folded(path: str) -> str:

@@ -86,6 +86,20 @@ def test_exit_after_shutdown_is_success_and_nothing_is_served_in_between(server:
     assert server.wait(_TIMEOUT_S) == 0
 
 
+def test_what_is_under_way_at_the_shutdown_is_answered_and_so_is_that(server: Server, tmp_path: Path) -> None:
+    found = hello(server)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    asked = [(tmp_path / "a.py").as_uri()]
+    for id in (2, 3):  # both wait for an engine, which takes its time to start
+        send(server, "workspace/executeCommand", id, command="singlepass.context", arguments=asked)
+    send(server, "shutdown", 4)
+    by_id = {answer["id"]: answer for answer in (next(found) for _ in range(3))}
+    assert by_id[4] == {"jsonrpc": "2.0", "id": 4, "result": None}
+    assert all("error" in by_id[id] for id in (2, 3))
+    send(server, "exit")
+    assert server.wait(_TIMEOUT_S) == 0
+
+
 def test_exit_without_shutdown_is_a_failure(server: Server) -> None:
     hello(server)
     send(server, "exit")

@@ -13,6 +13,7 @@ from singlepass.config import DEFAULT, DEMO, Settings
 from singlepass.core.actions import CommentTask
 from singlepass.core.edits import Edit
 from singlepass.documents import Documents
+from singlepass.editor import ApplyResult
 from singlepass.jobs import Jobs
 from singlepass.journal_file import read
 from singlepass.outcome import JobRequest
@@ -313,6 +314,160 @@ async def test_an_edit_that_is_never_answered_is_reported(monkeypatch: pytest.Mo
     told = await world.run()
     (rejected,) = told["rejected"]
     assert (told["outcome"], rejected["reason"], rejected["new"]) == ("cancelled", "refused", ["1"])
+
+
+class Slow(FakeEditor):
+    """Answers an edit when it is let, and shows it before, then or never."""
+
+    def __init__(self, documents: Documents | None = None) -> None:
+        super().__init__(documents)
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+        self.says: bool | None = True
+        """What it answers; None for nothing, though it applies the edit."""
+
+    async def apply(self, *args: Any, **options: Any) -> ApplyResult:
+        self.asked.set()
+        await self.gate.wait()
+        if self.says is False:
+            return ApplyResult(False, "too late")
+        result = await super().apply(*args, **options)
+        if self.says is None:
+            await asyncio.Event().wait()
+        return result
+
+
+@pytest.mark.parametrize("ending", ["time-out", "cancel"])
+@pytest.mark.parametrize("says", [True, None, False])
+async def test_an_edit_that_is_answered_late_comes_into_review(
+    ending: str, says: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
+    if ending == "time-out":
+        monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+    world = World([ONE, THREE], [""], kind=Slow)
+    editor = world.editor
+    assert isinstance(editor, Slow)
+    job = world.start()
+    await editor.asked.wait()
+    if ending == "cancel":
+        world.jobs.cancel(job)
+    told = await editor.finish(job)
+    first, *others = told["rejected"]
+    assert (told["n_applied"], first["reason"], first["new"]) == (0, "refused", ["1"])
+    assert "may be there or not" in first["message"]
+    # What the model wrote meanwhile is not sent after it, for nobody knows what it would meet.
+    assert [one["new"] for one in others] == ([["3"]] if ending == "time-out" else [])
+    assert all("has not answered" in one["message"] for one in others)
+    assert (world.text, editor.applied) == (TEXT, [])
+
+    editor.says = says
+    editor.gate.set()
+    await settle()
+    if says is False:
+        assert world.text == TEXT
+        assert editor.told("singlepass/hunks") == []
+        return
+    assert world.text == "1\ntwo\nthree\n"
+    (hunks,) = editor.told("singlepass/hunks")
+    assert (hunks["job"], [hunk["old"] for hunk in hunks["hunks"]]) == (job, ["one\n"])
+    assert any("applied late" in line for line in editor.told("log"))
+    # It can be taken back like all others.
+    assert await world.jobs.revert() == "1 of 1 edits taken back"
+    assert world.text == TEXT
+
+
+async def test_an_edit_that_comes_late_while_the_job_goes_on_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+    gate, given_up = asyncio.Event(), asyncio.Event()
+    world = World([ONE, given_up.set, gate, THREE], kind=Slow)
+    editor = world.editor
+    assert isinstance(editor, Slow)
+    job = world.start()
+    await editor.asked.wait()
+    await given_up.wait()
+    editor.gate.set()
+    await settle()
+    gate.set()
+    told = await editor.finish(job)
+    assert (told["outcome"], told["n_applied"], told["rejected"]) == ("done", 2, [])
+    assert world.text == "1\ntwo\n3\n"
+
+
+async def test_a_late_edit_of_a_document_that_was_closed_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+    world = World([ONE], kind=Slow)
+    job = world.start()
+    await world.editor.finish(job)
+    document = world.documents.get(URI)
+    assert document is not None
+    world.documents.close(URI)
+    world.jobs.document_closed(document)
+    await settle()
+    assert world.jobs.reviews.keep(ALL) == 0
+    assert document._expectations == []  # nothing watches it any more
+
+
+async def settle() -> None:
+    """Let every task run until all of them wait."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_a_job_ends_with_its_document() -> None:
+    never = asyncio.Event()
+    world = World([ONE, THREE[:-5], never])
+    job = world.start()
+    await world.editor.until(job, "decode")
+    await settle()
+    assert world.engine.n_streams == 1
+    document = world.documents.get(URI)
+    assert document is not None
+    world.documents.close(URI)
+    world.jobs.document_closed(document)
+    told = await world.editor.finish(job)
+    assert world.engine.n_streams == 0  # the engine computes no further
+    assert (told["outcome"], told["n_applied"]) == ("cancelled", 1)
+    assert told["message"].startswith("cancelled: its document was closed after ")
+    assert world.editor.said("warning") == world.editor.said("error") == []
+
+
+async def test_a_job_goes_on_where_another_of_its_files_is_closed() -> None:
+    gate = asyncio.Event()
+    world = World([gate, ONE, block("b.py", ["x"], ["y"])])
+    world.editor.open(OTHER, "x\n")
+    job = world.start(files=(OTHER,))
+    document = world.documents.get(OTHER)
+    assert document is not None
+    world.documents.close(OTHER)
+    world.jobs.document_closed(document)
+    gate.set()
+    told = await world.editor.finish(job)
+    assert (told["outcome"], told["n_applied"]) == ("done", 1)
+    assert [(one["reason"], one["new"]) for one in told["rejected"]] == [("stale", ["y"])]
+
+
+@pytest.mark.parametrize(
+    ("script", "n", "sentence"),
+    [
+        ([ONE], 1, "1 hunk was applied before; it is in the buffer and in review."),
+        ([ONE, THREE], 2, "2 hunks were applied before; they are in the buffer and in review."),
+    ],
+)
+@pytest.mark.parametrize(
+    "error", [BackendError("engine_lost", "The engine died."), RuntimeError("oops"), UserError("No.")]
+)
+async def test_a_failure_says_what_it_has_left_in_the_buffer(
+    script: list[Step], n: int, sentence: str, error: Exception
+) -> None:
+    world = World([*script, error])
+    told = await world.run()
+    assert (told["outcome"], told["n_applied"]) == ("failed", n)
+    (said,) = world.editor.said("error")
+    assert told["message"].endswith(f". {sentence}")
+    assert said.endswith(f". {sentence}")
+    assert len(world.editor.told("singlepass/hunks")[-1]["hunks"]) == n
+    assert await world.jobs.revert() == f"{n} of {n} edits taken back"
+    assert world.text == TEXT
 
 
 async def test_the_newest_job_of_a_document_wins() -> None:

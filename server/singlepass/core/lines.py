@@ -192,7 +192,7 @@ class LineIndex:
         if self._one_unit_each:
             return min(start + character, end)
         if end - start < self._size:
-            return start + _n_chars(self._between(start, end), character, self.encoding)
+            return start + _n_chars(self.between(start, end), character, self.encoding)
         n_units = self._units_to(start) + character
         if n_units >= self._units_before[-1]:
             return end
@@ -245,8 +245,9 @@ class LineIndex:
         """The block that an offset is in; of two that meet there the second."""
         return min(bisect_right(self._chars_before, offset), len(self._blocks)) - 1
 
-    def _between(self, start: int, end: int) -> str:
-        """A short part of the text."""
+    def between(self, start: int, end: int) -> str:
+        """A short part of the text, by offsets; as much of it as there is."""
+        end = min(end, self.n_chars)
         first, last = self._block_at(start), self._block_at(end)
         before = self._chars_before
         if first == last:
