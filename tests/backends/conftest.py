@@ -6,12 +6,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import made_up
 import pytest
 from runtimes import Runtime
 from singlepass_backends.client import list_engines, stop_engine
 from singlepass_backends.gguf_to_mlx import write_mlx_model
 from singlepass_backends.random_model import Shape, write_random_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def corpus() -> list[str]:
+    return [path.read_text() for path in sorted((ROOT / "backends").rglob("*.py"))]
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +30,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "random.gguf"
-    write_random_model(path, corpus=made_up.sources())
+    write_random_model(path, corpus=corpus())
     return path
 
 
@@ -33,7 +38,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hybrid_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with recurrent layers, which cannot trim."""
     path = tmp_path_factory.mktemp("models") / "hybrid.gguf"
-    write_random_model(path, corpus=made_up.sources(), shape=Shape(n_layer=4, lfm2=True))
+    write_random_model(path, corpus=corpus(), shape=Shape(n_layer=4, lfm2=True))
     return path
 
 
@@ -41,7 +46,7 @@ def hybrid_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sliding_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model most of whose layers see 64 tokens back."""
     path = tmp_path_factory.mktemp("models") / "sliding.gguf"
-    write_random_model(path, corpus=made_up.sources(), shape=Shape(n_layer=6, n_window=64))
+    write_random_model(path, corpus=corpus(), shape=Shape(n_layer=6, n_window=64))
     return path
 
 
