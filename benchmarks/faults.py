@@ -4,8 +4,8 @@
 
 Each thing that is kept on disk (saved prefixes, the history of requests, what estimates are made of,
 settings, edited files, downloads, the repository map) is written and read again and again with one more call
-before the fault, until there is no call left: the disk is full from that call on (ENOSPC, the first write cut
-short), or that one call fails (EIO), or the process is killed in front of it. Afterwards what was there
+before the fault, until there is no call left: the disk is full from that call on (ENOSPC, the first write
+cut short), or that one call fails (EIO), or the process is killed in front of it. Afterwards what was there
 before is there or the new in its place, each whole, nothing raised but what is meant to be told, and the same
 works again. `--every N` takes every Nth call only.
 
