@@ -122,3 +122,8 @@ def test_a_line_far_from_the_block_names_a_file_only_as_a_whole() -> None:
 )
 def test_a_suffix_either_way(written: str, expected: list[str]) -> None:
     assert fitting(written, ["x/a.py", "y/a.py", "b.py"]) == expected
+
+
+def test_a_known_path_fits_itself_whatever_it_looks_like() -> None:
+    for path in ("back\\slash.py", "path/of/file.py", " x", "./a.py"):
+        assert fitting(path, [path, "a.py"]) == [path]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from singlepass.cli import saving
-from singlepass.cli.paths import model_path, read_regular, real_path
+from singlepass.cli.paths import model_path, read_edited, real_path
 from singlepass.cli.saving import Draft, Saved, SaveError, save
 from singlepass.workspace import UserError
 
@@ -282,15 +282,15 @@ def test_only_regular_files_are_read(folder: Path, monkeypatch: pytest.MonkeyPat
         listener.bind("socket")
         for name, kind in (("pipe", "a named pipe"), ("socket", "a socket"), ("/dev/zero", "a device")):
             with pytest.raises(UserError, match=f"is {kind}; only a regular file can be edited"):
-                read_regular(folder / name)
+                read_edited(folder / name)
             with pytest.raises(UserError, match=f"is {kind}; only a regular file can be a model"):
                 model_path(folder / name)
     with pytest.raises(UserError, match="is a folder"):
-        read_regular(folder)
+        read_edited(folder)
     monkeypatch.setattr("singlepass.cli.paths.MAX_BYTES", 10)
     (folder / "large").write_text("x" * 11)
     with pytest.raises(UserError, match="too much to edit"):
-        read_regular(folder / "large")
+        read_edited(folder / "large")
 
 
 def test_signals_wait_for_the_end_of_a_save() -> None:

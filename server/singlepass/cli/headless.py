@@ -18,7 +18,7 @@ from pygls.lsp.client import LanguageClient
 from pygls.protocol import default_converter
 
 from singlepass import __version__
-from singlepass.cli.paths import read_regular, real_path
+from singlepass.cli.paths import read_edited, real_path
 from singlepass.core.edits import Edit, apply
 from singlepass.core.lines import Encoding, LineIndex
 from singlepass.lsp import encoding_from_lsp, path_from_uri, plain, span_from_lsp
@@ -53,7 +53,7 @@ class OpenFile:
 def load(path: Path) -> OpenFile:
     """Read a file for editing; a byte order mark stays out of the text. Raises UserError, OSError."""
     real = real_path(path)
-    data = read_regular(real)
+    data = read_edited(real)
     text = decode_source(data, real).removeprefix("\ufeff")
     return OpenFile(real.as_uri(), real, text, data, path.absolute())
 
@@ -324,7 +324,7 @@ class HeadlessEditor:
         if uri not in self.files:
             path = path_from_uri(uri)
             assert path is not None
-            data = read_regular(path)
+            data = read_edited(path)
             self.files[uri] = OpenFile(uri, path, decode_source(data, path), data)
         return self.files[uri]
 

@@ -1,10 +1,12 @@
 """Paths of the command line: followed, read and shown, whatever lies at their end."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 from singlepass.core.inert import visible
+from singlepass.regular_file import read_regular
 from singlepass.workspace import UserError
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -27,17 +29,16 @@ def model_path(path: Path) -> Path:
     return real
 
 
-def read_regular(path: Path) -> bytes:
-    """The bytes of a regular file. Raises OSError, and UserError for what is none, before it could wait."""
+def read_edited(path: Path) -> bytes:
+    """The bytes of a file to be edited. Raises OSError, and UserError for what is no regular file, or too
+    long."""
     _require_regular(path, path.stat().st_mode, "be edited")
-    # Should it be a pipe by now, opening must not wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        _require_regular(path, os.fstat(descriptor).st_mode, "be edited")
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise UserError(f"{path} has more than {MAX_BYTES // 2**20} MiB, which is too much to edit.")
-    return data
+    try:
+        return read_regular(path, MAX_BYTES)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+    raise UserError(f"{path} has more than {MAX_BYTES // 2**20} MiB, which is too much to edit.")
 
 
 def _require_regular(path: Path, mode: int, what: str) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import msgspec
 
-from singlepass.cli.paths import read_regular, real_path, shown
+from singlepass.cli.paths import read_edited, real_path, shown
 from singlepass.core.lines import BYTE_ORDER_MARK
 from singlepass.core.merge import Conflict, merge
 from singlepass.workspace import UserError, decode_source
@@ -140,7 +140,7 @@ def _check(draft: Draft) -> _Change:
     # Root may write to all files; that this one has no write permission at all is meant for root too.
     if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
         raise SaveError(f"{name} is read-only")
-    now = read_regular(path)
+    now = read_edited(path)
     text, note = draft.text, ""
     before = decode_source(now, path).removeprefix(BYTE_ORDER_MARK)
     if now != draft.read:
@@ -204,7 +204,7 @@ def _replace_all(changes: Sequence[_Change], drafts: Sequence[Draft]) -> None:
         for change in changes[:-1]:
             change.old_file = _second_name(change)
         for change in changes:
-            if change.path.is_symlink() or read_regular(change.path) != change.before:
+            if change.path.is_symlink() or read_edited(change.path) != change.before:
                 raise SaveError(f"{shown(change.path)} was saved by somebody else just now; try again")
             assert change.new_file is not None
             done.append(change)

@@ -75,8 +75,8 @@ def fitting(written: str, known: Collection[str]) -> list[str]:
     """The known files that a written path may mean: itself, one that ends with it, or one that it ends
     with."""
     plain = _plain(written)
-    if plain in known:
-        return [plain]
+    if written in known or plain in known:
+        return [written if written in known else plain]
     if not plain or _is_placeholder(plain):
         return []
     for fold in (str, str.casefold):
