@@ -22,7 +22,7 @@ guessing would edit the wrong one: the answer is `Ambiguous` unless exactly one 
 
 What is found by similarity may be another place than the model meant. So a line of the document that is not
 the quoted one is never deleted or replaced: the change is merged into it, or the answer is `Differs`
-(`merging.py`). And a quoted line that stands elsewhere in the document means that other line.
+(`misquoted.py`). And a quoted line that stands elsewhere in the document means that other line.
 
 The levels but the last search with Knuth-Morris-Pratt over lines, so a document is read once. The last looks
 at places that share lines with the old text, and at every place only for very short old texts.
@@ -35,7 +35,7 @@ from typing import Literal, NamedTuple
 from singlepass.core.characters import canonical, respelling
 from singlepass.core.habits import Quotation, quotations
 from singlepass.core.indentation import indent_of, indentation_map, reindent
-from singlepass.core.merging import carried_over, comment_left_out
+from singlepass.core.misquoted import carried_over, comment_left_out
 from singlepass.core.pairing import similarity
 
 How = Literal["exact", "trailing_whitespace", "indentation", "characters", "habits", "fuzzy", "rewrite"]
