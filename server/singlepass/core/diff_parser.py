@@ -417,6 +417,9 @@ class DiffParser:
 
     def _named_before(self, line: str) -> tuple[Named | None, str]:
         """The file that the opening marker or a line before it names, the nearest first; and that line."""
+        if self._is_constrained:
+            before = self._candidate or ""
+            return (Named(before, before in self._paths) if before else None), before
         rest = line.lstrip().lstrip("<")
         behind = rest[word.end() :] if (word := _WORD.match(rest)) else rest
         if behind.strip() and (name := named(behind, self._paths)) is not None:
