@@ -23,7 +23,10 @@ _LONGEST_MESSAGE = 20_000
 def shown_title(text: str) -> str:
     """A text of whoever wrote it as a title: one line that is short and inert."""
     line = " ".join(inert(text.lstrip()[:_TITLE_SOURCE_CHARS]).split())
-    return line if len(line) <= _TITLE_CHARS else f"{line[: _TITLE_CHARS - 1]}…"
+    if len(line) <= _TITLE_CHARS:
+        return line
+    # A colon at the cut could make a link of what stands before it.
+    return line[: _TITLE_CHARS - 1].rstrip(":") + "…"
 
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
