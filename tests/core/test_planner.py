@@ -252,6 +252,8 @@ MISQUOTED: dict[str, tuple[str, list[str], list[str], str | None]] = {
     "no indentation, and a level is new": ("def f():\n    b = 1\n", ["b = 1"], ["if a:", "b = 1"], None),
     "indented on purpose": ("if a:\n    b\nc\n", ["c"], ["    c"], "if a:\n    b\n    c\n"),
     "white space at line ends": ("a\nb\n", ["a  ", "b"], ["x  ", "b"], "x\nb\n"),
+    "nothing but a number": ("x = 1\n\ny = 2\n", ["  2"], ["z"], None),
+    "nothing but a sign": ("x = 1\n\ny = 2\n", ["-"], ["z"], None),
     "a line left out, all replaced": (
         "open(first)\nread(second)\nwrite(third)\n",
         ["open(first)", "write(third)"],

@@ -7,7 +7,7 @@ first where they would otherwise be written into a file that has none.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from singlepass.core.characters import canonical
@@ -21,6 +21,9 @@ class Quotation(NamedTuple):
     is_exact: bool = False
     """Whether the old lines have to stand in the document as they are, white space at line ends aside."""
 
+
+Habit = Callable[[Quotation], Quotation | None]
+"""Takes a habit off a block; None where it has it not."""
 
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})[^`]*$")
 _NUMBERED = (
@@ -44,24 +47,30 @@ def is_fence(line: str) -> bool:
 
 
 def quotations(old: Sequence[str], new: Sequence[str], document: Sequence[str]) -> Iterator[Quotation]:
-    """The block as it was written, then with one habit after another taken off."""
-    may_be_signed = not any(line.startswith("+") for line in document)
+    """The block as it was written, then with one habit after another taken off, as far as old lines are
+    left."""
     written = Quotation(tuple(old), tuple(new))
-    for take_off in (None, *_AROUND):
-        changed = take_off(written) if take_off is not None else written
-        if changed is None or not changed.old or (changed == written and take_off is not None):
-            continue
-        written = changed
+    for one in _without_habits(written, document):
+        if one == written or any(line.strip() for line in one.old):
+            yield one
+
+
+def _without_habits(written: Quotation, document: Sequence[str]) -> Iterator[Quotation]:
+    may_be_signed = not any(line.startswith("+") for line in document)
+    for around in (written, *_in_turn(written, _AROUND)):
+        written = around
         if not (may_be_signed and _is_diff(written)):
             yield written
     yield from _unsigned(written)
     if may_be_signed and _is_diff(written):
         return
     known = {canonical(line) for line in document}
-    habits: tuple[Callable[[Quotation], Quotation | None], ...] = (
-        *(_numbers, _quoted, _border_blanks),
-        lambda written: _escapes(written, known),
-    )
+    escapes: Habit = lambda written: _escapes(written, known)  # noqa: E731
+    yield from _in_turn(written, (_numbers, _quoted, _border_blanks, escapes))
+
+
+def _in_turn(written: Quotation, habits: Iterable[Habit]) -> Iterator[Quotation]:
+    """The block without these habits, one more each time; only those that it has."""
     for take_off in habits:
         changed = take_off(written)
         if changed is not None and changed != written and changed.old:
@@ -186,4 +195,4 @@ def _escapes(written: Quotation, known: Collection[str]) -> Quotation | None:
     return Quotation(tuple(old), tuple(new))
 
 
-_AROUND: tuple[Callable[[Quotation], Quotation | None], ...] = (_border_blanks, _fences, _border_blanks)
+_AROUND = (_border_blanks, _fences, _border_blanks)
