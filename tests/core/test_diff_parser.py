@@ -180,6 +180,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "<think>\nPerhaps\n" + BLOCK + "</think>\n" + BLOCK.replace("new", "newer"),
         ["a.py: old -> newer"],
     ),
+    "a thought on the line of the path": ("<think>hm</think>" + BLOCK, ["a.py: old -> new"]),
     "byte order mark": ("\ufeff" + BLOCK, ["a.py: old -> new"]),
     "never closed": (
         BLOCK.replace(">>>>>>> REPLACE\n", "") + BLOCK.removeprefix("a.py\n"),

@@ -287,27 +287,24 @@ class DiffParser:
         return events
 
     def _line(self, line: str) -> None:
-        if self._is_thought(line):
-            return
+        line = self._without_thought(line)
         action, following = TRANSITIONS[self._state, self._kind(line)]
         self._actions[action](line.removesuffix("\r"))
         self._state = following
 
-    def _is_thought(self, line: str) -> bool:
-        """Whether a line is of what a model thinks aloud before it answers."""
-        text = line.strip()
-        if self._thought_end:
-            self._prose.append(line)
-            if self._thought_end in text:
-                self._thought_end = ""
-            return True
-        begun = _THOUGHT.match(text) if self._state is State.OUTSIDE and not self._is_constrained else None
-        end = f"{begun[1]}/{begun[2]}" if begun is not None else ""
-        if begun is None:
-            return False
+    def _without_thought(self, line: str) -> str:
+        """What is left of a line without what the model thinks aloud before it answers."""
+        if not self._thought_end:
+            begun = _THOUGHT.match(line.strip()) if self._state is State.OUTSIDE else None
+            if begun is None or self._is_constrained:
+                return line
+            self._thought_end = f"{begun[1]}/{begun[2]}"
         self._prose.append(line)
-        self._thought_end = "" if end in text else end
-        return True
+        _, end, rest = line.partition(self._thought_end)
+        if not end:
+            return ""
+        self._thought_end = ""
+        return rest.removeprefix(">").removeprefix("]")
 
     # Markers.
 
