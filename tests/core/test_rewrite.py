@@ -61,6 +61,8 @@ def test_what_a_reply_holds(reply: str, expected: list[Rewrite]) -> None:
         # The file, with and without a selection.
         (changed(circle="disc"), None, (0, 11)),
         (changed(circle="disc"), (8, 11), (0, 11)),
+        (changed(circle="disc"), (4, 4), (0, 11)),
+        (SHAPES[:6], (4, 4), None),
         ([*SHAPES[:3], *NEW_AREA, *SHAPES[6:]], AREA, (0, 11)),
         ([*SHAPES, "", "", "def more():", "    pass"], None, (0, 11)),
         # The selection, also with another indentation.
@@ -75,6 +77,11 @@ def test_what_a_reply_holds(reply: str, expected: list[Rewrite]) -> None:
         (["print(area(2, 3))"], None, None),
         (["print(area(2, 3))"], AREA, None),
         (["npm install"], AREA, None),
+        (["import math", "", "", *NEW_AREA, *SHAPES[6:]], (0, 11), (0, 11)),
+        (SHAPES[:6], (0, 11), None),
+        (SHAPES[8:], (0, 11), None),
+        (SHAPES[3:6], (3, 11), None),
+        (SHAPES[8:], (3, 11), None),
         (["def perimeter(a, b):", "    return 0"], (3, 4), None),
         (["def circle(radius):"], (3, 4), None),
         ([], None, None),

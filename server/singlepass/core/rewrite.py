@@ -7,6 +7,7 @@ file nor the whole selection, such as an example or one function of a file, has 
 would be deleted.
 """
 
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -21,6 +22,9 @@ MOST_GONE = 0.25
 """The share of a file's lines with text that its new text may leave out where nothing is selected."""
 MOST_GONE_SELECTED = 0.5
 """The share of the selected lines with text that their new text may leave out; more is another text."""
+MOST_GONE_AT_BORDER = 0.2
+"""The share of the lines with text that may be left out at the beginning or the end, with a line of least
+depth among them: more are rather a definition that the text does not repeat."""
 _COUNTERPART = 0.5
 """The similarity from which a new line is the counterpart of one that changed."""
 _VERY_ALIKE = 0.8
@@ -97,23 +101,21 @@ def place(
     """The lines of the document, from start to end (exclusive), that a new text takes the place of, and the
     text with the document's indentation. None where it is not the new text of the file, nor of the
     selection."""
-    first, end = selection if selection and selection[0] < selection[1] else (0, len(document))
+    is_selected = selection is not None and selection[0] < selection[1]
+    first, end = selection if selection is not None and is_selected else (0, len(document))
     end = min(end, len(document))
     is_part = any(line.strip() for line in (*document[:first], *document[end:]))
     gone = _gone(document, new)
     if is_part:
         is_whole = all(first <= n < end for n in gone)
     else:
-        text = [n for n, line in enumerate(document) if line.strip()]
-        # Without its first or last line it is rather a part of the file.
-        is_whole = bool(text) and not {text[0], text[-1]} & {*gone} and len(gone) <= MOST_GONE * len(text)
+        is_whole = _is_all(document, gone, MOST_GONE_SELECTED if is_selected else MOST_GONE)
     if is_whole and _is_version(document, new):
         return 0, len(document), tuple(new)
     window = document[first:end]
-    most_gone = MOST_GONE_SELECTED * sum(bool(line.strip()) for line in window)
-    if not is_part or len(_gone(window, new)) > most_gone or _reaches_out(document, first, end, new):
+    if not is_part or not _is_version(window, new) or _reaches_out(document, first, end, new):
         return None
-    if not _is_version(window, new):
+    if not _is_all(window, _gone(window, new), MOST_GONE_SELECTED):
         return None
     there = {line.strip(): line for line in reversed(window) if line.strip()}
     both = [line for line in new if line.strip() in there]
@@ -124,6 +126,22 @@ def place(
         return (first, end, tuple(new)) if any(a == b for a, b in zip(both, windows, strict=True)) else None
     lines = reindent(both, windows, new, indentation)
     return None if lines is None else (first, end, tuple(lines))
+
+
+def _is_all(lines: Sequence[str], gone: Sequence[int], most: float) -> bool:
+    """Whether a text that has no counterpart of some lines is a version of all of them, and not of a part: it
+    leaves out no more than this share of them, and neither begins nor ends with a part left out."""
+    text = [n for n, line in enumerate(lines) if line.strip()]
+    if not text or len(gone) > most * len(text):
+        return False
+    least = min(len(lines[n]) - len(lines[n].lstrip()) for n in text)
+    missing = {*gone}
+    for in_order in (text, text[::-1]):
+        border = [*itertools.takewhile(missing.__contains__, in_order)]
+        has_least = any(len(lines[n]) - len(lines[n].lstrip()) == least for n in border)
+        if has_least and len(border) > max(1, MOST_GONE_AT_BORDER * len(text)):
+            return False
+    return True
 
 
 def _is_version(old: Sequence[str], new: Sequence[str]) -> bool:
