@@ -72,6 +72,7 @@ def check(text: str, old: Sequence[str], new: Sequence[str], expected: str, n_ed
         # Two line ends that meet stay two.
         ("a\rb\n\n", ["b"], [], "a\r\r\n", 1),
         ("a\rb\nc\n", ["b"], ["", "b"], "a\r\r\nb\nc\n", 1),
+        ("a\rb\r\n", ["b"], ["x", "y"], "a\rx\r\ny\r\n", 1),
     ],
 )
 def test_hunks_become_minimal_line_edits(

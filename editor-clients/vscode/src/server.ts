@@ -29,6 +29,7 @@ export const SERVER_COMMANDS = [
   "singlepass.keep",
   "singlepass.undo",
   "singlepass.retry",
+  "singlepass.reply",
   "singlepass.context",
   "singlepass.selectTarget",
   "singlepass.stats",

@@ -323,7 +323,8 @@ def _keep_apart(text: str, start: int, end: int, new: str) -> str:
     """
     before, after = text[start - 1 : start] if start else "", text[end : end + 1]
     front = "\r" if before == "\r" and (new or after).startswith("\n") else ""
-    back = "\r" if new.endswith("\r") and after == "\n" else ""
+    # Not another "\r", which would make a line end with the "\n" that follows: a hunk may begin there.
+    back = "\n" if new.endswith("\r") and after == "\n" else ""
     return front + new + back
 
 
