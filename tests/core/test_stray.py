@@ -68,6 +68,8 @@ def test_a_comment_is_no_placeholder(line: str) -> None:
         (["def total(rows, start):", "    ...", "    return result"], True),
         (["def total(rows):", "    result = 1", "    ..."], True),
         (["def total(rows):", "    result = 1", "..."], True),
+        (["if rows:", "    ..."], True),
+        (["for row in rows:", "    ..."], True),
         (["def total(rows, start):", "    ..."], True),
         (["        ..."], True),
     ],

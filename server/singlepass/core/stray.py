@@ -42,6 +42,7 @@ _ELISION = re.compile(
     re.IGNORECASE,
 )
 _DOCSTRING_END = re.compile(r"(?:\"\"\"|''')\s*$|^\s*[ru]?([\"']).*\1\s*$", re.IGNORECASE)
+_DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def\b|class\b|\)).*:\s*(?:#.*)?$")
 _BARE = re.compile(rf"\s*{_DOTS}\s*")
 
 
@@ -82,11 +83,11 @@ def is_elision(line: str, path: str, before: Sequence[str] = (), after: Sequence
         return _ELISION.fullmatch(line) is not None
     if not path.endswith((".py", ".pyi")):
         return True
-    # In Python `...` is a body: below a line that ends with a colon or a docstring, with nothing beside it.
+    # In Python `...` is a body: below a definition or its docstring, with nothing beside it.
     above = next((one for one in reversed(before) if one.strip()), "")
     below = next((one for one in after if one.strip()), "")
     depth, depth_above, depth_below = (len(one) - len(one.lstrip()) for one in (line, above, below))
-    begins_block = depth_above < depth and above.rstrip().endswith(":")
+    begins_block = depth_above < depth and _DEFINITION.match(above) is not None
     follows_docstring = depth_above == depth and _DOCSTRING_END.search(above) is not None
     is_body = not above or begins_block or follows_docstring
     return not is_body or (bool(below) and depth_below >= depth)
