@@ -101,10 +101,10 @@ def match(
     `selection` is a range of lines, end exclusive. No old lines at all means the whole of a document without
     text, and nothing in any other.
     """
-    found = locate(lines, old, new, selection)
+    document = _Document(lines)
+    found = _locate(document, old, new, selection)
     if not isinstance(found, NotFound) or not old:
         return found
-    document = _Document(lines)
     written = [one for one in quotations(old, new, lines) if not one.is_exact]
     # Habits make every line less alike, so what is left without them comes first.
     for one in dict.fromkeys((*written[-1:], *written[:1])):
@@ -121,11 +121,17 @@ def locate(
     selection: tuple[int, int] | None = None,
 ) -> Match:
     """The same without the fuzzy level."""
+    return _locate(_Document(lines), old, new, selection)
+
+
+def _locate(
+    document: "_Document", old: Sequence[str], new: Sequence[str], selection: tuple[int, int] | None
+) -> Match:
+    lines = document.lines
     if (not old or not lines) and not any(line.strip() for line in (*old, *lines)):
         return Found(0, len(lines), "exact", tuple(new))
     if not old:
         return NotFound(None, 0.0)
-    document = _Document(lines)
     for written in quotations(old, new, lines):
         found = _find(document, written, selection)
         if found is not None:
