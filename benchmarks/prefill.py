@@ -32,7 +32,7 @@ from singlepass_backends.base import Finished, GenerateRequest, PrefillProgress,
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.store import Store
-from singlepass_backends.hardware import physical_cores
+from singlepass_backends.machine.hardware import physical_cores
 from singlepass_backends.random_model import (
     SHAPE_0_5B,
     Shape,

@@ -106,9 +106,9 @@ def test_the_core_is_sans_io(path: Path) -> None:
         assert module in allowed or module.startswith("singlepass.core"), f"{path.name} imports {module}"
 
 
-@pytest.mark.parametrize("module_name", ["generation/prefix.py", "fit.py", "facts.py"])
+@pytest.mark.parametrize("module_name", ["generation/prefix.py", "machine/fit.py", "machine/facts.py"])
 def test_policies_of_the_engine_are_sans_io(module_name: str) -> None:
-    allowed = PURE | {"singlepass_backends.base", "singlepass_backends.facts"}
+    allowed = PURE | {"singlepass_backends.base", "singlepass_backends.machine.facts"}
     for module in imports(BACKENDS / module_name):
         assert module in allowed, f"{module_name} imports {module}"
 
@@ -145,10 +145,10 @@ def test_the_server_never_loads_a_model_runtime(path: Path) -> None:
     seam = {module for module in imports(path) if module.startswith("singlepass_backends")}
     allowed = {f"singlepass_backends.{module}" for module in ("base", "client", "wire")}
     if name(path, SERVER) == "cli/models.py":  # the command line, which nothing waits for
-        allowed.add("singlepass_backends.facts")
+        allowed.add("singlepass_backends.machine.facts")
         seam = {module for module in seam if not module.startswith("singlepass_backends.models")}
     if name(path, SERVER) in ("cli/plan.py", "cli/bench.py"):  # so are these, which use the engine's sizes
-        allowed |= {f"singlepass_backends.{module}" for module in ("facts", "fit", "hardware")}
+        allowed |= {f"singlepass_backends.machine.{module}" for module in ("facts", "fit", "hardware")}
         seam = {module for module in seam if not module.startswith("singlepass_backends.models")}
     if name(path, SERVER) == "cli/demo.py":
         allowed.add("singlepass_backends.random_model")  # until the project has weights of its own
@@ -236,7 +236,7 @@ def test_the_engine_does_not_know_the_server(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(BACKENDS / "drivers"), ids=lambda path: path.name)
 def test_drivers_know_the_seam_and_their_own_runtime_lazily(path: Path) -> None:
     own = {module for module in imports(path) if module.startswith("singlepass_backends")}
-    modules_allowed = ("base", "facts", "generation.driver", "stop_flag")
+    modules_allowed = ("base", "machine.facts", "generation.driver", "stop_flag")
     allowed = {f"singlepass_backends.{module}" for module in modules_allowed}
     assert {module for module in own if not module.startswith("singlepass_backends.drivers")} <= allowed
     assert not roots(imports(path, lazy=False)) & (RUNTIMES - {"numpy"})
@@ -254,9 +254,9 @@ def test_drivers_load_no_runtime_but_their_own(path: Path) -> None:
     assert named <= OWN_RUNTIMES.get(path.name, set())
 
 
-def test_only_choose_and_the_probe_name_drivers() -> None:
+def test_only_opening_and_the_probe_name_drivers() -> None:
     for path in modules(BACKENDS):
-        if path.parent.name != "drivers" and name(path, BACKENDS) not in ("choose.py", "engine/probe.py"):
+        if path.parent.name != "drivers" and name(path, BACKENDS) not in ("opening.py", "engine/probe.py"):
             assert not [m for m in imports(path) if m.startswith("singlepass_backends.drivers")], path
 
 

@@ -31,7 +31,7 @@ from singlepass_backends.base import (
     SegmentUse,
     Target,
 )
-from singlepass_backends.choose import check_target
+from singlepass_backends.opening import check_target
 from singlepass_backends.runtime_dir import (
     ENVIRONMENT_VARIABLE,
     EnginePaths,

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import GIB
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import check_target, choose_for_this_machine
 from singlepass_backends.drivers.gguf_header import read_facts
 from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
-from singlepass_backends.facts import Device, Machine, ModelFacts, kv_bytes
-from singlepass_backends.fit import (
+from singlepass_backends.machine.facts import Device, Machine, ModelFacts, kv_bytes
+from singlepass_backends.machine.fit import (
     Choice,
     build_todo,
     choose,
@@ -25,6 +24,7 @@ from singlepass_backends.fit import (
     gpu_margin,
     ram_margin,
 )
+from singlepass_backends.opening import check_target, choose_for_this_machine
 from singlepass_backends.random_model import Shape, write_random_model
 
 ALL, NONE = 10_000, 0

@@ -40,7 +40,6 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.choose import check_target
 from singlepass_backends.client import EngineClient
 from singlepass_backends.drivers import openai_compatible
 from singlepass_backends.drivers.api_key import Key
@@ -51,6 +50,7 @@ from singlepass_backends.drivers.servers import (
     api_base,
     is_local,
 )
+from singlepass_backends.opening import check_target
 from singlepass_backends.stop_flag import StopFlag
 
 OK = reply(["ok"])

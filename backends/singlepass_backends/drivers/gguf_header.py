@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from singlepass_backends.base import BackendError
-from singlepass_backends.facts import ModelFacts
+from singlepass_backends.machine.facts import ModelFacts
 
 Value = int | float | bool | str
 

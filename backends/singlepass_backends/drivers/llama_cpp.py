@@ -26,8 +26,8 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.drivers.fingerprint import fingerprint
 from singlepass_backends.drivers.gguf_header import read_header
-from singlepass_backends.facts import N_CTX_MOST, N_RECURRENT_SEQUENCES
 from singlepass_backends.generation.driver import Interrupted, State
+from singlepass_backends.machine.facts import N_CTX_MOST, N_RECURRENT_SEQUENCES
 from singlepass_backends.stop_flag import StopFlag
 
 _N_SEQUENCES = 17

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from singlepass_backends.base import BackendError
-from singlepass_backends.facts import ModelFacts
+from singlepass_backends.machine.facts import ModelFacts
 
 _MAX_CONFIG_BYTES = 1 << 20
 _MAX_NUMBER = 1 << 24

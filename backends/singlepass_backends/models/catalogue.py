@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from singlepass_backends.facts import ModelFacts
+from singlepass_backends.machine.facts import ModelFacts
 
 Format = Literal["gguf", "mlx"]
 _Positive = Annotated[int, Meta(gt=0)]

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.facts import Machine, ModelFacts, kv_bytes
-from singlepass_backends.fit import Choice, choose
+from singlepass_backends.machine.facts import Machine, ModelFacts, kv_bytes
+from singlepass_backends.machine.fit import Choice, choose
 from singlepass_backends.models.catalogue import Entry, Format
 
 Place = Literal["gpu", "part", "cpu", "none", "unknown"]

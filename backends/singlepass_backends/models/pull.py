@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import IO, Literal
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import check_target, read_model_facts
-from singlepass_backends.facts import ModelFacts
-from singlepass_backends.fit import size
+from singlepass_backends.machine.facts import ModelFacts
+from singlepass_backends.machine.fit import size
 from singlepass_backends.models import folder as folders
 from singlepass_backends.models.catalogue import Entry, Format
 from singlepass_backends.models.files import Digest, HubFile, Listing, PullError, gguf_files, mlx_files
 from singlepass_backends.models.hub import Hub, Interrupted
+from singlepass_backends.opening import check_target, read_model_facts
 
 _CHUNK = 1 << 20
 _MARGIN_BYTES = 256 << 20

@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.facts import (
+from singlepass_backends.machine.facts import (
     N_CTX_MOST,
     N_RECURRENT_SEQUENCES,
     Device,

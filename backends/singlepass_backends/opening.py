@@ -1,6 +1,6 @@
 """From a target to a loaded backend: the only place that names drivers. Imports them only when asked to.
 
-What the user left open is chosen for this machine by `fit.py`; here it is looked at, told and done.
+What the user left open is chosen for this machine by `machine/fit.py`; here it is looked at, told and done.
 """
 
 import logging
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from singlepass_backends.base import Backend, BackendError, Target
-from singlepass_backends.facts import ModelFacts
-from singlepass_backends.fit import Choice, choose
+from singlepass_backends.machine.facts import ModelFacts
+from singlepass_backends.machine.fit import Choice, choose
 
 if TYPE_CHECKING:
     from singlepass_backends.generation.driver import Driver
@@ -74,7 +74,7 @@ def choose_for_this_machine(target: Target) -> Choice:
     Raises BackendError for a file that cannot be read, and `out_of_memory` for one that cannot fit.
     """
     from singlepass_backends.drivers.llama_cpp import load_library
-    from singlepass_backends.hardware import machine
+    from singlepass_backends.machine.hardware import machine
 
     path = Path(target.model)
     model, draft = read_model_facts(path), read_draft_facts(target)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from singlepass_backends.facts import AppleChip, Device, LlamaBuild, Machine, NvidiaCard
+from singlepass_backends.machine.facts import AppleChip, Device, LlamaBuild, Machine, NvidiaCard
 
 _SYSCTL_TIMEOUT_S = 5
 _ROOT = Path("/")
