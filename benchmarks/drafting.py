@@ -32,7 +32,7 @@ from oracle import MAX_TOKENS, Edit, Oracle, edits, held_out_edits, run
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.prompt import expect_reply, render_prompt
 from singlepass_backends.base import PrewarmRequest, Target, Timings
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation import loop
 from singlepass_backends.generation.loop import InProcessBackend
 

@@ -23,7 +23,7 @@ import mlx.core as mx
 import mlx_lm
 from machine import command, describe, load, machine
 from singlepass_backends.base import Finished, GenerateRequest, PrefillProgress, Segment, Target
-from singlepass_backends.drivers.mlx import MlxDriver
+from singlepass_backends.drivers.mlx.driver import MlxDriver
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.gguf_to_mlx import write_mlx_model
 from singlepass_backends.random_model import (

@@ -60,7 +60,7 @@ from singlepass_backends.base import (
     Segment,
     Target,
 )
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.chunks import MIN_CHUNK
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, fitting

@@ -11,7 +11,7 @@ from singlepass_backends.base import (
     Target,
     TextChunk,
 )
-from singlepass_backends.drivers.openai_compatible import OpenAICompatibleBackend
+from singlepass_backends.drivers.remote.backend import OpenAICompatibleBackend
 from singlepass_backends.opening import open_backend
 
 KEY = "sk-very-secret-0123456789"

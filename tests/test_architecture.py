@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SERVER = ROOT / "server" / "singlepass"
 BACKENDS = ROOT / "backends" / "singlepass_backends"
+DRIVERS = BACKENDS / "drivers"
+REMOTE = DRIVERS / "remote"
 
 RUNTIMES = {"llama_cpp", "llguidance", "mlx", "mlx_lm", "numpy", "jinja2", "gguf", "tokenizers"}
 RUNTIMES |= {"pynvml"}
@@ -36,10 +38,10 @@ LSP_MODULES = {
 """The only modules of the server that may know pygls and lsprotocol."""
 
 OWN_RUNTIMES = {
-    "llama_cpp.py": {"llama_cpp"},
-    "mlx.py": {"mlx", "mlx_lm"},
-    "mlx_cache.py": {"mlx", "mlx_lm"},
-    "hf_tokenizer.py": {"tokenizers"},
+    "llama/driver.py": {"llama_cpp"},
+    "mlx/driver.py": {"mlx", "mlx_lm"},
+    "mlx/cache.py": {"mlx", "mlx_lm"},
+    "mlx/hf_tokenizer.py": {"tokenizers"},
 }
 """What each driver may load."""
 
@@ -106,7 +108,7 @@ def test_the_core_is_sans_io(path: Path) -> None:
         assert module in allowed or module.startswith("singlepass.core"), f"{path.name} imports {module}"
 
 
-@pytest.mark.parametrize("module_name", ["generation/prefix.py", "machine/fit.py", "machine/facts.py"])
+@pytest.mark.parametrize("module_name", ["generation/cache/prefix.py", "machine/fit.py", "machine/facts.py"])
 def test_policies_of_the_engine_are_sans_io(module_name: str) -> None:
     allowed = PURE | {"singlepass_backends.base", "singlepass_backends.machine.facts"}
     for module in imports(BACKENDS / module_name):
@@ -121,7 +123,7 @@ def test_the_engine_downloads_nothing(path: Path) -> None:
 
 def test_only_the_hub_and_the_remote_backend_use_the_network() -> None:
     for path in modules(BACKENDS):
-        if path.parent.name != "drivers" and name(path, BACKENDS) != "models/hub.py":
+        if REMOTE not in path.parents and name(path, BACKENDS) != "models/hub.py":
             assert not roots(imports(path)) & HTTP, path
 
 
@@ -134,8 +136,8 @@ def test_what_is_known_of_models_is_sans_io(module: str) -> None:
 
 @pytest.mark.parametrize("module", ["replies", "servers"])
 def test_what_is_known_of_remote_servers_is_sans_io(module: str) -> None:
-    allowed = PURE | {"codecs", "ipaddress", "urllib.parse", "singlepass_backends.drivers.replies"}
-    for imported in imports(BACKENDS / "drivers" / f"{module}.py"):
+    allowed = PURE | {"codecs", "ipaddress", "urllib.parse", "singlepass_backends.drivers.remote.replies"}
+    for imported in imports(REMOTE / f"{module}.py"):
         assert imported in allowed, f"{module}.py imports {imported}"
 
 
@@ -233,7 +235,7 @@ def test_the_engine_does_not_know_the_server(path: Path) -> None:
     assert "singlepass" not in roots(imports(path))
 
 
-@pytest.mark.parametrize("path", modules(BACKENDS / "drivers"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", modules(DRIVERS), ids=lambda path: name(path, DRIVERS))
 def test_drivers_know_the_seam_and_their_own_runtime_lazily(path: Path) -> None:
     own = {module for module in imports(path) if module.startswith("singlepass_backends")}
     modules_allowed = ("base", "machine.facts", "generation.driver", "stop_flag")
@@ -242,7 +244,7 @@ def test_drivers_know_the_seam_and_their_own_runtime_lazily(path: Path) -> None:
     assert not roots(imports(path, lazy=False)) & (RUNTIMES - {"numpy"})
 
 
-@pytest.mark.parametrize("path", modules(BACKENDS / "drivers"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", modules(DRIVERS), ids=lambda path: name(path, DRIVERS))
 def test_drivers_load_no_runtime_but_their_own(path: Path) -> None:
     """Those named as text for `import_module`, which other rules do not see."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -251,12 +253,12 @@ def test_drivers_load_no_runtime_but_their_own(path: Path) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module"
     }
-    assert named <= OWN_RUNTIMES.get(path.name, set())
+    assert named <= OWN_RUNTIMES.get(name(path, DRIVERS), set())
 
 
 def test_only_opening_and_the_probe_name_drivers() -> None:
     for path in modules(BACKENDS):
-        if path.parent.name != "drivers" and name(path, BACKENDS) not in ("opening.py", "engine/probe.py"):
+        if DRIVERS not in path.parents and name(path, BACKENDS) not in ("opening.py", "engine/probe.py"):
             assert not [m for m in imports(path) if m.startswith("singlepass_backends.drivers")], path
 
 

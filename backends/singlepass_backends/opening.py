@@ -40,9 +40,9 @@ def check_target(target: Target) -> None:
             "model_missing", f"There is no model at {target.draft_model}. Check the setting `draft_model`."
         )
     path = Path(target.model)
-    from singlepass_backends.drivers import mlx_folder, model_folder
+    from singlepass_backends.drivers.mlx import model_folder, sizes
 
-    if target.backend == "mlx" or mlx_folder.is_model_folder(path):
+    if target.backend == "mlx" or sizes.is_model_folder(path):
         model_folder.read_folder(path)
         return
     if path.is_dir():
@@ -73,7 +73,7 @@ def choose_for_this_machine(target: Target) -> Choice:
 
     Raises BackendError for a file that cannot be read, and `out_of_memory` for one that cannot fit.
     """
-    from singlepass_backends.drivers.llama_cpp import load_library
+    from singlepass_backends.drivers.llama.driver import load_library
     from singlepass_backends.machine.hardware import machine
 
     path = Path(target.model)
@@ -85,9 +85,10 @@ def choose_for_this_machine(target: Target) -> Choice:
 
 def read_model_facts(path: Path) -> ModelFacts:
     """The sizes of the model at `path`, a GGUF file or a folder with an MLX model. Raises BackendError."""
-    from singlepass_backends.drivers import gguf_header, mlx_folder
+    from singlepass_backends.drivers.llama import gguf_header
+    from singlepass_backends.drivers.mlx import sizes
 
-    return mlx_folder.read_facts(path) if mlx_folder.is_model_folder(path) else gguf_header.read_facts(path)
+    return sizes.read_facts(path) if sizes.is_model_folder(path) else gguf_header.read_facts(path)
 
 
 def read_draft_facts(target: Target) -> ModelFacts | None:
@@ -106,13 +107,13 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
 
         return ScriptedBackend(target, on_progress)
     if target.backend == "openai_compatible":
-        from singlepass_backends.drivers.openai_compatible import OpenAICompatibleBackend
+        from singlepass_backends.drivers.remote.backend import OpenAICompatibleBackend
 
         return OpenAICompatibleBackend(target, on_progress)
 
-    from singlepass_backends.generation.draft_model import check_pair
+    from singlepass_backends.generation.cache.store import Store, cache_dir
+    from singlepass_backends.generation.drafting.draft_model import check_pair
     from singlepass_backends.generation.loop import InProcessBackend
-    from singlepass_backends.generation.store import Store, cache_dir
 
     choice = choose_for_this_machine(target)
     chosen = choice.target
@@ -150,10 +151,10 @@ def _open_driver(
     backend: Literal["llama_cpp", "mlx"], target: Target, on_progress: Callable[[float], bool]
 ) -> "Driver":
     if backend == "mlx":
-        from singlepass_backends.drivers.mlx import MlxDriver
+        from singlepass_backends.drivers.mlx.driver import MlxDriver
 
         return MlxDriver(target, on_progress)
 
-    from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+    from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 
     return LlamaCppDriver(target, on_progress)

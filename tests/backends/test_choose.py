@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import GIB
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.drivers.gguf_header import read_facts
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
+from singlepass_backends.drivers.llama.gguf_header import read_facts
 from singlepass_backends.machine.facts import Device, Machine, ModelFacts, kv_bytes
 from singlepass_backends.machine.fit import (
     Choice,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from singlepass_backends.base import Draft
-from singlepass_backends.generation.draft import Drafter, Follower
-from singlepass_backends.generation.pace import Pace
+from singlepass_backends.generation.drafting.draft import Drafter, Follower
+from singlepass_backends.generation.drafting.pace import Pace
 
 OLD = b"def total(items):\n    count = 0\n    for item in items:\n        count += item\n    return count\n"
 

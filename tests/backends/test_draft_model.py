@@ -21,9 +21,9 @@ from singlepass_backends.base import (
     Target,
     TextChunk,
 )
-from singlepass_backends.generation.draft_model import check_pair
+from singlepass_backends.generation.drafting.draft_model import check_pair
+from singlepass_backends.generation.drafting.pace import Costs, Pace, Unlimited
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Costs, Pace, Unlimited
 from singlepass_backends.machine.fit import choose
 from singlepass_backends.opening import check_target, open_backend
 from singlepass_backends.random_model import Shape, write_random_model

@@ -21,9 +21,9 @@ from singlepass_backends.base import (
     Segment,
     TextChunk,
 )
+from singlepass_backends.generation.drafting.pace import Unlimited
 from singlepass_backends.generation.driver import Logits
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.reply import Reply
 
 TOKENS = (*b"abcd", END)

@@ -28,8 +28,8 @@ from singlepass_backends.base import (
     BackendError,
     Event,
 )
-from singlepass_backends.drivers import openai_compatible
-from singlepass_backends.drivers.servers import likely_at
+from singlepass_backends.drivers.remote import backend as openai_compatible
+from singlepass_backends.drivers.remote.servers import likely_at
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.drivers.gguf_header import read_facts, read_header
+from singlepass_backends.drivers.llama.gguf_header import read_facts, read_header
 from singlepass_backends.machine.facts import Machine, kv_bytes
 from singlepass_backends.machine.fit import choose
 

@@ -41,9 +41,9 @@ from singlepass_backends.base import (
     Timings,
 )
 from singlepass_backends.client import EngineClient
-from singlepass_backends.drivers import openai_compatible
-from singlepass_backends.drivers.api_key import Key
-from singlepass_backends.drivers.servers import (
+from singlepass_backends.drivers.remote import backend as openai_compatible
+from singlepass_backends.drivers.remote.api_key import Key
+from singlepass_backends.drivers.remote.servers import (
     GRAMMAR_PROBE,
     GRAMMAR_PROBE_REPLY,
     MAX_GRAMMAR_LINES,

@@ -5,10 +5,10 @@ from fake_driver import FakeDriver
 from hypothesis import given
 from hypothesis import strategies as st
 from singlepass_backends.base import Draft, Finished, GenerateRequest, PrewarmRequest, Segment, TextChunk
-from singlepass_backends.generation.draft import Drafter, Kind, Place
+from singlepass_backends.generation.drafting.draft import Drafter, Kind, Place
+from singlepass_backends.generation.drafting.pace import Unlimited
+from singlepass_backends.generation.drafting.tree import ROOT, Continuations, Guesser, Places, Tree
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
-from singlepass_backends.generation.tree import ROOT, Continuations, Guesser, Places, Tree
 
 NOTHING = Draft("", "<", "=", ">")
 

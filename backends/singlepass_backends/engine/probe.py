@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.drivers.gguf_header import read_header
-from singlepass_backends.drivers.llama_cpp import load_library
-from singlepass_backends.drivers.mlx_folder import is_model_folder
+from singlepass_backends.drivers.llama.driver import load_library
+from singlepass_backends.drivers.llama.gguf_header import read_header
+from singlepass_backends.drivers.mlx.sizes import is_model_folder
 from singlepass_backends.machine.facts import Machine, ModelFacts
 from singlepass_backends.machine.fit import Choice, build_todo, choose
 from singlepass_backends.machine.hardware import machine

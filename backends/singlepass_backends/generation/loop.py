@@ -34,14 +34,8 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.generation.chunks import MIN_CHUNK, ChunkSize, chunk_seconds
-from singlepass_backends.generation.constraint import Constraints
-from singlepass_backends.generation.draft import Drafter
-from singlepass_backends.generation.draft_model import DraftModel
-from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
-from singlepass_backends.generation.history import History, uses
-from singlepass_backends.generation.pace import Pace
-from singlepass_backends.generation.prefix import (
+from singlepass_backends.generation.cache.misses import History, uses
+from singlepass_backends.generation.cache.prefix import (
     CheckpointKind,
     Held,
     Keep,
@@ -52,11 +46,17 @@ from singlepass_backends.generation.prefix import (
     Wanted,
     shared_end,
 )
+from singlepass_backends.generation.cache.store import Prefix, SavedCheckpoint, Store
+from singlepass_backends.generation.chunks import MIN_CHUNK, ChunkSize, chunk_seconds
+from singlepass_backends.generation.constraint import Constraints
+from singlepass_backends.generation.drafting.draft import Drafter
+from singlepass_backends.generation.drafting.draft_model import DraftModel
+from singlepass_backends.generation.drafting.pace import Pace
+from singlepass_backends.generation.drafting.tree import ROOT, Continuations, Guesser, Places, Tree
+from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, check_fits, fitting
 from singlepass_backends.generation.reply import Reply
 from singlepass_backends.generation.sampling import Sampler
-from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store
-from singlepass_backends.generation.tree import ROOT, Continuations, Guesser, Places, Tree
 
 MIN_SAVED = 256
 """Tokens below which a prefix is read again rather than saved or loaded."""

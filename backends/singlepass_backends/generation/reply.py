@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from singlepass_backends.generation.constraint import Constraint
+from singlepass_backends.generation.drafting.tree import Guesser
 from singlepass_backends.generation.driver import Driver, Logits
 from singlepass_backends.generation.sampling import Sampler
-from singlepass_backends.generation.tree import Guesser
 
 
 class Reply:

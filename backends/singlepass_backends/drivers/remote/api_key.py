@@ -5,7 +5,7 @@ import logging
 import os
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.drivers.servers import is_local
+from singlepass_backends.drivers.remote.servers import is_local
 
 KEYRING_SERVICE = "singlepass"
 """Keys are looked up in the system's keyring under this service, with the server's host as the user."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from singlepass_backends.generation.draft import Drafter, Kind, Place
+from singlepass_backends.generation.drafting.draft import Drafter, Kind, Place
 
 ROOT = -1
 """The place before the first token of a tree."""

@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from singlepass_backends.base import BackendError
-from singlepass_backends.drivers.model_folder import ModelFolder, read_object
+from singlepass_backends.drivers.mlx.model_folder import ModelFolder, read_object
 
 _ENDS_OF_TURN = (
     "<|im_end|>",

@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from singlepass_backends.drivers.replies import Format
+from singlepass_backends.drivers.remote.replies import Format
 
 GRAMMAR_PREFIX = "%llguidance {}\n"
 """Marks a grammar as llguidance's for llama-server. Others cannot read it as a dialect of their own, so they

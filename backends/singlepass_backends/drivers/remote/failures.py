@@ -12,9 +12,9 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from singlepass_backends.base import BackendError, ErrorCode, Target
-from singlepass_backends.drivers.api_key import Key
-from singlepass_backends.drivers.replies import error_text
-from singlepass_backends.drivers.servers import OLLAMA, ListedModel, Server, is_local, likely_at
+from singlepass_backends.drivers.remote.api_key import Key
+from singlepass_backends.drivers.remote.replies import error_text
+from singlepass_backends.drivers.remote.servers import OLLAMA, ListedModel, Server, is_local, likely_at
 
 _MOST_TOKENS = 100_000_000
 """Of a prompt or a context; what is more is no number of them."""

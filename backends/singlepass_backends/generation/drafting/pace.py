@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from singlepass_backends.generation.draft import Kind, Place
+from singlepass_backends.generation.drafting.draft import Kind, Place
 
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Sizes of passes whose cost is kept; one in between counts as the next larger one."""

@@ -1,7 +1,7 @@
 """MLX through mlx-lm; what `generation.driver` asks, nothing else.
 
 A model is a local folder; nothing is downloaded, and no code that a model brings is run. MLX computes lazily
-and cannot stop within a pass. Sequences are kept by `mlx_cache`, which says how much memory they need.
+and cannot stop within a pass. Sequences are kept by `cache`, which says how much memory they need.
 mlx-lm: https://github.com/ml-explore/mlx-lm
 """
 
@@ -22,9 +22,9 @@ from singlepass_backends.base import (
     Target,
 )
 from singlepass_backends.drivers.fingerprint import fingerprint
-from singlepass_backends.drivers.hf_tokenizer import HfTokenizer
-from singlepass_backends.drivers.mlx_cache import Held, Working, pack, quantized, unpack
-from singlepass_backends.drivers.model_folder import ModelFolder, read_folder
+from singlepass_backends.drivers.mlx.cache import Held, Working, pack, quantized, unpack
+from singlepass_backends.drivers.mlx.hf_tokenizer import HfTokenizer
+from singlepass_backends.drivers.mlx.model_folder import ModelFolder, read_folder
 from singlepass_backends.generation.driver import State
 
 N_CTX_DEFAULT_MOST = 32_768

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from singlepass_backends.base import BackendError, Interrupt
+from singlepass_backends.generation.cache.prefix import common_prefix
 from singlepass_backends.generation.chunks import ChunkSize
+from singlepass_backends.generation.drafting.pace import Costs
 from singlepass_backends.generation.driver import Driver, Interrupted, Logits
-from singlepass_backends.generation.pace import Costs
-from singlepass_backends.generation.prefix import common_prefix
 
 _log = logging.getLogger(__name__)
 

@@ -49,12 +49,24 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.drivers.api_key import Key
-from singlepass_backends.drivers.connection import Cancelled, ConnectFailed, TimedOut, Watch, open_client
-from singlepass_backends.drivers.failures import Failures, overflow, retry_after, words
-from singlepass_backends.drivers.objections import Terms, adapted, is_about_limit, limit_of, with_limit
-from singlepass_backends.drivers.replies import Piece, ReplyError, ReplyFilter, StreamReader, read_whole
-from singlepass_backends.drivers.servers import (
+from singlepass_backends.drivers.remote.api_key import Key
+from singlepass_backends.drivers.remote.connection import (
+    Cancelled,
+    ConnectFailed,
+    TimedOut,
+    Watch,
+    open_client,
+)
+from singlepass_backends.drivers.remote.failures import Failures, overflow, retry_after, words
+from singlepass_backends.drivers.remote.objections import Terms, adapted, is_about_limit, limit_of, with_limit
+from singlepass_backends.drivers.remote.replies import (
+    Piece,
+    ReplyError,
+    ReplyFilter,
+    StreamReader,
+    read_whole,
+)
+from singlepass_backends.drivers.remote.servers import (
     GENERIC,
     GRAMMAR_PREFIX,
     GRAMMAR_PROBE,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from singlepass_backends.base import Miss, SegmentUse
-from singlepass_backends.generation.prefix import Mark
+from singlepass_backends.generation.cache.prefix import Mark
 
 _KEPT_NAMES = 2000
 _KEPT_VERSIONS = 4

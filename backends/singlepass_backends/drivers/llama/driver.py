@@ -25,7 +25,7 @@ from singlepass_backends.base import (
     Target,
 )
 from singlepass_backends.drivers.fingerprint import fingerprint
-from singlepass_backends.drivers.gguf_header import read_header
+from singlepass_backends.drivers.llama.gguf_header import read_header
 from singlepass_backends.generation.driver import Interrupted, State
 from singlepass_backends.machine.facts import N_CTX_MOST, N_RECURRENT_SEQUENCES
 from singlepass_backends.stop_flag import StopFlag

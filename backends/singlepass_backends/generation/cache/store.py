@@ -27,9 +27,9 @@ from pathlib import Path
 
 import msgspec
 
+from singlepass_backends.generation.cache.misses import Known
+from singlepass_backends.generation.cache.prefix import CheckpointKind, common_prefix
 from singlepass_backends.generation.driver import State
-from singlepass_backends.generation.history import Known
-from singlepass_backends.generation.prefix import CheckpointKind, common_prefix
 
 ENVIRONMENT_VARIABLE = "SINGLEPASS_CACHE_DIR"
 MAX_BYTES = 4 << 30
