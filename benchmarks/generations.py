@@ -38,7 +38,7 @@ from singlepass.core.prompt import Task, render_prompt
 from singlepass_backends.base import Finished, GenerateRequest, Sampling, Target, TextChunk
 from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.random_model import Shape
+from singlepass_backends.testing.random_model import Shape
 
 BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
 """Random weights never choose to stop, so the grammar stops them."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from singlepass_backends.client import list_engines, stop_engine
-from singlepass_backends.random_model import write_random_model
+from singlepass_backends.testing.random_model import write_random_model
 
 ROOT = Path(__file__).parents[1]
 

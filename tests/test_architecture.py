@@ -152,8 +152,6 @@ def test_the_server_never_loads_a_model_runtime(path: Path) -> None:
     if name(path, SERVER) in ("cli/plan.py", "cli/bench.py"):  # so are these, which use the engine's sizes
         allowed |= {f"singlepass_backends.machine.{module}" for module in ("facts", "fit", "hardware")}
         seam = {module for module in seam if not module.startswith("singlepass_backends.models")}
-    if name(path, SERVER) == "cli/demo.py":
-        allowed.add("singlepass_backends.random_model")  # until the project has weights of its own
     assert seam <= allowed
 
 

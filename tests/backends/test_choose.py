@@ -25,7 +25,7 @@ from singlepass_backends.machine.fit import (
     ram_margin,
 )
 from singlepass_backends.opening import check_target, choose_for_this_machine
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 ALL, NONE = 10_000, 0
 

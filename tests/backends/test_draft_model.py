@@ -26,7 +26,7 @@ from singlepass_backends.generation.drafting.pace import Costs, Pace, Unlimited
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.machine.fit import choose
 from singlepass_backends.opening import check_target, open_backend
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 FILE, TASK = Segment("a.py", "value = 1\n"), Segment("task", "Fix.")
 NOTHING = Draft("", "<", "=", ">")

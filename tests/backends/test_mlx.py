@@ -15,7 +15,7 @@ from singlepass_backends.drivers.mlx.cache import BLOCK, pack, unpack
 from singlepass_backends.drivers.mlx.driver import failure
 from singlepass_backends.drivers.mlx.hf_tokenizer import HfTokenizer
 from singlepass_backends.drivers.mlx.model_folder import read_folder
-from singlepass_backends.gguf_to_mlx import write_mlx_model
+from singlepass_backends.testing.gguf_to_mlx import write_mlx_model
 
 mx = importlib.import_module("mlx.core")
 
