@@ -127,6 +127,16 @@ class Failures:
             "The model answered with a tool call, which was not asked for. Try again, or use another model.",
         )
 
+    def withheld(self) -> BackendError:
+        """A filter of the server took the reply back."""
+        return self.error(
+            "server_failed", f"{self.name} withheld the reply: its filter objects to the content."
+        )
+
+    def given_up(self, why: str) -> BackendError:
+        """The server ended the reply for a reason of its own."""
+        return self.error("server_failed", f"{self.name} gave the reply up ({why}). Try again.")
+
     def no_model(self) -> BackendError:
         """The settings do not say which model."""
         return self.error(
