@@ -11,7 +11,7 @@ import pytest
 from fake_driver import check_same_choices
 from runtimes import Kind, Runtime, run
 from singlepass_backends.base import GenerateRequest, Segment, Target
-from singlepass_backends.generation import store as store_module
+from singlepass_backends.generation.cache import store as store_module
 from singlepass_backends.generation.cache.misses import Known
 from singlepass_backends.generation.cache.prefix import common_prefix
 from singlepass_backends.generation.cache.store import Prefix, SavedCheckpoint, Store, assemble, parse
