@@ -65,9 +65,9 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.generation.drafting.pace import Unlimited
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.prompt import PromptBuilder
+from unlimited import Unlimited
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # the tasks that the demo model is judged by
 from evaluate import held_out

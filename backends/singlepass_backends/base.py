@@ -250,8 +250,6 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model: str = ""
     """Path of a GGUF file (llama_cpp), of a model folder (mlx) or of a recording (scripted); of a remote
     server, its name of the model."""
-    draft_model: str = ""
-    """Path of a smaller model with the same tokens, whose guesses are verified (llama_cpp, mlx)."""
     url: str = ""
     """Of a remote server (openai_compatible), e.g. `http://localhost:11434`."""
     api_key_env: str = ""

@@ -24,21 +24,11 @@ _log = logging.getLogger(__name__)
 def check_target(target: Target) -> None:
     """A quick look, without loading anything. Raises BackendError `no_model`, `model_missing`, `unsupported`
     or `unauthorized`, and for MLX those of a folder that cannot be used."""
-    if target.draft_model and target.backend in ("openai_compatible", "scripted"):
-        raise BackendError(
-            "unsupported",
-            "The setting `draft_model` is for models that run here, with llama.cpp or MLX. Take it out of "
-            "this target.",
-        )
     if target.fault:
         raise BackendError("unsupported" if target.is_set else "no_model", target.fault)
     if target.backend == "openai_compatible":
         _check_key_name(target)
         return
-    if target.draft_model and not Path(target.draft_model).exists():
-        raise BackendError(
-            "model_missing", f"There is no model at {target.draft_model}. Check the setting `draft_model`."
-        )
     path = Path(target.model)
     from singlepass_backends.drivers.mlx import model_folder, sizes
 
@@ -77,10 +67,10 @@ def choose_for_this_machine(target: Target) -> Choice:
     from singlepass_backends.machine.hardware import machine
 
     path = Path(target.model)
-    model, draft = read_model_facts(path), read_draft_facts(target)
+    model = read_model_facts(path)
     if not path.is_dir():
         load_library()  # before the probes, so that what it says goes to the log
-    return choose(machine(), model, target, draft)
+    return choose(machine(), model, target)
 
 
 def read_model_facts(path: Path) -> ModelFacts:
@@ -89,11 +79,6 @@ def read_model_facts(path: Path) -> ModelFacts:
     from singlepass_backends.drivers.mlx import sizes
 
     return sizes.read_facts(path) if sizes.is_model_folder(path) else gguf_header.read_facts(path)
-
-
-def read_draft_facts(target: Target) -> ModelFacts | None:
-    """The sizes of the draft model; None where none is set. Raises BackendError."""
-    return read_model_facts(Path(target.draft_model)) if target.draft_model else None
 
 
 def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backend:
@@ -112,7 +97,6 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
         return OpenAICompatibleBackend(target, on_progress)
 
     from singlepass_backends.generation.cache.store import Store, cache_dir
-    from singlepass_backends.generation.drafting.draft_model import check_pair
     from singlepass_backends.generation.loop import InProcessBackend
 
     choice = choose_for_this_machine(target)
@@ -125,24 +109,9 @@ def open_backend(target: Target, on_progress: Callable[[float], bool]) -> Backen
         _log.info("%s", line)
     for line in choice.todo:
         _log.warning("%s", line)
-    # The model tells its progress up to here, and its draft model the rest.
-    share = choice.model_share
-    driver = _open_driver(choice.backend, chosen, lambda fraction: on_progress(share * fraction))
-    draft = None
-    try:
-        if choice.draft:
-            backend_name, draft_target = choice.draft
-            draft = _open_driver(
-                backend_name, draft_target, lambda fraction: on_progress(share + (1 - share) * fraction)
-            )
-            check_pair(driver, draft)
-    except BaseException:
-        driver.close()
-        if draft:
-            draft.close()
-        raise
+    driver = _open_driver(choice.backend, chosen, on_progress)
     store = Store(cache_dir() / "prefixes", driver.state_key) if driver.state_key else None
-    backend = InProcessBackend(driver, store, draft=draft)
+    backend = InProcessBackend(driver, store)
     backend.warm()
     return backend
 

@@ -22,8 +22,8 @@ from singlepass_backends.base import (
     TextChunk,
 )
 from singlepass_backends.generation.cache.store import Store
-from singlepass_backends.generation.drafting.pace import Unlimited
 from singlepass_backends.generation.loop import InProcessBackend
+from unlimited import Unlimited
 
 SYSTEM = Segment("rules", "Edit files.", "system")
 FILE = Segment("a.py", "value = 1\nother = 2\n")

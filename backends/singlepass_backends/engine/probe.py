@@ -16,7 +16,7 @@ from singlepass_backends.drivers.mlx.sizes import is_model_folder
 from singlepass_backends.machine.facts import Machine, ModelFacts
 from singlepass_backends.machine.fit import Choice, build_todo, choose
 from singlepass_backends.machine.hardware import machine
-from singlepass_backends.opening import read_draft_facts, read_model_facts
+from singlepass_backends.opening import read_model_facts
 from singlepass_backends.runtime_dir import absolute
 
 
@@ -79,7 +79,7 @@ def probe(target: Target) -> Probe:
                 facts = read_model_facts(path)
                 found.model.architecture, found.model.size_bytes = facts.architecture, facts.size_bytes
                 found.model.n_ctx_train, found.model.facts = facts.n_ctx_train, facts
-                found.choice = choose(found.machine, facts, target, read_draft_facts(target))
+                found.choice = choose(found.machine, facts, target)
             except BackendError as error:
                 found.model.error_code, found.model.error = error.code, error.message
     found.todo = found.choice.todo if found.choice else build_todo(found.machine)

@@ -71,17 +71,16 @@ class InProcessBackend:
         driver: Driver,
         store: Store | None = None,
         pace: Pace | None = None,
-        draft: Driver | None = None,
     ) -> None:
-        """`store` is where the repository's segments are saved; None saves nothing. `pace` and `draft`: see
-        `Drafting`."""
+        """`store` is where the repository's segments are saved; None saves nothing. `pace` says how much is
+        drafted; None learns it."""
         self.info: ModelInfo = driver.info
         self._driver = driver
         self._prompts = PromptBuilder(driver)
         self._constraints = Constraints(driver)
         self._chunks = ChunkSize(driver.n_batch)
         self._chunk_s = 0.0
-        self._drafting = Drafting(driver, pace, draft)
+        self._drafting = Drafting(driver, pace)
         self._cache = KVCache(driver, store)
 
     @property
@@ -98,7 +97,6 @@ class InProcessBackend:
         """
         self._driver.forward([0, 0][: self._driver.n_batch], 0, n_logits=1)
         self._driver.clear()
-        self._drafting.warm()
         self._constraints.warm()
 
     def generate(
@@ -127,8 +125,6 @@ class InProcessBackend:
             self._constraints.open(request.grammar)  # which keeps what it compiles
         if is_done and not interrupt():
             self._drafting.read_ahead(request.sources)
-        if is_done:
-            self._drafting.have_read(prompt.tokens, interrupt, self._chunk_s)
         yield meter.finished("stop" if is_done else "cancelled")
 
     def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
@@ -151,7 +147,6 @@ class InProcessBackend:
             _log.exception("saving failed")
         finally:
             self._driver.close()
-            self._drafting.close()
 
     def _ending(self, reply: Reply, max_tokens: int) -> Callable[[int, list[int]], _Pass]:
         """The last pass of a prefill: the prompt's last tokens and a draft of how `reply` begins."""
@@ -184,7 +179,6 @@ class InProcessBackend:
         last: _Pass | None = None
         can_stop = self._driver.watch(interrupt)
         self._chunk_s = chunk_seconds(is_request=end is not None, can_stop=can_stop)
-        self._drafting.watch(interrupt)
         try:
             yield meter.progress()
             while n_done < len(tokens) and not interrupt():
@@ -232,7 +226,6 @@ class InProcessBackend:
             n_most = min(request.max_tokens - meter.n_decoded, n_room - len(said))
             n_most = min(n_most, min(MIN_CHUNK, driver.n_batch) - len(new))
             tree = drafting.grow(reply, said, len(new), n_most)
-            tree = drafting.or_ask_model(tree, reply, cache.tokens, new, n_most, interrupt)
             logits = self._advance(new, tree, interrupt, meter)
             if logits is None:
                 reason = "cancelled"

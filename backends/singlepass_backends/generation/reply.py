@@ -68,8 +68,3 @@ class Reply:
         if not self._control_tokens.isdisjoint(tokens):
             return None
         return [] if self._constraint is None else self._constraint.forced_after(tokens)
-
-    def n_valid(self, tokens: list[int]) -> int:
-        """How many of `tokens`, in a row, may come next."""
-        n = next((at for at, token in enumerate(tokens) if token in self._control_tokens), len(tokens))
-        return n if self._constraint is None else self._constraint.n_valid(tokens[:n])

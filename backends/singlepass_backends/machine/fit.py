@@ -11,7 +11,6 @@ larger, up to `N_CTX_MOST`. In this order:
 
 In each step f16 is tried for the KV cache first and q8_0 next. The context moves in coarse steps, so that it
 is the same at the next start, when a little more or less is free: prefixes saved on disk fit one size only.
-A draft model needs room beside all that: on the GPU as a whole wherever any layer of the model is there.
 
 So more free memory never gives fewer layers or less context; and what is chosen never takes more than is free
 minus a margin, where `Choice.fits` says so. What the user set is taken as it is, whether or not it fits.
@@ -63,10 +62,6 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     ram_bytes: int = 0
     """The same of the machine's own memory, which on unified memory includes the GPU's part."""
     ram_budget: int = 0
-    draft: tuple[_BackendName, Target] | None = None
-    """How the draft model will be run."""
-    model_share: float = 1.0
-    """Of the bytes to load, those of the model itself."""
     fits: bool = True
     """False where it takes more than there is: it will be slow, or fail."""
 
@@ -89,15 +84,15 @@ class _Plan(msgspec.Struct, frozen=True):
     kv_cache_type: str
 
 
-def choose(machine: Machine, model: ModelFacts, wishes: Target, draft: ModelFacts | None = None) -> Choice:
-    """How to run `model` on `machine`, where `wishes` leaves it open (0, -1, `auto`), beside its draft model.
+def choose(machine: Machine, model: ModelFacts, wishes: Target) -> Choice:
+    """How to run `model` on `machine`, where `wishes` leaves it open (0, -1, `auto`).
 
     Raises BackendError `out_of_memory` where the model is larger than all memory that it could be put into.
     """
     backend = _backend(model)
     devices = _devices(machine, backend) if wishes.n_gpu_layers != 0 else ()
-    _check_possible(machine, devices, model.size_bytes + (draft.size_bytes if draft else 0), wishes)
-    chooser = _Chooser(machine, devices, model, wishes, backend, draft)
+    _check_possible(machine, devices, model.size_bytes, wishes)
+    chooser = _Chooser(machine, devices, model, wishes, backend)
     return chooser.unknown() if model.n_layer == 0 else chooser.choose()
 
 
@@ -195,10 +190,9 @@ def _check_possible(machine: Machine, devices: tuple[Device, ...], n_bytes: int,
     if not machine.ram_bytes or n_bytes <= machine.ram_bytes + gpu_bytes:
         return
     gpu = f" and {size(gpu_bytes)} on {_names(devices)}" if gpu_bytes else ""
-    beside = " with its draft model" if wishes.draft_model else ""
     raise BackendError(
         "out_of_memory",
-        f"{wishes.model or 'The model'} has {size(n_bytes)} of weights{beside}, and this machine has "
+        f"{wishes.model or 'The model'} has {size(n_bytes)} of weights, and this machine has "
         f"{size(machine.ram_bytes)} of memory{gpu}: it cannot run here. Choose a smaller model or a stronger "
         "quantization.",
         {"size_bytes": n_bytes, "ram_bytes": machine.ram_bytes, "gpu_bytes": gpu_bytes},
@@ -222,10 +216,8 @@ class _Chooser:
         model: ModelFacts,
         wishes: Target,
         backend: _BackendName,
-        draft: ModelFacts | None,
     ) -> None:
         self._machine, self._devices, self._model = machine, devices, model
-        self._draft = draft
         self._wishes = wishes
         self._backend: _BackendName = backend
         self._is_unified = any(device.is_unified for device in devices)
@@ -246,7 +238,6 @@ class _Chooser:
             target=self._target(plan),
             why=why,
             todo=self._todo(),
-            draft=self._draft_choice(plan),
         )
 
     def choose(self) -> Choice:
@@ -274,10 +265,6 @@ class _Chooser:
             gpu_budget=self._gpu_budget,
             ram_bytes=need.ram + (gpu_bytes if self._is_unified else 0),
             ram_budget=self._ram_budget,
-            draft=self._draft_choice(plan),
-            model_share=self._model.size_bytes / (self._model.size_bytes + self._draft.size_bytes)
-            if self._draft
-            else 1.0,
             fits=fits,
         )
 
@@ -312,38 +299,6 @@ class _Chooser:
         return None
 
     def _need(self, plan: _Plan) -> _Need:
-        need = self._need_of_model(plan)
-        if self._draft is None:
-            return need
-        on_gpu, in_ram = self._need_of_draft(self._draft, plan)
-        return msgspec.structs.replace(need, overhead=need.overhead + on_gpu, ram=need.ram + in_ram)
-
-    def _need_of_draft(self, draft: ModelFacts, plan: _Plan) -> tuple[int, int]:
-        """Bytes of the draft model on the GPU and of the machine: weights, context and compute buffer."""
-        kv_cache_type = self._draft_kv_cache_type(draft, plan)
-        n_bytes = draft.size_bytes + kv_bytes(sum(draft.layer_kv_values), plan.n_ctx, kv_cache_type)
-        n_batch = min(self._wishes.n_batch, plan.n_ctx)
-        n_bytes += compute_bytes(draft, plan.n_ctx, n_batch, flash_attention=self._wishes.flash_attention)
-        return (n_bytes, draft.input_bytes) if plan.n_gpu_layers else (0, n_bytes)
-
-    @staticmethod
-    def _draft_kv_cache_type(draft: ModelFacts, plan: _Plan) -> str:
-        return plan.kv_cache_type if draft.kv_block == 32 and draft.format == "gguf" else "f16"
-
-    def _draft_choice(self, plan: _Plan) -> tuple[_BackendName, Target] | None:
-        """How the draft model is run beside that."""
-        if self._draft is None:
-            return None
-        target = msgspec.structs.replace(
-            self._target(plan),
-            model=self._wishes.draft_model,
-            draft_model="",
-            n_gpu_layers=-1 if plan.n_gpu_layers else 0,
-            kv_cache_type=self._draft_kv_cache_type(self._draft, plan),
-        )
-        return _backend(self._draft), target
-
-    def _need_of_model(self, plan: _Plan) -> _Need:
         model, n_batch = self._model, min(self._wishes.n_batch, plan.n_ctx)
         # With a sliding window the driver gives each sequence two of llama.cpp's.
         n_sequences = N_RECURRENT_SEQUENCES * (2 if model.sliding_window else 1)
@@ -414,7 +369,7 @@ class _Chooser:
         return f"the {size(n_bytes)} that are free on {_names(self._devices)}"
 
     def _why(self, plan: _Plan, *, fits: bool) -> tuple[str, ...]:
-        lines = (self._why_layers(plan), self._why_cache(plan, fits=fits), self._why_draft(plan))
+        lines = (self._why_layers(plan), self._why_cache(plan, fits=fits))
         return tuple(line for line in lines if line)
 
     def _why_layers(self, plan: _Plan) -> str:
@@ -433,13 +388,6 @@ class _Chooser:
             return f"all {n_layer} layers and the context fit into {self._free()}"
         part = f"{n - 1} of {n_layer} layers fit" if n > 1 else f"none of the {n_layer} layers fits"
         return f"{part} into {self._free()}; the processor does the rest, on {threads}"
-
-    def _why_draft(self, plan: _Plan) -> str:
-        if self._draft is None:
-            return ""
-        return (
-            f"the draft model takes about {size(sum(self._need_of_draft(self._draft, plan)))} of the memory"
-        )
 
     def _why_cache(self, plan: _Plan, *, fits: bool) -> str:
         is_cut = plan.n_ctx < self._wanted

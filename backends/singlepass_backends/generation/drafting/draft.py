@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from singlepass_backends.base import Draft
 
-Kind = Literal["lines", "change", "opening", "first", "more", "stop", "close", "next", "text", "model"]
-"""*text* is what followed the same tokens, *model* what a draft model says."""
+Kind = Literal["lines", "change", "opening", "first", "more", "stop", "close", "next", "text"]
+"""*text* is what followed the same tokens elsewhere."""
 
 _UNIT = re.compile(rb"[\w\x80-\xff]+|\n|[^\S\n]+|[^\w\s]")
 _UNIT_WORD = re.compile(rb"[\w\x80-\xff]+")

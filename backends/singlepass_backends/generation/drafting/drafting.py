@@ -1,7 +1,7 @@
 """What is drafted for a model's replies, and what is learned from what it accepted.
 
 Theory of operation. For each pass a tree of probable tokens is grown (`draft`, `tree`) as large as pays
-(`pace`), or a draft model is asked where that promises more. After the pass, the tokens that the model would
+(`pace`). After the pass, the tokens that the model would
 have chosen itself are kept; how often each kind of guess was right goes into the next choice.
 """
 
@@ -9,9 +9,8 @@ import math
 import time
 from collections.abc import Sequence
 
-from singlepass_backends.base import Draft, Interrupt
+from singlepass_backends.base import Draft
 from singlepass_backends.generation.drafting.draft import Drafter
-from singlepass_backends.generation.drafting.draft_model import DraftModel
 from singlepass_backends.generation.drafting.pace import Pace
 from singlepass_backends.generation.drafting.tree import ROOT, Continuations, Guesser, Places, Tree
 from singlepass_backends.generation.driver import Driver
@@ -27,28 +26,11 @@ cost as much as 4.6 of one."""
 class Drafting:
     """The drafts of one model; kept across requests."""
 
-    def __init__(self, driver: Driver, pace: Pace | None = None, draft: Driver | None = None) -> None:
-        """`pace` decides how much is drafted; None learns it. `draft` is of a smaller model with the same
-        tokens (`check_pair`)."""
+    def __init__(self, driver: Driver, pace: Pace | None = None) -> None:
+        """`pace` decides how much is drafted; None learns it."""
         self._driver = driver
         self._pace = pace or Pace(_slope(driver))
-        self._model = DraftModel(draft, _slope(draft), driver.n_vocab) if draft else None
         self._corpora: dict[tuple[str, ...], Places] = {}
-
-    def warm(self) -> None:
-        """Touch the draft model's weights."""
-        if self._model:
-            self._model.warm()
-
-    def watch(self, interrupt: Interrupt) -> None:
-        """Stop the draft model's passes when `interrupt` is true."""
-        if self._model:
-            self._model.watch(interrupt)
-
-    def close(self) -> None:
-        """Free the draft model."""
-        if self._model:
-            self._model.close()
 
     def read_ahead(self, corpus: tuple[str, ...]) -> None:
         """Index texts beside the prompt, to be drafted from: a fifth of a second for 60,000 tokens."""
@@ -61,11 +43,6 @@ class Drafting:
         self._corpora[corpus] = places
         if len(self._corpora) > _MAX_CORPORA:
             del self._corpora[next(iter(self._corpora))]
-
-    def have_read(self, tokens: Sequence[int], interrupt: Interrupt, chunk_s: float) -> None:
-        """Have the draft model read a prompt ahead."""
-        if self._model:
-            self._model.read(tokens, interrupt, chunk_s)
 
     def guesser(self, draft: Draft | None, prompt: Sequence[int]) -> Guesser | None:
         """The guesses for one reply to `prompt`; None where there is nothing to expect, or where a wrong
@@ -87,77 +64,50 @@ class Drafting:
         if guesser is None:
             return Tree()
         guesser.append(said)
-        n_most = pace.n_most(n_other, n_most)
+        n_most = pace.limit(n_other, n_most)
         if n_most <= 0:
             return Tree()
         start = time.perf_counter()
         tree = guesser.grow(
             n_most,
             self._driver.n_branches,
-            pace.right,
+            pace.acceptance,
             reply.forced_after,
-            lambda tree: pace.is_enough(n_other, tree.gains, tree.forced),
+            lambda tree: pace.is_saturated(n_other, tree.probabilities, tree.forced),
         )
-        pace.learn_looking(len(tree), time.perf_counter() - start)
-        return tree.first(pace.n_worth(n_other, tree.gains, tree.forced))
+        pace.learn_drafting(len(tree), time.perf_counter() - start)
+        return tree.first(pace.best_size(n_other, tree.probabilities, tree.forced))
 
-    def or_ask_model(
-        self,
-        found: Tree,
-        reply: Reply,
-        held: Sequence[int],
-        new: Sequence[int],
-        n_most: int,
-        interrupt: Interrupt,
-    ) -> Tree:
-        """`found`, or what the draft model says after the tokens that are `held` and the `new` ones, where
-        that is expected to save more."""
-        model, pace = self._model, self._pace
-        if model is None or reply.guesser is None:
-            return found
-        tokens = [*held, *new]
-        n_behind = model.n_behind(tokens)
-        if n_behind is None:
-            return found
-        n = pace.n_from_model(len(new), n_most, n_behind, model.costs, found.gains)
-        if n <= 0:
-            return found
-        said = model.guess(tokens, n, lambda guess: reply.n_valid(guess) == len(guess), interrupt)
-        if not said:
-            if not interrupt():
-                pace.learn_guess("model", "first", False)
-            return found
-        return Tree.path("model", said)
-
-    def learn(self, drafted: Tree, right: Sequence[int], n_sampled: int, n_forced: int) -> None:
-        """What became of a tree: `right` are its nodes that the model agreed with, and the pass brought so
+    def learn(self, drafted: Tree, accepted: Sequence[int], n_sampled: int, n_forced: int) -> None:
+        """What became of a draft: `accepted` are the nodes that the model chose too, and the pass brought so
         many tokens, sampled ones and forced ones."""
-        self._learn_guesses(drafted, right)
-        self._pace.learn_said(n_sampled, n_forced)
+        self._learn_acceptance(drafted, accepted)
+        self._pace.learn_output(n_sampled, n_forced)
 
     def learn_pass(self, n_tokens: int, seconds: float) -> None:
         """A pass of so many tokens, the drafted ones included, took so long."""
         self._pace.learn_pass(n_tokens, seconds)
 
-    def _learn_guesses(self, drafted: Tree, right: Sequence[int]) -> None:
-        """How often each guess was right that was tried where the reply came."""
-        known = {ROOT, *right}
-        expected = 0.0
+    def _learn_acceptance(self, drafted: Tree, accepted: Sequence[int]) -> None:
+        """Acceptance rates, from the nodes whose parent was accepted: only there the model had a choice."""
+        reached = {ROOT, *accepted}
+        chosen_by = {drafted.parents[at]: drafted.guessed[at] for at in accepted}
+        n_expected = 0.0
         n_right = 0
-        came = {drafted.parents[at]: drafted.guessed[at] for at in right}
         for at, guessed in enumerate(drafted.guessed):
             parent = drafted.parents[at]
-            if parent not in known or drafted.forced[at]:
+            if parent not in reached or drafted.forced[at]:
                 continue  # what is forced is right whatever is guessed
-            first = min((one.rank for one in came.get(parent, ())), default=math.inf)
+            best_rank = min((one.rank for one in chosen_by.get(parent, ())), default=math.inf)
             for kind, place, rank in guessed:
-                if rank <= first or at in known:
-                    self._pace.learn_guess(kind, place, at in known)
+                if rank <= best_rank or at in reached:
+                    self._pace.learn_guess(kind, place, is_accepted=at in reached)
             if not guessed:
-                expected += drafted.gains[at] / (drafted.gains[parent] if parent != ROOT else 1.0)
-                n_right += at in known
-        if expected:
-            self._pace.learn_text(expected / self._pace.right("text", "first"), n_right)
+                above = drafted.probabilities[parent] if parent != ROOT else 1.0
+                n_expected += drafted.probabilities[at] / above
+                n_right += at in reached
+        if n_expected:
+            self._pace.learn_text(n_expected / self._pace.acceptance("text", "first"), n_right)
 
 
 def _slope(driver: Driver) -> float:

@@ -45,21 +45,13 @@ class Tree:
     tokens: list[int] = field(default_factory=list[int])
     parents: list[int] = field(default_factory=list[int])
     """For each token the number of the one before it, or `ROOT`."""
-    gains: list[float] = field(default_factory=list[float])
+    probabilities: list[float] = field(default_factory=list[float])
     """How probable each is."""
     forced: list[bool] = field(default_factory=list[bool])
     """Whether the grammar admits nothing else in its place."""
     guessed: list[tuple["Guessed", ...]] = field(default_factory=list[tuple["Guessed", ...]])
     """The guesses that say so; none where it is from other places alone."""
     _under: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
-
-    @classmethod
-    def path(cls, kind: Kind, tokens: Sequence[int]) -> "Tree":
-        """Tokens one after the other."""
-        tree = cls()
-        for at, token in enumerate(tokens):
-            tree.add(token, at - 1, 1.0, (Guessed(kind, "within" if at else "first", 0),))
-        return tree
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -70,14 +62,20 @@ class Tree:
         return self.parents == list(range(ROOT, len(self) - 1))
 
     def add(
-        self, token: int, parent: int, gain: float, guessed: tuple["Guessed", ...], *, forced: bool = False
+        self,
+        token: int,
+        parent: int,
+        probability: float,
+        guessed: tuple["Guessed", ...],
+        *,
+        forced: bool = False,
     ) -> int:
         """A further token; returns its number."""
         at = len(self.tokens)
         self._under[parent, token] = at
         self.tokens.append(token)
         self.parents.append(parent)
-        self.gains.append(gain)
+        self.probabilities.append(probability)
         self.forced.append(forced)
         self.guessed.append(guessed)
         return at
@@ -96,7 +94,12 @@ class Tree:
             return self
         under = {key: at for key, at in self._under.items() if at < n}
         return Tree(
-            self.tokens[:n], self.parents[:n], self.gains[:n], self.forced[:n], self.guessed[:n], under
+            self.tokens[:n],
+            self.parents[:n],
+            self.probabilities[:n],
+            self.forced[:n],
+            self.guessed[:n],
+            under,
         )
 
     def above(self, at: int) -> list[int]:
