@@ -41,14 +41,14 @@ from singlepass_backends.generation.sampling import Sampler
 _MAX_SAVED_AT_EXIT = 4
 """Prefixes that are saved when the engine exits."""
 _MOSTLY = 0.8
-"""Share of a prefix that has to be on disk for it to wait until then."""
+"""Share of a prefix that is on disk already, from which saving the rest waits until then."""
 
 _log = logging.getLogger(__name__)
 
 
 class _Verified(NamedTuple):
-    """What a pass said: tokens, of them those forced by the grammar, the nodes of the draft that were right,
-    and why the reply ends, if it does."""
+    """What the logits of a pass gave: tokens, how many of them the grammar forced, the drafted nodes among
+    them, and why the reply ends, if it does."""
 
     tokens: list[int]
     n_forced: int
@@ -57,7 +57,7 @@ class _Verified(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """The logits after the last token before a draft, and after each drafted one."""
+    """The logits of a pass: after the last token before the draft, and after each drafted token."""
 
     logits: Logits
     drafted: Tree

@@ -67,7 +67,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Need(msgspec.Struct, frozen=True):
-    """Bytes that a plan takes: of the layers on the GPUs, of what each GPU needs besides, of the machine."""
+    """Bytes that a plan takes: of the GPUs for layers and output layer, of each GPU besides, of the machine's
+    memory."""
 
     layers: int = 0
     output: int = 0
@@ -207,7 +208,7 @@ def _names(devices: tuple[Device, ...]) -> str:
 
 
 class _Chooser:
-    """The work of one choice: what each plan needs, which is best, and the sentences about it."""
+    """One choice: what each plan needs, which is best, and the reasons in words."""
 
     def __init__(
         self,
@@ -358,8 +359,8 @@ class _Chooser:
         )
 
     def _threads(self) -> int:
-        """One thread for tiny models: their passes take 0.2 ms, of which a second one saves a fifth, and it
-        spins while it waits, which a busy machine pays for."""
+        """One thread for tiny models: their passes take 0.2 ms. A second thread saves a fifth of that and
+        busy-waits between them, at the cost of other programs."""
         return 1 if self._model.size_bytes < _TINY_BYTES else self._machine.n_cores
 
     def _free(self) -> str:

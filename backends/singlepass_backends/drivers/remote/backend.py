@@ -59,9 +59,9 @@ from singlepass_backends.drivers.remote.servers import (
 )
 
 _LAST_S = 2.0
-"""How long the end of the stream may take after the end of the reply: what comes then is the usage."""
+"""Longest wait for the end of the stream after the end of the reply; what comes in between is the usage."""
 _DRAIN_S = 0.2
-"""And after the end of the stream, so that the connection can be used again."""
+"""How long to read on after the end of the stream, so that the connection can be reused."""
 _SLACK = 64
 """Pieces of text over `max_tokens` after which a server that does not keep to the limit is stopped."""
 _NEARLY_FULL = 0.9
@@ -83,7 +83,7 @@ class OpenAICompatibleBackend:
         self._target = target
         self._http = http = Http(target)
         self._terms = Terms()
-        """On which this server has taken a request."""
+        """The terms on which this server took its last request."""
         self.n_cached = 0
         http.watched(lambda: not on_progress(0.0))
         try:
@@ -275,7 +275,7 @@ class OpenAICompatibleBackend:
                     self._http.watch.check_cancelled()
                     if piece.is_end:
                         meter.ended = time.perf_counter()
-                    # From here on, so that however long the caller took, the server is not blamed for it.
+                    # The deadline counts from here, so that the caller's time is not held against the server.
                     self._http.watch.allow(self._patience(meter, finish))
         except (TimedOut, *LOST):
             if not finish and not meter.ended:
@@ -295,14 +295,14 @@ class OpenAICompatibleBackend:
         return self._target.stall_timeout_s if meter.first else self._target.prefill_timeout_s
 
     def _finish_reason(self, finish: str, max_tokens: int, meter: Meter) -> FinishReason:
-        """Our word for the server's. Raises BackendError where it means that there is no whole reply."""
+        """The server's finish reason as one of ours. Raises BackendError where the reply is not whole."""
         report, failures = meter.report, self._http.failures
         n_decoded = int(report.get("n_limited", report.get("n_decoded", meter.n_pieces)))
         match finish:
             case "length" | "max_tokens" | "limit":
                 if "n_decoded" in report:
                     return "length" if n_decoded >= max_tokens else "context"
-                # Pieces are no tokens: some tokens give no text. So the estimate must come near the limit.
+                # Pieces are fewer than tokens, since some tokens give no text; so this is an estimate.
                 n_context = int(report.get("n_prompt", meter.n_prompt)) + n_decoded
                 is_full = self._has_known_context and n_context >= _NEARLY_FULL * self.info.n_ctx
                 return "context" if is_full else "length"

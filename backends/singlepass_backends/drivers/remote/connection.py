@@ -54,7 +54,7 @@ class TimedOut(Exception):
 
 
 class Watch:
-    """Why to give up; shared by all sockets of one client, which makes one request at a time."""
+    """Cancellation and deadline of the current request, shared by all sockets of one client."""
 
     def __init__(self) -> None:
         self.interrupt: Interrupt = lambda: False
@@ -174,7 +174,7 @@ def _text(error: OSError) -> str:
 
 
 def _has_input(sock: socket.socket) -> bool:
-    """For an idle connection: the server has closed it, or said what nobody asked for."""
+    """Whether an idle connection is readable: the server has closed it, or sent something unasked."""
     import select
 
     if sock.fileno() < 0:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 REQUIRED = frozenset({"model", "messages", "stream", "input", "options"})
-"""Without these there is no request."""
+"""Fields that cannot be left out."""
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
 """The names of the field with the most tokens of a reply."""
 MIN_LIMIT = 16
@@ -29,7 +29,7 @@ WARMEST_GREEDY = 0.01
 
 @dataclass(frozen=True)
 class Terms:
-    """On which a server takes requests; by default on all."""
+    """The terms on which a server takes requests; by default without conditions."""
 
     without: frozenset[str] = frozenset()
     """Fields that are left out."""
@@ -230,7 +230,7 @@ def _count(digits: str) -> int:
 
 
 def _one_of_two(terms: Terms, said: str, sent: Mapping[str, Any]) -> Terms | None:
-    """The temperature matters more."""
+    """Of `temperature` and `top_p`, where a server takes only one: keep the temperature."""
     return replace(terms, without=terms.without | {"top_p"}) if "top_p" in sent else None
 
 

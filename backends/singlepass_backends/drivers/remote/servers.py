@@ -43,7 +43,7 @@ GRAMMAR_PREFIX = "%llguidance {}\n"
 refuse it or pass it on to llguidance (whose syntax has this statement)."""
 GRAMMAR_PROBE = GRAMMAR_PREFIX + 'start: "pass " /[7]{3}/\n'
 GRAMMAR_PROBE_REPLY = "pass 777"
-"""What every model says under the probe, and none without it."""
+"""What every model says under the probe's grammar, and none without it."""
 MAX_GRAMMAR_LINES = 3_600
 """Longer grammars are not passed: these servers run llguidance with its default limit of 2,000 items a row,
 of which an editable line takes 3 (and 6 lines of grammar), and a grammar over the limit fails in the middle
@@ -67,8 +67,8 @@ class Server:
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Sent with every request."""
     prewarm: Mapping[str, Any] | None = None
-    """Sent to have a prompt read and as good as nothing written; None where that
-    is of no use, or not free."""
+    """Sent to have the prompt prefilled and as little as possible generated; None where that is of no use, or
+    may cost money."""
     keeps_prefix: bool = False
     """It keeps the prompts it has read, so that only what is new is read."""
     tells_overflow: bool = True

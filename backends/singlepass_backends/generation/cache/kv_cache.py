@@ -1,7 +1,7 @@
-"""A driver's KV cache: `PrefixCache` plans what to do with it, and here it is done.
+"""A driver's KV cache: `PrefixCache` plans what to reuse, keep and evict, and here that is carried out.
 
-Whatever happens, the record stays true to what the driver holds, so that nothing which was computed is lost:
-the next request finds it. Where the driver's state is unknown after a failure, the cache is emptied.
+The record always matches what the driver holds, so that nothing that was computed is lost: the next request
+finds it. Where a failure leaves the driver's state unknown, the cache is emptied.
 """
 
 import logging
@@ -111,7 +111,7 @@ class KVCache:
         return logits
 
     def keep_accepted(self, n_drafted: int, accepted: Sequence[int], *, is_path: bool) -> None:
-        """Of the last `n_drafted` tokens, a tree, keep those with these numbers and forget the others."""
+        """Of the last `n_drafted` tokens, a draft tree, keep the accepted nodes and forget the others."""
         n_accepted = len(accepted)
         if n_accepted == n_drafted:
             return
@@ -126,8 +126,8 @@ class KVCache:
             self._record.append(kept)
 
     def save(self, n_most: int, mostly: float = 1.0) -> None:
-        """Save up to `n_most` of the shared prefixes, the one used last before others, and none of which the
-        part `mostly` is saved."""
+        """Save up to `n_most` of the shared prefixes, those used last. One of which a share of `mostly` is on
+        disk already is left out."""
         store = self._store
         if store is None or self._scratch < 1:
             return

@@ -1,7 +1,7 @@
 """Why a segment was not cached (sans-IO).
 
-The history remembers, for each segment name, with which tokens and after which others it stood in the cache
-lately. When a request finds a segment missing, that tells what happened to it.
+For each segment name, the history keeps hashes of the tokens that it had in the cache lately, and of the
+tokens before them. Comparing these with a segment that was not cached tells what happened to it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _KEPT_VERSIONS = 4
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A segment that was cached once; what a saved prefix tells the next engine."""
+    """A segment that was cached once; saved with a prefix, for the next engine process."""
 
     name: str
     own: bytes
@@ -34,9 +34,9 @@ class _Version:
     own: bytes
     before: bytes
     is_ours: bool
-    """Cached by this engine and not by one before it."""
+    """Cached by this engine process and not by an earlier one."""
     is_whole: bool = True
-    """Read to its end. Reading ahead stops for every click."""
+    """Prefilled to its end; a prewarm is interrupted by every request."""
 
 
 def uses(marks: Sequence[Mark], n_prompt: int, n_cached: int) -> tuple[SegmentUse, ...]:
@@ -52,18 +52,18 @@ def uses(marks: Sequence[Mark], n_prompt: int, n_cached: int) -> tuple[SegmentUs
 
 
 class History:
-    """What was cached."""
+    """The segments that were cached lately."""
 
     def __init__(self) -> None:
         self._versions: OrderedDict[str, list[_Version]] = OrderedDict()
 
     def remember(self, tokens: Sequence[int], marks: Sequence[Mark], n_done: int) -> None:
-        """The first `n_done` of `tokens` are cached; the rest was to be."""
+        """The first `n_done` of `tokens` are cached; the prefill of the rest did not end."""
         for known, mark in zip(_known(tokens, marks), marks, strict=True):
             self._add(known.name, _Version(known.own, known.before, True, mark.end <= n_done))
 
     def recall(self, known: Iterable[Known]) -> None:
-        """An earlier engine had these cached."""
+        """An earlier engine process had these cached."""
         for one in known:
             if one.name not in self._versions:
                 self._add(one.name, _Version(one.own, one.before, False))

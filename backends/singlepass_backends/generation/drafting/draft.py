@@ -1,19 +1,17 @@
-"""Which text probably comes next, for a pass that verifies its tokens all at once (sans-IO).
+"""Guesses of the text that comes next in an edit, to be drafted (sans-IO).
 
-An edit is mostly a copy. Guesses of these kinds are made; a wrong one costs time and never a token, because
-every drafted token is verified:
+An edit mostly copies the document. These kinds of guesses follow from that; a wrong one costs time and never
+changes the reply, because every drafted token is verified:
 
-*opening*: the reply begins as the server expects;
-*first*: the lines quoted begin with one of those that the server expects, or, in a later block, with one that
-has a word which was replaced;
-*more*, *stop*: after a line that is quoted another one is, or the new lines follow;
-*lines*: the new lines go on as the old ones do, which they replace;
-*change*: the same where the last text is not the old one's: as if the change ended here;
-*close*, *next*: the new lines end; another block follows.
+*opening*: the reply begins as the server expects (`Draft.opening`); *first*: the quoted lines begin with one
+that the server expects (`Draft.likely`) or, in a later block, with one that has a word which was replaced
+before; *more*, *stop*: after a quoted line the next line of the document is quoted too, or the quotation
+ends; *lines*: the new lines continue like the old ones that they replace; *change*: the same in the middle of
+a change, as if it ended here; *close*, *next*: the new lines end; another block follows.
 
-What followed the same tokens in other places is guessed in `tree`, where all guesses meet.
+Guesses from what followed the same tokens elsewhere are made in `tree`, which merges all of them.
 
-Everything is text and not tokens, because what ends a token in one place is its middle in another.
+All is text and not tokens, because the same text is cut into tokens differently in different places.
 """
 
 import re
@@ -32,17 +30,19 @@ _UNIT = re.compile(rb"[\w\x80-\xff]+|\n|[^\S\n]+|[^\w\s]")
 _UNIT_WORD = re.compile(rb"[\w\x80-\xff]+")
 _WORD, _BLANKS, _LINE_FEED, _OTHER = range(4)
 _LONG = (_WORD, _BLANKS)
-"""Classes of units that may go on."""
+"""Classes of units that the next characters may extend."""
 _WEIGHTS = (1.0, 0.3, 1.0, 1.0)
+"""By class: blanks matter less."""
 _FAR = 1e6
+"""Infinity, as a cost."""
 _BEGIN, _GO_ON = 1.0, 0.15
-"""What it costs to begin to add units, or to leave some out, and to go on with that, times their weight."""
+"""Affine gap costs: to open a gap (units added or left out), and to extend it, times the unit's weight."""
 _BREAK = 2.0
-"""What it costs more to add a line feed within an old line."""
+"""Extra cost of a line feed added within an old line."""
 _REPLACE = 1.0
-"""What it costs to put a unit for another of its class."""
+"""Cost of substituting a unit by another of its class."""
 _MOST_CHANGED = 3
-"""Lines that a later block may begin with: so many are tried."""
+"""Most candidates for the first line of a later block."""
 
 
 Place = Literal["first", "line", "within"]
@@ -57,20 +57,21 @@ class Guess(NamedTuple):
 
 
 class _Costs(NamedTuple):
-    """For each place in the old units, of the changes that lead to it: by what the last step there is."""
+    """Gotoh's three rows: for each place in the old units, the least cost of an alignment that ends there, by
+    its last step."""
 
     kept: NDArray[np.float32]
-    """The unit before the place was kept, or replaced."""
+    """The unit before the place was kept or substituted."""
     added: NDArray[np.float32]
     left_out: NDArray[np.float32]
 
 
 class Follower:
-    """A place in old text which new text is expected to follow.
+    """Aligns new text, as it comes, with the old text that it replaces, and predicts how it continues.
 
-    The place is the end of that beginning of the old text which becomes the new text at the least cost: an
-    alignment with affine gaps (Gotoh, "An improved algorithm for matching biological sequences", 1982) and
-    an open end, in units: words, blanks, line feeds and other characters.
+    The new text is aligned with a prefix of the old one, with affine gap costs (Gotoh, "An improved algorithm
+    for matching biological sequences", 1982); the end of the cheapest prefix is where the old text goes on.
+    Units are words, runs of blanks, line feeds and other single characters.
     """
 
     def __init__(self, old: bytes, changes: dict[bytes, bytes]) -> None:
@@ -84,14 +85,14 @@ class Follower:
         """Whether a place is within a line."""
         weights = np.array(_WEIGHTS)[self._classes]
         self._skipped = np.cumsum([0.0, *weights], dtype=np.float32) * _GO_ON
-        """What it costs to go on leaving out all units before a place."""
+        """Cost of extending a gap over all units before a place."""
         far = np.full(len(self._old) + 1, _FAR, np.float32)
         kept = far.copy()
         kept[0] = 0.0
         self._costs = _Costs(kept, far, _BEGIN + self._skipped)
         self._unread = bytearray()
         self._open = b""
-        """The last unit, where it may go on."""
+        """The last unit, if the next characters may extend it."""
         self._at: int = 0
         self._is_equal = True
         self._replaced: tuple[bytes, bytes] | None = None
@@ -101,7 +102,7 @@ class Follower:
         self._unread += text
 
     def read(self) -> None:
-        """Follow the new text so far. Left until a guess is wanted, or all is told: 0.05 ms a unit."""
+        """Align the text appended so far. Takes 0.05 ms a unit, so it is put off until a guess is wanted."""
         text, self._unread = bytes(self._unread), bytearray()
         units: list[bytes] = _UNIT.findall(self._open + text)
         self._open = units.pop() if units and _class(units[-1]) in _LONG else b""
@@ -113,7 +114,7 @@ class Follower:
             if is_replaced and unit[:1].isalpha():
                 self._replaced = self._old[at - 1], unit
             elif self._replaced and not (is_equal and _class(unit) == _BLANKS):
-                # What follows says whether it was that word alone.
+                # Only what follows tells whether that word alone was replaced.
                 if is_equal:
                     old, new = self._replaced
                     self._changes[old] = new
@@ -133,7 +134,7 @@ class Follower:
         return Guess("lines" if is_equal else "change", self._from(at, n_bytes))
 
     def _after(self, unit: bytes) -> _Costs:
-        """The costs after one more new unit."""
+        """The costs with one more new unit."""
         kept, added, left_out = self._costs
         kind = _class(unit)
         go_on = _GO_ON * _WEIGHTS[kind]
@@ -144,7 +145,7 @@ class Follower:
         best = np.minimum(best, self._costs.added)[:-1]
         differ = np.where(self._classes == kind, _REPLACE, _FAR) if kind in _LONG else _FAR
         kept = np.concatenate(([_FAR], best + np.where(self._units == self._number(unit), 0.0, differ)))
-        # The cheapest place before each from which all units up to it are left out.
+        # For each place the cheapest one before it from which all units up to it are left out.
         begun = np.minimum.accumulate(np.minimum(kept, added) - self._skipped)
         left_out = np.concatenate(([_FAR], begun[:-1] + self._skipped[1:] + _BEGIN))
         return _Costs(kept, added, left_out)
@@ -163,7 +164,7 @@ class Follower:
 
 
 def _cheapest(costs: _Costs) -> int:
-    """The cheapest place; of several the last. Units are left out only for others that are kept."""
+    """The cheapest place; of several the last. An alignment does not end in left-out units."""
     best = np.minimum(costs.kept, costs.added)[::-1]
     return len(best) - 1 - int(np.argmax(best <= best.min() + 1e-3))
 
@@ -214,7 +215,7 @@ class Drafter:
                 self._line_start = len(self._text)
 
     def guesses(self, n_bytes: int) -> Iterator[Guess]:
-        """What may come next, about so many bytes each, wherever a line the reply is."""
+        """What may come next, about so many bytes each, at any point of a line."""
         old = self._old_start
         is_line_start = self._line_start == len(self._text)
         if self._follower:
@@ -235,7 +236,7 @@ class Drafter:
                 yield Guess("more", self._document[at : at + n_bytes])
 
     def starts(self, text: bytes) -> Iterator[Guess]:
-        """What may come at the start of a line, after this text: the reply, or the reply with a guess."""
+        """What may come at the start of a line, after `text`: the reply, or the reply and a guess."""
         search, separator, close = self._search, self._separator, self._close
         start = max(0, self._block_start - len(close))
         old = text.rfind(search, start)

@@ -17,10 +17,10 @@ from singlepass_backends.generation.driver import Driver
 from singlepass_backends.generation.reply import Reply
 
 _MAX_CORPORA = 4
-"""Draft corpora that are kept indexed."""
+"""Draft corpora whose index is kept."""
 _SLOPE_CPU, _SLOPE_GPU = 0.5, 0.05
-"""What a further token of a pass costs, in passes of one, before it was measured: on two cores a pass of 8
-cost as much as 4.6 of one."""
+"""What a further token of a pass costs, in passes of one token, before it was measured: on two cores a pass
+of 8 tokens cost as much as 4.6 of one."""
 
 
 class Drafting:

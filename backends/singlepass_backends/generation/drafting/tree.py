@@ -1,11 +1,11 @@
-"""What may come next, as a tree of tokens that one pass verifies (sans-IO).
+"""Draft trees: the tokens that may come next, all verified by one forward pass (sans-IO).
 
-Where two guesses differ, both are tried: the model follows the one it agrees with, and nothing else is lost
-but room in the pass. A tree grows from its most probable end (as in Li et al., "EAGLE-2", 2024). The
-probability of a token after those above it comes from the guesses that go on with it there (`draft`, each
-kind as often right as it was so far) and from what followed the same tokens in other places (`Places`); that
-of a node is the product down to it. Nodes are numbered as they come, each after its parent, the most
-probable first: so the first k of them are the best tree of k, and `pace` says how many are worth a pass.
+Theory of operation. Where two guesses differ, both are drafted: the model goes down the branch it agrees
+with, and the other costs only its room in the pass. A tree is grown best-first, as in Li et al., "EAGLE-2"
+(2024). The probability of a token given its ancestors is mixed from the guesses that continue with it
+(`draft`, each weighed by the acceptance rate of its kind) and from what followed the same tokens elsewhere
+(`Continuations`); that of a node is the product along its path. Nodes are numbered in order of probability,
+each after its parent, so the first k of them are the best tree of size k; `pace` chooses k.
 """
 
 import heapq
@@ -19,38 +19,41 @@ from numpy.typing import NDArray
 from singlepass_backends.generation.drafting.draft import Drafter, Kind, Place
 
 ROOT = -1
-"""The place before the first token of a tree."""
+"""The parent of a tree's first tokens: the end of the reply so far."""
 
 _ORDER = 4
-"""Most tokens of a place that are compared."""
+"""The longest context that is matched, in tokens."""
 _ESCAPE = (1.0, 0.7, 0.5, 0.4)
-"""How many of so many tokens that followed a place are taken to be missing among those seen, by its order."""
+"""Escape weights of prediction by partial matching: for each token seen after a context of 1, 2, … tokens,
+how many unseen ones are expected."""
 _NEWEST, _RECENT, _ELSEWHERE = 3.0, 1.5, 0.5
-"""What a token that followed in the reply counts, last and before, and one in another text, against one in
-the prompt."""
+"""Weights of an occurrence against one in the prompt: the last one in the reply, earlier ones there, and one
+in the draft corpus."""
 _MOST_RECENT = 32
+"""Occurrences in the reply that are counted, the latest ones."""
 _MOST_SEEN = 96
-"""Of a place that is everywhere so many occurrences are looked at."""
+"""Occurrences of a context in a text that are counted; more frequent contexts are sampled evenly."""
 _WIDTH = 12
-"""Most tokens that are tried at one place."""
+"""Most children of a node that are considered."""
 _LEAST = 0.004
-"""A node less probable than that is never worth its room."""
+"""Nodes less probable than this are never drafted."""
 _SUREST = 0.98
+"""Upper bound of the probability of a token that the grammar does not force."""
 
 
 @dataclass
 class Tree:
-    """Tokens that may follow, each under its parent; see the module."""
+    """Drafted tokens by number, each after its parent."""
 
     tokens: list[int] = field(default_factory=list[int])
     parents: list[int] = field(default_factory=list[int])
-    """For each token the number of the one before it, or `ROOT`."""
+    """The number of each token's predecessor, or `ROOT`."""
     probabilities: list[float] = field(default_factory=list[float])
-    """How probable each is."""
+    """Of each token and all its ancestors to be accepted."""
     forced: list[bool] = field(default_factory=list[bool])
-    """Whether the grammar admits nothing else in its place."""
+    """Whether the grammar admits nothing else after the predecessor."""
     guessed: list[tuple["Guessed", ...]] = field(default_factory=list[tuple["Guessed", ...]])
-    """The guesses that say so; none where it is from other places alone."""
+    """The guesses that predict each token; none where only `Continuations` does."""
     _under: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
 
     def __len__(self) -> int:
@@ -58,7 +61,7 @@ class Tree:
 
     @property
     def is_path(self) -> bool:
-        """Whether each token follows the one before it."""
+        """Whether the tree has no branches."""
         return self.parents == list(range(ROOT, len(self) - 1))
 
     def add(
@@ -81,15 +84,15 @@ class Tree:
         return at
 
     def child(self, at: int, token: int) -> int | None:
-        """The node of `token` after node `at`."""
+        """The number of `token` after node `at`; None where it was not drafted."""
         return self._under.get((at, token))
 
     def expects(self, at: int) -> Callable[[int], bool]:
-        """Whether a token comes after node `at`."""
+        """Tells whether a token was drafted after node `at`."""
         return lambda token: (at, token) in self._under
 
     def first(self, n: int) -> "Tree":
-        """The tree of the first `n` tokens."""
+        """The tree of the `n` most probable tokens."""
         if n >= len(self):
             return self
         under = {key: at for key, at in self._under.items() if at < n}
@@ -103,7 +106,7 @@ class Tree:
         )
 
     def above(self, at: int) -> list[int]:
-        """The tokens from the first down to node `at`."""
+        """The path to node `at`, itself included."""
         found: list[int] = []
         while at != ROOT:
             found.append(self.tokens[at])
@@ -112,16 +115,16 @@ class Tree:
 
 
 class Guessed(NamedTuple):
-    """Who says that a token comes."""
+    """A guess that predicts a token."""
 
     kind: Kind
     place: Place
     rank: int
-    """So many guesses are asked before, and if one of them is right this one says nothing of its habit."""
+    """Guesses that take precedence here. Where one of them is right, this one is neither right nor wrong."""
 
 
 class _Live(NamedTuple):
-    """A guess that is at its token `at` here."""
+    """A guess of which the first `at` tokens have been followed."""
 
     kind: Kind
     tokens: Sequence[int]
@@ -129,7 +132,7 @@ class _Live(NamedTuple):
 
 
 class Places:
-    """The places of a text, ordered by the tokens before them, the nearest first."""
+    """An index of a text: its positions, sorted by the tokens before them, the nearest token first."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         text = np.array(tokens, np.int32)
@@ -139,7 +142,8 @@ class Places:
         self._next: NDArray[np.int32] = text[order]
 
     def after(self, end: Sequence[int]) -> list[list[int]]:
-        """What follows where the last token of `end` stands, the last two, and so on while there is any."""
+        """For contexts of the last token of `end`, the last two, and so on while they occur: what follows
+        them."""
         low, high = 0, len(self._next)
         found: list[list[int]] = []
         for token, column in zip(reversed(end), self._before, strict=False):
@@ -158,10 +162,10 @@ _ORDERS = range(1, _ORDER + 1)
 
 
 class Continuations:
-    """What followed the same tokens before: in the prompt, in other texts, and in the reply so far.
+    """Prediction by partial matching (Cleary and Witten, 1984) over prompt, draft corpus and reply so far.
 
-    Prediction by partial matching (Cleary and Witten, 1984): the longest equal ends count most, and each
-    leaves a share to shorter ones for what has not been seen after it.
+    The longest context that occurred counts most, and leaves an escape probability to shorter ones, for
+    tokens that have not been seen after it.
     """
 
     def __init__(self, prompt: Places, others: Iterable[Places] = ()) -> None:
@@ -170,7 +174,7 @@ class Continuations:
         self._end: tuple[int, ...] = ()
         self._known: dict[tuple[int, ...], list[dict[int, float]]] = {}
         self._found: dict[int, dict[tuple[int, ...], Mapping[int, float]]] = {}
-        """By the last token."""
+        """Mixed probabilities, by the last token of the context and by the context."""
 
     def append(self, tokens: Iterable[int]) -> None:
         """`tokens` are the next ones of the reply."""
@@ -193,7 +197,7 @@ class Continuations:
         return found
 
     def begin(self, end: Sequence[int]) -> None:
-        """The reply begins after these tokens."""
+        """The reply begins after `end`, the end of the prompt."""
         self._end = tuple(end[-_ORDER:])
 
     def _mixed(self, end: tuple[int, ...]) -> Mapping[int, float]:
@@ -218,7 +222,7 @@ class Continuations:
         return dict(_best(found))
 
     def _elsewhere(self, end: tuple[int, ...]) -> list[dict[int, float]]:
-        """Counts of what follows the last token of `end`, the last two, and so on, without the reply."""
+        """Weighted counts in prompt and corpus of what follows contexts of 1, 2, … tokens."""
         found: list[dict[int, float]] = []
         for places, weight in self._texts:
             for n, tokens in enumerate(places.after(end)):
@@ -252,29 +256,30 @@ class Guesser:
         self._unread: list[int] = []
 
     def append(self, tokens: Sequence[int]) -> None:
-        """`tokens` were added to the reply. Looked at when a tree is wanted, if one ever is."""
+        """`tokens` were added to the reply. They are read when the next tree is grown."""
         self._unread += tokens
 
     def grow(
         self,
         n_most: int,
         n_branches: int,
-        right: Callable[[Kind, Place], float],
+        acceptance: Callable[[Kind, Place], float],
         forced_after: Callable[[list[int]], list[int] | None],
-        is_enough: Callable[[Tree], bool],
+        is_saturated: Callable[[Tree], bool],
     ) -> Tree:
-        """A tree of at most `n_most` tokens with at most `n_branches` ends. `right` is how often a token of a
-        kind of guess is right at a place of it. `forced_after` tokens the grammar admits only these, in this
-        order; None where it refuses those. It ends where it is enough."""
+        """A tree of at most `n_most` tokens with at most `n_branches` leaves; it stops growing once
+        `is_saturated`. `acceptance` is the acceptance rate of a kind of guess at a place of it.
+        `forced_after` gives the tokens that the grammar forces after a path, None where it rejects the
+        path."""
         self._drafter.append(b"".join(map(self._piece, self._unread)))
         self._continuations.append(self._unread)
         self._unread.clear()
         tree = Tree()
         n_bytes = 8 * n_most
-        text_of = right("text", "first")
+        text_share = acceptance("text", "first")
         n_ends, has_child, n_pushed = 1, set[int](), 0
-        # (the most probable first, of several the one that came first, parent, token, guesses that go on,
-        # guesses that it is from, the text before it, what is forced from it on)
+        # A heap of candidates: (-probability, order of arrival, parent, token, guesses that continue with it,
+        # guesses that predict it, the text before it, the tokens forced from it on).
         ends: list[tuple[float, int, int, int, list[_Live], tuple[Guessed, ...], bytes, list[int]]] = []
 
         def look(
@@ -294,8 +299,8 @@ class Guesser:
             for rank, one in enumerate(live):
                 if one.at < len(one.tokens):
                     token, here = one.tokens[one.at], place if one.at else "first"
-                    already = found.get(token, 0.0)  # who says the same is no second witness
-                    share = max(0.0, rest * right(one.kind, here) - already)
+                    already = found.get(token, 0.0)  # guesses that agree are no independent evidence
+                    share = max(0.0, rest * acceptance(one.kind, here) - already)
                     found[token] = already + share
                     rest -= share
                     going.setdefault(token, []).append(one._replace(at=one.at + 1))
@@ -304,7 +309,7 @@ class Guesser:
                 found = {forced[0]: 1.0}
             else:
                 for token, share in self._continuations.after(path).items():
-                    found[token] = found.get(token, 0.0) + rest * text_of * share
+                    found[token] = found.get(token, 0.0) + rest * text_share * share
             for token, share in _best(found):
                 probable = gain * (1.0 if forced else min(share, _SUREST))
                 if probable < _LEAST:
@@ -315,7 +320,7 @@ class Guesser:
 
         live = [_Live(kind, self._tokenize(text), 0) for kind, text in self._drafter.guesses(n_bytes)]
         look(1.0, ROOT, [], live, self._drafter.text, [])
-        while ends and len(tree) < n_most and not is_enough(tree):
+        while ends and len(tree) < n_most and not is_saturated(tree):
             gain, _, parent, token, live, by, said, forced = heapq.heappop(ends)
             if parent in has_child and n_ends == n_branches:
                 continue
