@@ -26,6 +26,7 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.drivers.fingerprint import fingerprint
 from singlepass_backends.drivers.llama.gguf_header import read_header
+from singlepass_backends.drivers.llama.vocabulary import Vocabulary, device_names, metadata
 from singlepass_backends.generation.driver import Interrupted, State
 from singlepass_backends.machine.facts import N_CTX_MOST, N_RECURRENT_SEQUENCES
 from singlepass_backends.stop_flag import StopFlag
@@ -159,15 +160,15 @@ class LlamaCppDriver:
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
         self.n_sequences = N_RECURRENT_SEQUENCES if self._is_recurrent else _N_SEQUENCES
-        # A sliding-window cache reuses cells that their sequence can see no more, where no other sequence has
-        # them too; trimmed, it would see them again. So each sequence has a second id there.
+        # A sliding-window cache reuses cells that have left their sequence's window, unless another sequence
+        # holds them too; after a trim they would be visible again. So each sequence has a second id there.
         self._is_sliding = lib.llama_model_n_swa(self._model) > 0
         n_ids = self.n_sequences * (2 if self._is_sliding else 1)
-        # Each way down a tree of drafted tokens is a sequence of its own, which shares all before the tree.
+        # Each path to a leaf of a draft tree is a sequence of its own, sharing the cells before the tree.
         self.n_branches = 1 if self._is_recurrent or self._is_sliding else N_BRANCHES
         self._branches = range(n_ids, n_ids + (self.n_branches if self.n_branches > 1 else 0))
         self._are_joined = False
-        """Whether the branches have what sequence 0 has."""
+        """Whether the branches share all cells of sequence 0."""
         n_ids += len(self._branches)
         params.n_seq_max = n_ids
         n_batch = max(1, min(target.n_batch, params.n_ctx))
@@ -209,25 +210,13 @@ class LlamaCppDriver:
 
     def _describe(self, path: Path, target: Target, size_bytes: int, load_ms: float) -> None:
         lib, model = self._lib, self._model
-        self._vocab = vocab = lib.llama_model_get_vocab(model)
-        self.n_vocab = int(lib.llama_vocab_n_tokens(vocab))
-        self._buffer: Any = ctypes.create_string_buffer(256)
-        tokens = range(self.n_vocab)
-        self.eog_tokens = frozenset(token for token in tokens if lib.llama_vocab_is_eog(vocab, token))
-        control = lib.LLAMA_TOKEN_ATTR_CONTROL
-        self.control_tokens = frozenset(
-            token for token in tokens if lib.llama_vocab_get_attr(vocab, token) & control
-        )
-        self._pieces = [b"" if token in self.control_tokens else self._piece(token) for token in tokens]
-        bos, eos = int(lib.llama_vocab_bos(vocab)), int(lib.llama_vocab_eos(vocab))
-        self.bos_tokens = (bos,) if bos >= 0 and lib.llama_vocab_get_add_bos(vocab) else ()
-        self.special_texts = {
-            name: self._piece(token, special=True).decode("utf-8", "replace")
-            for name, token in (("bos_token", bos), ("eos_token", eos))
-            if token >= 0
-        }
-        template = lib.llama_model_chat_template(model, None)
-        self.chat_template = template.decode("utf-8", "replace") if template else None
+        vocabulary = Vocabulary(lib, model)
+        self._vocabulary = vocabulary
+        self._pieces = vocabulary.pieces
+        self.n_vocab = vocabulary.n_vocab
+        self.eog_tokens, self.control_tokens = vocabulary.eog_tokens, vocabulary.control_tokens
+        self.bos_tokens, self.special_texts = vocabulary.bos_tokens, vocabulary.special_texts
+        self.chat_template = vocabulary.chat_template
         parts = (
             fingerprint(path),
             str(importlib.import_module("llama_cpp").__version__),
@@ -235,45 +224,21 @@ class LlamaCppDriver:
         )
         # A saved state has only the end of a sliding window: loaded and trimmed, it would give wrong replies.
         self.state_key = "" if self._is_sliding else " ".join(parts)
-        name = self._metadata("general.name")
+        has_gpu = target.n_gpu_layers != 0 and lib.llama_supports_gpu_offload()
         self.info = ModelInfo(
             backend="llama_cpp",
-            name=name or path.stem,
+            name=metadata(lib, model, "general.name") or path.stem,
             path=str(path),
-            architecture=self._metadata("general.architecture"),
+            architecture=metadata(lib, model, "general.architecture"),
             n_params=int(lib.llama_model_n_params(model)),
             size_bytes=size_bytes,
             n_ctx=self.n_ctx,
             n_ctx_train=int(lib.llama_model_n_ctx_train(model)),
             n_vocab=self.n_vocab,
             can_trim=not self._is_recurrent,
-            device=self._device(target),
+            device=device_names(self._load_log) if has_gpu else "CPU",
             load_ms=load_ms,
         )
-
-    def _device(self, target: Target) -> str:
-        """The devices llama.cpp said it uses, e.g. `Apple M2`; its API has no such question."""
-        if target.n_gpu_layers == 0 or not self._lib.llama_supports_gpu_offload():
-            return "CPU"
-        found = (re.search(r"using device \S+ \((.*?)\)", line) for line in self._load_log)
-        return ", ".join(dict.fromkeys(match[1] for match in found if match)) or "CPU"
-
-    def _metadata(self, key: str) -> str:
-        size = 256
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            needed = self._lib.llama_model_meta_val_str(self._model, key.encode(), buffer, size)
-            if needed < size:
-                return buffer.value.decode("utf-8", "replace") if needed >= 0 else ""
-            size = needed + 1
-
-    def _piece(self, token: int, *, special: bool = False) -> bytes:
-        while True:
-            size = len(self._buffer)
-            n = self._lib.llama_token_to_piece(self._vocab, token, self._buffer, size, 0, special)
-            if n >= 0:
-                return self._buffer.raw[:n]
-            self._buffer = ctypes.create_string_buffer(-n)
 
     def piece(self, token: int) -> bytes:
         """See `Driver`."""
@@ -281,13 +246,7 @@ class LlamaCppDriver:
 
     def tokenize(self, text: bytes, *, special: bool) -> list[int]:
         """See `Driver`."""
-        size = len(text) // 3 + 16
-        while True:
-            tokens = (ctypes.c_int32 * size)()
-            n = self._lib.llama_tokenize(self._vocab, text, len(text), tokens, size, False, special)
-            if n >= 0:
-                return tokens[:n]
-            size = -n
+        return self._vocabulary.tokenize(text, special=special)
 
     def forward(self, tokens: Sequence[int], position: int, *, n_logits: int) -> NDArray[np.float32] | None:
         """See `Driver`. Raises BackendError `out_of_memory` or `internal`."""
@@ -317,7 +276,7 @@ class LlamaCppDriver:
         ids: list[list[int]] = [[] for _ in parents]
         free = iter(self._branches)
         for node in reversed(range(len(parents))):
-            ids[node] = ids[node] or [next(free)]  # the end of a branch
+            ids[node] = ids[node] or [next(free)]  # a leaf
             if parents[node] >= 0:
                 ids[parents[node]] += ids[node]
         depths: list[int] = []
@@ -347,7 +306,7 @@ class LlamaCppDriver:
                 lib.llama_memory_seq_cp(memory, kept, id, position, end)
 
     def _leave(self) -> None:
-        """Sequence 0 becomes another one, which the branches do not follow."""
+        """Sequence 0 is going to change without the branches: they forget what they share with it."""
         if self._are_joined:
             self._are_joined = False
             for id in self._branches:
@@ -382,8 +341,8 @@ class LlamaCppDriver:
             detail = next(iter(_log_lines), "Its log says nothing.")
             raise BackendError("internal", f"llama_decode failed with {status}. {detail}")
         if not n_logits:
-            # On a GPU the call returns early; wait, so that times are honest and a cancel is at most a chunk
-            # away.
+            # On a GPU the call returns before the work is done: wait, so that times are true and a cancel
+            # waits for one chunk at most.
             self._lib.llama_synchronize(self._context)
             return None
         # The rows of a pass lie one after the other.
@@ -398,7 +357,8 @@ class LlamaCppDriver:
             self._lib.llama_set_abort_callback(self._context, self._abort_callback(), None)
             return False
         self._watched = interrupt
-        # C's own strlen: a Python function would take the interpreter's lock hundreds of times a pass.
+        # `strlen` of the flag's bytes as the callback: a Python function would take the GIL hundreds of times
+        # in a pass.
         strlen = ctypes.cast(ctypes.CDLL(None).strlen, self._abort_callback)
         self._lib.llama_set_abort_callback(self._context, strlen, interrupt.address)
         return True

@@ -16,9 +16,11 @@ copies of that state at some positions; they continue only from there, or from t
 one by one, telling the record of each (`apply`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from singlepass_backends.generation.cache.cells import first_cells, n_distinct, n_same_cells, total_length
 
 MIN_KEPT = 64
 """A sequence is kept only where it holds at least so many tokens that no other holds."""
@@ -121,7 +123,7 @@ class Held:
         kept = [checkpoint for checkpoint in self.checkpoints if checkpoint.position <= n]
         return Held(
             self.tokens[:n],
-            _first(self.runs, n),
+            first_cells(self.runs, n),
             self.marks,
             min(self.n_stable, n),
             self.last_used,
@@ -187,7 +189,7 @@ class PrefixCache:
     @property
     def n_used(self) -> int:
         """Cells in use; those that sequences share count once."""
-        return _n_distinct(held.runs for held in self.sequences)
+        return n_distinct(held.runs for held in self.sequences)
 
     @property
     def live_checkpoints(self) -> dict[int, Checkpoint]:
@@ -225,7 +227,7 @@ class PrefixCache:
         working = self.working
         n_kept = len(working.tokens) - n
         del working.tokens[n_kept:]
-        working.runs = _first(working.runs, n_kept)
+        working.runs = first_cells(working.runs, n_kept)
 
     def clear(self) -> None:
         """The cache was emptied."""
@@ -242,7 +244,7 @@ class PrefixCache:
             case Start(source, n):
                 working = self.working
                 for held in sequences[1:]:
-                    if held.tokens and _n_same_cells(held.runs, working.runs) == len(held.tokens):
+                    if held.tokens and n_same_cells(held.runs, working.runs) == len(held.tokens):
                         held.last_used = max(held.last_used, working.last_used)
                 sequences[0] = sequences[source].beginning(n) if n else Held()
 
@@ -300,15 +302,15 @@ class PrefixCache:
         """The steps that free cells until `n` more tokens fit into sequence 0; the working sequence itself
         is never touched."""
         runs = {key: list(held.runs) for key, held in enumerate(self.sequences) if held.tokens}
-        n_free = self.n_cells - _n_distinct(runs.values())
+        n_free = self.n_cells - n_distinct(runs.values())
         steps: list[Trim] = []
         while n_free < n:
             step = self._victim(runs, n - n_free)
             if step is None:
                 break
             steps.append(step)
-            runs[step.sequence] = _first(runs[step.sequence], step.n)
-            n_free = self.n_cells - _n_distinct(runs.values())
+            runs[step.sequence] = first_cells(runs[step.sequence], step.n)
+            n_free = self.n_cells - n_distinct(runs.values())
         return _last_of_each(steps)
 
     def stops(self, wanted: Wanted) -> list[tuple[int, CheckpointKind]]:
@@ -377,9 +379,9 @@ class PrefixCache:
         kept = sorted((key for key in runs if key), key=lambda key: self.sequences[key].last_used)
         for spares_shared in (True, False):
             for key in kept:
-                length = _length(runs[key])
+                length = total_length(runs[key])
                 n_common = max(
-                    (_n_same_cells(runs[key], runs[other]) for other in runs if other != key), default=0
+                    (n_same_cells(runs[key], runs[other]) for other in runs if other != key), default=0
                 )
                 n_shared = min(self.sequences[key].n_shared, length) if spares_shared else 0
                 least = max(n_common, n_shared)
@@ -398,10 +400,10 @@ class PrefixCache:
                     return Trim(key, 0)
             # Cells that two kept sequences share belong to neither: one of them goes.
             for key in kept:
-                length = _length(runs[key])
+                length = total_length(runs[key])
                 n_shared = min(self.sequences[key].n_shared, length) if spares_shared else 0
                 is_within = any(
-                    _n_same_cells(runs[key], runs[other]) == length for other in kept if other != key
+                    n_same_cells(runs[key], runs[other]) == length for other in kept if other != key
                 )
                 if length > n_shared and is_within:
                     return Trim(key, 0)
@@ -411,7 +413,7 @@ class PrefixCache:
         """Whether another sequence can continue after the first `n` tokens of this one."""
         tokens = self.sequences[key].tokens
         for other in runs:
-            length = _length(runs[other])
+            length = total_length(runs[other])
             held = self.sequences[other]
             if other != key and length >= n and common_prefix(held.tokens, tokens) >= n:
                 places = {length, *(checkpoint.position for checkpoint in held.checkpoints)}
@@ -445,7 +447,7 @@ def _slot_to_free(sequences: Mapping[int, Held], source: int) -> int | None:
     def cost(key: int) -> tuple[bool, bool, int]:
         held = sequences[key]
         others = [other for other_key, other in sequences.items() if other_key != key]
-        n_common = max((_n_same_cells(held.runs, other.runs) for other in others), default=0)
+        n_common = max((n_same_cells(held.runs, other.runs) for other in others), default=0)
         return n_common < held.n_shared, n_common < len(held.tokens), held.last_used
 
     return min((key for key in sequences if key not in (0, source)), key=cost, default=None)
@@ -459,43 +461,3 @@ def _last_of_each(steps: Iterable[Trim]) -> list[Step]:
 
 def _position(checkpoint: Checkpoint) -> int:
     return checkpoint.position
-
-
-def _length(runs: Iterable[range]) -> int:
-    return sum(map(len, runs))
-
-
-def _first(runs: Iterable[range], n: int) -> list[range]:
-    """The first `n` cells."""
-    first: list[range] = []
-    for run in runs:
-        if n <= 0:
-            break
-        first.append(run[:n])
-        n -= len(run)
-    return first
-
-
-def _n_same_cells(a: Sequence[range], b: Sequence[range]) -> int:
-    """Cells that two sequences share; these are always a beginning of both."""
-    n = 0
-    for one, other in zip(a, b, strict=False):
-        if one.start != other.start:
-            break
-        n += min(len(one), len(other))
-        if one != other:
-            break
-    return n
-
-
-def _n_distinct(sequences: Iterable[Iterable[range]]) -> int:
-    n = end = 0
-    for run in sorted(_each(sequences), key=lambda run: run.start):
-        n += max(0, run.stop - max(run.start, end))
-        end = max(end, run.stop)
-    return n
-
-
-def _each(sequences: Iterable[Iterable[range]]) -> Iterator[range]:
-    for runs in sequences:
-        yield from runs
