@@ -1,4 +1,4 @@
-"""Writes the stored results into the tables of README.md and benchmarks/README.md.
+"""Writes the stored results into the tables of the pages named in `DOCUMENTS`.
 
     python benchmarks/tables.py
 
@@ -23,7 +23,7 @@ import wakeups
 from machine import describe
 
 HERE = Path(__file__).parent
-DOCUMENTS = (HERE.parent / "README.md", HERE / "README.md")
+DOCUMENTS = (HERE.parent / "README.md", HERE.parent / "docs" / "measuring.md", HERE / "README.md")
 REQUESTS = {
     "cold": "cold: an empty cache",
     "repeat": "the same again",
@@ -119,7 +119,7 @@ def oracle_table() -> str:
 
 
 def passes_table() -> str:
-    """The README's own: forward passes for each token of an edit, and the time they take."""
+    """For docs/measuring.md: forward passes for each token of an edit, and the time they take."""
     repositories, timed = result("oracle")["repositories"], result("drafting")
     together = repositories["all"]
     cells = " | ".join(f"{together['all'][way]:.2f}" for way in ("plain", "n-gram", "ours"))
@@ -153,7 +153,7 @@ def overhead_table() -> str:
 
 
 def summary_table() -> str:
-    """The README's own: what is waited for, with and without."""
+    """For the README: what is waited for, with and without."""
     counts = {one["policy"]: one for one in result("replay")["policies"]}
     timed = result("prefill")
     requests = timed["requests"]

@@ -628,8 +628,8 @@ async def test_the_status_has_the_numbers_that_its_message_words() -> None:
     assert (first["decode_rate"], first["eta_ms"]) == (None, None)  # no time was measured yet
     assert told[-1]["state"] == "done"
     assert told[-1]["decode_rate"] is None
-    documented = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = re.search(r"`singlepass/status` carries `\{(.+?)\}`", documented)
+    documented = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    named = re.search(r"`singlepass/status`\*\* carries `\{(.+?)\}`", documented)
     assert named is not None
     assert set(named[1].split(", ")) == set(told[0])
 
