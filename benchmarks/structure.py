@@ -4,8 +4,8 @@
     python benchmarks/structure.py --map
 
 Each revision is a column: a commit, or `.` for the files as they are, which is the default. `ce87938 .` shows
-what dividing the sources into more folders changed. `--map` writes the table of modules into ARCHITECTURE.md, from
-their docstrings.
+what dividing the sources into more folders changed. `--map` writes the table of modules into ARCHITECTURE.md
+from their docstrings.
 """
 
 import argparse
