@@ -372,6 +372,7 @@ async def test_an_edit_that_is_answered_late_comes_into_review(
     assert (hunks["job"], [hunk["old"] for hunk in hunks["hunks"]]) == (job, ["one\n"])
     assert any("applied late" in line for line in editor.told("log"))
     # It can be taken back like all others.
+    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
     assert await world.jobs.revert() == "1 of 1 edits taken back"
     assert world.text == TEXT
 
