@@ -207,7 +207,7 @@ def main() -> None:
     )
     parser.add_argument("--edits", type=int, default=20, help="of each repository")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--no-repack", action="store_true", help="see `repack` in the README")
+    parser.add_argument("--no-repack", action="store_true", help="see `repack` in docs/settings.md")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()

@@ -1,10 +1,9 @@
-"""The habits of the house as tests: who may import what, formatting, lint, types, true documentation."""
+"""Rules for the sources, as tests: who may import what, formatting, lint, types."""
 
 import ast
 import re
 import subprocess
 import sys
-import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,84 +302,9 @@ def test_public_functions_and_classes_say_what_they_are() -> None:
     assert not missing
 
 
-def test_ci_runs_the_test_command_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^    (python3 -m venv .*)$", readme, re.MULTILINE)
-    assert len(commands) == 2
-    assert commands[0].endswith("singlepass demo")
-    assert commands[1].endswith("pytest")
-    assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-def test_the_readme_lists_every_setting() -> None:
-    from singlepass.config import Settings
-    from singlepass_backends.base import Target
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for setting in (*Settings.__struct_fields__, *Target.__struct_fields__):
-        assert f"`{setting}`" in readme, f"the README does not describe `{setting}`"
-
-
-def test_the_readme_has_the_catalogue() -> None:
-    from singlepass_backends.models.catalogue import catalogue
-    from singlepass_backends.models.offer import offer
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"as of {catalogue().checked}" in " ".join(readme.split())
-    table = readme.partition("<!-- catalogue -->\n")[2].partition("\n<!-- end -->")[0]
-    rows = ["| | weights | GGUF, about | with 16,384 tokens | licence |", "|---|---|---|---|---|"]
-    for entry in catalogue().models:
-        one = offer(entry, None, 16_384, "gguf")
-        active = f"-A{entry.active:.2g}B" if entry.active else ""
-        licence = entry.licence + ("" if entry.commercial else ", not for commercial use")
-        sizes = [f"{n_bytes / 2**30:.1f} GiB" for n_bytes in (one.size_bytes, one.memory_bytes)]
-        rows.append(f"| `{entry.name}` | {entry.parameters:.3g}B{active} | {' | '.join(sizes)} | {licence} |")
-    assert table.splitlines() == rows
-
-
-def test_the_readme_quotes_what_is_said() -> None:
-    """Messages in the table of symptoms, an ellipsis standing for what differs."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## When something is wrong\n")[2].partition("\n## ")[0]
-    quoted = re.findall(r"“([^”]+)”", section)
-    assert len(quoted) > 10
-    texts = [
-        node.value
-        for path in [*modules(SERVER), *modules(BACKENDS)]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    texts.append(readme.replace(section, ""))  # what it refers to in other sections
-    for part in (part.strip() for one in quoted for part in one.split("…")):
-        assert any(part in text for text in texts), f"nothing says “{part}”"
-
-
-def test_the_readme_s_own_action_is_one() -> None:
-    from singlepass.config import load_settings
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = readme.partition("### Your own actions\n\n")[2].partition("\n\n")[0]
-    settings, wrong = load_settings([("README.md", tomllib.loads(textwrap.dedent(block)))])
-    assert not wrong
-    assert [action.title for action in settings.actions] == ["Write a test"]
-
-
-def test_the_code_map_names_every_module() -> None:
-    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    for path in [*modules(SERVER), *modules(BACKENDS)]:
-        if path.name not in ("__init__.py", "__main__.py"):
-            assert path.name in page, f"ARCHITECTURE.md does not know {name(path, ROOT)}"
-
-
 def test_versions_agree() -> None:
     import singlepass
     import singlepass_backends
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert singlepass.__version__ == singlepass_backends.__version__ == project["version"]
-
-
-def test_the_tables_are_those_of_the_stored_results() -> None:
-    command = [sys.executable, "-c", "import tables; tables.check()"]
-    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -45,7 +45,7 @@ _DEMO_TARGET = Target(model=str(DEMO_MODEL))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set. The README lists the same names."""
+    """Everything that can be set. `docs/settings.md` lists the same names."""
 
     target: Target = Target()
     targets: dict[str, Target] = {}
