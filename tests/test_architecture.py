@@ -273,8 +273,8 @@ ENGINE_ROOMS = (
     {"opening"},
     {"client", "engine", "models"},
 )
-"""Packages and modules of the engine, from the bottom up: each imports only from lines before its own, and from
-itself."""
+"""Packages and modules of the engine, from the bottom up: each imports only from lines before its own and
+from itself."""
 
 
 def room(module: str) -> str:
