@@ -7,11 +7,13 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from singlepass.core.credentials import is_credential
 from singlepass.core.ignoring import hides, rules_of
 from singlepass.core.protect import protection
 from singlepass.documents import Held
-from singlepass.lsp import followed_path, path_from_uri, place_of, prompt_path, relative_path
+from singlepass.lsp import followed_path, id_of_uri, path_from_uri, place_of, prompt_path, relative_path
 from singlepass.regular_file import read_regular
 from singlepass.same_file import FileId, distinct, is_among, path_inside, real_path
 
@@ -23,6 +25,22 @@ MAX_SOURCE_BYTES = 16 * 1024 * 1024
 
 class UserError(Exception):
     """A request that cannot be served, in words for the user: what, which file, what to do next."""
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """What a URI names, looked up once, with links as they lead at that moment."""
+
+    uri: str
+    id: FileId
+    """What tells its file from others."""
+    name: str
+    """Its path in the prompt."""
+    is_named_inside: bool
+    """Whether it lies inside the workspace by its name."""
+    is_inside: bool
+    """Whether it still does when every link is followed."""
+    protection: str
+    """What it is, if it must not be edited without a question of its own; empty for all others."""
 
 
 class Workspace:
@@ -42,6 +60,11 @@ class Workspace:
     def folders(self, named: Sequence[Path]) -> None:
         self.named = [*named]
         self._folders = distinct(named) if len(named) > 1 else [*named]
+
+    def resolve(self, uri: str) -> Resolved:
+        """What a URI names. Follows links, so it looks at the disk."""
+        name, is_named_inside = self.name(uri)
+        return Resolved(uri, id_of_uri(uri), name, is_named_inside, self.is_inside(uri), self.protection(uri))
 
     def name(self, uri: str) -> tuple[str, bool]:
         """The document's path in the prompt, and whether it lies inside the workspace."""
