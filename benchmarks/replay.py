@@ -38,7 +38,8 @@ from editing import Ask, Change, Close, Disk, Git, Open, Pause, Save, Session, s
 from machine import command
 from numpy.typing import NDArray
 from singlepass.config import Settings
-from singlepass.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, context, gathering
+from singlepass.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, context
+from singlepass.gathering import gathering
 from singlepass.core.context import Context, shrink
 from singlepass.core.edits import Edit
 from singlepass.core.prompt import Task, render_context, render_prompt
