@@ -1072,7 +1072,7 @@ async def test_the_status_tells_how_warm_a_document_is() -> None:
 
 
 async def test_a_prewarm_is_asked_for_again_unless_it_still_runs() -> None:
-    """The engine knows what it holds, this server does not. Asked for again, what runs would be interrupted."""
+    """The engine knows what it holds, the server does not. What runs would only be interrupted."""
     world = World()
 
     async def ask() -> int:

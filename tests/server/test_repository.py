@@ -18,9 +18,9 @@ import pytest
 from singlepass import repository as module
 from singlepass.config import Settings
 from singlepass.contexts import context
-from singlepass.gathering import gathering
 from singlepass.core.context import Context
 from singlepass.documents import Documents
+from singlepass.gathering import gathering
 from singlepass.index_wire import Folder, MapBuilt, Near
 from singlepass.indexer import Index
 from singlepass.repository import Repository
