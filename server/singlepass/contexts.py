@@ -137,7 +137,7 @@ class Contexts:
     def may_prewarm(self, uri: str) -> bool:
         """Whether a document may be read before an edit of it is asked for."""
         file = self._workspace.resolve(uri)
-        return self.is_allowed(file) and not self._workspace.is_hidden(uri, self.settings.ignore)
+        return self.is_allowed(file) and not file.is_hidden(self.settings.ignore)
 
     def target_for(self, uri: str | None) -> str:
         """The target to prewarm for a document, or for what all share (None). Raises UserError where there is
@@ -155,8 +155,9 @@ class Contexts:
     def _check_prewarm(self, uri: str | None) -> None:
         if uri is None:
             return
-        self.check(self._workspace.resolve(uri))
-        if self._workspace.is_hidden(uri, self.settings.ignore):
+        file = self._workspace.resolve(uri)
+        self.check(file)
+        if file.is_hidden(self.settings.ignore):
             raise UserError(f"{uri} is ignored, or holds credentials by its name, so it is not prewarmed.")
 
     async def plan(self, uri: str | None, attachment: Attachment) -> PrewarmPlan:

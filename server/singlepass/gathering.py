@@ -61,8 +61,8 @@ def gathering(
         target, *others = named
         neighbours = dict(zip(uris[1:], others, strict=True))
         limit = settings.max_neighbours
-        for one in workspace.neighbours(held, [*found.ids], settings.ignore, limit):
-            if workspace.protection(one.document.uri):  # nobody has asked for an edit of it
+        for one, file in workspace.neighbours(held, [*found.ids], settings.ignore, limit):
+            if file.protection:  # nobody has asked for an edit of it
                 opened = one.document.opened
                 shown = found.show(one.document.uri, one.document.file, one.saved.text, opened)
             else:
@@ -71,9 +71,9 @@ def gathering(
         for path in near:
             if len(neighbours) >= limit:
                 break
-            file = file_id(path)
-            if not is_among(file, found.ids) and (text := read_near(path)):
-                neighbours[path.as_uri()] = found.show(path.as_uri(), file, text)
+            id = file_id(path)
+            if not is_among(id, found.ids) and (text := read_near(path)):
+                neighbours[path.as_uri()] = found.show(path.as_uri(), id, text)
         return Gathered(found.sources, uris, target, neighbours)
 
     return gather

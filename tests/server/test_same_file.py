@@ -158,13 +158,13 @@ def test_a_root_that_is_a_link_and_a_file_that_is_not_belong_together(
     for name in ("a.py", "sub/c.py", "new/file.py"):
         uri = (folder / named / name).as_uri()
         assert workspace.name(uri) == (name, True)
-        assert workspace.is_inside(uri)
+        assert workspace.resolve(uri).is_inside
         assert workspace.folder_of(uri) == folder / root
         assert workspace.indexed_path(uri) == folder / root / name
-    assert workspace.is_hidden((folder / named / "sub/.env").as_uri(), ())
-    assert workspace.is_hidden((folder / named / "sub/c.py").as_uri(), ("/sub/",))
-    assert workspace.protection((folder / named / ".git/config").as_uri())
-    assert not workspace.is_inside((folder / "elsewhere/a.py").as_uri())
+    assert workspace.resolve((folder / named / "sub/.env").as_uri()).is_hidden(())
+    assert workspace.resolve((folder / named / "sub/c.py").as_uri()).is_hidden(("/sub/",))
+    assert workspace.resolve((folder / named / ".git/config").as_uri()).protection
+    assert not workspace.resolve((folder / "elsewhere/a.py").as_uri()).is_inside
 
 
 def test_folders_that_are_one_are_one(folder: Path) -> None:

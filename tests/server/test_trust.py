@@ -128,7 +128,7 @@ def test_no_uri_leads_out_of_the_workspace(folder: Path) -> None:
         if urlsplit(uri).scheme.lower() != "file" or "\0" in unquote(uri):
             continue
         there = os.path.realpath(unquote(urlsplit(uri).path))
-        if workspace.is_inside(uri):
+        if workspace.resolve(uri).is_inside:
             n_inside += 1
             assert os.path.commonpath([real, there]) == real, uri
         else:
@@ -136,7 +136,7 @@ def test_no_uri_leads_out_of_the_workspace(folder: Path) -> None:
     assert n_outside >= 400
     assert n_outside + n_inside >= 2 * N_HOSTILE  # a name may be strange and lie inside all the same
     for inside in ("a.py", "sub/a.py", "inner/a.py", "new.py", "sub/../a.py"):
-        assert workspace.is_inside(f"{folder.as_uri()}/{inside}"), inside
+        assert workspace.resolve(f"{folder.as_uri()}/{inside}").is_inside, inside
 
 
 @pytest.mark.parametrize("path", ["secret.py", "link/secret.py", "../outside/secret.py", "../ws-other/a.py"])
@@ -408,7 +408,7 @@ def test_no_pattern_brings_credentials_back(folder: Path, ignore: tuple[str, ...
     (folder / "secrets").mkdir()
     (folder / "conf").symlink_to("secrets")
     for path in (".env", ".ENV", "sub/id_ecdsa", "config.py", "conf/db.py", "secrets/db.py", "sub/../.env"):
-        assert workspace.is_hidden(f"{folder.as_uri()}/{path}", ignore), path
+        assert workspace.resolve(f"{folder.as_uri()}/{path}").is_hidden(ignore), path
     # Also where no folder is open, and in what has no file.
     workspace.folders = []
     for uri in (
@@ -417,7 +417,7 @@ def test_no_pattern_brings_credentials_back(folder: Path, ignore: tuple[str, ...
         "file:///home/me/.aws/x",
         "untitled:.env",
     ):
-        assert workspace.is_hidden(uri, ignore), uri
+        assert workspace.resolve(uri).is_hidden(ignore), uri
 
 
 def test_a_link_to_what_the_settings_ignore_is_ignored(folder: Path) -> None:
@@ -425,9 +425,9 @@ def test_a_link_to_what_the_settings_ignore_is_ignored(folder: Path) -> None:
     workspace.folders = [folder]
     (folder / "gen").mkdir()
     (folder / "own.py").symlink_to("gen/b.py")
-    assert workspace.is_hidden((folder / "own.py").as_uri(), ("gen/",))
-    assert not workspace.is_hidden((folder / "own.py").as_uri(), ())
-    assert not workspace.is_hidden((folder / "inner" / "a.py").as_uri(), ("gen/",))
+    assert workspace.resolve((folder / "own.py").as_uri()).is_hidden(("gen/",))
+    assert not workspace.resolve((folder / "own.py").as_uri()).is_hidden(())
+    assert not workspace.resolve((folder / "inner" / "a.py").as_uri()).is_hidden(("gen/",))
 
 
 # Protected files.
@@ -491,11 +491,11 @@ async def test_a_link_to_a_protected_file_is_protected(tmp_path: Path) -> None:
     (tmp_path / "plain.txt").write_text("x\n")
     workspace = Workspace()
     workspace.folders = [tmp_path]
-    assert workspace.protection((tmp_path / "notes.txt").as_uri())
-    assert not workspace.protection((tmp_path / "plain.txt").as_uri())
+    assert workspace.resolve((tmp_path / "notes.txt").as_uri()).protection
+    assert not workspace.resolve((tmp_path / "plain.txt").as_uri()).protection
     # What lies above the workspace's own folder is no business of its files.
     workspace.folders = [tmp_path / ".git"]
-    assert not workspace.protection((tmp_path / ".git" / "x.py").as_uri())
+    assert not workspace.resolve((tmp_path / ".git" / "x.py").as_uri()).protection
 
 
 @pytest.mark.parametrize(
