@@ -20,7 +20,7 @@ from singlepass_backends.runtime_dir import absolute
 
 pytestmark = pytest.mark.anyio
 
-SOURCE = "".join(f"value_{n} = {n}\n" for n in range(80))
+SOURCE = "".join(f"value_{n} = {n}\n" for n in range(60))
 ALONE: dict[str, Any] = {"context_map_tokens": 0, "max_neighbours": 0}
 """Nothing but the document stands in the prompt, so that all prewarms are the test's own."""
 
@@ -29,7 +29,7 @@ ALONE: dict[str, Any] = {"context_map_tokens": 0, "max_neighbours": 0}
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Slow enough that a title says how long an action takes."""
     path = tmp_path_factory.mktemp("model") / "cold.gguf"
-    shape = Shape(n_layer=4, n_embd=384, n_head=6, n_head_kv=2, n_ff=1024, n_ctx_train=16_384)
+    shape = Shape(n_layer=3, n_embd=256, n_head=4, n_head_kv=2, n_ff=768, n_ctx_train=16_384)
     write_random_model(path, corpus=[SOURCE], shape=shape)
     return path
 
@@ -44,11 +44,12 @@ def is_estimated(found: list[str]) -> bool:
     return any(" · " in title for title in found)
 
 
-async def until_state(editor: HeadlessEditor, state: str, n_before: int) -> dict[str, Any]:
-    """The first status of this kind, without a job, after the first `n_before` ones."""
+async def until_state(editor: HeadlessEditor, file: OpenFile, state: str, n_before: int) -> dict[str, Any]:
+    """The first status of this kind about the document, and no job, after the first `n_before` ones."""
+    about = {"job": None, "uri": file.uri, "state": state}
 
     def found() -> list[dict[str, Any]]:
-        return [one for one in editor.statuses[n_before:] if one["job"] is None and one["state"] == state]
+        return [one for one in editor.statuses[n_before:] if about.items() <= one.items()]
 
     async with asyncio.timeout(60):
         await editor.until(lambda: bool(found()))
@@ -59,7 +60,7 @@ async def warm(editor: HeadlessEditor, file: OpenFile) -> list[str]:
     """Ask for actions, and wait until the document is prewarmed; the menu as it was."""
     n_before = len(editor.statuses)
     found = await titles(editor, file)
-    assert (await until_state(editor, "warm", n_before))["uri"] == file.uri
+    await until_state(editor, file, "warm", n_before)
     return found
 
 
@@ -107,55 +108,62 @@ async def test_an_engine_that_ended(
     options = {"target": fields, **ALONE, "idle_exit_minutes": 0.06 if end is idle_exit else 5}
     async with HeadlessEditor(tmp_path, options) as editor:
         file = editor.open(write(tmp_path, "values.py", SOURCE))
-        await warm(editor, file)
-        first = await click(editor, file)
-        check_reads_the_task_at_most(first)
-        assert is_estimated(await warm(editor, file))  # the job showed how fast the model is
-        (known,) = (await click(editor, file))["options"]
-        await warm(editor, file)
 
-        n_before = len(editor.statuses)
-        await end(Target(**fields), editor)
-        assert (await until_state(editor, "cold", n_before))["target"] == "default"
-        # What is asked for in between: the menu, which starts an engine, and has nothing to count on.
+        async def until_it_ends() -> int:
+            n_before = len(editor.statuses)
+            await end(Target(**fields), editor)
+            assert (await until_state(editor, file, "cold", n_before))["target"] == "default"
+            return len(editor.statuses)
+
+        await warm(editor, file)
+        check_reads_the_task_at_most(await click(editor, file))
+        assert is_estimated(await warm(editor, file))  # the job showed how fast the model is
+
+        # The next menu counts on nothing, and has the document read in a new engine.
+        await until_it_ends()
         assert not is_estimated(await warm(editor, file))
         assert is_estimated(await titles(editor, file))
-        check_reads_the_task_at_most(await click(editor, file))
+        known = await click(editor, file)
+        check_reads_the_task_at_most(known)
 
         # A click in between is routed as what it is, a request of which nothing is cached.
         await warm(editor, file)
-        n_before = len(editor.statuses)
-        await end(Target(**fields), editor)
-        await until_state(editor, "cold", n_before)
+        await until_it_ends()
         cold = await click(editor, file)
         assert [one["n_cached"] for one in cold["segments"] if one["name"] == "values.py"] == [0]
-        assert cold["options"][0]["prefill_s"] > known["prefill_s"]
+        assert cold["options"][0]["prefill_s"] > known["options"][0]["prefill_s"]
 
-        # A pause in typing asks for a prewarm as a code action does.
+        # A pause in typing has the document read as a menu does.
         await warm(editor, file)
-        n_before = len(editor.statuses)
-        await end(Target(**fields), editor)
-        await until_state(editor, "cold", n_before)
+        n_before = await until_it_ends()
         editor.type(file, Edit(0, 0, "# typed\n"))
-        await until_state(editor, "warm", n_before)
+        await until_state(editor, file, "warm", n_before)
         check_reads_the_task_at_most(await edit(editor, file, lines(4, 6)))
 
 
 async def test_another_window_evicts_the_document(model: Path, tmp_path: Path) -> None:
     options = {"target": {"model": str(model), "n_ctx": 4004}, **ALONE}
+
+    def long(name: str, n_lines: int) -> Path:
+        return write(tmp_path, f"{name}.py", "".join(f"{name}_{n} = {n}\n" for n in range(n_lines)))
+
+    async def n_cached() -> tuple[int, int]:
+        """Tokens of the document that the engine has cached, and all of them."""
+        document = (await editor.command("singlepass.context", file.uri))["segments"][-1]
+        return document["n_cached"], document["n_tokens"]
+
     async with HeadlessEditor(tmp_path, options) as editor, HeadlessEditor(tmp_path, options) as other:
-        file = editor.open(write(tmp_path, "values.py", SOURCE))
+        file = editor.open(long("value", 150))
         await warm(editor, file)
-        # So long that there is no room for both.
-        long = "".join(f"other_{n} = {n}\n" for n in range(260))
-        await warm(other, other.open(write(tmp_path, "other.py", long)))
-        segments = (await editor.command("singlepass.context", file.uri))["segments"]
-        assert segments[-1]["n_cached"] < segments[-1]["n_tokens"]
+        n_all, n_tokens = await n_cached()
+        assert n_all == n_tokens
+        await warm(other, other.open(long("other", 260)))  # there is no room for both
+        n_left, _ = await n_cached()
+        assert n_left < n_tokens
 
         await warm(editor, file)
-        segments = (await editor.command("singlepass.context", file.uri))["segments"]
-        assert segments[-1]["n_cached"] == segments[-1]["n_tokens"]
-        check_reads_the_task_at_most(await click(editor, file))
+        assert await n_cached() == (n_tokens, n_tokens)
+        check_reads_the_task_at_most(await edit(editor, file, lines(4, 6)))
 
 
 @pytest.mark.parametrize("how", ["by command", "in the settings"])
@@ -176,9 +184,9 @@ async def test_another_target_and_back(how: str, model: Path, tmp_path: Path) ->
         for target in (two, one):
             n_before = len(editor.statuses)
             await use(editor, target)
-            await until_state(editor, "cold", n_before)
+            await until_state(editor, file, "cold", n_before)
             name = "two" if how == "by command" and target is two else "default"
-            told = await until_state(editor, "warm", n_before)
-            assert (told["target"], told["uri"]) == (name, file.uri)
+            told = await until_state(editor, file, "warm", n_before)
+            assert told["target"] == name
             check_reads_the_task_at_most(await click(editor, file))
             await warm(editor, file)
