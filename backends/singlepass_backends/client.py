@@ -23,6 +23,7 @@ from singlepass_backends.base import (
     BackendError,
     ErrorCode,
     Event,
+    Evicted,
     Finished,
     GenerateRequest,
     ModelInfo,
@@ -55,6 +56,7 @@ from singlepass_backends.wire import (
     LoadFailed,
     Loading,
     Prewarm,
+    PrewarmEvicted,
     Progress,
     Refused,
     StatusReply,
@@ -77,6 +79,8 @@ _START_S = 60.0
 _POLL_S = 0.02
 _MAX_LOG_BYTES = 1_000_000
 _EXIT_ALREADY_RUNNING = 4
+
+Listener = Callable[[Event | Evicted | None], object]
 
 _log = logging.getLogger(__name__)
 _children: list["subprocess.Popen[bytes]"] = []  # engines that this process started, kept to be reaped
@@ -172,14 +176,15 @@ class EngineClient:
         grammar: str | None = None,
         sources: tuple[str, ...] = (),
         spawn: bool = True,
-        on_event: Callable[[Event | None], object] | None = None,
+        on_event: Listener | None = None,
     ) -> None:
         """Ask for `segments` to be prefilled, and then for `grammar` to be compiled and `sources` to be made
         ready for drafts, when nothing else is to be done; does not wait for it.
 
         Without `spawn`, does nothing where no engine runs. `on_event` is told of `PrefillProgress`, and at
-        the end of `Finished`, or of None where the prewarm failed; of nothing once the connection is lost.
-        Raises BackendError like `connect`, but returns while the model loads.
+        the end of `Finished`, or of None where the prewarm failed; then of `Evicted`, until another prewarm
+        is asked for; and of nothing once the connection is lost. Raises BackendError like `connect`, but
+        returns while the model loads.
         """
         link = await self._attached(spawn=spawn)
         if link is None:
@@ -421,7 +426,9 @@ class _Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder: Decoder[EngineMessage] = Decoder(EngineMessage)
         self._replies: dict[int, asyncio.Queue[EngineMessage | None]] = {}
-        self._listeners: dict[int, Callable[[Event | None], object]] = {}
+        self._listeners: dict[int, Listener] = {}
+        self._ended: set[int] = set()
+        """Of requests that ended; what becomes of them is told until another one is listened to."""
 
     @property
     def is_closed(self) -> bool:
@@ -471,8 +478,11 @@ class _Link(asyncio.Protocol):
                     replies.put_nowait(message)
                 elif listener := self._listeners.get(id):
                     if not isinstance(message, Progress) or isinstance(message.event, Finished):
-                        del self._listeners[id]
+                        self._ended.add(id)
                     listener(message.event if isinstance(message, Progress) else None)
+            case PrewarmEvicted(id, evicted):
+                if listener := self._listeners.get(id):
+                    listener(evicted)
 
     def open(self, id: int) -> "asyncio.Queue[EngineMessage | None]":
         """Where replies to `id` arrive; None says that the connection is closed."""
@@ -482,8 +492,12 @@ class _Link(asyncio.Protocol):
         self._replies[id] = replies
         return replies
 
-    def listen(self, id: int, listener: Callable[[Event | None], object]) -> None:
-        """Tell `listener` of the events of the request `id`, until it ends, and of None where it failed."""
+    def listen(self, id: int, listener: Listener) -> None:
+        """Tell `listener` of the events of the request `id`, of None where it failed, and of what is evicted
+        of it later, until it is listened to another one."""
+        for ended in self._ended:
+            self._listeners.pop(ended, None)
+        self._ended.clear()
         self._listeners[id] = listener
 
     def forget(self, id: int) -> None:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from singlepass_backends.base import BackendError, Event, Finished, PrefillProgress, Segment
+from singlepass_backends.base import BackendError, Event, Evicted, Finished, PrefillProgress, Segment
 
 from singlepass.attachment import Attachment
 from singlepass.config import Settings
@@ -133,7 +133,11 @@ class Prewarm:
             log.info("no prewarm: %s", error)
 
     def _take(
-        self, attachment: Attachment, uri: str | None, segments: tuple[Segment, ...], event: Event | None
+        self,
+        attachment: Attachment,
+        uri: str | None,
+        segments: tuple[Segment, ...],
+        event: Event | Evicted | None,
     ) -> None:
         """What the engine says of a prewarm, None that it failed. It says so in the order of its work."""
         known = attachment.known
@@ -150,6 +154,11 @@ class Prewarm:
                     known.pending = ()
                 if event is not None and event.finish_reason == "stop":
                     self._tell(attachment, uri, "warm", "warm", 100)
+            case Evicted() if known.uri == uri and known.n_cached is not None:
+                known.n_cached -= event.n_tokens
+                known.n_uncached += event.n_tokens
+                if self._told == (attachment, uri):
+                    self._tell_cold(attachment, uri, "cold: other requests took its place in the cache")
             case _:
                 pass
 

@@ -157,7 +157,9 @@ async def test_another_window_evicts_the_document(model: Path, tmp_path: Path) -
         await warm(editor, file)
         n_all, n_tokens = await n_cached()
         assert n_all == n_tokens
+        n_before = len(editor.statuses)
         await warm(other, other.open(long("other", 260)))  # there is no room for both
+        await until_state(editor, file, "cold", n_before)
         n_left, _ = await n_cached()
         assert n_left < n_tokens
 

@@ -13,6 +13,7 @@ from singlepass.editor import ApplyResult
 from singlepass.lsp import Capabilities, changes_from_lsp, range_to_lsp, span_from_lsp
 from singlepass_backends.base import (
     Event,
+    Evicted,
     Finished,
     GenerateRequest,
     ModelInfo,
@@ -205,7 +206,7 @@ class FakeEngine:
         self.grammars: list[str | None] = []
         self.corpora: list[tuple[str, ...]] = []
         """The draft corpora of the prewarms."""
-        self.on_prewarm: Callable[[Event | None], object] | None = None
+        self.on_prewarm: Callable[[Event | Evicted | None], object] | None = None
         """Takes the events of the latest prewarm."""
         self.fails: Exception | None = None
         """What `connect` and `prewarm` raise."""
@@ -256,7 +257,7 @@ class FakeEngine:
         grammar: str | None = None,
         sources: tuple[str, ...] = (),
         spawn: bool = True,
-        on_event: Callable[[Event | None], object] | None = None,
+        on_event: Callable[[Event | Evicted | None], object] | None = None,
     ) -> None:
         if self.fails is not None:
             raise self.fails

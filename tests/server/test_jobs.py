@@ -23,6 +23,7 @@ from singlepass.workspace import UserError
 from singlepass_backends.base import (
     RANDOM_MODEL_NAME,
     BackendError,
+    Evicted,
     Finished,
     Miss,
     ModelInfo,
@@ -1126,6 +1127,22 @@ async def test_what_is_known_of_an_engine_ends_with_it(
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 2
     assert world.engine.n_inspected > n_inspected  # how much fits is found out anew
+
+
+async def test_what_other_requests_evict_counts_as_uncached() -> None:
+    world = World()
+    world.parts.prewarm.document(URI, 0)
+    await prewarmed(world)
+    told = world.engine.on_prewarm
+    assert told is not None
+    told(PrefillProgress(850, 0, 850, 0.0, None))
+    told(Finished("stop", TIMINGS))
+    told(Evicted(600))
+    assert world.parts.targets.cached(DEFAULT, URI) == (250, 600)
+    told(Evicted(50))
+    assert world.parts.targets.cached(DEFAULT, URI) == (200, 650)
+    states = [one["state"] for one in world.editor.told("singlepass/status")]
+    assert states == ["warm", "cold"]
 
 
 async def test_only_what_was_told_as_warm_grows_cold() -> None:
