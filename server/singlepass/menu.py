@@ -20,9 +20,9 @@ class Menu:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        parts.reviews.on_told = self.refresh
 
     def actions(self, params: lsp.CodeActionParams) -> list[lsp.CodeAction | lsp.Command]:
+        """The actions on the selected lines. Who asks may click on one, so the document is prewarmed."""
         document = self._parts.documents.get(params.text_document.uri)
         if document is None or not self._parts.editor.capabilities.apply_edit:
             return []
@@ -38,9 +38,9 @@ class Menu:
             ),
         ]
         only = [str(getattr(kind, "value", kind)) for kind in params.context.only or ()]
-        took = self._parts.forecast.titles(document.uri, first, end)
+        suffix = self._parts.forecast.titles(document.uri, first, end)
         return [
-            self._encode(offer, took(offer.title, offer.kind))
+            self._encode(offer, suffix(offer.title, offer.kind))
             for offer in offers
             if not only or any(kind in ("", offer.kind) or offer.kind.startswith(f"{kind}.") for kind in only)
         ] + ([] if only and "quickfix" not in only else [*self._replies_to_show(params)])
@@ -113,11 +113,6 @@ class Menu:
                 for title, command, arguments in offers
             )
         return lenses
-
-    def refresh(self) -> None:
-        """Other hunks are in review, or lenses are wanted or not any more."""
-        if self._parts.settings.code_lenses:
-            self._parts.editor.refresh_lenses()
 
 
 class _Offer(msgspec.Struct, frozen=True):

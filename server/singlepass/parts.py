@@ -63,6 +63,7 @@ class Parts:
         self.targets.on_detached = self.prewarm.detached
         self.repository.on_update = self.prewarm.again
         self.reviews.on_judged = self.recording.judged
+        self.reviews.on_told = self._refresh_lenses
         self.jobs.on_end = self._job_ended
         self.documents.on_opened += (self._catch_up, self._find_near, self.prewarm.document_opened)
         self.documents.on_changed += (
@@ -144,6 +145,10 @@ class Parts:
     def _job_ended(self, job: Job, outcome: Outcome) -> None:
         self.forecast.took(job)
         self.recording.ended(job, outcome)
+
+    def _refresh_lenses(self) -> None:
+        if self.settings.code_lenses:
+            self.editor.refresh_lenses()
 
     def _catch_up(self, document: Document) -> None:
         self.reviews.catch_up(document.uri)
