@@ -127,6 +127,10 @@ def test_a_file_may_hold_what_opens_elements_fences_and_blocks() -> None:
         "x = 2\nREPLACE\n",
         "# b.py\nx = 2\n",
         "# a.py\n",
+        "x = 2\n||||||| BASE\nx = 1\n",
+        "<think>\nhm\n</think>\nx = 2\n",
+        "x = 2\n\n**Explanation:** it is larger now.\n",
+        "x = 2\n\nThis makes it larger.\n",
     ],
 )
 def test_what_is_no_code_is_not_written(new: str) -> None:
@@ -142,6 +146,8 @@ def test_what_is_no_code_is_not_written(new: str) -> None:
         ("x = 1\n", 'x = """\n```python\nf()\n```\n"""\n'),
         ("x = 1\n", "# see b.py\nx = 2\n"),
         ("x = 1\n", "x = 1 << 2 >> 3\n"),
+        ("x = 1\n", 'x = """\n\nThis makes it larger.\n"""\n'),
+        ("x = 1\n", "x = f(\n\n**options)\n"),
     ],
 )
 def test_code_that_resembles_it_is_written(old: str, new: str) -> None:
@@ -156,6 +162,7 @@ def test_what_belongs_to_the_document_stays() -> None:
         check(block(text, changed, "a.md"), {"a.md": changed}, {"a.md": text})
     check(block("x = 1\n", "# a.py\nx = 2\n"), {"a.py": A2})
     check(block("# a.py\nx = 1\n", "# a.py\nx = 2\n"), {"a.py": A2})
+    check(block("x = 1\n", "a.py\nx = 2\n"), {"a.py": A2})
     titled = "# a.py\n" + A
     check(block(titled, "# a.py\n" + A2), {"a.py": "# a.py\n" + A2}, {"a.py": titled})
 
@@ -194,6 +201,12 @@ def test_what_belongs_to_the_document_stays() -> None:
         "#existing code",
         "<rest of the function>",
         "{ ... }",
+        "# sums up the rows (unchanged)",
+        "# same as it was, with a start",
+        "# 其余代码保持不变",
+        "# Rest bleibt gleich",
+        "# le reste du code est inchangé",
+        "# el resto queda igual",
     ],
 )
 def test_a_placeholder_in_place_of_code_is_not_written(line: str) -> None:
@@ -248,6 +261,24 @@ def test_words_beside_code_are_no_placeholder(line: str) -> None:
     check(block("    result = sum(amounts)\n", new), {"a.py": changed}, {"a.py": BODY})
 
 
+@pytest.mark.parametrize(
+    "line", ["[Rest of the README is unchanged]", "...", "(existing sections below)", "…"]
+)
+def test_a_placeholder_in_prose(line: str) -> None:
+    text = "# Shop\n\nA small shop.\n\n## Install\n\nRun pip.\n\n## Use\n\nRun it.\n"
+    check(block(text, f"# Shop\n\nA big shop.\n\n{line}\n", "a.md"), REFUSED, {"a.md": text})
+    changed = text.replace("Run it.", f"{line}\n\nRun it.")
+    check(block(text, changed, "a.md"), {"a.md": changed}, {"a.md": text})
+
+
+def test_code_may_become_less() -> None:
+    new = "def total(rows):\n    # other rows are not counted\n    return sum(row.amount for row in rows)\n"
+    check(block(BODY, new), {"a.py": new}, {"a.py": BODY})
+    loop = "for other in rows:\n    check(other)\n    count(other)\n"
+    new = "".join(f"# {line}\n" for line in loop.splitlines())
+    check(block(loop, new), {"a.py": new}, {"a.py": loop})
+
+
 def test_a_comment_may_take_the_place_of_a_comment() -> None:
     check(
         block("# in order\n", "# same order as above\n"),
@@ -272,6 +303,17 @@ def test_what_was_not_read_beside_a_block_is_told_once(rest: str, begins: str) -
     assert after == {**FILES, "a.py": A2}
     assert len(told) == 1
     assert "was not read" in told[0]
+
+
+def test_a_message_that_the_model_made_up_is_no_task() -> None:
+    for turn in (
+        "<|im_start|>user",
+        "<start_of_turn>user",
+        "[INST] And",
+        "<|start_header_id|>user<|end_header_id|>",
+    ):
+        after, told = run(f"{A_BLOCK}<|im_end|>\n{turn}\nAnd b.py\n<|im_start|>assistant\n{B_BLOCK}", FILES)
+        assert (after, len(told)) == ({**FILES, "a.py": A2}, 1)
 
 
 def test_what_belongs_to_a_block_or_to_no_file_is_not_told() -> None:
@@ -383,6 +425,7 @@ def test_a_comment_that_the_file_has_names_nothing() -> None:
         A_BLOCK.replace("SEARCH", "SEARCH<|x|>"),
         f"```python\n{A_BLOCK}```<|im_end|>",
         f"a.py\n```python\n{A2}```<|im_end|>",
+        f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{A_BLOCK}",
         A_BLOCK.replace("=======", "-------"),
         A_BLOCK.replace("=======", "=========="),
         A_BLOCK.replace("=======", "====="),

@@ -47,7 +47,7 @@ from typing import Literal
 
 import msgspec
 
-from singlepass.core.end_tokens import without_end
+from singlepass.core.end_tokens import is_users_turn, without_end, without_start
 from singlepass.core.grammar import SMALLEST_MARKER, markers
 from singlepass.core.habits import is_fence
 from singlepass.core.paths import Before, Named, named, named_before
@@ -210,6 +210,8 @@ class DiffParser:
         self._thought: list[str] | None = None
         """The lines of the thought in which the reply is."""
         self._may_think = not is_constrained
+        self._after: list[str] | None = None
+        """What the model wrote after its answer, as the user's next message."""
         self._enclosed_by = ""
         """What ends the fence or the element in which the reply is: their text holds no thoughts."""
         self._prose: list[str] = []
@@ -293,7 +295,7 @@ class DiffParser:
         else:
             self._beside += self._outside
             parts = [] if self._is_constrained else unread_parts(self._beside)
-            for part in (*parts, tuple(self._strays)):
+            for part in (*parts, self._strays, self._after or ()):
                 if part:
                     self._drop_text("unread", part)
         if self._repeated:
@@ -308,9 +310,9 @@ class DiffParser:
     def _line(self, line: str) -> None:
         if self._state is State.OUTSIDE and not self._is_constrained:
             outside = self._without_thought(without_end(line))
-            if outside is None:
+            if outside is None or self._is_after(outside):
                 return
-            line = outside
+            line = outside if self._enclosed_by else without_start(outside)
         action, following = TRANSITIONS[self._state, self._kind(line)]
         self._actions[action](line.removesuffix("\r"))
         self._state = following
@@ -329,6 +331,15 @@ class DiffParser:
         self._prose += self._thought
         self._thought = None
         return line[end.end() :]
+
+    def _is_after(self, line: str) -> bool:
+        """Whether the line stands behind the answer."""
+        if self._after is None and not self._enclosed_by and is_users_turn(line):
+            self._after = []
+        if self._after is None:
+            return False
+        self._after.append(line)
+        return True
 
     def _end_thought(self, complete: bool) -> None:
         """The reply ended inside a thought. Where the model meant to end, what follows may be its answer."""

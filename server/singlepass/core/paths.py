@@ -88,7 +88,9 @@ def named(line: str, known: Collection[str], *, alone: bool = False) -> Named | 
         return None
     if _SOURCE.search(bare) and not re.search(r"\s", bare) and not _is_placeholder(bare):
         return None if bare.casefold() in _PRODUCTS else Named(bare, False)
-    return next((Named(one, False) for one in (bare, *written) if _is_path(one)), None)
+    # Words with a path in quotes, or with one far away, are no path with spaces in it.
+    is_sentence = any(mark in bare for mark in "`'’\"”") or (alone and len(bare.split()) > 1)
+    return next((Named(one, False) for one in (*[bare][is_sentence:], *written) if _is_path(one)), None)
 
 
 def named_before(lines: Sequence[str], known: Collection[str], *, is_far: bool = False) -> Before:

@@ -2,8 +2,8 @@
 
 They come in any wording, so they are judged by shape: a line that is nothing but a comment, or words in
 brackets or between dots. Some say by themselves that code is left out (`CERTAIN`). Others are what anybody
-writes, `# same order as above`, and are placeholders only where code vanishes and nothing takes its place
-(`LIKELY`).
+writes, and placeholders only where code vanishes: `# same as above` where more vanishes than appears
+(`LIKELY`), `# same order as above` where nothing new appears at all (`POSSIBLE`).
 """
 
 import re
@@ -14,8 +14,9 @@ class Doubt(IntEnum):
     """How sure it is that a line stands for code."""
 
     NONE = 0
-    LIKELY = 1
-    CERTAIN = 2
+    POSSIBLE = 1
+    LIKELY = 2
+    CERTAIN = 3
 
 
 _MOST_CHARS = 200
@@ -55,15 +56,35 @@ _CUES = (
     | _THERE
     | _words("same other others previous previously original above below before earlier continue continues")
     | _words("continued etc more here untouched everything")
+    | _words(
+        "reste inchangé inchangée unverändert unveränderter übrige gleich bestehender resto igual cambios"
+    )
 )
+_OTHER_SCRIPTS = (
+    "其余",
+    "剩余",
+    "现有",
+    "省略",
+    "不变",
+    "同上",
+    "原有",
+    "既存",
+    "残り",
+    "変更なし",
+    "остальн",
+    "без измен",
+)
+"""The same in languages that are written without spaces, or with many endings."""
 _TALK = (
     _CUES
     | _CODE
     | _PARTS
     | _words(
-        "section switch case cases handler handlers step steps prop props template style styles rule rules"
+        "section sections switch case cases handler handlers step steps prop props template style styles"
     )
-    | _words("statement statements config option options item items entry entries element elements column")
+    | _words(
+        "rule rules statement statements option options item items entry entries element elements column"
+    )
     | _words("columns attribute attributes property properties variables constants declarations setup script")
     | _words("program document text loop the all any your my our this that these those and or of in with for")
     | _words(
@@ -96,7 +117,13 @@ def doubt(line: str) -> Doubt:
 
 def is_comment(line: str) -> bool:
     """Whether the line is nothing but a comment."""
-    return _comment(line.strip()) is not None
+    return comment_text(line) is not None
+
+
+def comment_text(line: str) -> str | None:
+    """The text of a line that is nothing but a comment."""
+    text = _comment(line.strip())
+    return None if text is None else text.strip()
 
 
 def is_dots(line: str) -> bool:
@@ -140,7 +167,11 @@ def _of_comment(text: str) -> Doubt:
     if in_front or behind:
         is_short = has_cue and words[0] in _TALK and len(words) <= _MOST_WORDS
         return Doubt.CERTAIN if is_short else Doubt.LIKELY
-    return Doubt.LIKELY if has_cue else Doubt.NONE
+    if any(cue in text.casefold() for cue in _OTHER_SCRIPTS):
+        return Doubt.LIKELY
+    if not has_cue:
+        return Doubt.NONE
+    return Doubt.LIKELY if _TALK.issuperset(words) else Doubt.POSSIBLE
 
 
 def _of_text(bare: str) -> Doubt:
@@ -155,7 +186,7 @@ def _of_text(bare: str) -> Doubt:
     if in_front and behind:
         return Doubt.CERTAIN
     if len(words) < 2 or not _TALK.issuperset(words):
-        return Doubt.NONE
+        return Doubt.POSSIBLE if len(words) > 2 and not _GAPS.isdisjoint(words) else Doubt.NONE
     if _is_gap(words, bare):
         return Doubt.CERTAIN
     return Doubt.NONE if _CUES.isdisjoint(words) else Doubt.LIKELY

@@ -17,8 +17,9 @@ from singlepass.core.end_tokens import last_token
 from singlepass.core.grammar import SMALLEST_MARKER
 from singlepass.core.habits import is_fence
 from singlepass.core.line_diff import changed_blocks
+from singlepass.core.pairing import similarity
 from singlepass.core.paths import commented_path
-from singlepass.core.placeholders import Doubt, doubt, is_comment, is_dots
+from singlepass.core.placeholders import Doubt, comment_text, doubt, is_comment, is_dots
 from singlepass.core.rewrite import without_first
 from singlepass.core.sections import element_path
 
@@ -30,9 +31,14 @@ _CLOSING_TAG = re.compile(
     r"</(file|document|source|search|replace|edit|answer|response|code|think|thinking|thought|reasoning|"
     r"tool_call|function_call|diff|patch|content|old|new|output|search_replace|instructions?)>"
 )
-_MARKER = re.compile(r"(?:<{5,}|>{5,})(?:\s|$)")
+_THOUGHT = re.compile(r"</?(?:think(?:ing)?|thought|reasoning)>")
+_MARKER = re.compile(r"(?:<{5,}|>{5,}|\|{5,})(?:\s|$)")
+_SENTENCE = re.compile(r"(?:\*\*[A-Z][\w ]*:?\*\*|[A-Z`][\w'’`]* [\w'’`.,;:()/ -]*[.!:]$)")
 _RULE = re.compile(r"={5,}")
 _MOST_SHOWN = 100
+_CHANGED = 0.75
+"""The similarity from which a new line is an old one that changed."""
+_MOST_PAIRS = 2_500
 _DOCSTRING_END = re.compile(r"(?:\"\"\"|''')\s*$|^\s*[ru]?([\"']).*\1\s*$", re.IGNORECASE)
 _DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def\b|class\b|\)).*:\s*(?:#.*)?$")
 
@@ -55,13 +61,14 @@ def stray(old: Sequence[str], new: Sequence[str], document: Sequence[str], path:
 
 
 def without_path_comment(hunk: Hunk, document: Sequence[str]) -> Hunk:
-    """The block without a comment on top of its lines that is only the path of its file, unless the document
-    has it."""
+    """The block without a line or a comment on top of its lines that is only the path of its file, unless
+    the document has it."""
 
     def without(lines: tuple[str, ...]) -> tuple[str, ...]:
         first = next((line for line in lines if line.strip()), "")
         name = commented_path(first, {hunk.path: ""})
-        if name is None or name.path not in ("", hunk.path) or first.strip() in map(str.strip, document):
+        is_its = first.strip(" \t`*:") == hunk.path or (name is not None and name.path in ("", hunk.path))
+        if not is_its or first.strip() in map(str.strip, document):
             return lines
         return without_first(lines) or lines
 
@@ -85,14 +92,34 @@ class _Block:
     @cached_property
     def lost(self) -> list[int]:
         """For each new line, how many lines with code vanish there that no new line takes the place of."""
+        lost = [0] * len(self.new)
+        for gone, new, c, d in self._changes:
+            lost[c:d] = [len(gone) - len(new)] * (d - c)
+        return lost
+
+    @cached_property
+    def lost_for_nothing(self) -> list[int]:
+        """The same where all other new lines are old ones that changed; 0 where something new appears."""
+        lost = [0] * len(self.new)
+        for gone, new, c, d in self._changes:
+            is_known_text = len(gone) * len(new) <= _MOST_PAIRS and all(
+                any(similarity(line, one) >= _CHANGED for one in gone) for line in new
+            )
+            if len(gone) > len(new) and is_known_text:
+                lost[c:d] = [len(gone) - len(new)] * (d - c)
+        return lost
+
+    @cached_property
+    def _changes(self) -> list[tuple[list[str], list[str], int, int]]:
+        """The lines with code that vanish and appear, and the range of new lines in which that is."""
         before = [line.strip() for line in self.old or self.document]
         after = [line.strip() for line in self.new]
-        lost = [0] * len(after)
+        changes: list[tuple[list[str], list[str], int, int]] = []
         for a, b, c, d in changed_blocks(before, after):
-            n_gone = sum(bool(line) and (self.is_prose or not is_comment(line)) for line in before[a:b])
-            n_new = sum(bool(line) and not is_dots(line) and not doubt(line) for line in after[c:d])
-            lost[c:d] = [n_gone - n_new] * (d - c)
-        return lost
+            gone = [line for line in before[a:b] if line and (self.is_prose or not is_comment(line))]
+            new = [line for line in after[c:d] if line and not is_dots(line) and not doubt(line)]
+            changes.append((gone, new, c, d))
+        return changes
 
 
 def _unpaired_fence(block: _Block) -> str | None:
@@ -126,12 +153,16 @@ def _of_the_format(block: _Block, n: int) -> str:
         return "" if has_start else "a tag of another format"
     if bare.startswith("<") and element_path(bare) and not block.path.casefold().endswith(_MARKUP):
         return "a tag of another format"
+    if _THOUGHT.match(bare):
+        return "a thought of the model"
     if bare in ("SEARCH", "REPLACE") and line[0] == bare[0]:
         return "a part of a marker"
-    if _MARKER.match(bare) and not (block.is_prose and len(bare) - len(bare.lstrip("<>")) < SMALLEST_MARKER):
+    if _MARKER.match(bare) and not (block.is_prose and len(bare) - len(bare.lstrip("<>|")) < SMALLEST_MARKER):
         return "a marker"
     if _RULE.fullmatch(bare) and not _is_underline(block, n):
         return "a marker"
+    if n == block.text[-1] and _is_for_the_reader(block, n):
+        return "a sentence for the reader"
     if n == block.text[0] and _names_another(bare, block.path):
         return "the name of a file"
     return ""
@@ -145,6 +176,15 @@ def _is_underline(block: _Block, n: int) -> bool:
     return bool(title)
 
 
+def _is_for_the_reader(block: _Block, n: int) -> bool:
+    """Whether a last line is a sentence, set off from the code, where the old lines have none."""
+    line = block.new[n]
+    is_code = not block.is_prose and not block.path.casefold().endswith(_MARKUP)
+    if not is_code or n == 0 or block.new[n - 1].strip() or _SENTENCE.match(line) is None:
+        return False
+    return len(line.split()) > 2 and not any(_SENTENCE.match(one) for one in block.old)
+
+
 def _names_another(bare: str, path: str) -> bool:
     """Whether a comment is only the path of a file in the same language."""
     name = commented_path(bare, {path: ""})
@@ -155,13 +195,17 @@ def _is_placeholder(block: _Block, n: int) -> bool:
     line = block.new[n]
     if is_dots(line):
         if block.is_prose:
-            return False
+            return block.lost[n] > 1
         return not _may_be_body(block, n) or block.lost[n] > 1
     found = doubt(line)
     if block.is_prose and not line.strip().startswith("<!--"):
         # Headings and bullets look like comments.
-        return found is Doubt.CERTAIN and not is_comment(line) and block.lost[n] > 0
-    return found is Doubt.CERTAIN or (found is Doubt.LIKELY and block.lost[n] > 0)
+        return bool(found) and not is_comment(line) and block.lost[n] > 0
+    if found in (Doubt.NONE, Doubt.CERTAIN):
+        return found is Doubt.CERTAIN
+    if comment_text(line) in block.known:
+        return False  # code that is commented out
+    return (block.lost if found is Doubt.LIKELY else block.lost_for_nothing)[n] > 0
 
 
 def _may_be_body(block: _Block, n: int) -> bool:
