@@ -50,7 +50,7 @@ import msgspec
 from singlepass.core.end_tokens import is_users_turn, without_end, without_start
 from singlepass.core.grammar import SMALLEST_MARKER, markers
 from singlepass.core.habits import is_fence
-from singlepass.core.paths import Before, Named, named, named_before
+from singlepass.core.paths import Before, Named, is_source, named, named_before
 from singlepass.core.rewrite import read_rewrites, unread_parts
 from singlepass.core.sections import element_path
 
@@ -177,6 +177,7 @@ _THOUGHT = re.compile(r"([<\[])(think(?:ing)?|thought|reasoning)[>\]]", re.IGNOR
 _THOUGHT_END = re.compile(r"[<\[]/(?:think(?:ing)?|thought|reasoning)[>\]]", re.IGNORECASE)
 _REPLACE = re.compile(r"\s*replace\b", re.IGNORECASE)
 _WORD = re.compile(r"\s*(?P<word>search|original|old|before|head|find)?\b\s*[>:(\[]*\s*", re.IGNORECASE)
+_AROUND_PATH = " \t#*`:"
 _PLAIN_END = re.compile(r"[\w.\-/ ]*[>:]?")
 _CLOSING_WORDS = frozenset({"", ":", ">", "updated", "update", "new", "after", "end", "replaced"})
 
@@ -523,12 +524,21 @@ class DiffParser:
         self._is_doubtful = True
         self._new_line(line)
 
+    def _names_a_file(self, line: str) -> bool:
+        """Whether a new line is only the path of a file: the next block may have begun."""
+        bare = line.strip(_AROUND_PATH)
+        if self._is_constrained or bare not in self._paths or not is_source(bare):
+            return False
+        is_on_top = bare == self._path and not any(one.strip() for one in self._new)
+        return not is_on_top and not any(line.strip() in text for text in self._files.values())
+
     def _old_line(self, line: str) -> None:
         self._old.append(line)
         self._raw.append(line)
         self._events.append(OldLine(self._n_hunks, line))
 
     def _new_line(self, line: str) -> None:
+        self._is_doubtful = self._is_doubtful or self._names_a_file(line)
         self._new.append(line)
         self._raw.append(line)
         self._events.append(NewLine(self._n_hunks, line))

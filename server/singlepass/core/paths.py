@@ -122,18 +122,26 @@ def named_before(lines: Sequence[str], known: Collection[str], *, is_far: bool =
 
 
 def commented_path(line: str, files: Mapping[str, str]) -> Named | None:
-    """The file that a comment names which is nothing but a path, as models put it on top of code. A line of
-    one of the files is none."""
+    """The file that a comment names which is nothing but a path, as models put it on top of code; without a
+    path where it is that of an example. A line of one of the files is none."""
     bare = line.strip()
     mark, end = next((one for one in _COMMENTS if bare.startswith(one[0])), ("", ""))
     if not mark or bare.startswith("#!") or len(bare) > _MOST_CHARS:
         return None
-    name = named(bare.removesuffix(end).lstrip(mark[0]).lstrip("-*!").strip(), files, alone=True)
+    written = bare.removesuffix(end).lstrip(mark[0]).lstrip("-*!").strip()
+    if _is_placeholder(written) and _SOURCE.search(written):
+        return Named("", False)
+    name = named(written, files, alone=True)
     if name is None or not (name.is_known or _SOURCE.search(name.path)):
         return None
     if any(bare in text and bare in map(str.strip, text.split("\n")) for text in files.values()):
         return None
     return name
+
+
+def is_source(path: str) -> bool:
+    """Whether the path has the ending of a source file."""
+    return _SOURCE.search(path) is not None
 
 
 def fitting(written: str, known: Collection[str]) -> list[str]:

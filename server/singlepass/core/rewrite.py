@@ -100,11 +100,15 @@ def unread_parts(lines: Sequence[str | None]) -> list[tuple[str, ...]]:
     """What a reply with edit blocks holds beside them that looks like an edit: texts of files, code blocks
     and diffs. None among the lines is an edit block."""
     found = sections(lines)
-    parts = [
-        one.lines
-        for one in found
-        if any(line.strip() for line in one.lines) and not one.holds_blocks and _language(one) not in _NO_CODE
-    ]
+    parts: list[tuple[str, ...]] = []
+    for one in found:
+        text = one.lines
+        if one.holds_blocks:
+            # One that was never closed may be a text before the blocks.
+            before = itertools.takewhile(lambda line: line is not None, lines[one.start + 1 : one.end])
+            text = () if one.is_closed else tuple(line for line in before if line is not None)
+        if any(line.strip() for line in text) and _language(one) not in _NO_CODE:
+            parts.append(text)
     in_sections = {n for one in found for n in range(one.start, one.end)}
     diff: list[str] = []
     for n, line in enumerate((*lines, None)):

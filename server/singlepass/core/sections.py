@@ -83,5 +83,12 @@ def _section(
     lines: Sequence[str | None], start: int, end: int, is_fence: bool, name: str, is_closed: bool
 ) -> Section:
     inside = lines[start + 1 : end]
-    text = tuple(line for line in inside if line is not None)
+    opening = lines[start] or ""
+    n_indent = len(opening) - len(opening.lstrip(" ")) if is_fence else 0
+    text = tuple(_dedented(line, n_indent) for line in inside if line is not None)
     return Section(start, end + is_closed, is_fence, name, text, len(text) < len(inside), is_closed)
+
+
+def _dedented(line: str, n: int) -> str:
+    """The line without the indentation that its fence has, in a list."""
+    return line[min(n, len(line) - len(line.lstrip(" "))) :]

@@ -13,27 +13,14 @@ from functools import cached_property
 import msgspec
 
 from singlepass.core.diff_parser import Hunk
-from singlepass.core.end_tokens import last_token
-from singlepass.core.grammar import SMALLEST_MARKER
 from singlepass.core.habits import is_fence
 from singlepass.core.line_diff import changed_blocks
+from singlepass.core.markings import PROSE, at_a_border, is_sentence, of_a_format, token_in
 from singlepass.core.pairing import similarity
 from singlepass.core.paths import commented_path
 from singlepass.core.placeholders import Doubt, comment_text, doubt, is_comment, is_dots
 from singlepass.core.rewrite import without_first
-from singlepass.core.sections import element_path
 
-_PROSE = (".md", ".markdown", ".mdx", ".rst", ".adoc", ".txt", ".qmd", ".rmd", ".tex", ".org")
-"""Endings of files in which fences, and dots in place of text, are text."""
-_MARKUP = (".html", ".htm", ".xml", ".svg", ".xhtml", ".vue", ".svelte", ".csproj", ".xaml", ".plist")
-
-_CLOSING_TAG = re.compile(
-    r"</(file|document|source|search|replace|edit|answer|response|code|think|thinking|thought|reasoning|"
-    r"tool_call|function_call|diff|patch|content|old|new|output|search_replace|instructions?)>"
-)
-_THOUGHT = re.compile(r"</?(?:think(?:ing)?|thought|reasoning)>")
-_MARKER = re.compile(r"(?:<{5,}|>{5,}|\|{5,})(?:\s|$)")
-_SENTENCE = re.compile(r"(?:\*\*[A-Z][\w ]*:?\*\*|[A-Z`][\w'’`]* [\w'’`.,;:()/ -]*[.!:]$)")
 _RULE = re.compile(r"={5,}")
 _MOST_SHOWN = 100
 _CHANGED = 0.75
@@ -82,7 +69,7 @@ class _Block:
     def __init__(self, old: Sequence[str], new: Sequence[str], document: Sequence[str], path: str) -> None:
         self.old, self.new, self.document, self.path = old, new, document, path
         self.text = [n for n, line in enumerate(new) if line.strip()]
-        self.is_prose = path.casefold().endswith(_PROSE)
+        self.is_prose = path.casefold().endswith(PROSE)
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -143,26 +130,18 @@ def _unpaired_fence(block: _Block) -> str | None:
 
 def _of_the_format(block: _Block, n: int) -> str:
     """What a line is that belongs to the format of replies, and not to a file; empty for all others."""
-    line = block.new[n]
+    line, is_border = block.new[n], n in (block.text[0], block.text[-1])
     bare = line.strip()
-    token = last_token(line) or (bare[:_MOST_SHOWN].partition("|>")[0] if bare.startswith("<|") else "")
-    if token and not (token == "</s>" and "<s" in line) and not any(token in one for one in block.known):
-        return "a token that ends a message"
-    if tag := _CLOSING_TAG.fullmatch(bare):
-        has_start = any(f"<{tag[1]}" in one for one in block.new)
-        return "" if has_start else "a tag of another format"
-    if bare.startswith("<") and element_path(bare) and not block.path.casefold().endswith(_MARKUP):
-        return "a tag of another format"
-    if _THOUGHT.match(bare):
-        return "a thought of the model"
-    if bare in ("SEARCH", "REPLACE") and line[0] == bare[0]:
-        return "a part of a marker"
-    if _MARKER.match(bare) and not (block.is_prose and len(bare) - len(bare.lstrip("<>|")) < SMALLEST_MARKER):
-        return "a marker"
+    if what := of_a_format(line, block.path):
+        token, tag = token_in(line), bare[2:-1] if bare.startswith("</") else ""
+        is_ours = any(token in one for one in block.known) if token else False
+        is_pair = bool(tag) and any(one.lstrip().startswith(f"<{tag}") for one in block.new)
+        is_thought = what.startswith("a thought")
+        return "" if is_ours or (is_pair and not is_thought) else what
     if _RULE.fullmatch(bare) and not _is_underline(block, n):
         return "a marker"
-    if n == block.text[-1] and _is_for_the_reader(block, n):
-        return "a sentence for the reader"
+    if is_border and (what := at_a_border(line, block.path)):
+        return "" if is_sentence(line) and any(map(is_sentence, block.old)) else what
     if n == block.text[0] and _names_another(bare, block.path):
         return "the name of a file"
     return ""
@@ -174,15 +153,6 @@ def _is_underline(block: _Block, n: int) -> bool:
     if n in (block.text[0], block.text[-1]):
         return block.is_prose and bool(title) and abs(len(title) - len(block.new[n].strip())) <= 1
     return bool(title)
-
-
-def _is_for_the_reader(block: _Block, n: int) -> bool:
-    """Whether a last line is a sentence, set off from the code, where the old lines have none."""
-    line = block.new[n]
-    is_code = not block.is_prose and not block.path.casefold().endswith(_MARKUP)
-    if not is_code or n == 0 or block.new[n - 1].strip() or _SENTENCE.match(line) is None:
-        return False
-    return len(line.split()) > 2 and not any(_SENTENCE.match(one) for one in block.old)
 
 
 def _names_another(bare: str, path: str) -> bool:
