@@ -101,6 +101,14 @@ def test_a_file_may_hold_what_opens_elements_fences_and_blocks() -> None:
         {"a.txt": conflict},
     )
     check(f'<file path="a.py">\n```python\n{A2}```\n', {"a.py": A2})
+    listed = "".join(f"   {line}\n" for line in changed.splitlines())
+    check(f"1. Change it:\n   ````text\n{listed}   ````\n", {"a.md": changed}, {"a.md": text})
+
+
+@pytest.mark.parametrize("begin", [f'<file path="b.py">\n{B2}\n', f"b.py\n```python\n{B2}\n"])
+def test_a_text_that_is_not_closed_before_a_block_is_told(begin: str) -> None:
+    after, told = run(f"{begin}\n{A_BLOCK}", FILES)
+    assert (after, len(told)) == ({**FILES, "a.py": A2}, 1)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,20 @@ def test_a_file_may_hold_what_opens_elements_fences_and_blocks() -> None:
         "<think>\nhm\n</think>\nx = 2\n",
         "x = 2\n\n**Explanation:** it is larger now.\n",
         "x = 2\n\nThis makes it larger.\n",
+        "Here is the new code:\n\nx = 2\n",
+        "x = 2\nNote: it is larger.\n",
+        "<replace>\nx = 2\n</replace>\n",
+        "x = 2\n]]>\n",
+        "x = 2\n====\n",
+        "-------\nx = 2\n",
+        ">>>\nx = 2\n",
+        "@@ -1 +1 @@\nx = 2\n",
+        "x = 2\n*** End Patch\n",
+        "--- a/a.py\n+++ b/a.py\nx = 2\n",
+        "x = 2\n[REPLACE]\n",
+        "REPLACE:\nx = 2\n",
+        "x = 2\n\nb.py\ny = 2\n",
+        "x = 2\n### `b.py`\n",
     ],
 )
 def test_what_is_no_code_is_not_written(new: str) -> None:
@@ -148,6 +170,8 @@ def test_what_is_no_code_is_not_written(new: str) -> None:
         ("x = 1\n", "x = 1 << 2 >> 3\n"),
         ("x = 1\n", 'x = """\n\nThis makes it larger.\n"""\n'),
         ("x = 1\n", "x = f(\n\n**options)\n"),
+        ("x = 1\n", 'x = """\nTitle\n~~~~~\n"""\n'),
+        ("x = 1\n", '"""Existing rows, and the rest."""\nx = 2\n'),
     ],
 )
 def test_code_that_resembles_it_is_written(old: str, new: str) -> None:
@@ -163,6 +187,14 @@ def test_what_belongs_to_the_document_stays() -> None:
     check(block("x = 1\n", "# a.py\nx = 2\n"), {"a.py": A2})
     check(block("# a.py\nx = 1\n", "# a.py\nx = 2\n"), {"a.py": A2})
     check(block("x = 1\n", "a.py\nx = 2\n"), {"a.py": A2})
+    check(block("x = 1\n", "# path/to/file.py\nx = 2\n"), {"a.py": A2})
+    query = "select 1\n"
+    check(block(query, "----\nselect 2\n", "a.sql"), {"a.sql": "----\nselect 2\n"}, {"a.sql": query})
+    page = "let page = <p>\n</p>;\n"
+    check(block("<p>\n", "<div>\n", "a.tsx"), REFUSED, {"a.tsx": page})
+    check(block("</p>;\n", "</p>;\n<div>\n", "a.tsx"), {"a.tsx": page + "<div>\n"}, {"a.tsx": page})
+    names = "a.py\n"
+    check(block(names, names + "b.py\n", "files.txt"), {"files.txt": "a.py\nb.py\n"}, {"files.txt": names})
     titled = "# a.py\n" + A
     check(block(titled, "# a.py\n" + A2), {"a.py": "# a.py\n" + A2}, {"a.py": titled})
 
@@ -296,6 +328,7 @@ def test_a_comment_may_take_the_place_of_a_comment() -> None:
         ("```diff\n-y = 1\n+y = 2\n```\n", "-y = 1"),
         ("--- a/b.py\n+++ b/b.py\n@@ -2 +2 @@\n-y = 1\n+y = 2\n", "--- a/b.py"),
         ("=======\ny = 2\n>>>>>>> REPLACE\n", "======="),
+        (f'<file path="b.py">\n{B2}\n', "import os"),
     ],
 )
 def test_what_was_not_read_beside_a_block_is_told_once(rest: str, begins: str) -> None:

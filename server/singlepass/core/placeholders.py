@@ -102,7 +102,9 @@ def doubt(line: str) -> Doubt:
     if not bare or len(bare) > _MOST_CHARS:
         return Doubt.NONE
     if (text := _comment(bare)) is not None:
-        return _of_comment(text)
+        found = _of_comment(text)
+        # A docstring may say anything.
+        return Doubt.NONE if found is Doubt.POSSIBLE and bare[0] in "\"'" else found
     found = Doubt.NONE
     if _BRACKETS.get(bare[0]) == bare[-1] or _dots(bare) != (False, False):
         found = _of_text(bare)
@@ -179,7 +181,7 @@ def _of_text(bare: str) -> Doubt:
     words = _WORD.findall(bare.casefold())
     in_front, behind = _dots(bare)
     if not words:
-        return Doubt.CERTAIN if in_front and not is_dots(bare) else Doubt.NONE
+        return Doubt.CERTAIN if bare[0] in _BRACKETS and is_dots(bare[1:-1]) else Doubt.NONE
     inner = bare.strip(_FRAME)
     if inner[0] in "'’" or not all(one.isalnum() or one in " '’.…" for one in inner):
         return Doubt.NONE
@@ -198,7 +200,7 @@ def _is_gap(words: list[str], text: str) -> bool:
     if not _TALK.issuperset(found) or _PLAIN.fullmatch(text) is None:
         return False
     if found & _GAPS:
-        return len(words) > 1 or words[0] not in ("rest", "remainder")
+        return len(found - {"the", "all", "and"}) > 1 or found.isdisjoint(("rest", "remainder"))
     if found & _CODE:
         return not found.isdisjoint(_CUES)
     return bool(

@@ -111,10 +111,10 @@ class _Block:
 
 def _unpaired_fence(block: _Block) -> str | None:
     """A fence around the new lines, or behind them, with what the model says about them."""
-    fences = [n for n in block.text if is_fence(block.new[n])]
+    fences = _fences(block.new)
     if not fences:
         return None
-    n_old = sum(map(is_fence, block.old))
+    n_old = len(_fences(block.old))
     if len(fences) % 2 != n_old % 2:
         return block.new[fences[-1]]
     if block.is_prose:
@@ -126,6 +126,16 @@ def _unpaired_fence(block: _Block) -> str | None:
         if block.new[n].strip().strip("`~"):
             return block.new[n]  # opens one inside another
     return None
+
+
+def _fences(lines: Sequence[str]) -> list[int]:
+    """The lines that open or close a block of code in Markdown, and are no underline of a title."""
+
+    def is_underline(n: int) -> bool:
+        bare, title = lines[n].strip(), lines[n - 1].strip() if n else ""
+        return not bare.strip("~") and abs(len(bare) - len(title)) <= 1
+
+    return [n for n, line in enumerate(lines) if is_fence(line) and not is_underline(n)]
 
 
 def _of_the_format(block: _Block, n: int) -> str:
