@@ -48,6 +48,7 @@ def changed(**words: str) -> list[str]:
         ("```\nx", []),
         ("```diff\n-x\n+y\n```", []),
         ("```\n@@ -1 +1 @@\n-x\n+y\n```", []),
+        ("```python\n x\n+y\n```", []),
         ("x = 1", []),
     ],
 )
