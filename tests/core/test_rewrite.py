@@ -39,7 +39,7 @@ def changed(**words: str) -> list[str]:
         ),
         ('<file path="b.py">\nx\n</file>', [Rewrite("b.py", ("x",))]),
         ('<file path="b.py">\n```\nx\n```\n</file>', [Rewrite("b.py", ("x",))]),
-        ("<file path='b.py' access=\"read only\">\nx", [Rewrite("b.py", ("x",))]),
+        ("<file path='b.py' access=\"read only\">\nx\n</file>", [Rewrite("b.py", ("x",))]),
         ("```\nx\n```\n```sh\npython a.py\n```", [Rewrite("", ("x",))]),
         ("````md\n```\nx\n```\n````", [Rewrite("", ("```", "x", "```"))]),
         # Which of two it is, whether it is whole, or whether it is text at all is not known.
@@ -48,6 +48,7 @@ def changed(**words: str) -> list[str]:
         ("```\nx", []),
         ("```diff\n-x\n+y\n```", []),
         ("```\n@@ -1 +1 @@\n-x\n+y\n```", []),
+        ("```python\n x\n+y\n```", []),
         ("x = 1", []),
     ],
 )

@@ -8,15 +8,15 @@ would be deleted.
 """
 
 import itertools
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from singlepass.core.habits import is_fence
 from singlepass.core.indentation import indentation_map, reindent
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.pairing import similarity
-from singlepass.core.paths import Named, named
+from singlepass.core.paths import Named, commented_path, named, named_before
+from singlepass.core.sections import Section, sections
 
 MOST_GONE = 0.25
 """The share of a file's lines with text that its new text may leave out where nothing is selected."""
@@ -31,14 +31,11 @@ _VERY_ALIKE = 0.8
 """The similarity of a line and its other version, where no line around it tells that they belong together."""
 _MOST_PAIRS = 40_000
 
-_ELEMENT = re.compile(
-    r"\s*<(?:file|document|source)\b[^>]*?\b(?:path|name|src)\s*=\s*(?:\"([^\"]+)\"|'([^']+)'|([^\s>]+))[^>]*>\s*$"
-)
-_ELEMENT_END = re.compile(r"\s*</(?:file|document|source)>\s*$")
-_FENCE = re.compile(r"\s*(`{3,}|~{3,})(.*)$")
 _DIFFS = frozenset({"diff", "patch", "udiff"})
-_NO_CODE = frozenset({"bash", "sh", "shell", "console", "zsh", "text", "output", "plaintext"})
+_SHELLS = frozenset({"bash", "sh", "shell", "console", "zsh"})
+_NO_CODE = _SHELLS | {"text", "output", "plaintext"}
 """Languages of fences that tell how to run something, beside one with code."""
+_SCRIPTS = (".sh", ".bash", ".zsh", ".txt", ".md")
 
 
 class Rewrite(NamedTuple):
@@ -47,52 +44,114 @@ class Rewrite(NamedTuple):
     path: str
     """The file that the reply names; empty where it names none."""
     lines: tuple[str, ...]
+    rival: str = ""
+    """Another file that it may be of."""
 
 
-def read_rewrites(lines: Sequence[str], known: Collection[str]) -> list[Rewrite]:
+def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrite]:
     """The texts in a reply without edit blocks; none where it is not clear what they are.
 
-    Of code blocks in fences only one may leave open which file it is of.
+    Of code blocks in fences only one may leave open which file it is of. `files` are those that may be
+    edited.
     """
     found: list[tuple[Rewrite, str]] = []
-    before: Named | None = None
-    n = 0
-    while n < len(lines):
-        element, fence = _ELEMENT.match(lines[n]), _FENCE.match(lines[n])
-        if element:
-            end = next((m for m in range(n + 1, len(lines)) if _ELEMENT_END.match(lines[m])), len(lines))
-            written = element[1] or element[2] or element[3]
-            name = named(written, known)
-            found.append((Rewrite(name.path if name else written, _inside(lines[n + 1 : end])), ""))
-        elif fence:
-            closing = fence[1]
-            end = next((m for m in range(n + 1, len(lines)) if lines[m].strip() == closing), None)
-            if end is None:
-                return []
-            language = fence[2].strip().partition(" ")[0].partition(":")[0].casefold()
-            if language in _DIFFS or any(line.startswith("@@ ") for line in lines[n:end]):
-                return []
-            name = named(fence[2], known) or before
-            found.append((Rewrite(name.path if name else "", tuple(lines[n + 1 : end])), language))
-        else:
-            if lines[n].strip():
-                before = named(lines[n], known)
-            n += 1
-            continue
-        before, n = None, end + 1
+    prose = 0
+    for section in sections(lines):
+        language = _language(section)
+        is_diff = section.is_fence and _has_signs(section.lines, files)
+        if not section.is_closed or language in _DIFFS or is_diff:
+            return []
+        rewrite = _rewrite(section, lines[prose : section.start], files)
+        if rewrite is None:
+            return []
+        found.append((rewrite, language))
+        prose = section.end
     if len(found) > 1:
         found = [one for one in found if one[1] not in _NO_CODE]
+    elif found and found[0][1] in _SHELLS:
+        named_files = [found[0][0].path] if found[0][0].path else [*files]
+        found = [one for one in found if any(_may_be_script(path) for path in named_files)]
     rewrites = [rewrite for rewrite, _ in found]
     names = [rewrite.path for rewrite in rewrites]
     return rewrites if len(set(names)) == len(names) and (len(names) < 2 or "" not in names) else []
 
 
+def _rewrite(section: Section, before: Sequence[str], files: Mapping[str, str]) -> Rewrite | None:
+    """One text with its file; None where two files are named alike."""
+    text = section.lines if section.is_fence else _inside(section.lines)
+    above = named_before(before, files, is_far=True)
+    stated = named(section.name, files)
+    if not section.is_fence:
+        stated = stated or Named(section.name, False)
+    if stated is None and above.named and named(above.line, files, alone=True):
+        stated = above.named
+    comment = commented_path(next((line for line in text if line.strip()), ""), files)
+    if comment is not None:
+        text = without_first(text)
+        if comment.path and stated not in (None, comment):
+            return None
+        stated = stated or (comment if comment.path else None)
+    if stated is None or stated == above.named:
+        return Rewrite(above.named.path if above.named else "", text, above.rival)
+    return Rewrite(stated.path, text)
+
+
+def unread_parts(lines: Sequence[str | None]) -> list[tuple[str, ...]]:
+    """What a reply with edit blocks holds beside them that looks like an edit: texts of files, code blocks
+    and diffs. None among the lines is an edit block."""
+    found = sections(lines)
+    parts: list[tuple[str, ...]] = []
+    for one in found:
+        text = one.lines
+        if one.holds_blocks:
+            # One that was never closed may be a text before the blocks.
+            before = itertools.takewhile(lambda line: line is not None, lines[one.start + 1 : one.end])
+            text = () if one.is_closed else tuple(line for line in before if line is not None)
+        if any(line.strip() for line in text) and _language(one) not in _NO_CODE:
+            parts.append(text)
+    in_sections = {n for one in found for n in range(one.start, one.end)}
+    diff: list[str] = []
+    for n, line in enumerate((*lines, None)):
+        if line is None or not line.strip() or n in in_sections:
+            if any(one.startswith("@@ ") for one in diff):
+                parts.append(tuple(diff))
+            diff = []
+        else:
+            diff.append(line)
+    return parts
+
+
+def without_first(lines: Sequence[str]) -> tuple[str, ...]:
+    """The lines without the first one that has text, and without the blank ones around it."""
+    there = [n for n, line in enumerate(lines) if line.strip()]
+    return tuple(lines[there[1] :]) if len(there) > 1 else ()
+
+
+def _has_signs(lines: Sequence[str], files: Mapping[str, str]) -> bool:
+    """Whether these are lines of a diff, in files that have no lines of that kind themselves."""
+    if any(line.startswith("@@ ") for line in lines):
+        return True
+    if any(line.startswith("+") for line in lines):
+        return not any(text.startswith("+") or "\n+" in text for text in files.values())
+    removed = [line[1:] for line in lines if line.startswith("-") and line[1:].strip()]
+    known = {line for text in files.values() for line in text.split("\n")} if removed else set[str]()
+    return any(line in known for line in removed)
+
+
+def _language(section: Section) -> str:
+    return section.name.partition(" ")[0].partition(":")[0].casefold() if section.is_fence else ""
+
+
+def _may_be_script(path: str) -> bool:
+    return path.casefold().endswith(_SCRIPTS) or "." not in path.rpartition("/")[2]
+
+
 def _inside(lines: Sequence[str]) -> tuple[str, ...]:
     """Without a fence around all of it."""
     text = [n for n, line in enumerate(lines) if line.strip()]
-    if len(text) > 1 and is_fence(lines[text[0]]) and is_fence(lines[text[-1]]):
-        lines = lines[text[0] + 1 : text[-1]]
-    return tuple(lines)
+    fences = [n for n in text if is_fence(lines[n])]
+    is_around = len(fences) == 2 and fences == [text[0], text[-1]]
+    return tuple(lines[text[0] + 1 : text[-1]] if is_around else lines)
 
 
 def place(
