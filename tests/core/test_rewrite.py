@@ -1,7 +1,8 @@
 """Text written anew as a whole: which texts a reply holds, and of which lines one is the new text."""
 
 import pytest
-from singlepass.core.rewrite import Rewrite, place, read_rewrites
+from singlepass.core.matcher import Found
+from singlepass.core.rewrite import Rewrite, Unplaced, place, read_rewrites
 
 SHAPES = """\
 import math
@@ -92,7 +93,7 @@ def test_the_lines_that_a_text_takes_the_place_of(
     new: list[str], selection: tuple[int, int] | None, expected: tuple[int, int] | None
 ) -> None:
     found = place(SHAPES, new, selection)
-    assert (found and found[:2]) == expected
+    assert (found[:2] if isinstance(found, Found) else None) == expected
 
 
 def test_a_text_for_the_selection_gets_its_indentation() -> None:
@@ -105,9 +106,9 @@ def test_a_text_for_the_selection_gets_its_indentation() -> None:
         "        return 2",
     ]
     found = place(document, ["def f(self):", "    return 3"], (1, 3))
-    assert found == (1, 3, ("    def f(self):", "        return 3"))
+    assert found == Found(1, 3, "rewrite", ("    def f(self):", "        return 3"))
 
 
 def test_a_file_of_one_line() -> None:
-    assert place(["x = 1"], ["x = 2"], None) == (0, 1, ("x = 2",))
-    assert place(["x = 1"], ["print('hello')"], None) is None
+    assert place(["x = 1"], ["x = 2"], None) == Found(0, 1, "rewrite", ("x = 2",))
+    assert isinstance(place(["x = 1"], ["print('hello')"], None), Unplaced)

@@ -171,14 +171,7 @@ def _is_selected(hunk: Hunk, shown: Sequence[str] | None, selection: Selection) 
 
 def _rewritten(hunk: Hunk, shown: Sequence[str], selection: tuple[int, int] | None) -> Found | RejectedHunk:
     found = place(shown, hunk.new, selection)
-    if found is None:
-        message = (
-            "The reply is code without edit blocks, and not the whole new text of "
-            f"{'the selection or the file' if selection else 'the file'}."
-        )
-        return RejectedHunk(hunk, "unreadable", message)
-    start, end, new = found
-    return Found(start, end, "rewrite", new)
+    return found if isinstance(found, Found) else RejectedHunk(hunk, "unreadable", found.message)
 
 
 def _unmatched(hunk: Hunk, n_lines: int, found: Match) -> RejectedHunk:
