@@ -13,7 +13,7 @@ from itertools import pairwise
 from singlepass.core.indentation import columns, indent_of, indentation_map, reindent, unit_of
 
 _WORD = re.compile(r"\w")
-_OPENS = re.compile(r".*(?:[:{(\[>]|\b(?:do|then|else|try|begin))\s*$")
+_OPENS = re.compile(r".*(?:[:{(\[>,\\]|\b(?:do|then|else|try|begin))\s*$")
 _DIRECTIVE = re.compile(
     r"#\s*(?:if|ifdef|ifndef|else|elif|endif|define|undef|include|pragma|region|endregion)\b"
 )
@@ -34,34 +34,48 @@ def at_depth(
     """
     equal = {j: i for j, i in pairs.items() if new[j].strip() == there[i].strip() and _WORD.search(new[j])}
     pairs = equal or pairs
-    found: list[tuple[int, bool, list[str]]] = []
+    borders = _borders(there)
+    best: tuple[int, list[str]] | None = None
     for lines in _readings(there, new, pairs, document):
         n_kept = sum(indent_of(lines[j]) == indent_of(there[i]) for j, i in pairs.items())
-        begins, least = (a == b for a, b in zip(_borders(lines), _borders(there), strict=True))
-        is_all_kept = 0 < n_kept == len(pairs)
-        found.append((n_kept, (begins and least) or ((begins or least) and is_all_kept), lines))
-    fitting = [one for one in found if one[1]]
-    if not fitting:
-        return None
-    n_kept, _, lines = max(fitting, key=lambda one: one[0])
-    if n_kept < max(one[0] for one in found) and not _is_around(there, new, pairs):
-        return None
-    return lines
+        begins, least = (one == other for one, other in zip(_borders(lines), borders, strict=True))
+        is_right = (begins and least) or ((begins or least) and 0 < n_kept == len(pairs))
+        if is_right and (best is None or n_kept > best[0]):
+            best = n_kept, lines
+    return None if best is None else best[1]
 
 
 def _readings(
     there: Sequence[str], new: Sequence[str], pairs: Mapping[int, int], document: Sequence[str]
 ) -> Iterator[list[str]]:
-    """The lines as the unchanged ones tell, as they are, and moved as a whole."""
+    """The lines as they are but for the first; as the unchanged ones tell; moved as a whole; as they are."""
+    if (lines := _with_first(new, _borders(there)[0])) is not None:
+        yield lines
     old, window = [new[j] for j in pairs], [there[i] for i in pairs.values()]
     learned = indentation_map(old, window, new, document)
-    lines = None if learned is None else reindent(old, window, new, learned)
-    if learned is not None and lines is not None and (learned.flat is not None or _is_in_order(new, lines)):
-        yield lines
-    yield [*new]
+    if learned is not None and not learned.is_identity:
+        lines = reindent(old, window, new, learned)
+        if lines is not None and (learned.flat is not None or _is_in_order(new, lines)):
+            yield lines
     moved = _moved(new, _borders(new)[1], _borders(there)[1], (unit_of(new), unit_of(document)))
     if moved is not None:
         yield moved
+    yield [*new]
+
+
+def _with_first(new: Sequence[str], indent: str) -> list[str] | None:
+    """The lines where only the first has lost its indentation; None where those below tell otherwise."""
+    first, *below = (n for n, line in enumerate(new) if line.strip())
+    least = columns(indent) + (_OPENS.match(new[first]) is not None)
+    if (
+        not below
+        or columns(indent_of(new[first])) >= columns(indent)
+        or columns(indent_of(new[below[0]])) < least
+    ):
+        return None
+    if any(columns(indent_of(new[n])) < columns(indent) for n in below if not is_directive(new[n])):
+        return None
+    return [*new[:first], indent + new[first].lstrip(), *new[first + 1 :]]
 
 
 def _borders(lines: Sequence[str]) -> tuple[str, str]:
@@ -95,13 +109,3 @@ def _moved(new: Sequence[str], least: str, base: str, units: tuple[str, str]) ->
             deeper = unit_there * n_levels + deeper[len(unit) * n_levels :]
         lines.append(base + deeper + line.lstrip())
     return lines
-
-
-def _is_around(there: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) -> bool:
-    """Whether the text, or what it replaces, begins with a line around all others that the other lacks."""
-    first_new, first = (
-        next((n for n, line in enumerate(lines) if line.strip()), 0) for lines in (new, there)
-    )
-    is_wrapped = first_new not in pairs and _OPENS.match(new[first_new]) is not None
-    is_unwrapped = first not in pairs.values() and _OPENS.match(there[first]) is not None
-    return is_wrapped or is_unwrapped

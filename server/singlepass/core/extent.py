@@ -21,6 +21,10 @@ _WORD = re.compile(r"\w")
 _CLOSES = re.compile(r"[)}\]\s;,]+$")
 _END = re.compile(r"(?:end|fi|done|esac)\b\s*;?\s*$|</([\w.-]+)>\s*$")
 _IMPORT = re.compile(r"(?:import|from|using|use|require|package)\b|#\s*include\b|const .*=\s*require\(")
+_ASSIGNED = re.compile(
+    r"(?:(?:const|let|var|final|static|public|private|export|auto)\s+)*([\w$.]+)\s*(?::[^=]*|:)?=[^=]"
+)
+_OPENS_BEFORE_COMMENT = re.compile(r"[{(\[]\s*(?://|#|/\*)")
 _ATTRIBUTE = re.compile(r"@\w|#!?\[")
 
 
@@ -54,20 +58,18 @@ def within(
     if _is_repeated(new, front_left, before[: -_n_near(front) - 1 : -1] + around, names):
         return None
 
-    back = [n for n in text if n > max(pairs)]
-    kept = [new[n] for n in text if n not in front or n in front_left]
-    back_left = _without_ends(new, back, document[start:end], kept, behind)
-    if back_left is None:
-        return None
-    written = [new[n].strip() for n in reversed(back_left)]
-    if back_left and not _is_end(written[0]):
-        back_left = back_left[: len(back_left) - _n_repeated(written, behind[: len(written)][::-1])]
-    if _is_repeated(new, back_left, behind[: _n_near(back)], names):
-        return None
-    first = front_left[0] if front_left else min(pairs)
-    last = back_left[-1] if back_left else max(pairs)
     cut = {*front} - {*front_left}
-    return [line for n, line in enumerate(new) if first <= n <= last and n not in cut]
+    left = _without_ends(new, [n for n in text if n not in cut], max(pairs), document, span, behind)
+    if left is None:
+        return None
+    back = [n for n in left if n > max(pairs)]
+    written = [new[n].strip() for n in reversed(back)]
+    n_cut = 0 if not back or _is_end(written[0]) else _n_repeated(written, behind[: len(written)][::-1])
+    back = back[: len(back) - n_cut]
+    if _is_repeated(new, back, behind[: _n_near(back)], names):
+        return None
+    left = left[: len(left) - n_cut]
+    return [line for n, line in enumerate(new) if left and left[0] <= n <= left[-1] and n not in cut]
 
 
 def _n_near(lines: Sequence[int]) -> int:
@@ -99,11 +101,23 @@ def _is_repeated(
     """Whether one of these new lines is, or resembles, one of those nearby. In a definition that the document
     has not yet, it may."""
     checked = [new[n].strip() for n in _outside_definitions(new, lines, names)]
-    checked = [line for line in checked if _WORD.search(line)]
+    checked = [line for line in checked if _WORD.search(line) and not _END.match(line)]
     if {*checked} & {*near}:
         return True
     some = [*checked[:_MOST_NEAR], *checked[-_MOST_NEAR:]]
-    return any(similarity(line, one, MIN_ALIKE) for line, one in itertools.product(some, near))
+    return any(_is_changed(line, one) for line, one in itertools.product(some, near))
+
+
+def _is_changed(line: str, other: str) -> bool:
+    """Whether a line may be what became of another one. Lines that name different things only look alike."""
+    if _IMPORT.match(line):
+        return False
+    names = [
+        (defined_name(one), found[1] if (found := _ASSIGNED.match(one)) else "") for one in (line, other)
+    ]
+    if any(all(both) and both[0] != both[1] for both in zip(*names, strict=True)):
+        return False
+    return similarity(line, other, MIN_ALIKE) > 0
 
 
 def _outside_definitions(new: Sequence[str], lines: Sequence[int], names: Collection[str]) -> Iterator[int]:
@@ -131,27 +145,43 @@ def _is_end(line: str) -> bool:
 
 
 def _without_ends(
-    new: Sequence[str], back: Sequence[int], old: Sequence[str], kept: Sequence[str], behind: Sequence[str]
+    new: Sequence[str],
+    text: Sequence[int],
+    last: int,
+    document: Sequence[str],
+    span: tuple[int, int],
+    behind: Sequence[str],
 ) -> list[int] | None:
-    """The last lines without those that end a block which the text does not begin; None if that is unclear."""
-    left = [*back]
-    kept = [*kept]
+    """The lines without the last ones that end a block which none of them begins; None if that is unclear.
+    `last` is the last one with a counterpart."""
+    left = [*text]
     while left and _is_end(line := new[left[-1]].strip()):
         found = _END.match(line)
         if found and not found[1]:
             # Which word begins a block depends on the language.
-            return None if behind and behind[0] == line else left
+            return None if left[-1] > last and behind[:1] == [line] else left
         tag = found[1] if found else ""
-        if _n_open(kept, tag) >= _n_open(old, tag):
+        around = n_open(document, tag) - n_open(document[span[0] : span[1]], tag)
+        with_it, without = (around + n_open([new[n] for n in one], tag) for one in (left, left[:-1]))
+        if abs(with_it) <= abs(without):
             break
-        kept.pop()
         left.pop()
     return left
 
 
-def _n_open(lines: Sequence[str], tag: str) -> int:
-    """How many brackets, or elements of this name, are begun and not ended."""
-    text = "\n".join(lines)
+def n_open(lines: Sequence[str], tag: str = "") -> int:
+    """How many brackets, or elements of a name, are begun and not ended. Only brackets count that have further
+    lines between them: others may be in strings."""
     if tag:
+        text = "\n".join(lines)
         return len(re.findall(rf"<{re.escape(tag)}\b", text)) - text.count(f"</{tag}>")
-    return sum(map(text.count, "([{")) - sum(map(text.count, ")]}"))
+    n = 0
+    for line in lines:
+        bare = line.strip()
+        if (
+            bare.endswith(("{", "(", "["))
+            or bare.startswith(("}", ")", "]"))
+            or _OPENS_BEFORE_COMMENT.search(bare)
+        ):
+            n += sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
+    return n

@@ -36,6 +36,7 @@ _MANY = 8
 _MOST_OF_IT = 0.5
 """The share of a block's lines from which the new text has the block, whatever its first line is."""
 
+_NAME = re.compile(r"[^\W\d]\w+")
 _WORD = re.compile(r"\w")
 _CONTROL = re.compile(
     r"[}\])\s]*(?:if|elif|elsif|else|for|foreach|while|until|unless|do|loop|switch|select|case|default|when|match|"
@@ -46,12 +47,14 @@ _NAMES = (
     # With a keyword, with a function as a value, as in C, as a block of a test.
     re.compile(
         r"(?:[\w.<>()\[\]*&,]+\s+)*?(?:def|class|func|function\b\*?|fn|fun|sub|struct|enum|union|interface|trait|"
-        r"impl|module|namespace|type|record|object|protocol|extension)\s+(?:\([^)]*\)\s*)?([\w$.:~]+)"
+        r"impl|module|namespace|type|record|object|protocol|extension)\s+(?:\([^)]*\)\s*)?([\w$.~]+(?:::[\w$~]+)*)"
     ),
     re.compile(
         r"(?:[\w.]+\s+)*?([\w$.]+)\s*[=:]\s*(?:async\b\s*)?(?:function\b|lambda\b|\([^()]*\)\s*=>|\w+\s*=>|\($)"
     ),
-    re.compile(r"(?:[\w*&<>\[\]:,?@]+\s+)*?[*&]*([\w$~:]+)\s*\((?!\s*[\"'`]).*(?:\{.*|:|\))\s*$"),
+    re.compile(
+        r"(?:[\w*&<>\[\]:,?@]+\s+)*?[*&]*([\w$~]+(?:::[\w$~]+)*)\s*\((?!\s*[\"'`]).*(?:\{.*|:|\))\s*$"
+    ),
     re.compile(r"([\w.]+\s*\(\s*([\"'`]).*?\2).*[{:]\s*$"),
 )
 """What a line defines, if it does."""
@@ -62,7 +65,7 @@ _CONTINUES = re.compile(
 _HEADING = re.compile(r"(#{2,6})\s+\S")
 _COMMENT = re.compile(r"#(?!\s*(?:include|define|undef|pragma)\b)|//|/\*|\*(?:[\s/]|$)|<!--|--\s|;|%|\{/\*")
 _STUB = re.compile(
-    r"(?:pass|\.{3}|…|todo!\(\)|unimplemented!\(\)|raise NotImplementedError\b.*|"
+    r"(?:pass|\.{3}|…|return(?: None| null| nil| undefined)?|todo!\(\)|unimplemented!\(\)|raise NotImplementedError\b.*|"
     r"(?:throw|panic)\b.*\bnot.implemented\b.*|[{}()\[\];,]*)\s*;?",
     re.IGNORECASE,
 )
@@ -77,10 +80,14 @@ class _Versions(NamedTuple):
 
     old: Sequence[str]
     new: Sequence[str]
+    pairs: Mapping[int, int]
+    """By new line, the old one that it repeats or changes, in order; …"""
+    there: Mapping[int, int]
+    """… and by old line the new one."""
     kept: frozenset[int]
-    """Old lines that have a counterpart, …"""
+    """All old lines that have a counterpart, …"""
     moved: frozenset[int]
-    """… and those among them that stand in another order."""
+    """… and those among them whose counterpart is elsewhere."""
     fresh: Sequence[int]
     """New lines without a counterpart, in order, …"""
     names: frozenset[str]
@@ -110,16 +117,20 @@ def left_out(
     """
     text = [n for n, line in enumerate(old) if line.strip()]
     versions = _compared(old, new, pairs)
-    for block in _blocks(old, text):
+    blocks = _blocks(old, text)
+    for block in blocks:
         if _is_missing(versions, *block):
             return block[:2]
     for row in _rows(versions, text):
         if _is_too_long(versions, text, *row):
             return row
+    known = {n for start, end, _ in blocks if _is_kept(versions, start) for n in range(start, end)}
     gone = [n for n in text if n not in versions.kept]
     beside = [n for n in gone if not changing[0] <= n < changing[1]]
     if beside:
         return beside[0], beside[0] + 1
+    # A definition that is there by its name may be another one.
+    gone = [n for n in gone if n not in known]
     return (gone[0], gone[-1] + 1) if len(gone) > most_gone * len(text) else None
 
 
@@ -141,6 +152,8 @@ def _compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) 
     return _Versions(
         old,
         new,
+        pairs,
+        there,
         kept=frozenset(there) | frozenset(moved),
         moved=frozenset(moved),
         fresh=fresh,
@@ -185,19 +198,41 @@ def _is_missing(versions: _Versions, start: int, end: int, is_outermost: bool) -
     """Whether a block has no counterpart, and nothing is in its place that may be one."""
     header = versions.old[start].strip()
     name = defined_name(header)
-    if start in versions.kept or not (name or is_outermost):
+    if not (name or is_outermost) or _is_kept(versions, start) or (start in versions.kept and not name):
         return False
     text = [n for n in range(start, end) if _WORD.search(versions.old[n])]
     n_kept = sum(n in versions.kept for n in text)
     is_there = n_kept >= _MOST_OF_IT * len(text)
     instead = versions.instead(start, end)
     if name:
+        if start in versions.there and is_there:
+            return False
         n_moved = sum(n in versions.moved for n in text)
         where = versions.names if n_moved >= _MOST_OF_IT * len(text) else [*map(defined_name, instead)]
         return name not in versions.names and not (is_there and any(where))
     if _CONTROL.match(header):
         is_there = n_kept > 0
     return not is_there and all(map(_is_filler, instead))
+
+
+def _is_condensed(versions: _Versions, start: int, end: int) -> bool:
+    """Whether the lines before and after these were changed, and now have their words."""
+    words: set[str] = set()
+    for there in (versions.gaps[start][0], versions.gaps[end - 1][1]):
+        old = versions.pairs.get(there)
+        if old is not None and versions.old[old].strip() != versions.new[there].strip():
+            words.update(_NAME.findall(versions.new[there]))
+    gone = {word for line in versions.old[start:end] for word in _NAME.findall(line)}
+    return len(gone & words) >= _MOST_OF_IT * len(gone)
+
+
+def _is_kept(versions: _Versions, start: int) -> bool:
+    """Whether the new text has a definition under its name."""
+    name = defined_name(versions.old[start].strip())
+    there = versions.there.get(start)
+    if not name or start in versions.moved or there is None:
+        return bool(name) and start in versions.moved
+    return defined_name(versions.new[there].strip()) == name
 
 
 def defined_name(line: str) -> str:
@@ -233,8 +268,10 @@ def _is_too_long(versions: _Versions, text: Sequence[int], start: int, end: int)
     if is_border and has_least and len(row) > max(1, MOST_GONE_AT_BORDER * len(text)):
         return True
     instead = versions.instead(start, end)
-    if not all(map(_is_filler, instead)):
+    if not all(map(_is_filler, instead)) or _is_condensed(versions, start, end):
         return False
+    if is_border and len(row) > max(1, MOST_GONE_AT_BORDER * len(text)):
+        return True
     n_code = sum(not _COMMENT.match(versions.old[n].strip()) for n in row)
     if any(map(_WORD.search, instead)) and n_code >= _FEW:
         return True

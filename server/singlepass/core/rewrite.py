@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from singlepass.core.anew import as_diff, in_document_spelling
 from singlepass.core.depths import at_depth
-from singlepass.core.extent import within
+from singlepass.core.extent import n_open, within
 from singlepass.core.habits import is_fence
 from singlepass.core.indentation import indent_of
-from singlepass.core.left_out import MOST_GONE, MOST_GONE_SELECTED, left_out
+from singlepass.core.left_out import MOST_GONE, MOST_GONE_SELECTED, defined_name, left_out
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.matcher import Found, locate
 from singlepass.core.pairing import aligned, similarity
@@ -159,6 +159,8 @@ def _placed(
     gone = left_out(old, inside, pairs, most_gone, (changing[0] - start, changing[1] - start))
     if gone is not None:
         return Unplaced(_left_out_message(old, *gone, start))
+    if abs(n_open(document) - n_open(old) + n_open(inside)) > abs(n_open(document)):
+        return Unplaced(_BRACKETS)
     lines = at_depth(old, inside, pairs, document)
     if lines is None:
         return Unplaced(_NO_DEPTH)
@@ -172,6 +174,7 @@ _HAS_SIGNS = (
     "The reply has signs of a diff or numbers of lines, and which lines of the file it is about is not clear."
 )
 _GOES_ON = "The reply goes on with lines around the selection, and writes them anew too."
+_BRACKETS = "The reply begins or ends a block that the lines it is for do not."
 _NO_DEPTH = "How deep the lines of the reply are to be indented is not clear."
 _SAME_BUT_SPELLED = "The reply differs from the file only in how characters are spelled."
 
@@ -191,13 +194,15 @@ def _left_out_message(old: Sequence[str], first: int, end: int, start: int) -> s
 
 
 def _is_version(old: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether a text is another version of the lines at all: a quarter of them is in it as it is, or, of one
-    or two lines, each is very much alike."""
+    """Whether a text is another version of the lines at all: a quarter of them is in it as it is, or it
+    defines what they begin to define, or, of one or two lines, each is very much alike."""
     old_bare, new_bare = ([line.strip() for line in lines if line.strip()] for lines in (old, new))
     known = {*new_bare}
     n_equal = sum(line in known for line in old_bare)
     if n_equal and n_equal >= _MIN_EQUAL * len(old_bare):
         return True
+    if len(old_bare) > 2 and (name := defined_name(old_bare[0])):
+        return any(defined_name(line) == name for line in new_bare)
     if not 0 < len(old_bare) <= 2 or len(new_bare) > _MOST_FOR_FEW:
         return False
     return all(any(similarity(one, line, _VERY_ALIKE) for line in new_bare) for one in old_bare)
