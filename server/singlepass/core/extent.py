@@ -15,7 +15,7 @@ from singlepass.core.pairing import MIN_ALIKE, similarity
 
 _N_NEAR = 3
 """How many lines before and after its place a text is compared with at least, …"""
-_MOST_NEAR = 20
+_MOST_NEAR = 10
 """… and how many at most."""
 _WORD = re.compile(r"\w")
 _CLOSES = re.compile(r"[)}\]\s;,]+$")
@@ -48,7 +48,7 @@ def within(
     front = [n for n in text if n < min(pairs)]
     imports = {line for line in (*before, *behind) if _IMPORT.match(line)}
     front_left = [n for n in front if new[n].strip() not in imports]
-    around = [*_around(document, start)]
+    around = [*_around(document, start)][-_MOST_NEAR:]
     written = [new[n].strip() for n in front_left]
     front_left = front_left[max(_n_repeated(written, before), _n_repeated(written, around)) :]
     is_before = pairs[min(pairs)] == 0
@@ -92,7 +92,10 @@ def _outwards(document: Sequence[str], start: int) -> Iterator[str]:
 def _n_repeated(written: Sequence[str], before: Sequence[str]) -> int:
     """How many of the first lines are the last ones of what stands before."""
     most = min(len(written), len(before))
-    return next((n for n in range(most, 0, -1) if [*written[:n]] == [*before[-n:]]), 0)
+    return next(
+        (n for n in range(most, 0, -1) if written[n - 1] == before[-1] and [*written[:n]] == [*before[-n:]]),
+        0,
+    )
 
 
 def _is_repeated(
@@ -155,16 +158,20 @@ def _without_ends(
     """The lines without the last ones that end a block which none of them begins; None if that is unclear.
     `last` is the last one with a counterpart."""
     left = [*text]
+    opened: dict[str, int] = {}
     while left and _is_end(line := new[left[-1]].strip()):
         found = _END.match(line)
         if found and not found[1]:
             # Which word begins a block depends on the language.
             return None if left[-1] > last and behind[:1] == [line] else left
         tag = found[1] if found else ""
-        around = n_open(document, tag) - n_open(document[span[0] : span[1]], tag)
-        with_it, without = (around + n_open([new[n] for n in one], tag) for one in (left, left[:-1]))
-        if abs(with_it) <= abs(without):
+        if tag not in opened:
+            whole = [*document[: span[0]], *(new[n] for n in left), *document[span[1] :]]
+            opened[tag] = n_open(whole, tag)
+        without = opened[tag] - n_open([line], tag)
+        if abs(opened[tag]) <= abs(without):
             break
+        opened[tag] = without
         left.pop()
     return left
 

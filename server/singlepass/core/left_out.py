@@ -52,12 +52,10 @@ _NAMES = (
     re.compile(
         r"(?:[\w.]+\s+)*?([\w$.]+)\s*[=:]\s*(?:async\b\s*)?(?:function\b|lambda\b|\([^()]*\)\s*=>|\w+\s*=>|\($)"
     ),
-    re.compile(
-        r"(?:[\w*&<>\[\]:,?@]+\s+)*?[*&]*([\w$~]+(?:::[\w$~]+)*)\s*\((?!\s*[\"'`]).*(?:\{.*|:|\))\s*$"
-    ),
-    re.compile(r"([\w.]+\s*\(\s*([\"'`]).*?\2).*[{:]\s*$"),
+    re.compile(r"(?:[\w*&<>\[\]:,?@]+\s+)*?[*&]*([\w$~]+(?:::[\w$~]+)*)\s*\((?!\s*[\"'`])"),
+    re.compile(r"([\w.]+\s*\(\s*([\"'`]).*?\2)"),
 )
-"""What a line defines, if it does."""
+"""What a line defines, if it does; the last two only if it looks like the first line of a block."""
 _CONTINUES = re.compile(
     r"[)}\]]|\{\s*$|</|(?:else|elif|elsif|except|catch|finally|rescue|ensure|end|then|fi|done|esac)\b"
 )
@@ -121,15 +119,19 @@ def left_out(
     for block in blocks:
         if _is_missing(versions, *block):
             return block[:2]
+    least = min((columns(indent_of(old[n])) for n in text), default=0)
     for row in _rows(versions, text):
-        if _is_too_long(versions, text, *row):
-            return row
-    known = {n for start, end, _ in blocks if _is_kept(versions, start) for n in range(start, end)}
+        if _is_too_long(versions, row, len(text), least):
+            return row[0], row[-1] + 1
     gone = [n for n in text if n not in versions.kept]
-    beside = [n for n in gone if not changing[0] <= n < changing[1]]
-    if beside:
-        return beside[0], beside[0] + 1
+    beside = next((n for n in gone if not changing[0] <= n < changing[1]), None)
+    if beside is not None:
+        return beside, beside + 1
     # A definition that is there by its name may be another one.
+    known: set[int] = set()
+    for start, end, _ in blocks:
+        if start not in known and _is_kept(versions, start):
+            known.update(range(start, end))
     gone = [n for n in gone if n not in known]
     return (gone[0], gone[-1] + 1) if len(gone) > most_gone * len(text) else None
 
@@ -239,8 +241,8 @@ def defined_name(line: str) -> str:
     """What a line defines that has deeper lines below it; empty if it does not look like that."""
     if _CONTROL.match(line):
         return ""
-    line = line[:_MOST_READ]
-    return next((found[1] for one in _NAMES if (found := one.match(line))), "")
+    names = _NAMES if line.endswith((":", "{", "}", ")")) else _NAMES[:2]
+    return next((found[1] for one in names if (found := one.match(line[:_MOST_READ]))), "")
 
 
 def _is_filler(line: str) -> bool:
@@ -248,31 +250,27 @@ def _is_filler(line: str) -> bool:
     return _COMMENT.match(line) is not None or _STUB.fullmatch(line) is not None
 
 
-def _rows(versions: _Versions, text: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _rows(versions: _Versions, text: Sequence[int]) -> Iterator[list[int]]:
     """The runs of lines that are gone, whatever punctuation is left between them."""
     words = (n for n in text if _WORD.search(versions.old[n]))
     for is_kept, run in itertools.groupby(words, versions.kept.__contains__):
         if not is_kept:
-            row = [*run]
-            yield row[0], row[-1] + 1
+            yield [*run]
 
 
-def _is_too_long(versions: _Versions, text: Sequence[int], start: int, end: int) -> bool:
+def _is_too_long(versions: _Versions, row: Sequence[int], n_text: int, least: int) -> bool:
     """Whether so many lines in a row are missing that they are rather not repeated."""
-    row = [n for n in range(start, end) if _WORD.search(versions.old[n])]
-    is_border = not any(n in versions.kept for n in text if n < start) or not any(
-        n in versions.kept for n in text if n >= end
+    start, end = row[0], row[-1] + 1
+    before, behind = versions.gaps[start][0], versions.gaps[end - 1][1]
+    is_at_border = (before < 0 or behind >= len(versions.new)) and len(row) > max(
+        1, MOST_GONE_AT_BORDER * n_text
     )
-    least = min(columns(indent_of(versions.old[n])) for n in text)
-    has_least = any(columns(indent_of(versions.old[n])) == least for n in row)
-    if is_border and has_least and len(row) > max(1, MOST_GONE_AT_BORDER * len(text)):
+    if is_at_border and any(columns(indent_of(versions.old[n])) == least for n in row):
         return True
     instead = versions.instead(start, end)
     if not all(map(_is_filler, instead)) or _is_condensed(versions, start, end):
         return False
-    if is_border and len(row) > max(1, MOST_GONE_AT_BORDER * len(text)):
-        return True
     n_code = sum(not _COMMENT.match(versions.old[n].strip()) for n in row)
-    if any(map(_WORD.search, instead)) and n_code >= _FEW:
+    if is_at_border or (any(map(_WORD.search, instead)) and n_code >= _FEW):
         return True
-    return len(row) >= _MANY or len(row) > max(_FEW, MOST_GONE_IN_A_ROW * len(text))
+    return len(row) >= _MANY or len(row) > max(_FEW, MOST_GONE_IN_A_ROW * n_text)
