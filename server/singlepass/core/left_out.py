@@ -12,6 +12,7 @@ complete only if it leaves out
 import itertools
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ _MANY = 8
 """… but never so many."""
 _MOST_OF_IT = 0.5
 """The share of a block's lines from which the new text has the block, whatever its first line is."""
+_MOST_WORDS = 0.7
+"""The share of the words of lines from which a changed line beside them is what became of all."""
 
 _NAME = re.compile(r"[^\W\d]\w+")
 _WORD = re.compile(r"\w")
@@ -89,7 +92,9 @@ class _Versions(NamedTuple):
     fresh: Sequence[int]
     """New lines without a counterpart, in order, …"""
     names: frozenset[str]
-    """… and what they define."""
+    """… and what they define; …"""
+    old_names: Counter[str]
+    """… what the old text defines, and how often."""
     gaps: Sequence[tuple[int, int]]
     """For each old line, the counterparts of the nearest lines before and after it that have one in order."""
 
@@ -160,6 +165,7 @@ def _compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) 
         moved=frozenset(moved),
         fresh=fresh,
         names=frozenset(defined_name(new[j].strip()) for j in fresh) - {""},
+        old_names=Counter(defined_name(line.strip()) for line in old),
         gaps=[*zip(before, behind, strict=True)],
     )
 
@@ -207,11 +213,15 @@ def _is_missing(versions: _Versions, start: int, end: int, is_outermost: bool) -
     is_there = n_kept >= _MOST_OF_IT * len(text)
     instead = versions.instead(start, end)
     if name:
-        if start in versions.there and is_there:
-            return False
-        n_moved = sum(n in versions.moved for n in text)
-        where = versions.names if n_moved >= _MOST_OF_IT * len(text) else [*map(defined_name, instead)]
-        return name not in versions.names and not (is_there and any(where))
+        renamed = {one for line in instead if (one := defined_name(line)) and one not in versions.old_names}
+        if (there := versions.there.get(start)) is not None:
+            renamed.add(defined_name(versions.new[there].strip()))
+        if sum(n in versions.moved for n in text) >= len(text) - 1:
+            renamed |= versions.names
+        is_elsewhere = name in versions.names and versions.old_names[name] == 1
+        return not is_elsewhere and not (
+            is_there and any(one not in versions.old_names for one in renamed if one)
+        )
     if _CONTROL.match(header):
         is_there = n_kept > 0
     return not is_there and all(map(_is_filler, instead))
@@ -225,15 +235,16 @@ def _is_condensed(versions: _Versions, start: int, end: int) -> bool:
         if old is not None and versions.old[old].strip() != versions.new[there].strip():
             words.update(_NAME.findall(versions.new[there]))
     gone = {word for line in versions.old[start:end] for word in _NAME.findall(line)}
-    return len(gone & words) >= _MOST_OF_IT * len(gone)
+    return len(gone & words) >= _MOST_WORDS * len(gone)
 
 
 def _is_kept(versions: _Versions, start: int) -> bool:
     """Whether the new text has a definition under its name."""
     name = defined_name(versions.old[start].strip())
     there = versions.there.get(start)
-    if not name or start in versions.moved or there is None:
-        return bool(name) and start in versions.moved
+    if not name or there is None:
+        # Several classes have methods of one name.
+        return bool(name) and start in versions.moved and versions.old_names[name] == 1
     return defined_name(versions.new[there].strip()) == name
 
 
@@ -268,9 +279,11 @@ def _is_too_long(versions: _Versions, row: Sequence[int], n_text: int, least: in
     if is_at_border and any(columns(indent_of(versions.old[n])) == least for n in row):
         return True
     instead = versions.instead(start, end)
-    if not all(map(_is_filler, instead)) or _is_condensed(versions, start, end):
+    if not all(map(_is_filler, instead)):
         return False
     n_code = sum(not _COMMENT.match(versions.old[n].strip()) for n in row)
-    if is_at_border or (any(map(_WORD.search, instead)) and n_code >= _FEW):
+    if any(map(_WORD.search, instead)) and n_code >= _FEW:
         return True
-    return len(row) >= _MANY or len(row) > max(_FEW, MOST_GONE_IN_A_ROW * n_text)
+    if _is_condensed(versions, start, end):
+        return False
+    return is_at_border or len(row) >= _MANY or len(row) > max(_FEW, MOST_GONE_IN_A_ROW * n_text)
