@@ -1,5 +1,5 @@
-"""What a model puts into a text that it writes anew beside what it says: the signs of a diff, line numbers, other
-spellings.
+"""What a model puts into a text that it writes anew beside what it says: the signs of a diff,
+line numbers, other spellings.
 
 `as_diff` reads a text with the signs of a diff; `in_document_spelling` takes the other habits off.
 """

@@ -1,8 +1,8 @@
 """Whether a text that was written anew for some lines goes on with those around them.
 
-A model that is asked for a selection often writes more: the decorator or the signature above, the brace below,
-the class around it. `within` takes such lines off where they repeat the document's to the letter; a text that
-goes on with them in other words would have them twice, and has no answer.
+A model that is asked for a selection often writes more: the decorator or the signature above, the brace
+below, the class around it. `within` takes such lines off where they repeat the document's to the letter; a
+text that goes on with them in other words would have them twice, and has no answer.
 """
 
 import itertools
@@ -177,8 +177,8 @@ def _without_ends(
 
 
 def n_open(lines: Sequence[str], tag: str = "") -> int:
-    """How many brackets, or elements of a name, are begun and not ended. Only brackets count that have further
-    lines between them: others may be in strings."""
+    """How many brackets, or elements of a name, are begun and not ended. Only brackets count that have
+    further lines between them: others may be in strings."""
     if tag:
         text = "\n".join(lines)
         return len(re.findall(rf"<{re.escape(tag)}\b", text)) - text.count(f"</{tag}>")

@@ -1,11 +1,11 @@
 """What a text that was written anew leaves out, and whether that can be meant.
 
-A model that writes a text anew is asked for all of it, and often repeats only what it changed. Lines without a
-counterpart in the new text would be deleted, and nothing tells whether they should be. So a text counts as
+A model that writes a text anew is asked for all of it, and often repeats only what it changed. Lines without
+a counterpart in the new text would be deleted, and nothing tells whether they should be. So a text counts as
 complete only if it leaves out
 
 - no definition, and no other whole block, that is neither elsewhere in it nor there under another name;
-- no several lines in a row, nor two with only a comment or a `pass` in their place;
+- no several lines in a row, nor two with only a comment or a `pass` in their place, nor all below a header;
 - no part at the beginning or the end, and not too many lines altogether.
 """
 
@@ -26,8 +26,8 @@ MOST_GONE_SELECTED = 0.5
 """The share of the selected lines with text that their new text may leave out or replace; more is another
 text."""
 MOST_GONE_AT_BORDER = 0.2
-"""The share of the lines with text that may be missing at the beginning or the end, with a line of least depth
-among them: more are rather a part that the text does not repeat."""
+"""The share of the lines with text that may be missing at the beginning or the end: more are rather a part
+that the text does not repeat."""
 MOST_GONE_IN_A_ROW = 0.1
 """The share of the lines with text that may be missing in a row, nothing in their place, …"""
 _FEW = 2
@@ -66,7 +66,8 @@ _CONTINUES = re.compile(
 _HEADING = re.compile(r"(#{2,6})\s+\S")
 _COMMENT = re.compile(r"#(?!\s*(?:include|define|undef|pragma)\b)|//|/\*|\*(?:[\s/]|$)|<!--|--\s|;|%|\{/\*")
 _STUB = re.compile(
-    r"(?:pass|\.{3}|…|return(?: None| null| nil| undefined)?|todo!\(\)|unimplemented!\(\)|raise NotImplementedError\b.*|"
+    r"(?:pass|\.{3}|…|return(?: None| null| nil| undefined)?|"
+    r"todo!\(\)|unimplemented!\(\)|raise NotImplementedError\b.*|"
     r"(?:throw|panic)\b.*\bnot.implemented\b.*|[{}()\[\];,]*)\s*;?",
     re.IGNORECASE,
 )
@@ -115,8 +116,8 @@ def left_out(
     """The first lines of an old text, end exclusive, that its new version seems to leave out unmeant; None
     where it is complete.
 
-    `pairs` are the new lines that repeat or change an old one, in order. `most_gone` is the share of the lines
-    with text that may be deleted or replaced, and `changing` the range of lines of which they may be.
+    `pairs` are the new lines that repeat or change an old one, in order. `most_gone` is the share of the
+    lines with text that may be deleted or replaced, and `changing` the range of lines of which they may be.
     """
     text = [n for n, line in enumerate(old) if line.strip()]
     versions = _compared(old, new, pairs)
@@ -124,6 +125,8 @@ def left_out(
     for block in blocks:
         if _is_missing(versions, *block):
             return block[:2]
+    if (emptied := _emptied(versions)) is not None:
+        return emptied, emptied + 1
     least = min((columns(indent_of(old[n])) for n in text), default=0)
     for row in _rows(versions, text):
         if _is_too_long(versions, row, len(text), least):
@@ -225,6 +228,25 @@ def _is_missing(versions: _Versions, start: int, end: int, is_outermost: bool) -
     if _CONTROL.match(header):
         is_there = n_kept > 0
     return not is_there and all(map(_is_filler, instead))
+
+
+def _emptied(versions: _Versions) -> int | None:
+    """A line that begins a block which has no lines in the new text; the last one where that ends with such a
+    line."""
+    deeper, deeper_new = map(_with_deeper, (versions.old, versions.new))
+    for j, i in versions.pairs.items():
+        if i in deeper and j not in deeper_new and versions.new[j].rstrip().endswith((":", "{")):
+            return i
+    last = next((line.strip() for line in reversed(versions.new) if line.strip()), "")
+    is_open = last.endswith((":", "{")) and (defined_name(last) or _CONTROL.match(last))
+    return len(versions.old) - 1 if is_open else None
+
+
+def _with_deeper(lines: Sequence[str]) -> set[int]:
+    """The lines that have a deeper one below."""
+    text = [n for n, line in enumerate(lines) if line.strip() and not is_directive(line)]
+    depths = [columns(indent_of(lines[n])) for n in text]
+    return {n for n, its, below in zip(text, depths, depths[1:], strict=False) if below > its}
 
 
 def _is_condensed(versions: _Versions, start: int, end: int) -> bool:

@@ -105,8 +105,8 @@ class Unplaced(NamedTuple):
 def place(
     document: Sequence[str], written: Sequence[str], selection: tuple[int, int] | None
 ) -> Found | Unplaced:
-    """The lines of the document that a new text takes the place of, and what is to stand there: the document's
-    own lines where it repeats them, others as the document spells and indents its lines.
+    """The lines of the document that a new text takes the place of, and what is to stand there: the
+    document's own lines where it repeats them, others as the document spells and indents its lines.
 
     It has to be the new text of the whole file or the whole selection. Nothing tells of what it leaves out
     whether that is meant, so a text that may be incomplete, or more than that, has no place.
