@@ -132,7 +132,9 @@ def _outside_definitions(new: Sequence[str], lines: Sequence[int], names: Collec
         if depth is not None and (its > depth or (its == depth and not _WORD.search(new[n]))):
             continue
         name = defined_name(new[n].strip())
-        depth = its if name and name not in names else None
+        below = next((one for one in new[n + 1 : n + _MOST_NEAR] if one.strip()), "")
+        has_body = columns(indent_of(below)) > its or below.strip() == "{"
+        depth = its if has_body and name and name not in names else None
         if depth is not None:
             attributes = []
         elif _ATTRIBUTE.match(new[n].strip()):
