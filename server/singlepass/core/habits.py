@@ -80,7 +80,8 @@ def _in_turn(written: Quotation, habits: Iterable[Habit]) -> Iterator[Quotation]
 
 def _is_diff(written: Quotation) -> bool:
     """Whether the signs of a diff stand before what is new."""
-    added = [line for line in written.new if line.strip() and line not in written.old]
+    known = {*written.old}
+    added = [line for line in written.new if line.strip() and line not in known]
     return any(line[0] == "+" for line in added) and all(line[0] in "+-" for line in added)
 
 
@@ -91,11 +92,12 @@ def _unsigned(written: Quotation) -> Iterator[Quotation]:
     is_diff = _is_diff(written)
     if not is_diff and not any(line[0] in "-+" for line in old):
         return
+    known = {*written.old}
     removed = {line[1:].strip() for line in old if line[0] == "-"} | {line.strip() for line in old}
     kept = [
         line
         for line in written.new
-        if line in written.old or not (is_diff and line.startswith("-") and line[1:].strip() in removed)
+        if line in known or not (is_diff and line.startswith("-") and line[1:].strip() in removed)
     ]
     sign_old = "+" if all(line[0] == "+" for line in (*old, *new)) else "-"
 

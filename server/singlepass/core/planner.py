@@ -166,7 +166,7 @@ def resolve(
 def _stands_in(hunk: Hunk, shown: Sequence[str], *, whole: bool = False) -> bool:
     """Whether the old lines stand there; with `whole` also, whether the text is a new one of the file."""
     if hunk.is_rewrite:
-        return whole and place(shown, hunk.new, None) is not None
+        return whole and isinstance(place(shown, hunk.new, None), Found)
     return isinstance(locate(shown, hunk.old, hunk.new), Found | Ambiguous)
 
 
@@ -181,14 +181,7 @@ def _rewritten(hunk: Hunk, shown: Sequence[str], selection: tuple[int, int] | No
     if not any(line.strip() for line in shown):
         return Found(0, len(shown), "rewrite", hunk.new)
     found = place(shown, hunk.new, selection)
-    if found is None:
-        message = (
-            "The reply is code without edit blocks, and not the whole new text of "
-            f"{'the selection or the file' if selection else 'the file'}."
-        )
-        return RejectedHunk(hunk, "unreadable", message)
-    start, end, new = found
-    return Found(start, end, "rewrite", new)
+    return found if isinstance(found, Found) else RejectedHunk(hunk, "unreadable", found.message)
 
 
 def _unmatched(hunk: Hunk, n_lines: int, found: Match) -> RejectedHunk:
