@@ -33,8 +33,9 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from singlepass.core.characters import canonical, respelling
+from singlepass.core.depths import indent_of
 from singlepass.core.habits import Quotation, quotations
-from singlepass.core.indentation import indent_of, indentation_map, reindent
+from singlepass.core.indentation import indentation_map, reindent
 from singlepass.core.misquoted import carried_over, comment_left_out
 from singlepass.core.pairing import similarity
 
