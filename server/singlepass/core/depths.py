@@ -15,7 +15,10 @@ _MOST_UNIT = 8
 """No program indents a level by more columns; a larger step is alignment."""
 
 _NO_BRACKETS = re.compile(r"[^()\[\]{}]+")
-_LABEL = re.compile(r"\s*(?:(?:case|default|public|private|protected)\b|- |#|//|\*|--|;|(?!(?:else|try|finally|except|ensure|begin|do)\b)\w+:$)")
+_LABEL = re.compile(
+    r"\s*(?:(?:case|default|public|private|protected)\b|- |#|//|\*|--|;"
+    r"|(?!(?:else|try|finally|except|ensure|begin|do)\b)\w+:$)"
+)
 """Comments, and lines that end like one that opens a block but may have lines of any depth below."""
 _HEADS = (
     r"(?:if|elif|else|elseif|for|foreach|while|switch|case|match|when|with|unless|until|loop|begin|try|def|"

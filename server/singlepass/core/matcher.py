@@ -38,6 +38,7 @@ from singlepass.core.habits import Quotation, quotations
 from singlepass.core.indentation import indentation_map, reindent
 from singlepass.core.misquoted import carried_over, comment_left_out
 from singlepass.core.pairing import similarity
+from singlepass.core.repeated import taken_along
 
 How = Literal["exact", "trailing_whitespace", "indentation", "characters", "habits", "fuzzy", "rewrite"]
 """Which level found the old lines. `habits` is any but the last of them, without the model's habits;
@@ -88,7 +89,18 @@ class Differs(NamedTuple):
     """Exclusive."""
 
 
-Match = Found | Ambiguous | NotFound | Differs
+class Unclear(NamedTuple):
+    """The old lines are these lines of the document, but what the block makes of them cannot be known."""
+
+    start: int
+    end: int
+    """Exclusive."""
+    why: Literal["signs", "repeated"]
+    """`signs`: a `+` before new lines may be the sign of a diff, or belong to them. `repeated`: the new lines
+    have some of the document's beside the old ones, which would then stand there twice."""
+
+
+Match = Found | Ambiguous | NotFound | Differs | Unclear
 
 
 def match(
@@ -104,15 +116,25 @@ def match(
     """
     document = _Document(lines)
     found = _locate(document, old, new, selection)
+    if isinstance(found, Found):
+        return _with_beside(lines, found)
     if not isinstance(found, NotFound) or not old:
         return found
-    written = [one for one in quotations(old, new, lines) if not one.is_exact]
+    written = [one for one in quotations(old, new, lines) if not (one.is_exact or one.is_doubtful)]
     # Habits make every line less alike, so what is left without them comes first.
     for one in dict.fromkeys((*written[-1:], *written[:1])):
         found = _fuzzy(document, one, selection)
         if not isinstance(found, NotFound):
             break
-    return found
+    return _with_beside(lines, found) if isinstance(found, Found) else found
+
+
+def _with_beside(lines: Sequence[str], found: Found) -> Found | Unclear:
+    """With the lines beside that the new lines repeat."""
+    beside = taken_along(lines, found.start, found.end, found.new)
+    if beside is None:
+        return Unclear(found.start, found.end, "repeated")
+    return found._replace(start=beside.start, end=beside.end, new=tuple(beside.new))
 
 
 def locate(
@@ -135,9 +157,12 @@ def _locate(
         return NotFound(None, 0.0)
     for written in quotations(old, new, lines):
         found = _find(document, written, selection)
+        if isinstance(found, Found):
+            if written.is_doubtful:
+                return Unclear(found.start, found.end, "signs")
+            return found._replace(how="habits") if written.old != tuple(old) else found
         if found is not None:
-            is_without = isinstance(found, Found) and written.old != tuple(old)
-            return found._replace(how="habits") if is_without else found
+            return found
     return NotFound(None, 0.0)
 
 
