@@ -16,7 +16,7 @@ _MOST_UNIT = 8
 
 _NO_BRACKETS = re.compile(r"[^()\[\]{}]+")
 _LABEL = re.compile(
-    r"\s*(?:(?:case|default|public|private|protected)\b|- |#|//|\*|--|;"
+    r"(?:(?:case|default|public|private|protected)\b|- |#|//|\*|--|;"
     r"|(?!(?:else|try|finally|except|ensure|begin|do)\b)\w+:$)"
 )
 """Comments, and lines that end like one that opens a block but may have lines of any depth below."""
@@ -25,15 +25,15 @@ _HEADS = (
     r"class|fn|func|function|macro|sub|do)\b"
 )
 _COMPLETE = re.compile(
-    r"\s*(?:(?:return|raise|throw|break|continue|pass|import|goto)\b.*[\w)\]\"'};]"
+    r"(?:(?:return|raise|throw|break|continue|pass|import|goto)\b.*[\w)\]\"'};]"
     rf"|[\w.\[\]\"'$]+\s*[-+*/|&]?=\s*(?!{_HEADS})[^=].*[\w)\]\"'}};]"
     rf"|(?!{_HEADS})[\w.$]+\(.*\);?"
     r"|.*[;}])"
 )
 """A statement that ends with its line."""
-_GOES_ON = re.compile(r"\s*(?:[.?:&|+*/=,)\]}>-]|(?:and|or|from|to)\b)")
+_GOES_ON = re.compile(r"(?:[.?:&|+*/=,)\]}>-]|(?:and|or|from|to)\b)")
 """What begins a line that continues the one above."""
-_BELONGS = re.compile(r"\s*(?:[)\]}]|(?:elif|else|elsif|except|finally|rescue|ensure|catch|end)\b)")
+_BELONGS = re.compile(r"(?:[)\]}]|(?:elif|else|elsif|except|finally|rescue|ensure|catch|end)\b)")
 """What is as deep as an earlier line that it belongs to."""
 
 
@@ -53,7 +53,8 @@ def unit_of(lines: Iterable[str]) -> str:
 
     It is the step to a deeper line that is taken most often; larger ones are rather alignment with a bracket.
     """
-    indents = [indent_of(line) for line in lines if line.strip()]
+    # The lines of a block comment stand one column behind its first.
+    indents = [indent_of(line) for line in lines if (bare := line.lstrip()) and bare[0] != "*"]
     if sum(indent.startswith("\t") for indent in indents) > sum(indent.startswith(" ") for indent in indents):
         return "\t"
     steps = Counter(len(after) - len(before) for before, after in pairwise(indents))
@@ -70,13 +71,12 @@ def balance(lines: Iterable[str]) -> int:
 def is_sound(lines: Sequence[str], unit: str = "") -> bool:
     """Whether nothing speaks against the depths of these lines. `unit` is one level of the document, if
     known."""
-    text = [line.rstrip() for line in lines if line.strip()]
-    around = [columns(indent_of(line)) for line in text[:1]]
-    for above, below in pairwise(text):
-        depth, depth_below = columns(indent_of(above)), columns(indent_of(below))
+    text = [(columns(indent_of(line)), line.strip()) for line in lines if line.strip()]
+    around = [depth for depth, _ in text[:1]]
+    for (depth, above), (depth_below, below) in pairwise(text):
         is_label, belongs = _LABEL.match(above) is not None, _BELONGS.match(below) is not None
         opens = above.endswith((":", "{", "(", "[")) and not is_label and balance([above]) >= 0
-        if opens and not belongs and not below.lstrip().startswith("- "):
+        if opens and not belongs and not below.startswith("- "):
             is_level = not unit or above.endswith(("(", "[")) or depth_below - depth == columns(unit)
             if depth_below <= depth or not is_level:
                 return False

@@ -86,6 +86,11 @@ def indentation_map(
     return IndentationMap({}, "", "", flat=indents.pop()) if len(indents) == 1 else None
 
 
+def is_mappable(old: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether there is a map from the indentation of the old lines to that of the lines there."""
+    return indentation_map(old, there, (), ()) is not None
+
+
 def _growing(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:
     known: dict[str, str] = {}
     for one, there in pairs:
@@ -129,7 +134,8 @@ def reindent(
     if found.first is not None:
         lines = _first_moved(new, *found.first, found.known)
         return lines if is_sound(lines) or not is_sound(there) else None
-    lines = [found.convert(indent_of(line)) + line.lstrip() if line.strip() else line for line in new]
+    converted = {indent: found.convert(indent) for indent in {indent_of(line) for line in new}}
+    lines = [converted[indent_of(line)] + line.lstrip() if line.strip() else line for line in new]
     if lines == [*new]:
         return lines
     quoted, real = next(iter(found.known.items()))
@@ -205,5 +211,8 @@ def _is_the_documents(
 
 def _is_reached(indent: str, known: Iterable[str], unit: str) -> bool:
     """Whether an indentation is one of these, or some levels deeper than one of them."""
-    deeper = [indent[len(one) :] for one in known if indent.startswith(one)]
-    return any(not rest or not unit or unit * (len(rest) // len(unit)) == rest for rest in deeper)
+    return any(
+        indent.startswith(one)
+        and (not (deeper := indent[len(one) :]) or not unit or unit * (len(deeper) // len(unit)) == deeper)
+        for one in known
+    )

@@ -26,6 +26,8 @@ from singlepass.core.pairing import MIN_ALIKE, similarity
 
 _MOST = 1_000
 """More lines are not looked at."""
+_MOST_ALIKE = 30
+"""More pairs of lines are not compared letter by letter on either side."""
 _WORD = re.compile(r"[^\W\d_]{2}|\w[\"']?\s*[:=(]")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _CLOSING = re.compile(r"\s*(?:end\b.*|fi|done|esac|#\s*endif\b.*|\{%-?\s*end.*|\w*END\w*)\s*;?\s*")
@@ -96,8 +98,10 @@ def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], n
             if any(columns(indent_of(line)) <= least and not _is_version(line, old) for line in added):
                 continue
             return n
-        gone = [line for line in old if line.strip() and not any(_is_change(line, one) for one in rest)]
-        if any(_is_change(line, one) for line in gone for one in words):
+        stay = {*rest}
+        gone = [line for line in old[-_MOST_ALIKE:] if line and line not in stay]
+        gone = [line for line in gone if not any(_is_change(line, one) for one in rest[-_MOST_ALIKE:])]
+        if any(_is_change(line, one) for line in gone for one in words[:_MOST_ALIKE]):
             continue
         return n if any(rest) else -1
     return 0
@@ -108,16 +112,16 @@ def _is_change(old: str, new: str) -> bool:
 
 
 def _is_version(line: str, old: Sequence[str]) -> bool:
-    return any(_is_change(one, line) for one in old)
+    return any(_is_change(one, line) for one in old[-_MOST_ALIKE:])
 
 
 def _n_decorations(old: Sequence[str], new: Sequence[str], above: Sequence[str]) -> int:
     """How many of the lines above the old ones the new ones have too, behind others like them: decorators and
     comments of the definition that was quoted."""
-    n_added = next((n for n, line in enumerate(new) if _is_change(old[0], line)), 0)
-    added = new[:n_added]
-    if not added or not all(_BEFORE_DEFINITION.match(line) for line in added):
+    n_added = next((n for n, line in enumerate(new) if not _BEFORE_DEFINITION.match(line)), 0)
+    if not n_added or not _is_change(old[0], new[n_added]):
         return 0
+    added = new[:n_added]
     return next((n for n in range(min(n_added, len(above)), 0, -1) if added[-n:] == above[-n:]), 0)
 
 
@@ -134,7 +138,7 @@ def _with_block(
     as_it_is = Beside(start, end, [*new])
     old = [line.rstrip() for line in document[start:end]]
     last = next(line for line in reversed(old) if line)
-    n_kept = 1 + max((n for n, line in enumerate(plain) if line and _is_change(last, line)), default=-1)
+    n_kept = _n_kept(last, plain)
     tail, block = plain[n_kept:], _block(last, below)
     first = next((line for line in block if line), "")
     if not n_kept or not any(tail) or not first:
@@ -151,6 +155,17 @@ def _with_block(
     is_rewrite = begins_same and n_equal > 1 and n_equal * 2 >= sum(map(bool, block))
     is_wrong = is_rewrite or _is_dead(tail, block, first) or _closes(old, plain, last)
     return None if is_wrong else as_it_is
+
+
+def _n_kept(last: str, new: Sequence[str]) -> int:
+    """How many of the new lines are for the quoted ones, the last of which is given; 0 where none is."""
+    equal = next((n for n in range(len(new) - 1, -1, -1) if new[n] == last), None)
+    if equal is not None:
+        return equal + 1
+    alike = (
+        n for n in range(min(len(new), _MOST_ALIKE), 0, -1) if new[n - 1] and _is_change(last, new[n - 1])
+    )
+    return next(alike, 0)
 
 
 def _others(ranges: Iterable[tuple[int, int, int, int]], n: int) -> list[int]:
