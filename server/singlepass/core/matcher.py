@@ -294,7 +294,7 @@ def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] |
     known: dict[tuple[str, str], float] = {}
 
     def alike(line: str, old_line: str) -> float:
-        if not line or not old_line:
+        if not line or not old_line or line == old_line:
             return float(line == old_line)
         if (line, old_line) not in known:
             is_tail = bool(comment_left_out(old_line, line))

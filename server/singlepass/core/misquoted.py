@@ -90,7 +90,8 @@ def merged(old: str, line: str, new: str) -> str | None:
         # The new line has the comment that the old one lacks.
         old = old.rstrip() + tail
     base, there, asked = (tuple(_WORDS.findall(text.strip())) for text in (old, line, new))
-    keys, keys_there = tuple(map(_key, base)), tuple(map(_key, there))
+    key = {word: canonical(word) or " " for word in {*base, *there}}
+    keys, keys_there = ([key[word] for word in words] for words in (base, there))
     ours = [change._replace(new=there[c:d]) for change, (c, d) in _changes(keys, keys_there)]
     theirs = [change._replace(new=asked[c:d]) for change, (c, d) in _changes(base, asked)]
     if len(ours) * len(theirs) > MOST_COMPARISONS:
@@ -111,10 +112,6 @@ def merged(old: str, line: str, new: str) -> str | None:
         words += change.new
         at = max(at, change.end)
     return "".join([*words, *written[at:]])
-
-
-def _key(word: str) -> str:
-    return canonical(word) or " "
 
 
 def _changes(base: Sequence[str], other: Sequence[str]) -> list[tuple[Change, tuple[int, int]]]:
@@ -154,6 +151,31 @@ def carried_over(old: Sequence[str], window: Sequence[str], new: Sequence[str]) 
 
 def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
     """The same for lines of which all change."""
+    lines: list[str] = []
+    a = c = 0
+    # A new line that is the document's, comment and all, is no change of another line.
+    for i, j in [*_own_lines(window, new), (len(window), len(new))]:
+        part = _part(old[a:i], window[a:i], new[c:j])
+        if part is None:
+            return None
+        lines += [*part, *window[i : i + 1]]
+        a, c = i + 1, j + 1
+    return lines
+
+
+def _own_lines(window: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    """The lines of the document that are among the new ones, in order. Blank ones tell nothing."""
+    pairs: list[tuple[int, int]] = []
+    a = c = 0
+    blocks = changed_blocks([*map(str.rstrip, window)], [*map(str.rstrip, new)])
+    for i, end, j, end_new in (*blocks, (len(window), 0, len(new), 0)):
+        pairs += [pair for pair in zip(range(a, i), range(c, j), strict=True) if window[pair[0]].strip()]
+        a, c = end, end_new
+    return pairs
+
+
+def _part(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
+    """The same for lines of which none is the document's."""
     is_equal = [a.strip() == b.strip() for a, b in zip(old, window, strict=True)]
     if all(is_equal):
         return [*new]
