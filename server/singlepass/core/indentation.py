@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from singlepass.core.depths import columns, indent_of, is_sound, unit_of
+from singlepass.core.levels import columns, indent_of, is_sound, unit_of
 from singlepass.core.pairing import pairs_of
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from singlepass.core.characters import canonical
-from singlepass.core.depths import indent_of
+from singlepass.core.levels import indent_of
 from singlepass.core.line_diff import MOST_COMPARISONS, changed_blocks
 from singlepass.core.pairing import pairs_of, similarity
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from singlepass.core.depths import balance, columns, indent_of
+from singlepass.core.levels import balance, columns, indent_of
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.pairing import MIN_ALIKE, similarity
 
