@@ -121,8 +121,14 @@ INDENTATION: dict[str, Case] = {
     "one line, and brackets": (
         "def f():\n    x = 1\n",
         "x = 1",
-        "x = [\n        1,\n    ]",
+        "x = [\n    1,\n]",
         "def f():\n    x = [\n        1,\n    ]\n",
+    ),
+    "one line, and brackets of which two levels or one may be meant": (
+        "def f():\n    x = 1\n",
+        "x = 1",
+        "x = [\n        1,\n    ]",
+        None,
     ),
     "one column of a block comment is no level": (
         "/*\n * a\n */\nint a;\n/*\n * b\n */\nint b;\n",
@@ -135,8 +141,8 @@ INDENTATION: dict[str, Case] = {
 # Lines beside the quoted ones that the new lines have too.
 
 TOTAL = (
-    "import x\n\n@cached\ndef total(rows):\n    amounts = load(rows)\n    for row in rows:\n        add(row)\n"
-    "    return sum(amounts)\n\n\ndef other():\n    pass\n"
+    "import x\n\n@cached\ndef total(rows):\n    amounts = load(rows)\n    for row in rows:\n"
+    "        add(row)\n    return sum(amounts)\n\n\ndef other():\n    pass\n"
 )
 BODY = "    amounts = load(rows)\n    for row in rows:\n        add(row)\n    return sum(amounts)"
 CLASS = "class A {\n  foo() {\n    a();\n    return 1;\n  }\n}\n"

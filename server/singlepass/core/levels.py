@@ -89,5 +89,7 @@ def is_sound(lines: Sequence[str], unit: str = "") -> bool:
                 return False
             around.append(depth_below)
         elif not around:
+            if unit and text[0][0] % columns(unit) == 0 < depth_below % columns(unit):
+                return False
             around.append(depth_below)
     return True

@@ -35,9 +35,9 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from singlepass.core.characters import canonical, respelling
-from singlepass.core.levels import indent_of
 from singlepass.core.habits import Quotation, quotations
 from singlepass.core.indentation import indentation_map, is_mappable, reindent
+from singlepass.core.levels import indent_of
 from singlepass.core.misquoted import carried_over, comment_left_out
 from singlepass.core.pairing import similarity
 from singlepass.core.repeated import taken_along
