@@ -1,6 +1,8 @@
 """What becomes of a document by blocks as models write them: each case is a text, the old and the new lines,
 and the text that the user wanted, or None where it cannot be known and nothing may change."""
 
+from collections.abc import Sequence
+
 import pytest
 from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Snapshot, apply
@@ -148,6 +150,11 @@ BODY = "    amounts = load(rows)\n    for row in rows:\n        add(row)\n    re
 CLASS = "class A {\n  foo() {\n    a();\n    return 1;\n  }\n}\n"
 SPACE = "namespace x {\nvoid f() {\n  a();\n}\n}\n"
 SWITCH = "switch (a) {\n  case 1:\n    x();\n    break;\n}\n"
+KEEPER = (
+    'class A:\n    """Keeps."""\n\n    def f(self):\n'
+    "        self.a = 1\n        self.b = 2\n        self.c = 3\n"
+)
+LONGER = KEEPER.replace("A:", "A(B):").replace("        self.a", "        go()\n        self.a")
 REPEATED: dict[str, Case] = {
     "the whole function": (
         TOTAL,
@@ -275,6 +282,36 @@ REPEATED: dict[str, Case] = {
         "import sys",
         "import os\nimport json\nimport sys",
         "import os\nimport json\nimport sys\n\nx\n",
+    ),
+    "half of a class": (
+        KEEPER,
+        "class A:",
+        LONGER.partition("\n        self.c")[0],
+        LONGER,
+    ),
+    "the body in braces of their own": (
+        "int f(int a)\n{\n\treturn a;\n}\n",
+        "int f(int a)",
+        "int f(int a, int b)\n{\n\treturn a + b;\n}",
+        None,
+    ),
+    "the function up to its end": (
+        "function f()\n  run()\n  finish()\nend\n",
+        "function f()",
+        "function f(x)\n  start(x)\nend",
+        None,
+    ),
+    "each line of the function": (
+        "def f():\n    run()\n    finish()\n",
+        "def f():",
+        "def f(x):\n    run(x)\n    finish(x)",
+        None,
+    ),
+    "the end of an element": (
+        "<div>\n  <p>a</p>\n</div>\n",
+        "  <p>a</p>",
+        "  <p>a</p>\n  <p>b</p>\n</div>",
+        "<div>\n  <p>a</p>\n  <p>b</p>\n</div>\n",
     ),
     "nothing else": ("first()\nsecond()\n", "first()", "second()", None),
     # Lines that may well stand there twice.
@@ -418,7 +455,7 @@ def test_an_edit_is_what_was_meant_or_nothing(name: str, eol: str) -> None:
 
 
 def test_lines_taken_along_are_in_no_edit() -> None:
-    text = TOTAL.replace("    return", "    return ")
+    text = TOTAL.replace("(amounts)", "(amounts)  ")
     old, new = ("def total(rows):",), ("def total(rows, a):", *BODY.split("\n"))
     planned = plan(Hunk(0, "a.x", old, new), {"a.x": Snapshot("a", 1, text)}, None, ())
     assert isinstance(planned, PlannedHunk)
@@ -431,10 +468,10 @@ def test_lines_taken_along_are_in_no_edit() -> None:
 # Inputs that take hours if anything is done for each pair of lines, words or characters.
 
 ITEMS = ", ".join(f"item{i}: {i * 7 % 1000}" for i in range(20_000))
-LINES = [f"    value_{i} = compute({i % 7}, other={i % 11})" for i in range(50_000)]
-EQUAL = ["value = 1"] * 10_000
-DEEP = [" " * n + f"if a{n}:" for n in range(1_000)]
-HUGE: dict[str, tuple[list[str], list[str], list[str], type]] = {
+LINES: list[str] = [f"    value_{i} = compute({i % 7}, other={i % 11})" for i in range(50_000)]
+EQUAL: list[str] = ["value = 1"] * 10_000
+DEEP: list[str] = [" " * n + f"if a{n}:" for n in range(1_000)]
+HUGE: dict[str, tuple[Sequence[str], Sequence[str], Sequence[str], type]] = {
     "a comment left out of a minified line": (
         ["x = {" + ITEMS + "} // what it is"],
         ["x = {" + ITEMS + "}"],

@@ -18,6 +18,7 @@ them, a line that was not quoted would have to go. Then there is no answer.
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from singlepass.core.levels import balance, columns, indent_of
@@ -30,6 +31,7 @@ _MOST_ALIKE = 30
 """More pairs of lines are not compared letter by letter on either side."""
 _WORD = re.compile(r"[^\W\d_]{2}|\w[\"']?\s*[:=(]")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_VOID = re.compile(r"<(?:area|br|col|hr|img|input|link|meta|source|wbr)\b", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*(?:end\b.*|fi|done|esac|#\s*endif\b.*|\{%-?\s*end.*|\w*END\w*)\s*;?\s*")
 """Lines that close a block with a word."""
 _BEFORE_DEFINITION = re.compile(r"\s*(?:@|#\[|\[\w+.*\]$|///|/\*\*|\*|template\b)")
@@ -87,6 +89,10 @@ def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], n
             if surplus == closed:
                 return n
             continue
+        if all(line.lstrip().startswith("<") for line in repeated if line) and (tags := _tags(repeated)):
+            if _tags(new) - _tags(old) == tags:
+                return n
+            continue
         words = [line for line in repeated if _WORD.search(_TAG.sub("", line))]
         if not words:
             continue
@@ -105,6 +111,12 @@ def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], n
             continue
         return n if any(rest) else -1
     return 0
+
+
+def _tags(lines: Sequence[str]) -> int:
+    """How many more elements of HTML are opened than closed."""
+    tags = [tag for line in lines for tag in _TAG.findall(line)]
+    return sum(-1 if tag[1] == "/" else not (tag.endswith("/>") or _VOID.match(tag)) for tag in tags)
 
 
 def _is_change(old: str, new: str) -> bool:
@@ -145,15 +157,28 @@ def _with_block(
         return as_it_is
     changed = changed_blocks(block, tail)
     kept = _others(changed, len(block))
+    begins_same = next(line for line in tail if line) == first
+    if begins_same and len(kept) > 2 and tail[-1] and tail[-1] == block[kept[-1]]:
+        # The new text goes on as the document does, up to some line of the block.
+        block = block[: kept[-1] + 1]
+        changed = changed_blocks(block, tail)
+        kept = _others(changed, len(block))
     n_equal = sum(bool(_WORD.search(block[n])) for n in kept)
     if n_equal > 1 and all(not line for a, b, *_ in changed for line in block[a:b]):
         # Lines of the document stay as they are, to the blanks at their ends.
         own = dict(zip(_others([(c, d, a, b) for a, b, c, d in changed], len(tail)), kept, strict=True))
         written = [document[end + own[n]] if n in own else line for n, line in enumerate(new[n_kept:])]
         return Beside(start, end + len(block), [*new[:n_kept], *written])
-    begins_same = next(line for line in tail if line) == first and bool(_WORD.search(first))
-    is_rewrite = begins_same and n_equal > 1 and n_equal * 2 >= sum(map(bool, block))
-    is_wrong = is_rewrite or _is_dead(tail, block, first) or _closes(old, plain, last)
+    is_rewrite = begins_same and (
+        first.strip() == "{" or (bool(_WORD.search(first)) and 1 < n_equal >= sum(map(bool, block)) / 2)
+    )
+    is_wrong = (
+        is_rewrite
+        or _is_dead(tail, block, first)
+        or _closes(old, plain, last)
+        or (columns(indent_of(first)) > columns(indent_of(last)) and _ends(tail, last))
+        or ("(" in last and _is_other_version(tail, block))
+    )
     return None if is_wrong else as_it_is
 
 
@@ -175,13 +200,21 @@ def _others(ranges: Iterable[tuple[int, int, int, int]], n: int) -> list[int]:
 
 
 def _block(last: str, below: Sequence[str]) -> list[str]:
-    """The lines behind the old ones that are as deep as the first of them, and what closes them."""
+    """The lines behind the old ones that are as deep as the first of them, and what closes them; where they
+    begin with a brace of its own, those up to its end."""
     first = next((line for line in below if line), "")
     depth = columns(indent_of(first))
+    if first.strip() == "{":
+        start = below.index(first)
+        opened = [*accumulate(balance([line]) for line in below[start:])]
+        return [*below[: start + opened.index(0) + 1]] if 0 in opened else []
     if depth < columns(indent_of(last)) or not first:
         return []
     n = next((n for n, line in enumerate(below) if line and columns(indent_of(line)) < depth), len(below))
-    if n < len(below) and balance(below[:n]) == 0 > balance([below[n]]) and not _WORD.search(below[n]):
+    if n < len(below) and (
+        (balance(below[:n]) == 0 > balance([below[n]]) and not _WORD.search(below[n]))
+        or (_CLOSING.fullmatch(below[n]) and indent_of(below[n]) == indent_of(last))
+    ):
         n += 1
     while n and not below[n - 1]:
         n -= 1
@@ -200,3 +233,16 @@ def _closes(old: Sequence[str], new: Sequence[str], last: str) -> bool:
     """Whether the quoted lines open a block that the new ones close, too."""
     opened = balance([last])
     return opened > 0 and balance(old) == opened and balance(new) == 0
+
+
+def _ends(tail: Sequence[str], last: str) -> bool:
+    """Whether the new lines end with a word that closes what the quoted lines open."""
+    end = next(line for line in reversed(tail) if line)
+    return _CLOSING.fullmatch(end) is not None and indent_of(end) == indent_of(last)
+
+
+def _is_other_version(tail: Sequence[str], block: Sequence[str]) -> bool:
+    """Whether each of several lines of the block has its counterpart among the new lines, and there are no
+    others."""
+    lines, others = ([line for line in one if line] for one in (tail, block))
+    return 1 < len(lines) == len(others) <= _MOST_ALIKE and all(map(_is_change, others, lines))
