@@ -28,7 +28,7 @@ from singlepass.core.diff_parser import DropReason, Hunk, HunkDropped
 from singlepass.core.edits import Edit, Snapshot, rebase_span
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import Line, is_line_start, line_ending, split_lines, visible_lines
-from singlepass.core.matcher import Ambiguous, Differs, Found, How, Match, NotFound, locate, match
+from singlepass.core.matcher import Ambiguous, Differs, Found, How, Match, NotFound, Unclear, locate, match
 from singlepass.core.paths import fitting
 from singlepass.core.rewrite import place
 from singlepass.core.stray import stray, without_path_comment
@@ -195,6 +195,12 @@ def _unmatched(hunk: Hunk, n_lines: int, found: Match) -> RejectedHunk:
                 f"{'that' if end - start == 1 else 'those'} read otherwise where the block makes its change."
             )
             return RejectedHunk(hunk, "not_found", message)
+        case Unclear(start, end, why):
+            message = {
+                "signs": "Whether the “+” before its new lines belongs to them is not known.",
+                "repeated": "Its new lines repeat lines beside the old ones, which would stand there twice.",
+            }[why]
+            return RejectedHunk(hunk, "ambiguous", f"{_range(start, end).capitalize()}: {message}")
         case NotFound():
             return RejectedHunk(hunk, "not_found", _not_found_message(n_old, n_lines, found))
         case Found():
