@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from singlepass.core.characters import canonical, respelling
 from singlepass.core.habits import quotations
-from singlepass.core.indentation import columns, indent_of
+from singlepass.core.levels import columns, indent_of
 
 _NUMBER = re.compile(r"\s*(?:line\s+)?L?\d+\s*[|│┃→:.)\]]?\s*", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t]+")

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from singlepass.core.indentation import columns, indent_of, indentation_map, reindent, unit_of
+from singlepass.core.indentation import indentation_map, reindent
+from singlepass.core.levels import columns, indent_of, unit_of
 
 _WORD = re.compile(r"\w")
 _OPENS = re.compile(r".*(?:[:{(\[>,\\]|\b(?:do|then|else|try|begin))\s*$")

@@ -9,8 +9,8 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from singlepass.core.indentation import columns, indent_of
 from singlepass.core.left_out import defined_name
+from singlepass.core.levels import columns, indent_of
 from singlepass.core.pairing import MIN_ALIKE, similarity
 
 _N_NEAR = 3

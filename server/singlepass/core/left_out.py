@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from singlepass.core.depths import is_directive
-from singlepass.core.indentation import columns, indent_of
+from singlepass.core.levels import columns, indent_of
 
 MOST_GONE = 0.25
 """The share of a file's lines with text that its new text may leave out or replace where nothing is

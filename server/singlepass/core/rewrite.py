@@ -15,8 +15,8 @@ from singlepass.core.anew import as_diff, in_document_spelling
 from singlepass.core.depths import at_depth
 from singlepass.core.extent import n_open, within
 from singlepass.core.habits import is_fence
-from singlepass.core.indentation import indent_of
 from singlepass.core.left_out import MOST_GONE, MOST_GONE_SELECTED, defined_name, left_out
+from singlepass.core.levels import indent_of
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.matcher import Found, locate
 from singlepass.core.pairing import aligned, similarity
