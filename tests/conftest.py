@@ -27,6 +27,8 @@ FOLLOW_THE_SOURCES = ("core", "server", "backends")
 """Folders with tests of single modules; the others start the whole."""
 STARTS_PROCESSES = re.compile(r"^(import|from) (subprocess|psutil|real_servers)\b", re.MULTILINE)
 """In a module of tests."""
+LONG = {"test_draft_sampling.py", "test_template.py"}
+"""Modules that draw thousands of samples, or whose subject starts a process for each case."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,7 +43,7 @@ def _is_fast(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function) or item.path.parent.name not in FOLLOW_THE_SOURCES:
         return False
     uses_model = any(name.endswith(("_model", "_gguf")) for name in item.fixturenames)
-    return not uses_model and not _starts_processes(item.path)
+    return not (uses_model or item.path.name in LONG or _starts_processes(item.path))
 
 
 @cache
