@@ -27,8 +27,8 @@ FOLLOW_THE_SOURCES = ("core", "server", "backends")
 """Folders with tests of single modules; the others start the whole."""
 STARTS_PROCESSES = re.compile(r"^(import|from) (subprocess|psutil|real_servers)\b", re.MULTILINE)
 """In a module of tests."""
-LONG = {"test_draft_sampling.py", "test_template.py"}
-"""Modules that draw thousands of samples, or whose subject starts a process for each case."""
+LONG = {"test_draft_sampling.py", "test_kv_sizes.py", "test_template.py"}
+"""Modules that draw thousands of samples, or whose subject runs a runtime or starts a process for each case."""
 
 
 @pytest.hookimpl(tryfirst=True)
