@@ -28,7 +28,7 @@ FOLLOW_THE_SOURCES = ("core", "server", "backends")
 STARTS_PROCESSES = re.compile(r"^(import|from) (subprocess|psutil|real_servers)\b", re.MULTILINE)
 """In a module of tests."""
 LONG = {"test_draft_sampling.py", "test_kv_sizes.py", "test_template.py"}
-"""Modules that draw thousands of samples, or whose subject runs a runtime or starts a process for each case."""
+"""Modules that draw thousands of samples, run a runtime, or start a process for each case."""
 
 
 @pytest.hookimpl(tryfirst=True)
