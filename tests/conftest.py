@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile(
     "singlepass", deadline=None, max_examples=int(os.environ.get("SINGLEPASS_EXAMPLES", "100"))
 )
+settings.register_profile("fast", deadline=None, max_examples=25)
 settings.load_profile("singlepass")
 
 
@@ -29,6 +30,12 @@ STARTS_PROCESSES = re.compile(r"^(import|from) (subprocess|psutil|real_servers)\
 """In a module of tests."""
 LONG = {"test_draft_sampling.py", "test_kv_sizes.py", "test_template.py"}
 """Modules that draw thousands of samples, run a runtime, or start a process for each case."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fewer random cases where the fast tests alone are asked for."""
+    if config.option.markexpr == "fast" and "SINGLEPASS_EXAMPLES" not in os.environ:
+        settings.load_profile("fast")
 
 
 @pytest.hookimpl(tryfirst=True)
