@@ -62,6 +62,9 @@ class Structure:
     """Pairs of modules of which one imports the other."""
     n_between_folders: int
     """Those of them that lie in different folders."""
+    n_between_later_folders: int
+    """The same, had the modules lain where git finds them again in the last revision: dividing a folder makes
+    imports between folders of those that were within it."""
     n_folder_pairs: int
     """Pairs of folders with at least one such import."""
     n_levels: int
@@ -89,6 +92,17 @@ def read(revision: str) -> dict[str, str]:
                 if file:
                     texts[member.name] = file.read().decode()
     return {path: text for path, text in texts.items() if "/samples/" not in path}
+
+
+def moves(revision: str, last: str) -> dict[str, str]:
+    """Where the files of a revision lie in the last one, of those that moved."""
+    revisions = [one for one in (revision, last) if one != "."]
+    if revision in (".", last):
+        return {}
+    options = ["--find-renames=30%", "--diff-filter=R", "--name-status"]
+    command = ["git", "diff", *options, *revisions, "--", *SOURCES]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {old: new for _, old, new in (line.split("\t") for line in listed.splitlines())}
 
 
 def parse(texts: Mapping[str, str]) -> dict[str, Module]:
@@ -173,14 +187,13 @@ def code_lines(module: Module) -> int:
     return len(lines - docstrings)
 
 
-def measure(texts: Mapping[str, str]) -> Structure:
-    """Count all of it."""
+def measure(texts: Mapping[str, str], moved: Mapping[str, str] | None = None) -> Structure:
+    """Count all of it; `moved` are paths as they are in a later revision."""
     modules = parse(texts)
     imports = {name: imported(module, modules) - {name} for name, module in modules.items()}
-    pairs = [
-        (modules[name].folder, modules[other].folder) for name, names in imports.items() for other in names
-    ]
-    between = [(one, other) for one, other in pairs if one != other]
+    pairs = [(modules[name], modules[other]) for name, names in imports.items() for other in names]
+    between = [(one.folder, other.folder) for one, other in pairs if one.folder != other.folder]
+    later = {one.path: (moved or {}).get(one.path, one.path).rpartition("/")[0] for one in modules.values()}
     n_lines: dict[str, int] = defaultdict(int)
     classes: list[Size] = []
     for module in modules.values():
@@ -200,6 +213,7 @@ def measure(texts: Mapping[str, str]) -> Structure:
         n_lines=dict(n_lines),
         n_imports=len(pairs),
         n_between_folders=len(between),
+        n_between_later_folders=sum(later[one.path] != later[other.path] for one, other in pairs),
         n_folder_pairs=len(set(between)),
         n_levels=levels(imports),
         circles=circles(imports),
@@ -217,6 +231,7 @@ def report(found: Mapping[str, Structure]) -> str:
         *((f"lines of code in {part}", n_lines) for part, n_lines in lengths.items()),
         ("imports between modules", [one.n_imports for one in found.values()]),
         ("of them between folders", [one.n_between_folders for one in found.values()]),
+        ("by the last one's folders", [one.n_between_later_folders for one in found.values()]),
         ("pairs of folders", [one.n_folder_pairs for one in found.values()]),
         ("levels of imports", [one.n_levels for one in found.values()]),
         ("import circles", [len(one.circles) for one in found.values()]),
@@ -271,7 +286,8 @@ def main() -> None:
         page = ROOT / "ARCHITECTURE.md"
         page.write_text(with_map(page.read_text(encoding="utf-8"), read(".")), encoding="utf-8")
         return
-    found = {revision: measure(read(revision)) for revision in options.revisions}
+    last = options.revisions[-1]
+    found = {one: measure(read(one), moves(one, last)) for one in options.revisions}
     if options.json:
         json.dump({name: asdict(one) for name, one in found.items()}, sys.stdout, indent=1)
         print()

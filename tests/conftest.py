@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile(
     "singlepass", deadline=None, max_examples=int(os.environ.get("SINGLEPASS_EXAMPLES", "100"))
 )
+settings.register_profile("fast", deadline=None, max_examples=25)
 settings.load_profile("singlepass")
 
 
@@ -27,6 +28,14 @@ FOLLOW_THE_SOURCES = ("core", "server", "backends")
 """Folders with tests of single modules; the others start the whole."""
 STARTS_PROCESSES = re.compile(r"^(import|from) (subprocess|psutil|real_servers)\b", re.MULTILINE)
 """In a module of tests."""
+LONG = {"test_draft_sampling.py", "test_kv_sizes.py", "test_template.py"}
+"""Modules that draw thousands of samples, run a runtime, or start a process for each case."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fewer random cases where the fast tests alone are asked for."""
+    if config.option.markexpr == "fast" and "SINGLEPASS_EXAMPLES" not in os.environ:
+        settings.load_profile("fast")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,7 +50,7 @@ def _is_fast(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function) or item.path.parent.name not in FOLLOW_THE_SOURCES:
         return False
     uses_model = any(name.endswith(("_model", "_gguf")) for name in item.fixturenames)
-    return not uses_model and not _starts_processes(item.path)
+    return not (uses_model or item.path.name in LONG or _starts_processes(item.path))
 
 
 @cache

@@ -174,6 +174,18 @@ def test_the_modules_that_pages_name_exist(path: Path) -> None:
             assert any(one.endswith(f"/{named}") for one in known), f"{name(path)} names {named}"
 
 
+def test_no_word_is_used_that_was_dropped() -> None:
+    """Neither as it stands in the vocabulary nor as a part of a name."""
+    vocabulary = page("ARCHITECTURE.md").partition("| dropped |")[2].partition("\n\n")[0]
+    words = re.findall(r"^\| `(.+?)` \|", vocabulary, re.MULTILINE)
+    assert words
+    pattern = re.compile("|".join(re.escape(word).replace(r"\ ", "[ _-]?") for word in words), re.IGNORECASE)
+    pages = [one for one in PAGES if one.name not in ("CHANGELOG.md", "ARCHITECTURE.md")]
+    for path in [*SOURCES, *pages]:
+        used = pattern.search(f"{name(path)}\n{path.read_text(encoding='utf-8')}")
+        assert used is None, f"{name(path)} says {used[0] if used else ''}"
+
+
 def test_the_tables_are_those_of_the_stored_results() -> None:
     command = [sys.executable, "-c", "import tables; tables.check()"]
     done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)

@@ -30,12 +30,22 @@ def test_what_is_counted() -> None:
     assert found.n_lines == {"server": 13, "backends": 0}
     # main → edits, lines, drive; edits → lines; lines → edits, the other for the type checker only.
     assert found.n_imports == 5
-    assert found.n_between_folders == 3
+    assert found.n_between_folders == found.n_between_later_folders == 3
     assert found.n_folder_pairs == 2
     assert found.circles == [["app.core.edits", "app.core.lines"]]
     assert found.n_levels == 2
     assert found.largest_classes == [structure.Size("server/app/main.py: Main", 9, 1)]
     assert found.largest_modules[0] == structure.Size("server/app/main.py", 17)
+
+
+def test_an_import_counts_by_where_its_modules_lie_later() -> None:
+    moved = {
+        "server/app/core/edits.py": "server/app/main/edits.py",
+        "server/app/main.py": "server/app/main/main.py",
+    }
+    found = structure.measure(TREE, moved)
+    assert found.n_between_folders == 3
+    assert found.n_between_later_folders == 4  # main → lines, drive; edits → lines; lines → edits
 
 
 def test_the_map_is_made_of_the_first_paragraphs() -> None:
