@@ -1,4 +1,5 @@
-"""From a target to a loaded backend: the only place that names drivers. Imports them only when asked to.
+"""From a target to a loaded backend: the only place that names drivers. Imports them only when asked to, and
+so is light: the server checks targets with it.
 
 What the user left open is chosen for this machine by `machine/fit.py`; here it is looked at, told and done.
 """
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from singlepass_backends.base import Backend, BackendError, Target
-from singlepass_backends.machine.facts import ModelFacts
-from singlepass_backends.machine.fit import Choice, choose
 
 if TYPE_CHECKING:
     from singlepass_backends.generation.driver import Driver
+    from singlepass_backends.machine.facts import ModelFacts
+    from singlepass_backends.machine.fit import Choice
 
 _KEY_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -58,12 +59,13 @@ def _check_key_name(target: Target) -> None:
         )
 
 
-def choose_for_this_machine(target: Target) -> Choice:
+def choose_for_this_machine(target: Target) -> "Choice":
     """How to run the model of `target` here. Loads llama.cpp, but no model.
 
     Raises BackendError for a file that cannot be read, and `out_of_memory` for one that cannot fit.
     """
     from singlepass_backends.drivers.llama.driver import load_library
+    from singlepass_backends.machine.fit import choose
     from singlepass_backends.machine.hardware import machine
 
     path = Path(target.model)
@@ -73,7 +75,7 @@ def choose_for_this_machine(target: Target) -> Choice:
     return choose(machine(), model, target)
 
 
-def read_model_facts(path: Path) -> ModelFacts:
+def read_model_facts(path: Path) -> "ModelFacts":
     """The sizes of the model at `path`, a GGUF file or a folder with an MLX model. Raises BackendError."""
     from singlepass_backends.drivers.llama import gguf_header
     from singlepass_backends.drivers.mlx import sizes
