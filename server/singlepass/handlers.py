@@ -51,7 +51,7 @@ from singlepass.lsp import (
     range_to_lsp,
 )
 from singlepass.outcome import JobRequest
-from singlepass.reviewing import Selected
+from singlepass.review import Selected
 from singlepass.workspace import UserError, Workspace
 
 log = logging.getLogger(__name__)

@@ -18,17 +18,18 @@ from singlepass.config import DEFAULT, DEMO, Problem, Settings
 from singlepass.contexts import Contexts, Gathered
 from singlepass.core.actions import action_name
 from singlepass.core.estimate import Sample, Span, estimate_ms, expected_reply, title_suffix
-from singlepass.core.review import lines_now
+from singlepass.core.hunk_tracking import lines_now
 from singlepass.core.routing import Candidate, Request, advise, compare
 from singlepass.core.statistics import Judged, Judgement
 from singlepass.documents import Document, Documents, Held
 from singlepass.editor import NO_EDITS, Editor, Status, tell_status
 from singlepass.history import History
+from singlepass.hunks import HunkPipeline
 from singlepass.journal import Journal
 from singlepass.lsp import id_of_uri, lines_to_json
 from singlepass.outcome import Job, JobRequest, Outcome, record
 from singlepass.repository import CHARS_PER_TOKEN, Repository
-from singlepass.reviewing import Reviews, Selected
+from singlepass.review import Reviews, Selected
 from singlepass.same_file import is_same
 from singlepass.session import Session
 from singlepass.targets import Targets, rates_key
@@ -221,21 +222,30 @@ class Jobs:
         self._asked[job.id] = request, sources[request.uri].snapshot.text
         if len(self._asked) > _MAX_ASKED:
             del self._asked[next(iter(self._asked))]
+        hunks = HunkPipeline(
+            job,
+            {
+                uri: msgspec.structs.replace(one, protection=protected.get(uri, ""))
+                for uri, one in sources.items()
+            },
+            confirm=self.settings.review == "confirm",
+            documents=self.documents,
+            editor=self.editor,
+            reviews=self.reviews,
+            is_inside=self.contexts.is_allowed,
+        )
+        hunks.on_late = functools.partial(self._applied_late, job)
         running = Session(
             job,
             context,
-            sources,
-            documents=self.documents,
-            settings=self.settings,
+            hunks,
             engine=engine,
+            documents=self.documents,
             editor=self.editor,
-            reviews=self.reviews,
+            settings=self.settings,
             fit=functools.partial(self.contexts.fit, name),
             beside=functools.partial(self.contexts.beside, request.uri),
-            protected=protected,
-            is_inside=self.contexts.is_allowed,
         )
-        running.on_late = functools.partial(self._applied_late, job)
         task = asyncio.ensure_future(running.run(lambda: self.cancel(job.id)))
         self._running[job.id] = job, running, task
         task.add_done_callback(lambda task: self._finished(job, running, task))
@@ -487,7 +497,7 @@ class Jobs:
     def document_closed(self, document: Document) -> None:
         """End the jobs on it, and take our diagnostics along."""
         for job, running, task in self._running.values():
-            if running.sources[job.request.uri].document is document:
+            if running.target.document is document:
                 job.is_closed = True
                 task.cancel()
         self.reviews.catch_up(document.uri)

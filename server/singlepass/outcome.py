@@ -1,7 +1,7 @@
 """How a job ended, as the user is told: one sentence, one payload of numbers, diagnostics."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -16,7 +16,7 @@ from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk
 from singlepass.core.routing import Option
 from singlepass.core.statistics import Record
-from singlepass.delivery import AppliedEdit, Source
+from singlepass.delivery import AppliedEdit, EditableFile
 from singlepass.documents import Document
 from singlepass.lsp import range_to_lsp
 
@@ -284,7 +284,7 @@ def diagnostics(
     job: Job,
     outcome: Outcome,
     sentence: str,
-    sources: Mapping[str, Source],
+    files: Collection[EditableFile],
     target: Document | None,
     *,
     timings: bool,
@@ -310,7 +310,7 @@ def diagnostics(
             lsp.Diagnostic(nowhere, sentence, severity=severity, code="timings", data=data),
         )
     for rejected in job.rejected:
-        named = (source.document for source in sources.values() if source.path == rejected.hunk.path)
+        named = (file.document for file in files if file.path == rejected.hunk.path)
         document = next((one for one in named if one is not None and one.is_open), target)
         if document is not None:
             message = f"A hunk was rejected: {rejected.message}"
@@ -336,7 +336,7 @@ def diagnostics(
         severity = lsp.DiagnosticSeverity.Warning
         add(document, line, lsp.Diagnostic(nowhere, message, severity=severity, code="similar"))
     for uri, chars in job.unseen.items():
-        ours = (one for source in sources.values() if (one := source.document) is not None and one.uri == uri)
+        ours = (one for file in files if (one := file.document) is not None and one.uri == uri)
         document = next((one for one in ours if one.is_open), None)
         for number, line in enumerate(visible_lines(document.text) if document is not None else ()):
             here = [char for char in chars if char in line]

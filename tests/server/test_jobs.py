@@ -17,7 +17,7 @@ from singlepass.editor import ApplyResult
 from singlepass.jobs import Jobs
 from singlepass.journal_file import read
 from singlepass.outcome import JobRequest
-from singlepass.reviewing import ALL
+from singlepass.review import ALL
 from singlepass.targets import rates_key
 from singlepass.workspace import UserError, Workspace
 from singlepass_backends.base import (
@@ -303,7 +303,7 @@ async def test_a_cancel_just_before_an_edit_is_sent_keeps_it_from_going() -> Non
 
 
 async def test_an_edit_that_is_never_answered_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
+    monkeypatch.setattr("singlepass.hunks._LAST_EDIT_S", 0)
 
     class Silent(FakeEditor):
         async def apply(self, *args: Any, **options: Any) -> Any:
@@ -341,7 +341,7 @@ class Slow(FakeEditor):
 async def test_an_edit_that_is_answered_late_comes_into_review(
     ending: str, says: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
+    monkeypatch.setattr("singlepass.hunks._LAST_EDIT_S", 0)
     if ending == "time-out":
         monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
     world = World([ONE, THREE], [""], kind=Slow)
@@ -553,6 +553,21 @@ async def test_confirm_sends_one_edit_at_the_end() -> None:
     assert world.text == "1\ntwo\n3\n"
     assert told["n_applied"] == 2
     assert [confirm for _, _, confirm in world.editor.applied] == [True]
+
+
+async def test_a_cancel_at_the_first_question_keeps_the_text_of_those_that_would_come() -> None:
+    """Each protected file has a question of its own, at the end of the reply."""
+    files = ".envrc", "AGENTS.md"
+    world = World([block(name, ["one"], ["1"]) for name in files])
+    uris = [f"file:///w/{name}" for name in files]
+    for uri in uris:
+        world.editor.open(uri, TEXT)
+    world.editor.before_apply = lambda: world.jobs.cancel()
+    told = await world.editor.finish(world.start(uri=uris[0], files=(uris[1],)))
+    assert (told["outcome"], told["n_applied"]) == ("cancelled", 1)
+    assert [(one["path"], one["reason"], one["new"]) for one in told["rejected"]] == [
+        ("AGENTS.md", "refused", ["1"])
+    ]
 
 
 async def test_confirm_keeps_the_text_of_hunks_that_were_never_sent() -> None:
