@@ -37,8 +37,8 @@ from singlepass.core.lines import visible_lines
 from singlepass.core.statistics import BYS, By, report
 from singlepass.documents import Document, Documents
 from singlepass.editor import Editor
+from singlepass.history import history_path
 from singlepass.jobs import Jobs
-from singlepass.journal import journal_path
 from singlepass.lsp import (
     Capabilities,
     changes_from_lsp,
@@ -412,12 +412,12 @@ class Handlers:
             asked = msgspec.convert(plain(given), StatsArguments)
         except ValueError as error:
             raise _failed(f"{COMMAND_STATS} takes {{days, by}}: {error}.") from None
-        from singlepass.journal_file import JournalError, read  # here: the editor waits for our imports
+        from singlepass.history_file import HistoryError, read  # here: the editor waits for our imports
 
         since = time.time() - asked.days * 86_400 if asked.days else 0.0
         try:
-            records = await asyncio.to_thread(read, journal_path(), since)
-        except JournalError as error:
+            records = await asyncio.to_thread(read, history_path(), since)
+        except HistoryError as error:
             raise _failed(str(error)) from None
         return {"days": asked.days, **report(records, asked.by)}
 

@@ -222,6 +222,7 @@ class HunkPipeline:
     async def _send(self, hunks: Sequence[PlannedHunk], is_cancelled: Callable[[], bool]) -> None:
         files = [self.files[hunk.snapshot.uri] for hunk in hunks]
         confirm = self._confirm or any(file.protection for file in files)
+        self._job.was_asked = self._job.was_asked or confirm
         # A file may have been opened under another URI than it was named by.
         uris = [file.snapshot.uri for file in files]
         uris += (file.document.uri for file in files if file.document is not None)

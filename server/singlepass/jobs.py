@@ -17,15 +17,14 @@ import msgspec
 from singlepass.config import DEFAULT, DEMO, Problem, Settings
 from singlepass.contexts import Contexts, Gathered
 from singlepass.core.actions import action_name
-from singlepass.core.estimate import Sample, Span, estimate_ms, expected_reply, title_suffix
+from singlepass.core.estimate import Span, estimate_ms, expected_reply, title_suffix
 from singlepass.core.hunk_tracking import lines_now
+from singlepass.core.record import Judged, Judgement
 from singlepass.core.routing import Candidate, Request, advise, compare
-from singlepass.core.statistics import Judged, Judgement
 from singlepass.documents import Document, Documents, Held
 from singlepass.editor import NO_EDITS, Editor, Status, tell_status
 from singlepass.history import History
 from singlepass.hunks import HunkPipeline
-from singlepass.journal import Journal
 from singlepass.lsp import id_of_uri, lines_to_json
 from singlepass.outcome import Job, JobRequest, Outcome, record
 from singlepass.repository import CHARS_PER_TOKEN, Repository
@@ -91,7 +90,6 @@ class Jobs:
         self.reviews = Reviews(documents, workspace, editor)
         self._before: dict[str, list[_Before]] = {}
         self.history = History()
-        self.journal = Journal()
         self.reviews.on_judged = self._judged
         self.targets = Targets(lambda: workspace.folders, self.history)
         self.targets.on_loading = self._tell_loading
@@ -121,7 +119,8 @@ class Jobs:
             self.warming.forget()
             self.contexts.forget()
         self.settings = settings
-        self.journal.is_on = settings.stats
+        self.history.is_on = settings.stats
+        self.history.load()
         self.warming.settings = self.contexts.settings = settings
         self.repository.configure(settings)
 
@@ -273,29 +272,12 @@ class Jobs:
         if job.applied:
             self._last = job
         target = self.targets.by_name.get(job.target)
-        if job.timings is not None and target is not None and not task.cancelled():
-            spent = job.timings
-            request = job.request
+        if job.finish_reason and target is not None and not task.cancelled():
+            spent, request = job.timings, job.request
             before = self._before.setdefault(request.uri, [])
             seconds = spent.prefill_ms / 1000
-            known_ms = job.connect_ms + spent.queue_ms + spent.prefill_ms + spent.decode_ms
             before.append(_Before(request.first_line, request.end_line, spent.n_prompt, seconds))
             del before[:-_MAX_BEFORE]
-            self.history.add(
-                Sample(
-                    rates_key(target),
-                    spent.n_prefilled,
-                    spent.prefill_ms,
-                    spent.n_decoded,
-                    spent.decode_ms,
-                    n_cached=spent.n_cached,
-                    # Where the user was asked meanwhile, it is their time.
-                    other_ms=None if self.settings.review == "confirm" else max(0.0, job.total_ms - known_ms),
-                    n_selected=job.n_selected,
-                    n_task=job.segments[-1].n_tokens if job.segments else None,
-                    action=action_name(request.title, request.kind, self.settings.actions),
-                )
-            )
         if task.cancelled():
             # Before its first step, as by a second command that came along with the first.
             running.conclude("cancelled")
@@ -313,21 +295,22 @@ class Jobs:
             self._last = job
 
     def _record(self, job: Job, outcome: Outcome) -> None:
-        """Keep what it took for `singlepass stats`."""
-        folder = self.workspace.folder_of(job.request.uri)
-        now = datetime.datetime.now()
-        self.journal.add(
+        """Keep what it took, for estimates and `singlepass stats`."""
+        request, target = job.request, self.targets.by_name.get(job.target)
+        folder = self.workspace.folder_of(request.uri)
+        self.history.add(
             record(
                 *(job, outcome),
-                id=self.journal.id(job.id),
-                day=now.date().isoformat(),
-                at=now.timestamp(),
+                id=self.history.id(job.id),
+                ended=datetime.datetime.now(),
                 repository=str(folder) if folder else "",
+                rates_key=rates_key(target) if target else "",
+                action=action_name(request.title, request.kind, self.settings.actions),
             )
         )
 
     def _judged(self, job: int, judgement: Judgement, n: int) -> None:
-        self.journal.add(Judged(self.journal.id(job), judgement, n))
+        self.history.add(Judged(self.history.id(job), judgement, n))
 
     def _asked_for(self, request: JobRequest) -> tuple[Request, list[Candidate]]:
         """A request by the size that it probably has, and the targets with what they have cached of it."""
@@ -522,7 +505,7 @@ class Jobs:
             await engine.aclose()
         if self._closing:
             await asyncio.wait(self._closing, timeout=2)
-        await asyncio.to_thread(self.journal.close)
+        await asyncio.to_thread(self.history.close)
 
 
 async def _close(engine: "EngineClient", users: Sequence[asyncio.Task[Outcome]]) -> None:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 from lsprotocol import types as lsp
-from singlepass_backends.base import BackendError, Miss, ModelInfo, PrefillProgress, SegmentUse, Timings
+from singlepass_backends.base import BackendError, Miss, ModelInfo, SegmentUse, Timings
 
 from singlepass.core import report
 from singlepass.core.actions import CommentTask
@@ -14,8 +15,8 @@ from singlepass.core.edits import rebase_span
 from singlepass.core.inert import inert, names, unseen
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk
+from singlepass.core.record import NOTHING_SPENT, Record
 from singlepass.core.routing import Option
-from singlepass.core.statistics import Record
 from singlepass.delivery import AppliedEdit, EditableFile
 from singlepass.documents import Document
 from singlepass.lsp import range_to_lsp
@@ -62,8 +63,8 @@ class Job(msgspec.Struct):
     options: tuple[Option, ...] = ()
     """When something was done at the same place before: again here, and every other target."""
     info: ModelInfo | None = None
-    progress: PrefillProgress | None = None
-    timings: Timings | None = None
+    timings: Timings = NOTHING_SPENT
+    """The engine's own account, as far as it has come."""
     connect_ms: float = 0.0
     """To attach to the engine, or to start it and load the model."""
     ttft_ms: float | None = None
@@ -80,9 +81,10 @@ class Job(msgspec.Struct):
     """Why a part of the context had to be read after the click; empty where none had."""
     missed: Miss | None = None
     """The same as data."""
-    n_decoded: int = 0
-    decode_ms: float = 0.0
     finish_reason: str = ""
+    """Empty until the engine has finished."""
+    was_asked: bool = False
+    """Whether the user was asked before an edit, which takes a time of its own."""
     n_hunks: int = 0
     planned: list[PlannedHunk] = msgspec.field(default_factory=list[PlannedHunk])
     n_applied: int = 0
@@ -116,7 +118,7 @@ class Job(msgspec.Struct):
 
 def summary(job: Job, outcome: Outcome) -> str:
     """The outcome in one sentence."""
-    if outcome == "done" and job.timings:
+    if outcome == "done" and job.finish_reason:
         parts = [report.timings_sentence(job.timings, job.total_ms, job.ttft_ms, job.connect_ms), _hunks(job)]
         if job.finish_reason in ("length", "context"):
             limit = "max_tokens" if job.finish_reason == "length" else "the model's context"
@@ -139,10 +141,10 @@ def summary(job: Job, outcome: Outcome) -> str:
     if outcome == "cancelled":
         why = "cancelled: a newer request took its place" if job.superseded else "cancelled"
         why = "cancelled: its document was closed" if job.is_closed else why
-        n_read = job.progress.n_done if job.progress else 0
+        spent = job.timings
         return (
-            f"{why} after {took}: {report.count(n_read, 'prompt token')} read, "
-            f"{report.count(job.n_decoded, 'token')} decoded, {report.count(job.n_applied, 'hunk')} applied"
+            f"{why} after {took}: {report.count(spent.n_cached + spent.n_prefilled, 'prompt token')} read, "
+            f"{report.count(spent.n_decoded, 'token')} decoded, {report.count(job.n_applied, 'hunk')} applied"
         )
     message = job.error.message if job.error else "an internal error; see the log"
     return with_applied(f"failed after {took}: {message}", job)
@@ -226,7 +228,7 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
         "left_out": list(job.left_out),
         "segments": [msgspec.to_builtins(segment) for segment in job.segments],
         "miss": job.miss or None,
-        "timings": msgspec.to_builtins(job.timings) if job.timings else None,
+        "timings": msgspec.to_builtins(job.timings) if job.finish_reason else None,
         "target": info
         and {
             "name": job.target,
@@ -241,35 +243,35 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
     }
 
 
-def record(job: Job, outcome: Outcome, *, id: str, day: str, at: float, repository: str) -> Record:
-    """What is kept of a job for `singlepass stats`: numbers and names, no code."""
+def record(
+    job: Job, outcome: Outcome, *, id: str, ended: datetime, repository: str, rates_key: str, action: str
+) -> Record:
+    """What is kept of a job: numbers and names, no code."""
     info, spent, missed = job.info, job.timings, job.missed
+    known_ms = job.connect_ms + spent.queue_ms + spent.prefill_ms + spent.decode_ms
     return Record(
         id=id,
-        day=day,
-        at=at,
+        day=ended.date().isoformat(),
+        at=ended.timestamp(),
         repository=repository,
         target=job.target,
         model=info.name if info else "",
         backend=info.backend if info else "",
         device=info.device if info else "",
+        rates_key=rates_key,
         kind=job.request.kind,
+        action=action,
         outcome=outcome,
         finish_reason=job.finish_reason,
         error=job.error.code if job.error else "",
         estimate_ms=None if job.estimate_s is None else job.estimate_s * 1000,
+        timings=spent,
         connect_ms=job.connect_ms,
-        queue_ms=spent.queue_ms if spent else 0.0,
-        prefill_ms=spent.prefill_ms if spent else 0.0,
         ttft_ms=job.ttft_ms,
-        decode_ms=spent.decode_ms if spent else job.decode_ms,
         total_ms=job.total_ms,
-        n_prompt=spent.n_prompt if spent else 0,
-        n_cached=spent.n_cached if spent else 0,
-        n_prefilled=spent.n_prefilled if spent else 0,
-        n_decoded=spent.n_decoded if spent else job.n_decoded,
-        n_forced=spent.n_forced if spent else 0,
-        n_accepted=spent.n_accepted if spent else 0,
+        other_ms=None if job.was_asked else max(0.0, job.total_ms - known_ms),
+        n_selected=job.n_selected,
+        n_task=job.segments[-1].n_tokens if job.segments else None,
         miss=missed.reason if missed else "",
         n_missed=missed.n_tokens if missed else 0,
         n_hunks=job.n_hunks,

@@ -31,7 +31,7 @@ from singlepass.core.hunk_tracking import (
     wrote,
 )
 from singlepass.core.lines import LineIndex
-from singlepass.core.statistics import Judgement
+from singlepass.core.record import Judgement
 from singlepass.delivery import TRIES, AppliedEdit, FilePart, Sent, mismatch_message, send
 from singlepass.documents import Document, Documents, Expectation
 from singlepass.editor import Editor

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+import msgspec
 from lsprotocol import types as lsp
 from singlepass_backends.base import (
     BackendError,
@@ -198,14 +199,21 @@ class Session:
         job = self.job
         match event:
             case PrefillProgress():
-                job.progress = event
+                job.timings = msgspec.structs.replace(
+                    job.timings,
+                    n_prompt=event.n_prompt,
+                    n_cached=event.n_cached,
+                    n_prefilled=event.n_done - event.n_cached,
+                    prefill_ms=event.elapsed_ms,
+                )
                 message = report.prefill_message(event.n_prompt, event.n_cached, event.n_done, event.eta_ms)
                 percent = 100 * event.n_done // max(1, event.n_prompt)
                 self._tell("prefill", message, percent, eta_ms=event.eta_ms)
             case TextChunk():
                 if job.ttft_ms is None:
                     job.ttft_ms = self._elapsed_ms()
-                job.n_decoded, job.decode_ms = event.n_decoded, event.elapsed_ms
+                n_decoded, decode_ms = event.n_decoded, event.elapsed_ms
+                job.timings = msgspec.structs.replace(job.timings, n_decoded=n_decoded, decode_ms=decode_ms)
                 job.reply.append(event.text)
                 await self._take_parsed(parser.feed(event.text))
                 self._preview.tell()
@@ -242,10 +250,10 @@ class Session:
         if self.job.state != "decode" or now - self._reported >= _REPORT_EVERY_S:
             self._reported = now
             job = self.job
-            rate = report.tokens_per_second(job.n_decoded, job.decode_ms)
-            self._tell(
-                "decode", report.decode_message(job.n_decoded, rate, job.n_hunks), decode_rate=rate or None
-            )
+            spent = job.timings
+            rate = report.tokens_per_second(spent.n_decoded, spent.decode_ms)
+            message = report.decode_message(spent.n_decoded, rate, job.n_hunks)
+            self._tell("decode", message, decode_rate=rate or None)
 
     def _tell(
         self,

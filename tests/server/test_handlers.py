@@ -17,10 +17,10 @@ from server.fakes import FakeEditor
 from singlepass.cli.headless import headless_capabilities
 from singlepass.config import Settings
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
-from singlepass.core.statistics import Record
+from singlepass.core.record import Record
 from singlepass.documents import Held
 from singlepass.handlers import Handlers
-from singlepass.journal_file import write
+from singlepass.history_file import write
 from singlepass.lsp import Capabilities, converter
 from singlepass.outcome import JobRequest
 from singlepass.workspace import UserError

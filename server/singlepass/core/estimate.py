@@ -15,6 +15,7 @@ from statistics import median
 
 import msgspec
 
+from singlepass.core.record import Record
 from singlepass.core.statistics import percentile
 
 LEAST_PREFILLED = 64
@@ -42,28 +43,6 @@ _FADING = 0.98
 """A request's weight, of the one after it: a machine that grows slow does so for a while."""
 
 
-class Sample(msgspec.Struct, frozen=True):
-    """What one finished job took, and nothing of what it was about."""
-
-    target: str
-    """The model's name and device; rates of another say nothing."""
-    n_prefilled: int
-    prefill_ms: float
-    n_decoded: int
-    decode_ms: float
-    n_cached: int = 0
-    """Tokens of its prompt that were cached."""
-    other_ms: float | None = None
-    """What surrounds the two: the context, the grammar, the way to the editor. Not the engine's start, nor
-    other requests. None from before it was kept, as with the next."""
-    n_selected: int | None = None
-    """Characters of the lines that were selected, or of the one with the cursor."""
-    n_task: int | None = None
-    """Tokens of the prompt's last segment, the task."""
-    action: str = ""
-    """`action_name`; empty for an instruction in the user's own words."""
-
-
 class Span(msgspec.Struct, frozen=True):
     """What is expected, and between what it will probably be."""
 
@@ -82,8 +61,8 @@ class Rates(msgspec.Struct, frozen=True):
     prefill: float
     decode: float
     n_reply: float
-    samples: tuple[Sample, ...] = ()
-    """What they come from."""
+    records: tuple[Record, ...] = ()
+    """The requests that they come from."""
     prefill_costs: Costs | None = None
     decode_costs: Costs | None = None
     """None where the rates are the same for every length."""
@@ -91,20 +70,21 @@ class Rates(msgspec.Struct, frozen=True):
     """Tokens that a task adds, and tokens that it adds a selected character."""
 
 
-def rates(samples: Sequence[Sample], target: str) -> Rates | None:
-    """The rates of a target; None until a job has shown both."""
-    own = tuple(sample for sample in samples if sample.target == target)
+def rates(records: Sequence[Record], key: str) -> Rates | None:
+    """The rates from the requests with this `rates_key`, the latest last; None until they have shown both."""
+    # One that was stopped says nothing of how long a reply is.
+    own = tuple(one for one in records if one.rates_key == key and one.finish_reason)
     prefill = [_rate(n, ms) for n, _, ms in _prefills(own) if n >= LEAST_PREFILLED]
     decode = [_rate(n, ms) for n, _, ms in _decodes(own)]
     if not prefill or not decode:
         return None
-    n_reply = median(one.n_decoded for one in own if one.n_decoded)
+    n_reply = median(one.timings.n_decoded for one in own if one.timings.n_decoded)
     tasks = [(one.n_selected, one.n_task) for one in own if one.n_selected is not None and one.n_task]
     return Rates(
         prefill=median(prefill),
         decode=median(decode),
         n_reply=n_reply,
-        samples=own,
+        records=own,
         prefill_costs=_costs(_prefills(own)),
         decode_costs=_costs(_decodes(own)),
         task=_fit([(1.0, n_selected) for n_selected, _ in tasks], [n for _, n in tasks]) if tasks else _TASK,
@@ -130,17 +110,18 @@ def n_to_prefill(known: Rates, n_uncached: int, n_selected: int) -> float:
 def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
     """Tokens of the reply to a request with such a selection."""
     alike = _alike(known, n_selected, action, ENOUGH_OF_AN_ACTION)
-    return percentile([one.n_decoded for one in alike], 0.5) if alike else known.n_reply
+    return percentile([one.timings.n_decoded for one in alike], 0.5) if alike else known.n_reply
 
 
 def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -> Span:
     """Milliseconds to decode the reply: what those to requests alike took, had they come after `n_prompt`
     tokens. So it tells too how much of such a reply is drafted or forced."""
 
-    def took(one: Sample) -> float:
-        there = decode_ms(known, one.n_decoded, one.n_cached + one.n_prefilled)
-        here = decode_ms(known, one.n_decoded, n_prompt)
-        return one.decode_ms * here / there if there else here
+    def took(one: Record) -> float:
+        spent = one.timings
+        there = decode_ms(known, spent.n_decoded, spent.n_cached + spent.n_prefilled)
+        here = decode_ms(known, spent.n_decoded, n_prompt)
+        return spent.decode_ms * here / there if there else here
 
     middle, around = (
         [took(one) for one in _alike(known, n_selected, action, enough)]
@@ -154,9 +135,9 @@ def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -
     return Span(min(low, usual), usual, max(usual, high))
 
 
-def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Sample]:
+def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Record]:
     """Those with a selection most alike, of the action where there are enough, else of all."""
-    seen = [one for one in known.samples if one.n_selected is not None and one.n_decoded]
+    seen = [one for one in known.records if one.n_selected is not None and one.timings.n_decoded]
     same = [one for one in seen if one.action == action]
     near = math.log1p(n_selected)
     used = same if len(same) >= enough else seen
@@ -166,7 +147,7 @@ def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Samp
 
 def duration_ms(known: Rates, n_prefilled: float, n_decoded: float, n_cached: float = 0) -> float:
     """Milliseconds of a request that prefills so many tokens after `n_cached` others, and then decodes."""
-    others = [one.other_ms for one in known.samples if one.other_ms is not None]
+    others = [one.other_ms for one in known.records if one.other_ms is not None]
     around = median(others) if others else 0.0
     prefill = prefill_ms(known, n_prefilled, n_cached)
     return prefill + decode_ms(known, n_decoded, n_cached + n_prefilled) + around
@@ -204,19 +185,17 @@ _Seen = tuple[int, int, float]
 """Tokens, tokens before them, and the milliseconds they took."""
 
 
-def _prefills(samples: Sequence[Sample]) -> list[_Seen]:
-    return [
-        (one.n_prefilled, one.n_cached, one.prefill_ms)
-        for one in samples
-        if one.n_prefilled and one.prefill_ms > 0
-    ]
+def _prefills(records: Sequence[Record]) -> list[_Seen]:
+    spent = (one.timings for one in records)
+    return [(t.n_prefilled, t.n_cached, t.prefill_ms) for t in spent if t.n_prefilled and t.prefill_ms > 0]
 
 
-def _decodes(samples: Sequence[Sample]) -> list[_Seen]:
+def _decodes(records: Sequence[Record]) -> list[_Seen]:
+    spent = (one.timings for one in records)
     return [
-        (one.n_decoded, one.n_cached + one.n_prefilled, one.decode_ms)
-        for one in samples
-        if one.n_decoded and one.decode_ms > 0
+        (t.n_decoded, t.n_cached + t.n_prefilled, t.decode_ms)
+        for t in spent
+        if t.n_decoded and t.decode_ms > 0
     ]
 
 
