@@ -25,7 +25,7 @@ LSP_MODULES = {
     "handlers.py",
     "lsp.py",
     "jobs.py",
-    "session.py",
+    "display.py",
     "editor.py",
     "outcome.py",
     "cli/headless.py",

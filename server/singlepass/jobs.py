@@ -21,6 +21,7 @@ from singlepass.core.estimate import Span, estimate_ms, expected_reply, title_su
 from singlepass.core.hunk_tracking import lines_now
 from singlepass.core.record import Judged, Judgement
 from singlepass.core.routing import Candidate, Request, advise, compare
+from singlepass.display import JobDisplay
 from singlepass.documents import Document, Documents, Held
 from singlepass.editor import NO_EDITS, Editor, Status, tell_status
 from singlepass.history import History
@@ -157,7 +158,7 @@ class Jobs:
 
     def _tell_loading(self, fraction: float) -> None:
         for _, running, _ in self._running.values():
-            running.tell_loading(fraction)
+            running.display.loading(fraction)
 
     # Jobs.
 
@@ -221,12 +222,13 @@ class Jobs:
         self._asked[job.id] = request, sources[request.uri].snapshot.text
         if len(self._asked) > _MAX_ASKED:
             del self._asked[next(iter(self._asked))]
+        files = {
+            uri: msgspec.structs.replace(one, protection=protected.get(uri, ""))
+            for uri, one in sources.items()
+        }
         hunks = HunkPipeline(
             job,
-            {
-                uri: msgspec.structs.replace(one, protection=protected.get(uri, ""))
-                for uri, one in sources.items()
-            },
+            files,
             confirm=self.settings.review == "confirm",
             documents=self.documents,
             editor=self.editor,
@@ -238,9 +240,8 @@ class Jobs:
             job,
             context,
             hunks,
+            JobDisplay(job, files, documents=self.documents, editor=self.editor, settings=self.settings),
             engine=engine,
-            documents=self.documents,
-            editor=self.editor,
             settings=self.settings,
             fit=functools.partial(self.contexts.fit, name),
             beside=functools.partial(self.contexts.beside, request.uri),

@@ -13,7 +13,6 @@ from contextlib import aclosing
 from typing import Protocol
 
 import msgspec
-from lsprotocol import types as lsp
 from singlepass_backends.base import (
     BackendError,
     Event,
@@ -33,35 +32,21 @@ from singlepass.core import report
 from singlepass.core.context import Context, shrink
 from singlepass.core.diff_parser import DiffParser, ParserEvent
 from singlepass.core.grammar import marker_size
-from singlepass.core.inert import inert
 from singlepass.core.prompt import Task, expect_reply, render_prompt
 from singlepass.delivery import EditableFile
-from singlepass.documents import Documents
-from singlepass.editor import Editor, Progress, Status, tell_status
+from singlepass.display import JobDisplay
 from singlepass.hunks import HunkPipeline
-from singlepass.outcome import (
-    Job,
-    Outcome,
-    diagnostics,
-    payload,
-    rejected_sentence,
-    summary,
-    unseen_sentence,
-    with_applied,
-)
-from singlepass.preview import Preview
+from singlepass.outcome import Job, Outcome
 from singlepass.workspace import UserError
 
 log = logging.getLogger(__name__)
 
 _LEAST_EXPLAINED = 32
 """Tokens of context read after the click, below which the reason is not told."""
-_REPORT_EVERY_S = 0.1
-"""How often decoding is told; each token would flood the editor."""
 
 
 class Engine(Protocol):
-    """The part of the engine's client that a job uses."""
+    """The part of the engine's client that jobs and benchmarks use."""
 
     async def connect(self) -> ModelInfo: ...
 
@@ -86,29 +71,22 @@ class Session:
         job: Job,
         context: Context,
         hunks: HunkPipeline,
+        display: JobDisplay,
         *,
         engine: Engine,
-        documents: Documents,
-        editor: Editor,
         settings: Settings,
         fit: Callable[[Context], Awaitable[Context]],
         beside: Callable[[Context], tuple[str, ...]],
     ) -> None:
         self.job = job
         self.engine = engine
+        self.display = display
         self._context = context
         self._hunks = hunks
-        self._documents = documents
-        self._editor = editor
         self._settings = settings
         self._fit = fit
         self._beside = beside
         self._started = time.monotonic()
-        self._reported = 0.0
-        self._progress = Progress(None, "")
-        is_shown = settings.review == "stream" and editor.capabilities.preview
-        shown = [one for one in hunks.files.values() if is_shown and not one.protection]
-        self._preview = Preview(job.id, shown, editor)
 
     @property
     def target(self) -> EditableFile:
@@ -119,8 +97,7 @@ class Session:
         """Do the job and tell how it went."""
         outcome: Outcome = "failed"
         try:
-            self._tell("starting", "starting")
-            self._progress = await self._editor.progress(f"singlepass: {self.job.request.title}", cancel)
+            await self.display.open(cancel)
             await self._generate()
             outcome = "done"
         except asyncio.CancelledError:
@@ -206,9 +183,7 @@ class Session:
                     n_prefilled=event.n_done - event.n_cached,
                     prefill_ms=event.elapsed_ms,
                 )
-                message = report.prefill_message(event.n_prompt, event.n_cached, event.n_done, event.eta_ms)
-                percent = 100 * event.n_done // max(1, event.n_prompt)
-                self._tell("prefill", message, percent, eta_ms=event.eta_ms)
+                self.display.prefill(event)
             case TextChunk():
                 if job.ttft_ms is None:
                     job.ttft_ms = self._elapsed_ms()
@@ -216,8 +191,7 @@ class Session:
                 job.timings = msgspec.structs.replace(job.timings, n_decoded=n_decoded, decode_ms=decode_ms)
                 job.reply.append(event.text)
                 await self._take_parsed(parser.feed(event.text))
-                self._preview.tell()
-                self._tell_decode()
+                self.display.decoding()
             case Finished():
                 job.timings = event.timings
                 job.finish_reason = event.finish_reason
@@ -227,83 +201,19 @@ class Session:
                     job.miss = report.miss_sentence(event.miss, self._saved_s_ago(event.miss.segment))
 
     async def _take_parsed(self, events: Sequence[ParserEvent]) -> None:
-        self._preview.take(events)
+        self.display.parsed(events)
         await self._hunks.take(events)
 
-    # Telling.
+    def conclude(self, outcome: Outcome) -> None:
+        """Tell how it went."""
+        self.job.total_ms = self._elapsed_ms()
+        self.display.conclude(outcome)
 
     def _saved_s_ago(self, path: str) -> float | None:
+        """When the file with this name in the prompt was last saved, where that is known."""
         named = (one.document for one in self._hunks.files.values() if one.path == path and one.document)
         saved_at = next((document.saved_at for document in named), None)
         return None if saved_at is None else time.monotonic() - saved_at
 
     def _elapsed_ms(self) -> float:
         return (time.monotonic() - self._started) * 1000
-
-    def tell_loading(self, fraction: float) -> None:
-        """The model is being loaded."""
-        percent = round(100 * fraction)
-        self._tell("loading", f"loading the model: {percent}%", percent)
-
-    def _tell_decode(self) -> None:
-        now = time.monotonic()
-        if self.job.state != "decode" or now - self._reported >= _REPORT_EVERY_S:
-            self._reported = now
-            job = self.job
-            spent = job.timings
-            rate = report.tokens_per_second(spent.n_decoded, spent.decode_ms)
-            message = report.decode_message(spent.n_decoded, rate, job.n_hunks)
-            self._tell("decode", message, decode_rate=rate or None)
-
-    def _tell(
-        self,
-        state: str,
-        message: str,
-        percent: int | None = None,
-        *,
-        eta_ms: float | None = None,
-        decode_rate: float | None = None,
-    ) -> None:
-        job = self.job
-        message = inert(message)
-        job.state = state
-        self._progress.report(message, percent)
-        status = Status(
-            state,
-            message,
-            percent,
-            job=job.id,
-            uri=job.request.uri,
-            eta_ms=eta_ms,
-            decode_rate=decode_rate,
-            target=job.target,
-        )
-        tell_status(self._editor, status)
-
-    def conclude(self, outcome: Outcome) -> None:
-        """Progress, diagnostics, notifications, log; the status comes last, so it can be waited for."""
-        self._preview.clear()
-        job = self.job
-        job.total_ms = self._elapsed_ms()
-        sentence = inert(summary(job, outcome))
-        self._progress.end(sentence)
-        self._progress = Progress(None, "")  # nothing may be reported after the end
-        target = self._documents.get(job.request.uri)
-        found = diagnostics(
-            job, outcome, sentence, self._hunks.files.values(), target, timings=self._settings.timings
-        )
-        for document, listed in found.values():
-            self._editor.publish(document.uri, document.version, listed)
-            document.published = True
-            document.transient = all(one.severity is lsp.DiagnosticSeverity.Information for one in listed)
-        if job.error is not None:
-            self._editor.say("error", f"singlepass: {with_applied(job.error.message, job)}")
-        for mismatch in job.mismatches:
-            self._editor.say("warning", f"singlepass: {mismatch}")
-        if job.unseen:
-            self._editor.say("warning", f"singlepass: {unseen_sentence(job)}")
-        if job.rejected and outcome == "done":
-            self._editor.say("warning", f"singlepass: {rejected_sentence(job.rejected)}")
-        self._editor.log(f"{job.request.title}: {sentence}")
-        self._editor.notify("singlepass/timings", payload(job, outcome, sentence))
-        self._tell(outcome, sentence)

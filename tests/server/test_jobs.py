@@ -652,7 +652,7 @@ async def test_the_status_has_the_numbers_that_its_message_words() -> None:
 
 
 async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.session._REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("singlepass.display._REPORT_EVERY_S", 0.0)
     world = World([TextChunk(ONE, n_decoded=122, elapsed_ms=2000.0)])
     await world.run()
     (decode,) = (one for one in world.editor.told("singlepass/status") if one["state"] == "decode")
