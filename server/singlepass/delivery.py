@@ -118,9 +118,9 @@ class Sent(msgspec.Struct, frozen=True):
     reason: str = ""
     """Why not."""
     is_answered: bool = True
-    """Otherwise it may be there or not."""
+    """If not, it may have been applied or not."""
     typed: bool = False
-    """Whether it was refused because the user typed meanwhile: worth another try."""
+    """Whether it was refused because the user typed meanwhile, so that another try makes sense."""
     applied: tuple[AppliedEdit, ...] = ()
     mismatches: tuple[FilePart, ...] = ()
     """Where what came back is not what was predicted."""
@@ -132,7 +132,7 @@ _UNKNOWN = Sent(False, is_answered=False)
 
 
 class Late(msgspec.Struct, frozen=True):
-    """An edit that is not waited for any longer."""
+    """An edit that is no longer waited for."""
 
     sent: "asyncio.Task[Sent]"
     """What became of it after all."""
@@ -140,7 +140,7 @@ class Late(msgspec.Struct, frozen=True):
 
 
 class _Awaited:
-    """A workspace edit that was sent, and the texts that its documents should come to have."""
+    """A workspace edit that was sent, and the texts that its documents should have then."""
 
     def __init__(self, parts: Sequence[FilePart], answer: "asyncio.Future[ApplyResult]") -> None:
         self.answer = answer
@@ -193,7 +193,7 @@ class _Awaited:
         return Sent(True, applied=tuple(applied), mismatches=tuple(mismatches))
 
     async def late_outcome(self) -> Sent:
-        """What became of it after all; not answered if that never shows."""
+        """What became of it in the end; `is_answered` is False if that never shows."""
         seen = asyncio.ensure_future(self._seen())
         try:
             await asyncio.wait([self.answer, seen], timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
@@ -242,7 +242,7 @@ async def send(
     }
 
     async def ask() -> ApplyResult:
-        # Something else may have had its turn since, and not every editor looks at the version.
+        # Another task may have run since, and not every editor looks at the version.
         if is_cancelled():
             return _NOT_SENT
         if any(part.moved_on for part in parts):
@@ -252,7 +252,7 @@ async def send(
     awaited = _Awaited(parts, asyncio.ensure_future(ask()))
     sent = _UNKNOWN
     try:
-        # Someone may take long over a confirmation; an edit that arrives by itself is answered at once.
+        # The user may take long over a confirmation; any other edit is answered at once.
         await asyncio.wait([awaited.answer], timeout=None if confirm else _ANSWER_TIMEOUT_S)
         if awaited.answer.done() or awaited.is_there:
             sent = await awaited.outcome(awaited.answer.result() if awaited.answer.done() else _NO_ANSWER)
@@ -381,16 +381,16 @@ def _part_of(file: EditableFile) -> FilePart:
 
 
 def _overwrites(document: Document, text: str, revision: int, met_at: int | None) -> bool:
-    """Whether, on its way from a text to the predicted one, the document lost what somebody had just written.
+    """Whether, between a text and the predicted one, the document lost what somebody had just written.
 
-    An editor that applies late removes what was typed into the lines meanwhile, and may still end up with the
-    prediction. One that sends an edit in several changes never removes what it wrote.
+    An editor that applies an edit late removes what was typed into its lines meanwhile, and may still end up
+    with the predicted text. One that sends an edit in several changes never removes what it wrote.
     """
     if met_at is None:
         return False
     changes = (document.changes_since(revision) or ())[: met_at - revision]
-    # Each character is a mark: whether it was there, was written, or stands behind a deletion. So each of
-    # thousands of changes takes no longer than a change of the document itself.
+    # A text of marks, one for each character: it was there, was written, or stands behind a deletion. So each
+    # of thousands of changes takes no longer than a change of the document itself.
     marks = LineIndex(_THERE * len(text), "utf-32")
     for start, end, new in changes:
         gone = marks.between(start, end)

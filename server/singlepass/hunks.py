@@ -226,7 +226,7 @@ class HunkPipeline:
         # A file may have been opened under another URI than it was named by.
         uris = [file.snapshot.uri for file in files]
         uris += (file.document.uri for file in files if file.document is not None)
-        # Someone may take long over a confirmation; nothing else waits for that.
+        # The user may take long over a confirmation; no other edit waits for that.
         async with contextlib.nullcontext() if confirm else self._reviews.sending(uris):
             delivery = await deliver(
                 hunks,

@@ -1,4 +1,4 @@
-"""How a job ended, as the user is told: one sentence, one payload of numbers, diagnostics."""
+"""The outcome of a job: one sentence, one payload of numbers, diagnostics, and the record that is kept."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -24,7 +24,7 @@ from singlepass.lsp import range_to_lsp
 Outcome = Literal["done", "failed", "cancelled"]
 
 SHOW_REPLY = "The code action “Show what the model wrote” has all of it."
-"""What to do where a reply led to nothing."""
+"""How to see a reply in which no edit could be read."""
 
 
 class JobRequest(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class JobRequest(msgspec.Struct, frozen=True):
     """0-based, exclusive; equal to `first_line` for a cursor."""
     diagnostics: tuple[str, ...] = ()
     comment: CommentTask | None = None
-    """The comment that asked, which the edit takes away."""
+    """The comment that asked, which is removed once the edit is done."""
     files: tuple[str, ...] = ()
     """URIs of further files that may be edited, open or not."""
     kind: str = ""
@@ -46,7 +46,7 @@ class JobRequest(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct):
-    """The record of a job, in flight or done. Its session writes it; everything else reads."""
+    """The state of a job, running or done. Its session and its `HunkPipeline` write it; all others read."""
 
     id: int
     request: JobRequest
@@ -57,11 +57,11 @@ class Job(msgspec.Struct):
     target: str = ""
     """The name of the target in use."""
     routed: str = ""
-    """Why this one."""
+    """Why this one was chosen."""
     advice: str = ""
-    """That the same place takes too long again and again, with the alternatives."""
+    """Where requests for these lines take too long again and again: that, with the alternatives."""
     options: tuple[Option, ...] = ()
-    """When something was done at the same place before: again here, and every other target."""
+    """Where there was a request for these lines before: what this and each other target would take."""
     info: ModelInfo | None = None
     timings: Timings = NOTHING_SPENT
     """The engine's own account, as far as it has come."""
@@ -72,11 +72,11 @@ class Job(msgspec.Struct):
     total_ms: float = 0.0
     """From the command to the end."""
     segments: tuple[SegmentUse, ...] = ()
-    """What of the prompt was cached."""
+    """How much of each part of the prompt was cached."""
     estimate_s: float | None = None
-    """What was expected when it was asked for."""
+    """The time that was expected when it was asked for."""
     n_selected: int = 0
-    """Characters of the lines it was asked for."""
+    """Characters of the selected lines, or of the one with the cursor."""
     miss: str = ""
     """Why a part of the context had to be read after the click; empty where none had."""
     missed: Miss | None = None
@@ -91,28 +91,28 @@ class Job(msgspec.Struct):
     applied: list[AppliedEdit] = msgspec.field(default_factory=list[AppliedEdit])
     rejected: list[RejectedHunk] = msgspec.field(default_factory=list[RejectedHunk])
     notes: list[str] = msgspec.field(default_factory=list[str])
-    """What else there is to say of the reply, in sentences."""
+    """Remarks on the reply, in sentences."""
     reply: list[str] = msgspec.field(default_factory=list[str])
     """What the model wrote, in the pieces in which it came."""
     mismatches: list[str] = msgspec.field(default_factory=list[str])
     unseen: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
-    """By URI, the characters nobody sees that its edits brought into a file."""
+    """By URI, the invisible characters that its edits brought into a file."""
     left_out: tuple[str, ...] = ()
     error: BackendError | None = None
 
     @property
     def n_unchanged(self) -> int:
-        """Hunks that quote lines and give the same lines back."""
+        """Hunks whose new lines are the old ones."""
         return sum(not planned.edits for planned in self.planned)
 
     @property
     def n_similar(self) -> int:
-        """Edits that were applied where the old lines are alike, and not the same."""
+        """Edits that were applied where the old lines are similar to those of the file, but not equal."""
         return sum(origin.how == "fuzzy" for applied in self.applied for origin in applied.origins)
 
     @property
     def unread(self) -> RejectedHunk | None:
-        """The reply, where it has text and no edit could be read in it."""
+        """The rejection of a reply that has text, and in which no edit could be read."""
         return next((one for one in self.rejected if one.reason == "unreadable"), None)
 
 
@@ -151,7 +151,7 @@ def summary(job: Job, outcome: Outcome) -> str:
 
 
 def with_applied(message: str, job: Job) -> str:
-    """Why a job failed, and what it has left in the buffer."""
+    """A failure's message, and what the job left in the buffer."""
     if not job.n_applied:
         return message
     what = "hunk was applied before; it is" if job.n_applied == 1 else "hunks were applied before; they are"
@@ -187,7 +187,7 @@ def rejected_sentence(rejected: Sequence[RejectedHunk]) -> str:
 
 
 def note_unseen(job: Job, applied: Sequence[AppliedEdit]) -> None:
-    """Remember which characters that nobody sees these edits brought in."""
+    """Remember which invisible characters these edits brought in."""
     for one in applied:
         for edit in one.edits:
             known = job.unseen.get(one.uri, [])
@@ -197,7 +197,7 @@ def note_unseen(job: Job, applied: Sequence[AppliedEdit]) -> None:
 
 
 def unseen_sentence(job: Job) -> str:
-    """What the user is told of characters that cannot be seen in what was written."""
+    """What the user is told of invisible characters in what was written."""
     chars = sorted({char for found in job.unseen.values() for char in found})
     return f"the new text holds characters that cannot be seen, or that turn text round: {names(chars)}"
 
@@ -291,8 +291,8 @@ def diagnostics(
     *,
     timings: bool,
 ) -> dict[str, tuple[Document, list[lsp.Diagnostic]]]:
-    """By URI: one Information with the timings on the target, one Warning for each rejected hunk, and for
-    each line with new characters that cannot be seen."""
+    """By URI: an Information with the timings on the target; a Warning for each rejected hunk, each edit that
+    was placed by similarity, and each line with new invisible characters. `files` are those of the job."""
     found: dict[str, tuple[Document, list[lsp.Diagnostic]]] = {}
 
     def add(document: Document, line: int, diagnostic: lsp.Diagnostic) -> None:
@@ -381,6 +381,6 @@ def _first_edited_line(job: Job, document: Document) -> int:
     """The line of the first edit in the document, or of the selection."""
     for applied in job.applied:
         if applied.document is document and applied.edits:
-            # Nothing of the same edit stands before it, so it is where it was.
+            # The first edit of its workspace edit, so nothing before it has moved it.
             return document.index.line_of(min(applied.edits[0].start, len(document.text)))
     return job.request.first_line

@@ -1,9 +1,9 @@
-"""The block that is being written, shown before it is whole.
+"""The edit block that is being written, shown before it is finished.
 
 A hunk goes into the buffer when it is finished, and a long one takes a slow model many seconds. Meanwhile
-`singlepass/preview` tells an editor that announced it where the block's old lines stand, and the new ones so
-far. It only shows: what is applied is planned on the finished hunk. So where there is any doubt about the
-place nothing is told.
+`singlepass/preview` tells an editor that announced support where the block's old lines stand, and the new
+ones so far. This only shows: what is applied is planned on the finished hunk. So nothing is told where the
+old lines are not found exactly once.
 """
 
 import time
@@ -24,7 +24,7 @@ _TELL_EVERY_S = 0.1
 
 
 class Preview:
-    """What the editor is shown of one job's blocks. `files` are those in which it may be shown."""
+    """Shows the blocks of one job in `files`, and in no others."""
 
     def __init__(self, job: int, files: Sequence[EditableFile], editor: Editor) -> None:
         self._job = job
@@ -34,11 +34,11 @@ class Preview:
         self._old: list[str] = []
         self._new: list[str] = []
         self._span: tuple[EditableFile, int, int] | None = None
-        """Where the old lines of the open block stand in what the model saw."""
+        """The file of the open block, and the span of its old lines in the snapshot."""
         self._told_at = 0.0
         self._n_told = 0
         self._shown_in = ""
-        """The document that shows something."""
+        """The URI of the document that shows something; empty for none."""
 
     def take(self, events: Sequence[ParserEvent]) -> None:
         """Follow the parser, before its finished hunks go into the buffer."""
@@ -73,7 +73,7 @@ class Preview:
             or not document.is_open
             or document.text[slice(*span)] != file.snapshot.text[start:end]
         ):
-            # The user is at these lines.
+            # The user changed these lines.
             self._hide()
             self._span = None
             return

@@ -1230,6 +1230,23 @@ async def test_what_a_job_took_is_kept(kept: Path) -> None:
     assert b"Do it" not in everything
 
 
+@pytest.mark.parametrize(
+    ("review", "path", "was_asked"),
+    [("stream", "a.py", False), ("confirm", "a.py", True), ("stream", ".envrc", True)],
+)
+async def test_the_time_in_which_the_user_was_asked_is_nobody_elses(
+    review: Any, path: str, was_asked: bool, kept: Path
+) -> None:
+    world = World([block(path, ["one"], ["1"])], settings=Settings(target=SETTINGS.target, review=review))
+    uri = f"file:///w/{path}"
+    world.editor.open(uri, TEXT)
+    await world.run(uri=uri)
+    await world.jobs.shutdown()
+    (found,) = read(kept)
+    assert (found.other_ms is None) == was_asked
+    assert (found.rates_key, found.n_selected) == (rates_key(SETTINGS.target), len("one"))
+
+
 async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> None:
     gate = asyncio.Event()
     world = World([BackendError("out_of_memory", "No memory.")], [ONE, gate])
@@ -1242,6 +1259,7 @@ async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> N
     failed, cancelled = read(kept)
     assert (failed.outcome, failed.error, failed.ttft_ms) == ("failed", "out_of_memory", None)
     assert (cancelled.outcome, cancelled.error) == ("cancelled", "")
+    assert (cancelled.finish_reason, cancelled.timings.n_decoded) == ("", 1)  # as far as it came
 
 
 async def test_nothing_is_kept_where_the_user_wants_none(kept: Path) -> None:

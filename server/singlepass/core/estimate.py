@@ -1,11 +1,12 @@
-"""What a request will probably take, from what requests took on this machine (sans-IO).
+"""How long a request will probably take, from what earlier ones took on this machine (sans-IO).
 
     prefill of the tokens that are not cached + decode of the expected reply + what surrounds the two
 
-Prefill and decode each cost so much a token, a request, a token before each token (attention) and a token
-before them all (the KV cache is read). These four come from the latest requests with the same target. What
-the reply will be nobody knows: its time is taken from the requests with a selection most alike, of the same
-action once it was used, and since these differ, an estimate is a span.
+The times of prefill and of decode are each fitted by four costs: for each token, for each request, for each
+pair of a token and one before it (attention), and for each token before all of them (the KV cache is read).
+They come from the latest requests to the same target. The length of the reply is not known beforehand: its
+time is taken from the requests with selections of the most similar size, of the same action once that was
+used. Since these differ, an estimate is a span.
 """
 
 import math
@@ -23,28 +24,30 @@ LEAST_PREFILLED = 64
 N_ALIKE = 25
 """Requests that say how long a reply will take."""
 ENOUGH_OF_AN_ACTION = 2
-"""Requests of one action that say more of its next reply than all requests do."""
+"""From so many requests of one action on, its next reply is estimated from them alone."""
 ENOUGH_FOR_A_SPAN = 9
-"""Requests of one action whose shortest and longest reply hold four of five next ones: (n - 1) / (n + 1)."""
+"""From so many requests of one action on, the span comes from them alone: the next reply lies between their
+shortest and longest in (n - 1) / (n + 1) = 4 of 5 cases."""
 _TASK = 80.0, 0.25
-"""About what a task adds to the context: tokens, and tokens a selected character."""
+"""What a task adds to the context before any was seen: tokens, and tokens for each selected character."""
 _WORTH_SAYING_MS = 100
 _MINUTES_FROM_MS = 90_000
 _TAIL = 0.05
 """The share of replies at either end that a span leaves out."""
 _WIDE = 1.5
-"""A span whose ends differ by more is told by its ends."""
+"""A span whose ends differ by a larger factor is told by both ends."""
 
 _N_ROUNDS = 4
 _N_SWEEPS = 20
 _LEAST_OFF = 0.05
-"""As a share. What is nearer counts as if it were so far: it is noise."""
+"""Smaller errors, as a share of the amount, count as this one: they are noise."""
 _FADING = 0.98
-"""A request's weight, of the one after it: a machine that grows slow does so for a while."""
+"""The weight of a request, relative to the one after it: when a machine grows slow, it does so for a
+while."""
 
 
 class Span(msgspec.Struct, frozen=True):
-    """What is expected, and between what it will probably be."""
+    """An expected time in ms, and the two between which it will probably be."""
 
     low: float
     middle: float
@@ -52,7 +55,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 Costs = tuple[float, ...]
-"""Milliseconds a token, a request, a token before each token, and a token before all; see `_counts`."""
+"""Milliseconds for each token, request, pair of tokens, and token before all; see `_counts`."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -103,7 +106,7 @@ def estimate_ms(
 
 
 def n_to_prefill(known: Rates, n_uncached: int, n_selected: int) -> float:
-    """Tokens of context that are still to be read, and of the task, with the selected characters."""
+    """Tokens to read for a request: those of the context that are not cached, and of the task."""
     return n_uncached + _dot(known.task, (1.0, n_selected))
 
 
@@ -114,8 +117,8 @@ def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
 
 
 def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -> Span:
-    """Milliseconds to decode the reply: what those to requests alike took, had they come after `n_prompt`
-    tokens. So it tells too how much of such a reply is drafted or forced."""
+    """Milliseconds to decode the reply: what replies to similar requests took, scaled to a prompt of
+    `n_prompt` tokens. So it accounts for how much of such a reply is drafted or forced."""
 
     def took(one: Record) -> float:
         spent = one.timings
@@ -136,7 +139,8 @@ def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -
 
 
 def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Record]:
-    """Those with a selection most alike, of the action where there are enough, else of all."""
+    """The requests with selections of the most similar size, of the action where there are enough, else of
+    all."""
     seen = [one for one in known.records if one.n_selected is not None and one.timings.n_decoded]
     same = [one for one in seen if one.action == action]
     near = math.log1p(n_selected)
