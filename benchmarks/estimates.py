@@ -49,7 +49,7 @@ from singlepass.core.grammar import edit_grammar
 from singlepass.core.prompt import expect_reply, render_context
 from singlepass.core.statistics import percentile
 from singlepass_backends.base import PrewarmRequest, Target, Timings
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
 
 PHASES = ("cold", "warm", "edited")

@@ -64,8 +64,8 @@ class Prefixes(Case):
     name = "saved prefixes"
 
     def __init__(self) -> None:
-        from singlepass_backends.generation.history import Known
-        from singlepass_backends.generation.store import Prefix, SavedCheckpoint
+        from singlepass_backends.generation.cache.misses import Known
+        from singlepass_backends.generation.cache.store import Prefix, SavedCheckpoint
 
         known = (Known("map", b"1" * 16, b"2" * 16),)
         checkpoints = ((SavedCheckpoint(100, 5, "s"), b"check"),)
@@ -74,7 +74,7 @@ class Prefixes(Case):
         self.third = Prefix([5, 6, 7], b"third", (), known)
 
     def _save(self, folder: Path, prefix: Any) -> Any:
-        from singlepass_backends.generation.store import Store
+        from singlepass_backends.generation.cache.store import Store
 
         store = Store(folder / "cache", "model")
         found = store.best(self.new.tokens, can_trim=True)

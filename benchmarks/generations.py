@@ -36,9 +36,9 @@ from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, plan, rebase
 from singlepass.core.prompt import Task, render_prompt
 from singlepass_backends.base import Finished, GenerateRequest, Sampling, Target, TextChunk
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.random_model import Shape
+from singlepass_backends.testing.random_model import Shape
 
 BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
 """Random weights never choose to stop, so the grammar stops them."""

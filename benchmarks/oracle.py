@@ -66,8 +66,8 @@ from singlepass_backends.base import (
     Timings,
 )
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.prompt import PromptBuilder
+from unlimited import Unlimited
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # the tasks that the demo model is judged by
 from evaluate import held_out

@@ -61,11 +61,11 @@ from singlepass_backends.base import (
     Segment,
     Target,
 )
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.chunks import MIN_CHUNK
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, fitting
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 N_CTX = 32_768
 """What the engine opens by default."""

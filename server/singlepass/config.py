@@ -45,7 +45,7 @@ _DEMO_TARGET = Target(model=str(DEMO_MODEL))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set. The README lists the same names."""
+    """Everything that can be set. `docs/settings.md` lists the same names."""
 
     target: Target = Target()
     targets: dict[str, Target] = {}
@@ -326,9 +326,8 @@ def read_user_file() -> tuple[dict[str, Any], list[Problem]]:
     for table in _target_tables(values).values():
         if isinstance(table, dict) and cast("dict[str, Any]", table).get("backend") != "openai_compatible":
             fields = cast("dict[str, Any]", table)
-            for key in ("model", "draft_model"):
-                if there := _beside(path.parent, fields.get(key)):
-                    fields[key] = there
+            if there := _beside(path.parent, fields.get("model")):
+                fields["model"] = there
     # Nobody knows which target it names.
     return values, [msgspec.structs.replace(problem, target="") for problem in problems]
 

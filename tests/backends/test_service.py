@@ -27,10 +27,19 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.client import EngineClient
 from singlepass_backends.engine import service as service_module
+from singlepass_backends.engine.scheduler import Scheduler
 from singlepass_backends.engine.service import EXIT_LOAD_FAILED, Service
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.runtime_dir import engine_paths
-from singlepass_backends.wire import PROTOCOL, Generate, Hello, encode
+from singlepass_backends.wire import (
+    PROTOCOL,
+    ClientMessage,
+    Generate,
+    Hello,
+    StatusReply,
+    StatusRequest,
+    encode,
+)
 
 SYSTEM = Segment("rules", "Edit files. " * 10, "system")
 REQUEST = GenerateRequest((SYSTEM, Segment("task", "Fix.")), max_tokens=4)
@@ -58,19 +67,91 @@ class Gate:
         self.reached.clear()
 
 
+class ObservedScheduler(Scheduler):
+    """Tells when a job ended."""
+
+    on_finish: Callable[[], None]
+
+    def finish(self) -> None:
+        super().finish()
+        self.on_finish()
+
+
+class ObservedService(Service):
+    """Tells when something changed that its status shows, so that a test need not ask again and again."""
+
+    def __init__(self, target: Target, open_backend: Callable[..., Backend], idle_exit_s: float) -> None:
+        super().__init__(target, open_backend, idle_exit_s)
+        self.changed = asyncio.Event()
+        self.is_stopped = asyncio.Event()
+        self._scheduler = ObservedScheduler()
+        # Called on the model thread.
+        self._scheduler.on_finish = lambda: self._post(self.changed.set)
+
+    def opened(self, connection: Any) -> None:
+        super().opened(connection)
+        self.changed.set()
+
+    def closed(self, connection: Any) -> None:
+        super().closed(connection)
+        self.changed.set()
+
+    def received(self, connection: Any, message: ClientMessage) -> None:
+        super().received(connection, message)
+        if not isinstance(message, StatusRequest):
+            self.changed.set()
+
+    def stop(self) -> None:
+        super().stop()
+        self.is_stopped.set()
+
+
+class Client(EngineClient):
+    """A client that can wait for a state of the engine."""
+
+    service: ObservedService
+
+    async def until(self, condition: Callable[[StatusReply], bool]) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                self.service.changed.clear()
+                status = await self.status()
+                if status is not None and condition(status):
+                    return
+                await self.service.changed.wait()
+
+
+class Heard:
+    """The events of a request, for `on_event`."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._is_finished = asyncio.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Finished):
+            self._is_finished.set()
+
+    async def finished(self) -> Finished:
+        await asyncio.wait_for(self._is_finished.wait(), 20)
+        return finished(self.events)
+
+
 @contextlib.asynccontextmanager
 async def serving(
     folder: Path, open_backend: Callable[..., Backend], idle_exit_s: float = 100
-) -> AsyncIterator[tuple[EngineClient, "asyncio.Task[int]"]]:
+) -> AsyncIterator[tuple[Client, "asyncio.Task[int]"]]:
     """A client of a service in this process, and the service's task."""
     model = folder / "model.json"
     model.write_text('{"name": "recorded", "replies": []}')
     target = Target(backend="scripted", model=str(model))
     path = engine_paths(target, folder).socket
-    service = Service(target, open_backend, idle_exit_s)
+    service = ObservedService(target, open_backend, idle_exit_s)
     server = await asyncio.get_running_loop().create_unix_server(service.accept, str(path))
     task = asyncio.create_task(service.run(path.unlink))
-    client = EngineClient(target, runtime_dir=folder)
+    client = Client(target, runtime_dir=folder)
+    client.service = service
     try:
         yield client, task
     finally:
@@ -101,8 +182,7 @@ def test_foreground_waits_for_at_most_one_chunk_of_prewarm(folder: Path) -> None
             await client.prewarm((SYSTEM, Segment("big", "x" * 1000)))
             await gate.wait_reached()  # the third chunk of the prewarm is running
             request = asyncio.create_task(collect(client))
-            while (status := await client.status()) is None or status.n_queued == 0:
-                pass
+            await client.until(lambda status: status.n_queued > 0)
             gate.open.set()
             timings = finished(await request).timings
             assert timings.n_cached == 3 * 16  # what the prewarm did is not lost
@@ -119,8 +199,8 @@ def test_an_inspection_is_answered_within_a_chunk_and_stops_nothing(folder: Path
         async with serving(folder, fake(driver)) as (client, _):
             await client.connect()
             big = (SYSTEM, Segment("big", "x" * 100))
-            prewarmed: list[Event] = []
-            await client.prewarm(big, on_event=prewarmed.append)
+            prewarmed = Heard()
+            await client.prewarm(big, on_event=prewarmed)
             await gate.wait_reached()
             asked = asyncio.create_task(client.inspect(big))
             await asyncio.sleep(0)
@@ -132,13 +212,12 @@ def test_an_inspection_is_answered_within_a_chunk_and_stops_nothing(folder: Path
             assert [use.name for use in uses] == ["rules", "big"]
             assert sum(use.n_cached for use in uses) == 3 * 16
             gate.open.set()
-            while not prewarmed or not isinstance(prewarmed[-1], Finished):
-                assert await client.status()
-            done = [event.n_done for event in prewarmed[:-1] if isinstance(event, PrefillProgress)]
+            end = await prewarmed.finished()
+            done = [event.n_done for event in prewarmed.events if isinstance(event, PrefillProgress)]
             assert done == sorted(done)
             assert done[0] == 0
-            assert finished(prewarmed).finish_reason == "stop"
-            assert done[-1] == finished(prewarmed).timings.n_prompt
+            assert end.finish_reason == "stop"
+            assert done[-1] == end.timings.n_prompt
             uses = await client.inspect(big)
             assert uses is not None
             assert uses[0].n_cached == uses[0].n_tokens
@@ -166,12 +245,10 @@ def test_a_prewarm_that_is_replaced_says_so(folder: Path) -> None:
         async with serving(folder, fake(driver)) as (client, _):
             working = asyncio.create_task(collect(client))
             await gate.wait_reached()
-            events: list[Event] = []
-            await client.prewarm((SYSTEM,), on_event=events.append)
+            heard = Heard()
+            await client.prewarm((SYSTEM,), on_event=heard)
             await client.prewarm((SYSTEM, Segment("b", "x")))
-            while not events:
-                assert await client.status()
-            assert finished(events).finish_reason == "cancelled"
+            assert (await heard.finished()).finish_reason == "cancelled"
             gate.open.set()
             await working
 
@@ -247,10 +324,9 @@ def test_closing_the_iterator_cancels(folder: Path) -> None:
             assert isinstance(await anext(events), PrefillProgress)
             await gate.wait_reached()
             await events.aclose()
-            status = await client.status()  # answered after the cancel was read
+            assert await client.status()  # answered after the cancel was read
             gate.open.set()
-            while status is None or status.busy:
-                status = await client.status()
+            await client.until(lambda status: not status.busy)
             assert len(driver.passes) == 2
 
     asyncio.run(main())
@@ -265,11 +341,9 @@ def test_a_lost_connection_cancels_its_requests_only(folder: Path) -> None:
             lost = asyncio.create_task(collect(other))
             await gate.wait_reached()
             waiting = asyncio.create_task(collect(client))
-            while (status := await client.status()) is None or status.n_queued == 0:
-                pass
+            await client.until(lambda status: status.n_queued > 0)
             await other.aclose()
-            while (status := await client.status()) is None or status.n_clients > 1:
-                pass
+            await client.until(lambda status: status.n_clients == 1)
             gate.open.set()
             assert finished(await waiting).finish_reason == "stop"
             with pytest.raises(BackendError) as caught:
@@ -287,13 +361,11 @@ def test_a_queued_request_can_be_cancelled(folder: Path) -> None:
             first = asyncio.create_task(collect(client))
             await gate.wait_reached()
             second = asyncio.create_task(collect(client))
-            while (status := await client.status()) is None or status.n_queued == 0:
-                pass
+            await client.until(lambda status: status.n_queued > 0)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
-            while (status := await client.status()) is None or status.n_queued > 0:
-                pass
+            await client.until(lambda status: status.n_queued == 0)
             gate.open.set()
             assert finished(await first).finish_reason == "stop"
 
@@ -308,14 +380,13 @@ def test_stopping_ends_what_runs_and_what_is_queued(folder: Path, caplog: pytest
         async with serving(folder, fake(FakeDriver(on_forward=gate))) as (client, task):
             requests = [asyncio.create_task(collect(client)) for _ in range(3)]
             await gate.wait_reached()
-            while (status := await client.status()) is None or status.n_queued < 2:
-                pass
+            await client.until(lambda status: status.n_queued == 2)
             stopping = asyncio.create_task(client.stop())
             # The pass that runs must not end before the engine has heard of it.
-            while "stopped by a client" not in caplog.text:  # noqa: ASYNC110  # noqa: ASYNC110 - a line of a log is no event
-                await asyncio.sleep(0)
+            await asyncio.wait_for(client.service.is_stopped.wait(), 20)
             gate.open.set()
             assert await stopping
+            assert "stopped by a client" in caplog.text
             for request in requests:
                 assert finished(await request).finish_reason == "cancelled"
             assert await task == 0
@@ -331,8 +402,7 @@ def test_a_closed_client_does_not_come_back(folder: Path) -> None:
             running = asyncio.create_task(collect(client))
             await gate.wait_reached()
             queued = asyncio.create_task(collect(other))
-            while (status := await client.status()) is None or status.n_queued == 0:
-                pass
+            await client.until(lambda status: status.n_queued > 0)
             await other.aclose()
             with pytest.raises(BackendError, match="closed"):
                 await queued
@@ -409,8 +479,7 @@ def test_a_client_that_stops_reading_is_dropped_and_blocks_nobody(
                 endless = GenerateRequest((Segment("task", "x"),), max_tokens=50_000)
                 deaf.sendall(encode(Hello(PROTOCOL, __version__)) + encode(Generate(1, endless)))
                 assert finished(await collect(client)).finish_reason == "length"
-                while (status := await client.status()) is None or status.n_clients > 1:
-                    pass
+                await client.until(lambda status: status.n_clients == 1)
             assert len(driver.cells) < 50_000
 
     asyncio.run(main())
@@ -453,8 +522,7 @@ def test_a_failed_load_is_told_to_every_client(folder: Path) -> None:
         async with serving(folder, fail) as (client, task):
             other = EngineClient(client.target, runtime_dir=folder)
             connecting = [asyncio.create_task(c.connect()) for c in (client, other)]
-            while (status := await client.status()) is None or status.n_clients < 2:
-                pass
+            await client.until(lambda status: status.n_clients == 2)
             may_fail.set()
             for failing in connecting:
                 with pytest.raises(BackendError, match="too large") as caught:
@@ -475,8 +543,7 @@ def test_a_stop_while_loading_is_no_failure(folder: Path) -> None:
 
         async with serving(folder, load) as (client, task):
             connecting = asyncio.create_task(client.connect())
-            while (status := await client.status()) is None or status.n_clients < 1:
-                pass
+            await client.until(lambda status: status.n_clients == 1)
             other = EngineClient(client.target, runtime_dir=folder)
             assert await other.stop()
             with pytest.raises(BackendError, match="was stopped"):

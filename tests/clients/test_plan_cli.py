@@ -205,13 +205,13 @@ def test_a_file_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "is not a GGUF file" in " ".join(capsys.readouterr().out.split())
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["plan-steps", "plan-hardware"])
-def test_what_the_readme_shows_is_what_is_printed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_docs_show_is_what_is_printed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the notes, which are about the machine that it runs on."""
-    block = README.partition(f"<!-- printed: {name} -->\n")[2].partition("<!-- end -->")[0]
+    block = PAGE.partition(f"<!-- printed: {name} -->\n")[2].partition("<!-- end -->")[0]
     command, _, shown = block.partition("\n\n")
     monkeypatch.setenv("COLUMNS", "100")
     words = command.split()

@@ -13,7 +13,7 @@ from kinds import KINDS
 from singlepass.core.diff_parser import DiffParser, HunkFinished
 from singlepass.core.grammar import edit_grammar
 from singlepass_backends.base import Target
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.constraint import Constraints
 
 

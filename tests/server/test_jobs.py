@@ -374,6 +374,7 @@ async def test_an_edit_that_is_answered_late_comes_into_review(
     assert (hunks["job"], [hunk["old"] for hunk in hunks["hunks"]]) == (job, ["one\n"])
     assert any("applied late" in line for line in editor.told("log"))
     # It can be taken back like all others.
+    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
     assert await world.jobs.revert() == "1 of 1 edits taken back"
     assert world.text == TEXT
 
@@ -630,8 +631,8 @@ async def test_the_status_has_the_numbers_that_its_message_words() -> None:
     assert (first["decode_rate"], first["eta_ms"]) == (None, None)  # no time was measured yet
     assert told[-1]["state"] == "done"
     assert told[-1]["decode_rate"] is None
-    documented = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = re.search(r"`singlepass/status` carries `\{(.+?)\}`", documented)
+    documented = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    named = re.search(r"`singlepass/status`\*\* carries `\{(.+?)\}`", documented)
     assert named is not None
     assert set(named[1].split(", ")) == set(told[0])
 

@@ -63,7 +63,7 @@ REST_AFTER_S = 5.0
 _JOIN_S = 60.0
 """Longest wait for the model thread: a chunk, and saving the prefix."""
 _LOAD_FAILED_LINGER_S = 5.0
-"""How long the news of a failed load waits for a first client to hear it."""
+"""How long the engine stays after its model failed to load, so that a first client hears why."""
 
 OpenBackend = Callable[[Target, Callable[[float], bool]], Backend]
 
@@ -104,7 +104,7 @@ class Service:
     async def run(self, on_stopping: Callable[[], None]) -> int:
         """Load the model, serve until stopped, idle or failed. Returns the process's exit code.
 
-        `on_stopping` is called before what runs is waited for: the place to stop being found.
+        `on_stopping` is called before the running job is waited for: the moment to remove the socket.
         """
         self._thread.start()
         idle = self._loop.create_task(self._watch_idle())
@@ -122,7 +122,7 @@ class Service:
         return EXIT_LOAD_FAILED if self._failure else 0
 
     def stop(self) -> None:
-        """End `run` soon: what runs is interrupted."""
+        """Make `run` return soon; the running job is interrupted."""
         with self._wake:
             self._is_stopping = True
             self._scheduler.must_stop.set()
@@ -130,7 +130,7 @@ class Service:
         self._stopped.set()
 
     def _left_over(self) -> list[Job]:
-        """What was never begun. A chunk that takes longer than the wait may still run beside this."""
+        """Jobs that were never begun. One that did not end within the wait may still run meanwhile."""
         found: list[Job] = []
         with self._wake:
             while job := self._scheduler.take():
@@ -160,7 +160,7 @@ class Service:
             self._scheduler.drop(connection.number)
 
     def greeted(self, connection: "_Connection") -> None:
-        """A client said hello: tell it where loading stands."""
+        """A client has introduced itself: tell it how far loading is."""
         if self._failure:
             connection.send(self._failure)
             self._told.set()
@@ -258,7 +258,7 @@ class Service:
 
     def _on_load_failed(self, failure: LoadFailed) -> None:
         _log.error("loading failed (%s): %s", failure.code, failure.message)
-        if not self._is_stopping:  # else it was interrupted, and the model may be as good as any
+        if not self._is_stopping:  # else loading was interrupted, which says nothing about the model
             self._failure = failure
         self._broadcast(failure)
         self._loop.create_task(self._stop_when_told())
@@ -271,7 +271,7 @@ class Service:
     # On the model thread.
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is going
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is exiting
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _model_thread(self) -> None:
@@ -309,7 +309,8 @@ class Service:
         backend.close()
 
     def _next_job(self, backend: Backend) -> Job | None:
-        """The next job, once there is one; None when stopping. Answers inspections, lets `backend` rest."""
+        """Wait for the next job; None when stopping. Meanwhile inspections are answered, and `backend` may
+        save what it has."""
         is_rested = False
         while True:
             with self._wake:

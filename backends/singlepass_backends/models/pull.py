@@ -20,19 +20,19 @@ from pathlib import Path
 from typing import IO, Literal
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import check_target, read_model_facts
-from singlepass_backends.facts import ModelFacts
-from singlepass_backends.fit import size
+from singlepass_backends.machine.facts import ModelFacts
+from singlepass_backends.machine.fit import size
 from singlepass_backends.models import folder as folders
 from singlepass_backends.models.catalogue import Entry, Format
 from singlepass_backends.models.files import Digest, HubFile, Listing, PullError, gguf_files, mlx_files
 from singlepass_backends.models.hub import Hub, Interrupted
+from singlepass_backends.opening import check_target, read_model_facts
 
 _CHUNK = 1 << 20
 _MARGIN_BYTES = 256 << 20
-"""To leave free on the disk."""
+"""Disk space to leave free."""
 _MAX_FAILURES = 6
-"""Attempts in a row that brought nothing."""
+"""Most attempts in a row that brought no byte."""
 _MAX_WAIT_S = 60.0
 
 Stage = Literal["check", "load", "wait"]
@@ -131,7 +131,9 @@ def _download(
             f"Make room, or set {folders.ENVIRONMENT_VARIABLE} to a folder on another disk."
         )
     done = 0
-    for file in sorted(listing.files, key=lambda file: file.size_bytes):  # what is small tells early
+    for file in sorted(
+        listing.files, key=lambda file: file.size_bytes
+    ):  # the small ones show early that something is wrong
         if not (staging / file.path).exists():
             _File(hub, listing, file, staging, progress, sleep, done).load()
         done += file.size_bytes

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from singlepass_backends.base import BackendError, Target
 from singlepass_backends.client import EngineClient, engine_status, list_engines
-from singlepass_backends.facts import Machine, ModelFacts
-from singlepass_backends.fit import choose
+from singlepass_backends.machine.facts import Machine, ModelFacts
+from singlepass_backends.machine.fit import choose
 from singlepass_backends.models.offer import machine_from
 
 from singlepass import bench

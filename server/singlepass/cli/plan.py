@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from rich.text import Text
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.facts import N_RECURRENT_SEQUENCES, Device, Machine, ModelFacts, kv_bytes
-from singlepass_backends.fit import choose, compute_bytes, gpu_margin
-from singlepass_backends.hardware import working_set
+from singlepass_backends.machine.facts import N_RECURRENT_SEQUENCES, Device, Machine, ModelFacts, kv_bytes
+from singlepass_backends.machine.fit import choose, compute_bytes, gpu_margin
+from singlepass_backends.machine.hardware import working_set
 from singlepass_backends.models import folder as folders
 from singlepass_backends.models.catalogue import catalogue
 from singlepass_backends.models.offer import machine_from
