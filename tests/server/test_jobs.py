@@ -1236,13 +1236,17 @@ async def test_another_target_gets_another_engine() -> None:
 
 
 async def test_shutdown_ends_everything() -> None:
+    tasks = asyncio.all_tasks()
     world = World([ONE, asyncio.Event()])
     job = world.start()
     await world.editor.until(job, "decode")
     world.parts.prewarm.document(URI, 0)
+    world.parts.configure(Settings(target=Target(model="other.gguf")))  # the engine is left when the job ends
+    world.parts.prewarm.again(0)
     await world.parts.aclose()
     assert (await world.editor.finish(job))["outcome"] == "cancelled"
-    assert world.engine.n_closed == 1
+    assert all(engine.n_closed == 1 for _, engine in world.engines)
+    assert asyncio.all_tasks() == tasks  # nothing outlives its owner
 
 
 async def test_random_weights_are_said_to_be_random() -> None:
