@@ -46,7 +46,7 @@ from editing import Git, Hunk, replayable
 from machine import command, describe, machine
 from numpy.typing import NDArray
 from singlepass.config import Settings
-from singlepass.contexts import BESIDE_CHARS
+from singlepass.contexts import DRAFT_CORPUS_CHARS
 from singlepass.core.context import Context, SourceFile
 from singlepass.core.grammar import edit_grammar, marker_size, unique_runs
 from singlepass.core.lines import visible_lines
@@ -128,7 +128,7 @@ def held_out_edits() -> Iterator[Edit]:
 
 def _beside(files: Mapping[str, str], near: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
-    room = BESIDE_CHARS
+    room = DRAFT_CORPUS_CHARS
     for path in near:
         if len(files[path]) <= room:
             found.append(files[path])

@@ -38,13 +38,14 @@ from editing import Ask, Change, Close, Disk, Git, Open, Pause, Save, Session, s
 from machine import command
 from numpy.typing import NDArray
 from singlepass.config import Settings
-from singlepass.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, context, gathering
+from singlepass.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, context
 from singlepass.core.context import Context, shrink
 from singlepass.core.edits import Edit
 from singlepass.core.prompt import Task, render_context, render_prompt
 from singlepass.core.repository_map import drifted
 from singlepass.core.statistics import percentile
 from singlepass.documents import Documents
+from singlepass.gathering import gathering
 from singlepass.index_wire import Folder
 from singlepass.indexer import Index
 from singlepass.lsp import path_from_uri

@@ -207,6 +207,13 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 Event = PrefillProgress | TextChunk | Finished
 
 
+class Evicted(msgspec.Struct, frozen=True):
+    """Told to who asked for a prewarm, after it ended: other requests took the place of a part of it."""
+
+    n_tokens: int
+    """Tokens that were cached before, and are not any more."""
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is loaded, as told to users and used for budgets."""
 

@@ -27,7 +27,7 @@ from singlepass_backends.base import (
     SegmentUse,
     Target,
 )
-from singlepass_backends.engine_link import Link, ask, attach, stop_by
+from singlepass_backends.engine_link import Link, Listener, ask, attach, stop_by
 from singlepass_backends.engine_process import (
     POLL_S,
     end_of,
@@ -83,11 +83,14 @@ class EngineClient:
         """Does nothing yet. `idle_exit_s` is for an engine that this client starts."""
         self.target = absolute(target)
         self.info: ModelInfo | None = None
-        """What is loaded; None until the first `connect`."""
+        """What the engine has loaded; None while this client is attached to none."""
         self.on_loading: Callable[[float], None] | None = None
         """Told fractions from 0 to 1 while the model loads."""
         self.before_start: Callable[[], Awaitable[None]] | None = None
         """Awaited before an engine is started: time to make room for its model."""
+        self.on_lost: Callable[[], None] | None = None
+        """Told when the engine ended, or its connection broke: another one knows nothing of what this had
+        cached. Not when this client is closed."""
         self._runtime_dir = runtime_dir
         self._idle_exit_s = idle_exit_s
         self._version = version
@@ -120,7 +123,7 @@ class EngineClient:
         for may_retry in (True, False):
             link = await self._attached(spawn=True)
             assert link is not None
-            self.info = await self._loaded(link)
+            await self._loaded(link)
             id = self._next_id()
             replies = link.open(id)
             is_over = False
@@ -156,14 +159,15 @@ class EngineClient:
         grammar: str | None = None,
         sources: tuple[str, ...] = (),
         spawn: bool = True,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Listener | None = None,
     ) -> None:
         """Ask for `segments` to be prefilled, and then for `grammar` to be compiled and `sources` to be made
         ready for drafts, when nothing else is to be done; does not wait for it.
 
         Without `spawn`, does nothing where no engine runs. `on_event` is told of `PrefillProgress`, and at
-        the end of `Finished`, unless the prewarm fails or the connection is lost. Raises BackendError like
-        `connect`, but returns while the model loads.
+        the end of `Finished`, or of None where the prewarm failed; then of `Evicted`, until another prewarm
+        is asked for; and of nothing once the connection is lost. Raises BackendError like `connect`, but
+        returns while the model loads.
         """
         link = await self._attached(spawn=spawn)
         if link is None:
@@ -235,7 +239,7 @@ class EngineClient:
             if self._attempt is not None:
                 self._attempt.reschedule(asyncio.get_running_loop().time())
         async with self._connecting:  # which nobody holds for long any more
-            link, self._link = self._link, None
+            link, self._link, self.info = self._link, None, None
         if link is not None:
             await link.close()
         reap()
@@ -264,7 +268,8 @@ class EngineClient:
                 raise _closed()
             if self._link is not None and not self._link.is_closed:
                 return self._link
-            self._link = None
+            if self._link is not None:
+                self._on_closed(self._link)  # its transport closes, and will say so later
             try:
                 async with asyncio.timeout(None) as self._attempt:
                     self._link = await self._open(spawn=spawn)
@@ -272,7 +277,15 @@ class EngineClient:
                 raise _closed() from None
             finally:
                 self._attempt = None
+            if self._link is not None:
+                self._link.on_closed = self._on_closed
             return self._link
+
+    def _on_closed(self, link: Link) -> None:
+        if link is self._link:
+            self._link = self.info = None
+            if self.on_lost is not None:
+                self.on_lost()
 
     async def _open(self, *, spawn: bool) -> Link | None:
         """See `_attached`. Cancelled, it leaves no connection behind."""
@@ -344,7 +357,8 @@ class EngineClient:
     async def _loaded(self, link: Link) -> ModelInfo:
         await link.settled.wait()
         if link.info is not None:
-            self.info = link.info
+            if link is self._link:
+                self.info = link.info
             return link.info
         if link.failure is not None:
             raise _error(link.failure.code, link.failure.message)

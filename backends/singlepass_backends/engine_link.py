@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from singlepass_backends.base import BackendError, Event, Finished, ModelInfo
+from singlepass_backends.base import BackendError, Event, Evicted, Finished, ModelInfo
 from singlepass_backends.engine_process import POLL_S, is_child, reap
 from singlepass_backends.runtime_dir import EnginePaths
 from singlepass_backends.wire import (
@@ -18,6 +18,7 @@ from singlepass_backends.wire import (
     Loaded,
     LoadFailed,
     Loading,
+    PrewarmEvicted,
     Progress,
     Refused,
     StatusReply,
@@ -32,6 +33,8 @@ from singlepass_backends.wire import (
 
 _ANSWER_S = 10.0
 """Longest wait for an engine's loop to answer; it answers at once unless its process is stopped or stuck."""
+
+Listener = Callable[[Event | Evicted | None], object]
 
 _log = logging.getLogger(__name__)
 
@@ -49,12 +52,15 @@ class Link(asyncio.Protocol):
         """`Welcome` or `Refused` came, or the connection is closed."""
         self.settled = asyncio.Event()
         """`Loaded` or `LoadFailed` came, or the connection is closed."""
+        self.on_closed: Callable[[Link], None] = lambda _: None
         self._closed = asyncio.Event()
         self._on_loading = on_loading
         self._transport: asyncio.Transport | None = None
         self._decoder: Decoder[EngineMessage] = Decoder(EngineMessage)
         self._replies: dict[int, asyncio.Queue[EngineMessage | None]] = {}
-        self._listeners: dict[int, Callable[[Event], None]] = {}
+        self._listeners: dict[int, Listener] = {}
+        self._ended: set[int] = set()
+        """Of requests that ended; what becomes of them is told until another one is listened to."""
 
     @property
     def is_closed(self) -> bool:
@@ -71,6 +77,7 @@ class Link(asyncio.Protocol):
         for replies in self._replies.values():
             replies.put_nowait(None)
         self._listeners.clear()
+        self.on_closed(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -103,9 +110,11 @@ class Link(asyncio.Protocol):
                     replies.put_nowait(message)
                 elif listener := self._listeners.get(id):
                     if not isinstance(message, Progress) or isinstance(message.event, Finished):
-                        del self._listeners[id]
-                    if isinstance(message, Progress):
-                        listener(message.event)
+                        self._ended.add(id)
+                    listener(message.event if isinstance(message, Progress) else None)
+            case PrewarmEvicted(id, evicted):
+                if listener := self._listeners.get(id):
+                    listener(evicted)
 
     def open(self, id: int) -> "asyncio.Queue[EngineMessage | None]":
         """Where replies to `id` arrive; None says that the connection is closed."""
@@ -115,8 +124,12 @@ class Link(asyncio.Protocol):
         self._replies[id] = replies
         return replies
 
-    def listen(self, id: int, listener: Callable[[Event], None]) -> None:
-        """Tell `listener` of the events of the request `id`, until it ends."""
+    def listen(self, id: int, listener: Listener) -> None:
+        """Tell `listener` of the events of the request `id`, of None where it failed, and of what is evicted
+        of it later, until it is listened to another one."""
+        for ended in self._ended:
+            self._listeners.pop(ended, None)
+        self._ended.clear()
         self._listeners[id] = listener
 
     def forget(self, id: int) -> None:

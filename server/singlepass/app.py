@@ -12,7 +12,7 @@ from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, lsp_method
 
 from singlepass import __version__
-from singlepass.handlers import (
+from singlepass.commands import (
     COMMAND_CANCEL,
     COMMAND_CONTEXT,
     COMMAND_EDIT,
@@ -23,9 +23,13 @@ from singlepass.handlers import (
     COMMAND_SELECT_TARGET,
     COMMAND_STATS,
     COMMAND_UNDO,
-    Handlers,
+    Commands,
 )
+from singlepass.editor import Editor
+from singlepass.handlers import Handlers
 from singlepass.lsp import converter
+from singlepass.menu import Menu
+from singlepass.parts import Parts
 from singlepass.stdio import serve_stdio
 
 _KINDS = [
@@ -95,7 +99,8 @@ class Protocol(LanguageServerProtocol):
 def build_server() -> LanguageServer:
     """A server with every handler registered, not yet started."""
     server = LanguageServer("singlepass", __version__, protocol_cls=Protocol, converter_factory=converter)
-    handlers = Handlers(server)
+    parts = Parts(Editor(server))
+    handlers, menu, commands = Handlers(parts), Menu(parts), Commands(parts)
 
     for method, handler, *options in (
         (lsp.INITIALIZE, handlers.initialize),
@@ -108,22 +113,22 @@ def build_server() -> LanguageServer:
         (lsp.TEXT_DOCUMENT_DID_CLOSE, handlers.did_close),
         (lsp.TEXT_DOCUMENT_DID_SAVE, handlers.did_save),
         (lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, handlers.did_change_watched_files),
-        (lsp.TEXT_DOCUMENT_CODE_ACTION, handlers.code_action, lsp.CodeActionOptions(_KINDS)),
-        (lsp.TEXT_DOCUMENT_CODE_LENS, handlers.code_lens),
+        (lsp.TEXT_DOCUMENT_CODE_ACTION, menu.actions, lsp.CodeActionOptions(_KINDS)),
+        (lsp.TEXT_DOCUMENT_CODE_LENS, menu.lenses),
     ):
         # pygls marks what it registers with attributes; a bound method takes none, a partial does.
         server.feature(method, *options)(partial(handler))
     for command, handler in (
-        (COMMAND_EDIT, handlers.edit),
-        (COMMAND_CANCEL, handlers.cancel),
-        (COMMAND_REVERT, handlers.revert),
-        (COMMAND_KEEP, handlers.keep),
-        (COMMAND_UNDO, handlers.undo),
-        (COMMAND_RETRY, handlers.retry),
-        (COMMAND_REPLY, handlers.reply),
-        (COMMAND_CONTEXT, handlers.context),
-        (COMMAND_SELECT_TARGET, handlers.select_target),
-        (COMMAND_STATS, handlers.stats),
+        (COMMAND_EDIT, commands.edit),
+        (COMMAND_CANCEL, commands.cancel),
+        (COMMAND_REVERT, commands.revert),
+        (COMMAND_KEEP, commands.keep),
+        (COMMAND_UNDO, commands.undo),
+        (COMMAND_RETRY, commands.retry),
+        (COMMAND_REPLY, commands.reply),
+        (COMMAND_CONTEXT, commands.context),
+        (COMMAND_SELECT_TARGET, commands.select_target),
+        (COMMAND_STATS, commands.stats),
     ):
         server.command(command)(partial(handler))
     return server

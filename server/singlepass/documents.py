@@ -191,6 +191,9 @@ class Held(NamedTuple):
     saved_revision: int
 
 
+Listener = Callable[[Document], None]
+
+
 class Documents:
     """The open documents, the most recently used last.
 
@@ -200,6 +203,10 @@ class Documents:
 
     def __init__(self) -> None:
         self.encoding: Encoding = "utf-16"
+        self.on_opened: list[Listener] = []
+        self.on_changed: list[Listener] = []
+        self.on_closed: list[Listener] = []
+        """Who is told what the editor says of documents, once they are as it says, in this order."""
         self._by_uri: dict[str, Document] = {}
         self._n_opened = 0
 

@@ -20,7 +20,8 @@ from pygls.exceptions import JsonRpcException, JsonRpcMethodNotFound
 from pygls.lsp.server import LanguageServer
 
 from singlepass.core.inert import inert
-from singlepass.lsp import Capabilities, TextEdit, plain, workspace_edit_to_lsp
+from singlepass.core.lines import Encoding
+from singlepass.lsp import Capabilities, TextEdit, encoding_from_lsp, plain, workspace_edit_to_lsp
 from singlepass.shown_text import write_shown
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,14 @@ class Editor:
     def __init__(self, server: LanguageServer) -> None:
         self._server = server
         self.capabilities = Capabilities(lsp.ClientCapabilities())
+        """What the client announced; until then nothing."""
         self._refreshing: asyncio.Task[None] | None = None
         self._refresh_again = False
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the client counts characters, as negotiated."""
+        return encoding_from_lsp(self._server.workspace.position_encoding)
 
     async def apply(
         self,

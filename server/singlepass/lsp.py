@@ -314,6 +314,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
+def lines_of(value: lsp.Range) -> tuple[int, int]:
+    """First and end line (exclusive) of a range; a range that ends at a line's start leaves it out."""
+    start, end = sorted(((value.start.line, value.start.character), (value.end.line, value.end.character)))
+    if start == end:
+        return start[0], start[0]
+    return start[0], max(end[0] + (end[1] > 0), start[0] + 1)
+
+
 def range_from_json(value: Any) -> lsp.Range:
     """A range as it stands in a command's arguments. Raises ValueError for anything else."""
     try:

@@ -1,4 +1,4 @@
-"""The user's targets in one workspace: which there are, which are allowed, a client for each that is in use.
+"""The user's targets in one workspace: which there are, which are allowed, an attachment for each in use.
 
 `target` of the settings is the one named `default`; `targets` names more. Where none is named there is the
 demo model, which comes with singlepass; where none of those that are named can be used, there is none. A
@@ -6,41 +6,45 @@ remote target, a server that is not on this machine, is used only for workspaces
 whatever else is set.
 """
 
+import asyncio
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from singlepass_backends.base import BackendError, Target
 
+from singlepass.attachment import ASSUMED_CONTEXT, Attachment
 from singlepass.config import DEFAULT, Problem, Settings, usable_targets, user_file
+from singlepass.core.estimate import Rates
 from singlepass.core.routing import Candidate, Request, Routed, estimate_s, route
 from singlepass.history import History
 from singlepass.workspace import UserError, lies_in
 
-if TYPE_CHECKING:
-    from singlepass_backends.client import EngineClient
-
 _log = logging.getLogger(__name__)
+
+_CLOSE_S = 2.0
 
 
 class Targets:
-    """Which targets there are, and the clients of those in use."""
+    """Which targets there are, and the attachments to those in use."""
 
     def __init__(self, folders: Callable[[], Sequence[Path]], history: History) -> None:
         """`folders` gives those of the workspace."""
         self.settings = Settings()
-        self.on_loading: Callable[[float], None] = lambda _: None
-        self.before_start: Callable[[], Awaitable[None]] = self.stop_dropped
-        """Awaited before an engine is started."""
+        self.on_loading: Callable[[Attachment, float], None] = lambda _, __: None
+        """Told how much of a model is loaded, from 0 to 1."""
+        self.on_detached: Callable[[Attachment], None] = lambda _: None
+        """Told when an engine ended, or its target is no more as it was: what was cached is of no use."""
         self.selected: str | None = None
         """The user's choice by command; None leaves it to rules and estimates."""
         self._usable, self.unusable = usable_targets(self.settings)
         """By name: what can be used, and why others cannot that the user named."""
         self._folders = folders
         self._history = history
-        self._clients: dict[str, tuple[Target, EngineClient]] = {}
+        self._attachments: dict[str, Attachment] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._dropped: list[Target] = []
         """Those that the settings had, whose engines may still run."""
 
@@ -49,27 +53,35 @@ class Targets:
         """The targets there are, in the user's order."""
         return self._usable
 
-    def configure(self, settings: Settings, problems: Sequence[Problem] = ()) -> "list[EngineClient]":
-        """Take new settings, and what was wrong with them. Returns the clients of targets that are no more as
-        they were, to be closed."""
+    def configure(self, settings: Settings, problems: Sequence[Problem] = ()) -> None:
+        """Take new settings, and what was wrong with them. From targets that are no more as they were this
+        server detaches, once the jobs there have ended."""
         self.settings = settings
         self._usable, self.unusable = usable_targets(settings, problems)
         now = self.by_name
         if self.selected not in now and self.selected not in self.unusable:
             self.selected = None
-        names = [name for name, (target, _) in self._clients.items() if now.get(name) != target]
-        gone = [self._clients.pop(name) for name in names]
-        for target, client in gone:
-            self._dropped.append(target)
-            client.before_start = None  # it would wait for its own end
-        return [client for _, client in gone]
+        gone = [one for one in self._attachments.values() if now.get(one.name) != one.target]
+        for attachment in gone:
+            del self._attachments[attachment.name]
+            self._dropped.append(attachment.target)
+            attachment.client.before_start = None  # it would wait for its own end
+            task = asyncio.ensure_future(attachment.aclose())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            self.on_detached(attachment)
 
-    async def stop_dropped(self) -> None:
-        """Stop the engines of targets that the settings no longer have, unless another editor uses them.
+    async def make_room(self) -> None:
+        """Two models may not fit: before one is loaded, stop what the settings no longer have.
 
-        Called when another engine starts, not when the settings change: a model that is mistyped and put
-        right again finds its engine as it was.
+        Not when the settings change: a model that is mistyped and put right again finds its engine as it was.
         """
+        if self._closing:
+            await asyncio.wait(self._closing)
+        await self._stop_dropped()
+
+    async def _stop_dropped(self) -> None:
+        """Stop the engines of targets that are no more, unless another editor uses them."""
         from singlepass_backends.client import EngineClient, identity
 
         for target in tuple(self._dropped):
@@ -81,25 +93,51 @@ class Targets:
             if target in self._dropped:  # only now: who waited for this may have been cancelled
                 self._dropped.remove(target)
 
-    def take_clients(self) -> "list[EngineClient]":
-        """All clients, to be closed."""
-        clients, self._clients = [client for _, client in self._clients.values()], {}
-        return clients
+    async def aclose(self) -> None:
+        """Detach from all engines, which live on."""
+        attachments, self._attachments = self._attachments, {}
+        for attachment in attachments.values():
+            await attachment.client.aclose()
+        if self._closing:
+            _, late = await asyncio.wait(self._closing, timeout=_CLOSE_S)
+            for task in late:
+                task.cancel()
 
-    def client(self, name: str) -> "EngineClient":
-        """The client of a target, made at its first use. Raises UserError for one that is no more."""
+    def attachment(self, name: str) -> Attachment:
+        """The attachment to a target, made at its first use. Raises UserError for one that is no more."""
         target = self.by_name.get(name)
         if target is None:
             self._refuse_unusable(name)
             raise UserError(f"There is no target `{name}` any more.")
-        if name not in self._clients:
+        if name not in self._attachments:
             from singlepass_backends.client import EngineClient  # here: the editor waits for our imports
 
             client = EngineClient(target, idle_exit_s=self.settings.idle_exit_minutes * 60)
-            client.on_loading = self.on_loading
-            client.before_start = self.before_start
-            self._clients[name] = target, client
-        return self._clients[name][1]
+            made = self._attachments[name] = Attachment(name, target, client)
+            client.on_loading = lambda fraction: self.on_loading(made, fraction)
+            client.before_start = self.make_room
+            made.on_lost = lambda: self.on_detached(made)
+        return self._attachments[name]
+
+    def is_attached(self, attachment: Attachment) -> bool:
+        """Whether the attachment still is that of a target."""
+        return self._attachments.get(attachment.name) is attachment
+
+    def cached(self, name: str, uri: str) -> tuple[int, int] | None:
+        """Tokens of a document's context that a target has cached, and those that it has not; None where
+        that is not known."""
+        attachment = self._attachments.get(name)
+        return attachment and attachment.cached(uri)
+
+    def n_ctx(self, name: str) -> int:
+        """The context of a target in tokens, as far as that is known."""
+        attachment = self._attachments.get(name)
+        return attachment.n_ctx if attachment else self.by_name[name].n_ctx or ASSUMED_CONTEXT
+
+    def rates(self, name: str) -> Rates | None:
+        """What jobs on a target have taken; of the model on this machine, whichever engine ran it."""
+        target = self.by_name.get(name)
+        return self._history.rates(rates_key(target)) if target else None
 
     def candidates(self, n_cached: dict[str, int] | None = None, uris: Sequence[str] = ()) -> list[Candidate]:
         """The targets as they stand now, with the tokens of a prompt that each has cached. Allowed are those
@@ -109,7 +147,7 @@ class Targets:
                 name=name,
                 is_remote=is_remote(target),
                 is_allowed=self.may_send(name, *uris),
-                rates=self._history.rates(rates_key(target)),
+                rates=self.rates(name),
                 n_cached=(n_cached or {}).get(name, 0),
             )
             for name, target in self.by_name.items()
@@ -127,9 +165,9 @@ class Targets:
         folders = [Path(one).expanduser() for one in listed]
         return all(lies_in(uri, folders) for uri in uris)
 
-    def ahead(self, language: str = "", uris: Sequence[str] = ()) -> str:
-        """The target to read these documents ahead on: the selected one, the one of a rule for the language,
-        or the first. Raises UserError where none is allowed."""
+    def to_prewarm(self, language: str = "", uris: Sequence[str] = ()) -> str:
+        """The target to prewarm for these documents: the selected one, the one of a rule for the language, or
+        the first. Raises UserError where none is allowed."""
         # Nothing to read takes no time, so the first allowed one is within any limit.
         request = Request(n_prompt=0, n_reply=0, language=language)
         return self.choose(request, self.candidates(uris=uris)).target or DEFAULT

@@ -7,11 +7,13 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from singlepass.core.credentials import is_credential
 from singlepass.core.ignoring import hides, rules_of
 from singlepass.core.protect import protection
 from singlepass.documents import Held
-from singlepass.lsp import followed_path, path_from_uri, place_of, prompt_path, relative_path
+from singlepass.lsp import followed_path, id_of_uri, path_from_uri, place_of, prompt_path, relative_path
 from singlepass.regular_file import read_regular
 from singlepass.same_file import FileId, distinct, is_among, path_inside, real_path
 
@@ -23,6 +25,38 @@ MAX_SOURCE_BYTES = 16 * 1024 * 1024
 
 class UserError(Exception):
     """A request that cannot be served, in words for the user: what, which file, what to do next."""
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """What a URI names, looked up once, with links as they lead at that moment."""
+
+    uri: str
+    id: FileId
+    """What tells its file from others."""
+    name: str
+    """Its path in the prompt."""
+    is_named_inside: bool
+    """Whether it lies inside the workspace by its name. A buffer without a file does, and everything does
+    where no folder is open."""
+    is_inside: bool
+    """Whether it still does when every link is followed."""
+    protection: str
+    """What it is, if it must not be edited without a question of its own; empty for all others."""
+    paths: tuple[tuple[Path, bool], ...]
+    """Its path, as named and with links followed, each relative to the folder that holds it, and whether one
+    does; without one the whole path."""
+
+    def is_hidden(self, ignore: Sequence[str]) -> bool:
+        """Whether it is kept from prompts unless the user asks for it: credentials, and `ignore`.
+
+        It goes by the file's name and by where its links lead. Of a file outside all folders `ignore` sees
+        the bare name, as there is no folder that its patterns could be about.
+        """
+        rules = rules_of_settings(tuple(ignore))
+        return any(
+            is_credential(path.as_posix()) or hides(rules, path.as_posix() if is_inside else path.name)
+            for path, is_inside in self.paths
+        )
 
 
 class Workspace:
@@ -43,6 +77,31 @@ class Workspace:
         self.named = [*named]
         self._folders = distinct(named) if len(named) > 1 else [*named]
 
+    def resolve(self, uri: str) -> Resolved:
+        """What a URI names. Follows links, so it looks at the disk."""
+        path, id = path_from_uri(uri), id_of_uri(uri)
+        name, is_named_inside = self.name(uri)
+        if path is None:
+            within = Path(relative_path(uri, self.folders))
+            return Resolved(uri, id, name, True, True, "", ((within, True),))
+        # Editors differ in what `link/..` is; neither reading may lead out.
+        there = dict.fromkeys((Path(id.real), followed_path(uri) or Path(id.real)))
+        folders = [real_path(folder) for folder in self.folders]
+        named, *followed = place_of(path, self.folders), *(place_of(one, folders) for one in there)
+        return Resolved(
+            uri,
+            id,
+            name,
+            is_named_inside,
+            not folders or (is_named_inside and all(followed)),
+            _protection(path, self.folders)
+            or next(filter(None, (_protection(r, folders) for r in there)), ""),
+            tuple(
+                (whole, False) if place is None else (place[1], True)
+                for whole, place in zip((path, *there), (named, *followed), strict=True)
+            ),
+        )
+
     def name(self, uri: str) -> tuple[str, bool]:
         """The document's path in the prompt, and whether it lies inside the workspace."""
         return prompt_path(uri, self.folders)
@@ -59,54 +118,10 @@ class Workspace:
         place = place_of(path, self.folders) if path is not None else None
         return place[0] / place[1] if place is not None else path
 
-    def is_inside(self, uri: str) -> bool:
-        """Whether a file lies inside the workspace, and still does when every link is followed.
-
-        Buffers without a file count as inside, and so does everything where no folder is open.
-        """
-        if path_from_uri(uri) is None or not self.folders:
-            return True
-        return self.name(uri)[1] and lies_in(uri, self.folders)
-
-    def protection(self, uri: str) -> str:
-        """What a file is that must not be edited without a question of its own; empty for all others."""
-        path = path_from_uri(uri)
-        if path is None:
-            return ""
-        there = (real_path(one) for one in (path, followed_path(uri) or path))
-        folders = [real_path(folder) for folder in self.folders]
-        return _protection(path, self.folders) or next(
-            filter(None, (_protection(r, folders) for r in there)), ""
-        )
-
-    def is_hidden(self, uri: str, ignore: Sequence[str]) -> bool:
-        """Whether a file is kept from prompts unless the user asks for it: credentials, and `ignore`.
-
-        It goes by the file's name and by where its links lead. Of a file outside all folders `ignore` sees
-        the bare name, as there is no folder that its patterns could be about.
-        """
-        rules = rules_of_settings(tuple(ignore))
-        return any(
-            is_credential(path.as_posix()) or hides(rules, path.as_posix() if is_inside else path.name)
-            for path, is_inside in self._paths(uri)
-        )
-
-    def _paths(self, uri: str) -> Iterator[tuple[Path, bool]]:
-        """A file's path, as named and as followed, relative to the folder that holds it, and whether one
-        does; without one the whole path."""
-        path = path_from_uri(uri)
-        if path is None:
-            yield Path(relative_path(uri, self.folders)), True
-            return
-        named = place_of(path, self.folders)
-        yield (path, False) if named is None else (named[1], True)
-        for one in dict.fromkeys((path, followed_path(uri) or path)):
-            place = _real_place(one, self.folders)
-            yield (real_path(one), False) if place is None else (place[1], True)
-
     def may_stand_beside(self, uri: str, ignore: Sequence[str]) -> bool:
         """Whether a file may be put into the prompt of another one without being asked for."""
-        return self.is_inside(uri) and not self.is_hidden(uri, ignore)
+        file = self.resolve(uri)
+        return file.is_inside and not file.is_hidden(ignore)
 
     def prefixes(self) -> list[tuple[Path, str]]:
         """The folders, each with what its files' paths begin with in the prompt."""
@@ -114,7 +129,7 @@ class Workspace:
 
     def neighbours(
         self, held: Iterable[Held], others: Iterable[FileId], ignore: Sequence[str], limit: int
-    ) -> Iterator[Held]:
+    ) -> Iterator[tuple[Held, Resolved]]:
         """Open documents that may stand beside other files, in this order, each file once."""
         seen = [*others]
         for one in held:
@@ -123,9 +138,10 @@ class Workspace:
             document = one.document
             if is_among(document.file, seen) or len(one.now.text) > MAX_NEIGHBOUR_CHARS:
                 continue
-            if self.may_stand_beside(document.uri, ignore):
+            file = self.resolve(document.uri)
+            if file.is_inside and not file.is_hidden(ignore):
                 seen.append(document.file)
-                yield one
+                yield one, file
                 limit -= 1
 
 

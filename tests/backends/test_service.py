@@ -17,6 +17,7 @@ from singlepass_backends.base import (
     Backend,
     BackendError,
     Event,
+    Evicted,
     Finished,
     GenerateRequest,
     PrefillProgress,
@@ -256,6 +257,45 @@ def test_a_prewarm_that_is_replaced_says_so(folder: Path) -> None:
             assert (await heard.finished()).finish_reason == "cancelled"
             gate.open.set()
             await working
+
+    asyncio.run(main())
+
+
+def test_who_prewarmed_is_told_what_others_evict(folder: Path) -> None:
+    """Once, and not of what takes the place of its own earlier prewarm."""
+
+    async def main() -> None:
+        driver = FakeDriver(reply=b"ok", n_batch=64, n_ctx=600)
+        document = (SYSTEM, Segment("a", "a" * 250))
+
+        async def prewarm(client: EngineClient, segments: tuple[Segment, ...]) -> list[Any]:
+            events: list[Any] = []
+            await client.prewarm(segments, on_event=events.append)
+            while not any(isinstance(event, Finished) for event in events):
+                assert await client.status()
+            return events
+
+        async def n_cached(client: EngineClient) -> int:
+            return sum(use.n_cached for use in await client.inspect(document) or ())
+
+        async with serving(folder, fake(driver)) as (client, _):
+            other = EngineClient(client.target, runtime_dir=folder)
+            await client.connect()
+            replaced = await prewarm(client, (SYSTEM, Segment("a", "b" * 250)))
+            told = await prewarm(client, document)
+            n_before = await n_cached(client)
+            await prewarm(other, (SYSTEM, Segment("c", "c" * 20)))  # there is room for both
+            assert await n_cached(client) == n_before
+            n_told = len(told)
+            await prewarm(other, (SYSTEM, Segment("d", "d" * 350)))
+            n_lost = n_before - await n_cached(client)
+            assert n_lost > 0
+            assert told[n_told:] == [Evicted(n_lost)]
+            await prewarm(other, (SYSTEM, Segment("d", "d" * 340)))
+            assert await client.status()
+            assert len(told) == n_told + 1
+            assert not any(isinstance(event, Evicted) for event in replaced)
+            await other.aclose()
 
     asyncio.run(main())
 

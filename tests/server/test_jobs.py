@@ -15,14 +15,15 @@ from singlepass.core.edits import Edit
 from singlepass.documents import Documents
 from singlepass.editor import ApplyResult
 from singlepass.history_file import read
-from singlepass.jobs import Jobs
 from singlepass.outcome import JobRequest
+from singlepass.parts import Parts
 from singlepass.review import ALL
 from singlepass.targets import rates_key
-from singlepass.workspace import UserError, Workspace
+from singlepass.workspace import UserError
 from singlepass_backends.base import (
     RANDOM_MODEL_NAME,
     BackendError,
+    Evicted,
     Finished,
     Miss,
     ModelInfo,
@@ -53,15 +54,16 @@ class World:
         **of: Any,
     ) -> None:
         self.documents = Documents()
-        self.workspace = Workspace()
-        self.workspace.folders = [Path("/w")]
         self.editor = kind(self.documents)
         self.editor.open(URI, of.pop("text", TEXT))
         self.engine = FakeEngine(*scripts, **of)
         self.engines: list[tuple[Target, FakeEngine]] = []
-        self.jobs = Jobs(self.documents, self.workspace, self.editor)  # type: ignore[arg-type]
-        self.jobs.configure(settings)
-        self.jobs.settled.set()
+        self.parts = Parts(self.editor, self.documents)  # type: ignore[arg-type]
+        self.jobs = self.parts.jobs
+        self.workspace = self.parts.workspace
+        self.workspace.folders = [Path("/w")]
+        self.parts.configure(settings)
+        self.parts.settled.set()
 
     @property
     def text(self) -> str:
@@ -73,7 +75,7 @@ class World:
 
     async def run(self, **fields: Any) -> dict[str, Any]:
         told = await self.editor.finish(self.start(**fields))
-        self.jobs.history.close(10)  # estimates follow in the background
+        self.parts.history.close(10)  # estimates follow in the background
         return told
 
 
@@ -173,10 +175,10 @@ async def test_the_timings_go_with_the_next_keystroke() -> None:
     await world.run()
     document = world.documents.get(URI)
     assert document is not None
-    world.jobs.document_changed(document)
+    world.parts.jobs.document_changed(document)
     assert world.editor.told("publish")[-1] == (URI, None, [])
     n = len(world.editor.calls)
-    world.jobs.document_changed(document)
+    world.parts.jobs.document_changed(document)
     assert len(world.editor.calls) == n
 
 
@@ -246,7 +248,7 @@ async def test_a_reply_that_was_cut_off_keeps_its_whole_hunks() -> None:
     assert sorted(one.code for one in published) == ["cut_off", "timings"]
     document = world.documents.get(URI)
     assert document is not None
-    world.jobs.document_changed(document)
+    world.parts.jobs.document_changed(document)
     assert world.editor.told("publish")[-1][2] == published  # warnings stay while the user types
 
 
@@ -404,9 +406,9 @@ async def test_a_late_edit_of_a_document_that_was_closed_is_nobodys(monkeypatch:
     document = world.documents.get(URI)
     assert document is not None
     world.documents.close(URI)
-    world.jobs.document_closed(document)
+    world.parts.jobs.document_closed(document)
     await settle()
-    assert world.jobs.reviews.keep(ALL) == 0
+    assert world.parts.reviews.keep(ALL) == 0
     assert document._expectations == []  # nothing watches it any more
 
 
@@ -426,7 +428,7 @@ async def test_a_job_ends_with_its_document() -> None:
     document = world.documents.get(URI)
     assert document is not None
     world.documents.close(URI)
-    world.jobs.document_closed(document)
+    world.parts.jobs.document_closed(document)
     told = await world.editor.finish(job)
     assert world.engine.n_streams == 0  # the engine computes no further
     assert (told["outcome"], told["n_applied"]) == ("cancelled", 1)
@@ -442,7 +444,7 @@ async def test_a_job_goes_on_where_another_of_its_files_is_closed() -> None:
     document = world.documents.get(OTHER)
     assert document is not None
     world.documents.close(OTHER)
-    world.jobs.document_closed(document)
+    world.parts.jobs.document_closed(document)
     gate.set()
     told = await world.editor.finish(job)
     assert (told["outcome"], told["n_applied"]) == ("done", 1)
@@ -664,8 +666,8 @@ async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest
 async def test_the_demo_model_is_told_once_and_so_is_its_end() -> None:
     world = World(settings=Settings())
     for settings in (Settings(), Settings(seed=1), SETTINGS, SETTINGS, Settings()):
-        world.jobs.configure(settings)
-        world.jobs.tell_whether_it_is_the_demo_model()
+        world.parts.configure(settings)
+        world.parts.tell_whether_demo()
     told = [(one["state"], one["target"]) for one in world.editor.told("singlepass/status")]
     assert told == [("demo_model", DEMO), ("target", DEFAULT), ("demo_model", DEMO)]
 
@@ -754,7 +756,7 @@ async def test_files_that_cannot_be_read_are_refused_at_once(
 async def test_what_is_no_file_is_refused(uri: str, tmp_path: Path) -> None:
     world = World()
     in_folder(world, tmp_path)
-    world.jobs.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
+    world.parts.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
     with pytest.raises(UserError):
         world.start(uri=uri if uri != "file:///w" else tmp_path.as_uri())
 
@@ -856,7 +858,7 @@ async def test_a_revert_under_which_somebody_types_on_and_on_can_be_tried_again(
 async def test_kept_edits_are_reverted_too() -> None:
     world = World([ONE, THREE])
     await world.run()
-    assert world.jobs.reviews.keep(ALL) == 2
+    assert world.parts.reviews.keep(ALL) == 2
     assert await world.jobs.revert() == "2 of 2 edits taken back"
     assert world.text == TEXT
 
@@ -901,18 +903,23 @@ async def test_only_the_latest_requests_are_remembered(monkeypatch: pytest.Monke
 
 async def prewarmed(world: World) -> None:
     """Wait for the prewarm that was asked for last."""
-    task = world.jobs.warming.task
+    task = world.parts.prewarm.task
     assert task is not None
     await asyncio.wait([task])
 
 
+def estimate(world: World) -> str:
+    """What a title says of an action in the first line."""
+    return world.parts.forecast.titles(URI, 0, 0)("", "")
+
+
 async def test_no_model_is_loaded_before_the_settings_are_known() -> None:
     world = World()
-    world.jobs.settled.clear()
-    world.jobs.prewarm(URI, 0)
+    world.parts.settled.clear()
+    world.parts.prewarm.document(URI, 0)
     await asyncio.sleep(0.02)
     assert (world.engine.info, world.engine.prewarmed) == (None, [])
-    world.jobs.settled.set()
+    world.parts.settled.set()
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 1
 
@@ -920,14 +927,14 @@ async def test_no_model_is_loaded_before_the_settings_are_known() -> None:
 async def test_prewarm_waits_for_a_pause_and_is_not_repeated() -> None:
     world = World([ONE])
     for _ in range(3):
-        world.jobs.prewarm(URI, 0)
+        world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert [[one.name for one in segments] for segments in world.engine.prewarmed] == [["system", "a.py"]]
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 1
     world.editor.type(URI, Edit(0, 0, "x\n"))
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 2
     await world.run()
@@ -942,14 +949,14 @@ async def test_near_files_that_have_no_place_in_the_prompt_are_drafted_from(
     paths = [tmp_path / name for name in ("first.py", "second.py", "third.py")]
     for path in paths:
         path.write_text(f"# {path.name}\n")
-    monkeypatch.setattr(world.jobs.repository, "near", lambda uri: paths)
-    world.jobs.prewarm(URI, 0)
+    monkeypatch.setattr(world.parts.repository, "near", lambda uri: paths)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     await world.run()
     (request,) = world.engine.requests
     assert request.draft is not None
     assert request.draft.sources == ("# second.py\n", "# third.py\n")
-    assert world.engine.beside == [request.draft.sources]
+    assert world.engine.corpora == [request.draft.sources]
     prompt = "".join(segment.text for segment in request.segments)
     assert "first.py" in prompt
     assert "second.py" not in prompt
@@ -957,34 +964,34 @@ async def test_near_files_that_have_no_place_in_the_prompt_are_drafted_from(
 
 async def test_what_every_prompt_begins_with_is_read_before_a_document_is_open() -> None:
     world = World()
-    world.jobs.repository.map = "a.py\n"
-    world.jobs.workspace_opened()
+    world.parts.repository.map = "a.py\n"
+    world.parts.workspace_opened()
     await prewarmed(world)
     (shared,) = world.engine.prewarmed
     assert [one.name for one in shared] == ["system", "repository map"]
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert world.engine.prewarmed[1][:2] == shared
     statuses = [told for method, told in world.editor.calls if method == "singlepass/status"]
     assert statuses == []
-    await world.jobs.shutdown()
+    await world.parts.aclose()
 
 
 async def test_nothing_is_read_ahead_without_a_folder() -> None:
     world = World()
     world.workspace.folders = []
-    world.jobs.workspace_opened()
-    assert world.jobs.warming.task is None
+    world.parts.workspace_opened()
+    assert world.parts.prewarm.task is None
 
 
 async def test_another_map_is_read_ahead_for_the_document_in_use() -> None:
     world = World()
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     for _ in range(2):  # the second finds nothing new
-        world.jobs.repository.map = "b.py\n"
-        world.jobs.repository.on_update()
-        world.jobs.warming.again(0)
+        world.parts.repository.map = "b.py\n"
+        world.parts.repository.on_update()
+        world.parts.prewarm.again(0)
         await prewarmed(world)
     names = [[one.name for one in segments] for segments in world.engine.prewarmed]
     assert names == [["system", "a.py"], ["system", "repository map", "a.py"]]
@@ -994,7 +1001,7 @@ async def test_what_does_not_fit_is_left_out_before_it_is_read_ahead() -> None:
     world = World([ONE])
     world.engine.model = msgspec.structs.replace(world.engine.model, n_ctx=4000)
     world.editor.open(OTHER, "x = 1\n" * 500)
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     told = await world.run()
     (ahead,), (request,) = world.engine.prewarmed, world.engine.requests
@@ -1015,10 +1022,10 @@ async def test_what_is_left_out_is_told_whether_or_not_it_was_read_ahead(
     target.write_text(TEXT)
     world = World([block("a.py", ["one"], ["1"])])
     world.workspace.folders = [tmp_path]
-    world.jobs.repository.near = lambda uri: (near,)  # type: ignore[method-assign]
+    world.parts.repository.near = lambda uri: (near,)  # type: ignore[method-assign]
     world.editor.open(target.as_uri(), TEXT)
     if is_prewarmed:
-        world.jobs.prewarm(target.as_uri(), 0)
+        world.parts.prewarm.document(target.as_uri(), 0)
         await prewarmed(world)
     told = await world.run(uri=target.as_uri())
     assert told["outcome"] == "done"
@@ -1028,7 +1035,7 @@ async def test_what_is_left_out_is_told_whether_or_not_it_was_read_ahead(
 
 async def test_a_prewarm_carries_the_grammar_of_the_request() -> None:
     world = World([ONE], constrains=True)
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     await world.run()
     assert world.engine.grammars == [world.engine.requests[0].grammar]
@@ -1038,10 +1045,10 @@ async def test_a_prewarm_carries_the_grammar_of_the_request() -> None:
 async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
     world = World()
     world.engine.fails = BackendError("engine_lost", "gone")
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     world.engine.fails = None
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 1
     assert world.editor.calls == []
@@ -1049,14 +1056,14 @@ async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
 
 async def test_no_prewarm_where_it_is_turned_off() -> None:
     world = World(settings=Settings(target=SETTINGS.target, prewarm=False))
-    world.jobs.prewarm(URI, 0)
-    assert world.jobs.warming.task is None
+    world.parts.prewarm.document(URI, 0)
+    assert world.parts.prewarm.task is None
 
 
 async def test_no_prewarm_beside_a_job() -> None:
     world = World([asyncio.Event()])
     job = world.start()
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert world.engine.prewarmed == []
     world.jobs.cancel()
@@ -1065,14 +1072,14 @@ async def test_no_prewarm_beside_a_job() -> None:
 
 async def test_the_status_tells_how_warm_a_document_is() -> None:
     world = World([ONE])
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     told = world.engine.on_prewarm
     assert told is not None
     told(PrefillProgress(200, 20, 20, 0.0, None))
     told(PrefillProgress(200, 20, 126, 50.0, 30.0))
-    assert world.jobs.warming.read(URI) == (126, 74)
-    assert world.jobs.warming.read("file:///other.py") is None
+    assert world.parts.targets.cached(DEFAULT, URI) == (126, 74)
+    assert world.parts.targets.cached(DEFAULT, "file:///other.py") is None
     told(Finished("stop", TIMINGS))
     statuses = [told for method, told in world.editor.calls if method == "singlepass/status"]
     states = [(one["state"], one["message"], one["job"], one["uri"], one["eta_ms"]) for one in statuses]
@@ -1081,14 +1088,87 @@ async def test_the_status_tells_how_warm_a_document_is() -> None:
         ("warming", "warming 63%", None, URI, 30.0),
         ("warm", "warm", None, URI, None),
     ]
-    # One that was interrupted is tried again, one that was finished is not.
-    world.jobs.prewarm(URI, 0)
+
+
+async def test_a_prewarm_is_asked_for_again_unless_it_still_runs() -> None:
+    """The engine knows what it holds, the server does not. What runs would only be interrupted."""
+    world = World()
+
+    async def ask() -> int:
+        world.parts.prewarm.document(URI, 0)
+        await prewarmed(world)
+        return len(world.engine.prewarmed)
+
+    assert await ask() == 1
+    for event in (Finished("stop", TIMINGS), Finished("cancelled", TIMINGS), None):
+        n_asked = len(world.engine.prewarmed)
+        assert await ask() == n_asked
+        assert world.engine.on_prewarm is not None
+        world.engine.on_prewarm(event)
+        assert await ask() == n_asked + 1
+    # The end of one that was replaced says nothing of the one that runs.
+    replaced = world.engine.on_prewarm
+    world.editor.type(URI, Edit(0, 0, "x\n"))
+    n_asked = await ask()
+    assert replaced is not None
+    replaced(Finished("cancelled", TIMINGS))
+    assert await ask() == n_asked
+
+
+async def test_what_is_known_of_an_engine_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status, titles and routing count on nothing that it had cached, and the next prewarm is a whole one."""
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
+    spent = Timings(n_prompt=900, n_cached=0, n_prefilled=900, n_decoded=9, prefill_ms=9000, decode_ms=900)
+    world = World([Finished("stop", spent)], [Finished("stop", spent)])
+    world.engine.model = msgspec.structs.replace(world.engine.model, n_ctx=4000)
+    world.editor.open(OTHER, "x = 1\n" * 500)
+    await world.run()
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
-    assert len(world.engine.prewarmed) == 1
-    told(Finished("cancelled", TIMINGS))
-    world.jobs.prewarm(URI, 0)
+    assert world.engine.on_prewarm is not None
+    world.engine.on_prewarm(PrefillProgress(n_prompt=850, n_cached=0, n_done=850, elapsed_ms=0, eta_ms=None))
+    world.engine.on_prewarm(Finished("stop", spent))
+    n_inspected = world.engine.n_inspected
+    assert estimate(world) != ""
+
+    world.engine.end()
+    assert world.editor.told("singlepass/status")[-1]["state"] == "cold"
+    assert world.parts.targets.cached(DEFAULT, URI) is None
+    assert world.parts.targets.n_ctx(DEFAULT) != 4000
+    assert estimate(world) == ""
+    (option,) = (await world.run())["options"]
+    assert option["prefill_s"] == pytest.approx(9)
+
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 2
+    assert world.engine.n_inspected > n_inspected  # how much fits is found out anew
+
+
+async def test_what_other_requests_evict_counts_as_uncached() -> None:
+    world = World()
+    world.parts.prewarm.document(URI, 0)
+    await prewarmed(world)
+    told = world.engine.on_prewarm
+    assert told is not None
+    told(PrefillProgress(850, 0, 850, 0.0, None))
+    told(Finished("stop", TIMINGS))
+    told(Evicted(600))
+    assert world.parts.targets.cached(DEFAULT, URI) == (250, 600)
+    told(Evicted(50))
+    assert world.parts.targets.cached(DEFAULT, URI) == (200, 650)
+    states = [one["state"] for one in world.editor.told("singlepass/status")]
+    assert states == ["warm", "cold"]
+
+
+async def test_only_what_was_told_as_warm_grows_cold() -> None:
+    world = World()
+    world.parts.prewarm.document(URI, 0)
+    await prewarmed(world)
+    world.engine.end()
+    assert world.editor.told("singlepass/status") == []
 
 
 async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
@@ -1100,30 +1180,30 @@ async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
     )
     segments = SegmentUse("a.py", 910, 0), SegmentUse("task", 90, 0)
     world = World([Finished("stop", slow, segments)], [Finished("stop", slow)])
-    assert world.jobs.estimate(URI) == ""
+    assert estimate(world) == ""
     await world.run()
-    known = world.jobs.history.rates(rates_key(SETTINGS.target))
+    known = world.parts.history.rates(rates_key(SETTINGS.target))
     assert known is not None
     (kept,) = known.records
     assert (kept.n_selected, kept.n_task) == (len("one"), 90)
     assert kept.other_ms is not None
-    assert world.jobs.estimate(URI) == ""
-    world.jobs.prewarm(URI, 0)
+    assert estimate(world) == ""
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert world.engine.on_prewarm is not None
     world.engine.on_prewarm(PrefillProgress(2000, 0, 2000, 0.0, None))
-    assert world.jobs.estimate(URI) == " · ~6 s"  # 90 tokens of task at 100 tok/s, 50 of reply at 10
+    assert estimate(world) == " · ~6 s"  # 90 tokens of task at 100 tok/s, 50 of reply at 10
     await world.run()
     first, second = sorted(read(tmp_path / "requests.sqlite3"), key=lambda one: one.at)
     assert first.estimate_ms is None
     assert second.estimate_ms == pytest.approx(5900, rel=0.05)  # what the title said, as `stats` compares it
-    world.jobs.configure(msgspec.structs.replace(world.jobs.settings, estimates=False))
-    assert world.jobs.estimate(URI) == ""
+    world.parts.configure(msgspec.structs.replace(world.parts.settings, estimates=False))
+    assert estimate(world) == ""
 
 
 async def test_the_context_of_a_document() -> None:
     world = World()
-    told = await world.jobs.contexts.show(URI)
+    told = await world.parts.contexts.show(URI)
     assert [(one["name"], one["n_cached"]) for one in told["segments"]] == [("system", 0), ("a.py", 0)]
     assert told["left_out"] == []
 
@@ -1157,28 +1237,32 @@ async def test_neighbours_stand_as_last_saved() -> None:
 async def test_another_target_gets_another_engine() -> None:
     world = World([ONE])
     await world.run()
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
-    world.jobs.configure(Settings(target=SETTINGS.target, max_tokens=5))
+    world.parts.configure(Settings(target=SETTINGS.target, max_tokens=5))
     assert world.engine.n_closed == 0
-    world.jobs.configure(Settings(target=Target(model="other.gguf")))
-    world.jobs.prewarm(URI, 0)
+    world.parts.configure(Settings(target=Target(model="other.gguf")))
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert [target.model for target, _ in world.engines] == ["m.gguf", "other.gguf"]
     assert world.engine.n_closed == 1
     assert len(world.engines[1][1].prewarmed) == 1
-    await world.jobs.shutdown()
+    await world.parts.aclose()
     assert [engine.n_closed for _, engine in world.engines] == [1, 1]
 
 
 async def test_shutdown_ends_everything() -> None:
+    tasks = asyncio.all_tasks()
     world = World([ONE, asyncio.Event()])
     job = world.start()
     await world.editor.until(job, "decode")
-    world.jobs.prewarm(URI, 0)
-    await world.jobs.shutdown()
+    world.parts.prewarm.document(URI, 0)
+    world.parts.configure(Settings(target=Target(model="other.gguf")))  # the engine is left when the job ends
+    world.parts.prewarm.again(0)
+    await world.parts.aclose()
     assert (await world.editor.finish(job))["outcome"] == "cancelled"
-    assert world.engine.n_closed == 1
+    assert all(engine.n_closed == 1 for _, engine in world.engines)
+    assert asyncio.all_tasks() == tasks  # nothing outlives its owner
 
 
 async def test_random_weights_are_said_to_be_random() -> None:
@@ -1197,7 +1281,7 @@ async def test_a_closed_document_takes_its_diagnostics_along() -> None:
     document = world.documents.get(URI)
     assert document is not None
     world.documents.close(URI)
-    world.jobs.document_closed(document)
+    world.parts.jobs.document_closed(document)
     assert world.editor.told("publish")[-1] == (URI, None, [])
 
 
@@ -1215,8 +1299,8 @@ async def test_what_a_job_took_is_kept(kept: Path) -> None:
     finished = Finished("stop", TIMINGS, (), Miss("a.py", 40, "changed"))
     world = World([ONE, block("a.py", ["nothing"], ["1"]), finished])
     await world.run(kind="quickfix")
-    world.jobs.reviews.keep(ALL)
-    await world.jobs.shutdown()
+    world.parts.reviews.keep(ALL)
+    await world.parts.aclose()
     (found,) = read(kept)
     assert (found.outcome, found.finish_reason, found.kind) == ("done", "stop", "quickfix")
     assert (found.repository, found.target, found.model) == ("/w", "default", "fake model")
@@ -1242,7 +1326,7 @@ async def test_the_time_in_which_the_user_was_asked_is_nobody_elses(
     uri = f"file:///w/{path}"
     world.editor.open(uri, TEXT)
     await world.run(uri=uri)
-    await world.jobs.shutdown()
+    await world.parts.aclose()
     (found,) = read(kept)
     assert (found.other_ms is None) == was_asked
     assert (found.rates_key, found.n_selected) == (rates_key(SETTINGS.target), len("one"))
@@ -1256,7 +1340,7 @@ async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> N
     await world.editor.until(job, "decode")
     world.jobs.cancel()
     await world.editor.finish(job)
-    await world.jobs.shutdown()
+    await world.parts.aclose()
     failed, cancelled = read(kept)
     assert (failed.outcome, failed.error, failed.ttft_ms) == ("failed", "out_of_memory", None)
     assert (cancelled.outcome, cancelled.error) == ("cancelled", "")
@@ -1266,7 +1350,7 @@ async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> N
 async def test_nothing_is_kept_where_the_user_wants_none(kept: Path) -> None:
     world = World([ONE], settings=Settings(target=Target(model="m.gguf"), stats=False))
     await world.run()
-    await world.jobs.shutdown()
+    await world.parts.aclose()
     assert read(kept) == []
 
 
@@ -1274,4 +1358,4 @@ async def test_a_history_that_cannot_be_written_costs_no_job(monkeypatch: pytest
     monkeypatch.setenv("SINGLEPASS_STATE_DIR", "/dev/null/state")
     world = World([ONE])
     assert (await world.run())["outcome"] == "done"
-    await world.jobs.shutdown()
+    await world.parts.aclose()

@@ -17,9 +17,10 @@ import psutil
 import pytest
 from singlepass import repository as module
 from singlepass.config import Settings
-from singlepass.contexts import context, gathering
+from singlepass.contexts import context
 from singlepass.core.context import Context
 from singlepass.documents import Documents
+from singlepass.gathering import gathering
 from singlepass.index_wire import Folder, MapBuilt, Near
 from singlepass.indexer import Index
 from singlepass.repository import Repository

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -29,6 +29,7 @@ from singlepass_backends.base import (
     Target,
     Timings,
 )
+from singlepass_backends.engine.evictions import Evictions
 from singlepass_backends.engine.scheduler import Job, Scheduler
 from singlepass_backends.wire import (
     PROTOCOL,
@@ -45,6 +46,7 @@ from singlepass_backends.wire import (
     LoadFailed,
     Loading,
     Prewarm,
+    PrewarmEvicted,
     Progress,
     Refused,
     StatusReply,
@@ -316,10 +318,12 @@ class Service:
         with self._wake:
             self._backend = backend
         self._post(self._on_loaded, backend.info)
+        evictions = Evictions()
         while (job := self._next_job(backend)) is not None:
-            self._run_job(backend, job)
+            is_done = self._run_job(backend, job)
             with self._wake:
                 self._scheduler.finish()
+            self._tell_evicted(evictions.after(job, backend, is_done=is_done))
         with self._wake:
             self._backend = None
         backend.close()
@@ -363,8 +367,17 @@ class Service:
                 reply = Failed(message.id, "internal", f"The engine failed: {type(error).__name__}.")
             self._post(self._deliver, connection, encode(reply))
 
-    def _run_job(self, backend: Backend, job: Job) -> None:
+    def _tell_evicted(self, found: Iterator[tuple[int, PrewarmEvicted]]) -> None:
+        try:
+            for connection, evicted in found:
+                self._post(self._deliver, connection, encode(evicted))
+        except Exception as error:
+            _log.error("what was evicted is not known: %s", _where(error))
+
+    def _run_job(self, backend: Backend, job: Job) -> bool:
+        """Do the job and tell of it; whether all of it was done."""
         interrupt = self._scheduler.must_stop
+        is_done = False
         try:
             if isinstance(job.work, GenerateRequest):
                 events = backend.generate(job.work, interrupt, job.arrived)
@@ -372,6 +385,7 @@ class Service:
                 events = backend.prewarm(job.work, interrupt)
             for event in events:
                 self._post(self._deliver, job.connection, encode(Progress(job.id, event)))
+                is_done = isinstance(event, Finished) and event.finish_reason == "stop"
                 if self._inspections:
                     self._inspect(backend)
         except BackendError as error:
@@ -380,6 +394,7 @@ class Service:
         except Exception as error:
             _log.error("a request failed: %s", _where(error))
             self._fail(job, Failed(job.id, "internal", f"The engine failed: {type(error).__name__}."))
+        return is_done
 
     def _fail(self, job: Job, failed: Failed) -> None:
         self._post(self._deliver, job.connection, encode(failed))
