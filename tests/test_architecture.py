@@ -27,7 +27,7 @@ LSP_MODULES = {
     "menu.py",
     "commands.py",
     "lsp.py",
-    "session.py",
+    "display.py",
     "editor.py",
     "outcome.py",
     "cli/headless.py",
@@ -165,7 +165,7 @@ def test_only_the_edge_knows_lsp(path: Path) -> None:
         assert not roots(imports(path)) & {"pygls", "lsprotocol"}
 
 
-MAY_WRITE = {"history.py", "indexer.py", "journal_file.py", "bench.py", "shown_text.py"}
+MAY_WRITE = {"history_file.py", "indexer.py", "bench.py", "shown_text.py"}
 """What jobs and benchmarks took, what outlines are known and the reply that the user wants to see, in our own
 folders."""
 MAY_WRITE |= {f"cli/{name}.py" for name in ("demo", "output", "saving", "settings_file", "svg", "workload")}

@@ -17,11 +17,11 @@ from singlepass.core.inert import inert
 from singlepass.core.lines import visible_lines
 from singlepass.core.statistics import BYS, By, report
 from singlepass.documents import Document
-from singlepass.journal import journal_path
+from singlepass.history import history_path
 from singlepass.lsp import lines_of, plain, range_from_json
 from singlepass.outcome import JobRequest
 from singlepass.parts import Parts
-from singlepass.reviewing import Selected
+from singlepass.review import Selected
 from singlepass.workspace import UserError
 
 COMMAND_EDIT = "singlepass.edit"
@@ -147,12 +147,12 @@ class Commands:
             asked = msgspec.convert(plain(given), StatsArguments)
         except ValueError as error:
             raise _failed(f"{COMMAND_STATS} takes {{days, by}}: {error}.") from None
-        from singlepass.journal_file import JournalError, read  # here: the editor waits for our imports
+        from singlepass.history_file import HistoryError, read  # here: the editor waits for our imports
 
         since = time.time() - asked.days * 86_400 if asked.days else 0.0
         try:
-            records = await asyncio.to_thread(read, journal_path(), since)
-        except JournalError as error:
+            records = await asyncio.to_thread(read, history_path(), since)
+        except HistoryError as error:
             raise _failed(str(error)) from None
         return {"days": asked.days, **report(records, asked.by)}
 

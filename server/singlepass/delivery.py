@@ -3,14 +3,15 @@
 `deliver` rebases hunks onto the buffers as they are now and sends them as one versioned workspace edit.
 `send` is its last step alone, for edits that are taken back.
 
-Three kinds of editor are reckoned with: one that applies the edit as sent; one that refuses because the user
-typed in between (the hunks are rebased again); and one that applies it late, to a version it was not planned
-for (vscode-languageserver-node #1756). The last is told from the first by what comes back: the document must
-have had, at some change, exactly the text that was predicted, and no change on the way there may have
-overwritten another.
+An editor may do four things with the edit:
 
-And one that does not answer. Then nobody knows whether the edit is there; it is watched for (`Late`), because
-an editor that was busy may still apply it.
+- apply it as sent;
+- refuse it, because the user typed in between: the hunks are rebased and sent again;
+- apply it late, to a version that it was not planned for (vscode-languageserver-node #1756). What comes back
+  by `didChange` tells this from the first case: at some change the document must have exactly the predicted
+  text, and no change on the way there may overwrite what another had just written;
+- not answer. Then it is unknown whether the edit was applied. An editor that was busy may still apply it, so
+  the documents are watched for it (`Late`).
 """
 
 import asyncio
@@ -20,9 +21,9 @@ import msgspec
 
 from singlepass.core import report
 from singlepass.core.edits import Edit, Snapshot, apply
+from singlepass.core.hunk_tracking import Origin
 from singlepass.core.lines import Encoding, LineIndex
-from singlepass.core.planner import PlannedHunk, RejectedHunk, rebase
-from singlepass.core.review import Origin
+from singlepass.core.planner import PlannedHunk, RejectedHunk, RejectReason, rebase
 from singlepass.documents import Document
 from singlepass.editor import ApplyResult, Editor
 from singlepass.lsp import edits_to_lsp
@@ -40,14 +41,17 @@ _TYPED_TIMEOUT_S = 0.5
 """How long the didChange may take that explains a refusal."""
 
 
-class Source(msgspec.Struct, frozen=True):
-    """A file of a job: what the model saw, and the document behind it, if it is open."""
+class EditableFile(msgspec.Struct, frozen=True):
+    """A file that a job may edit: what the model saw of it, and the document behind it, if it is open."""
 
     path: str
     """As the prompt names it."""
     snapshot: Snapshot
     document: Document | None
     revision: int
+    """Of the document, with the snapshot's text."""
+    protection: str = ""
+    """What kind of file it is, in words, where edits need the user's consent; empty for others."""
 
 
 class AppliedEdit(msgspec.Struct, frozen=True):
@@ -77,8 +81,8 @@ class Delivery(msgspec.Struct, frozen=True):
     """Applied edits whose result is not what was predicted, in words for the user."""
 
 
-class Place(msgspec.Struct):
-    """The edits for one file, on its text as it is now."""
+class FilePart(msgspec.Struct):
+    """The part of a workspace edit that is for one file, on its text as it is now."""
 
     uri: str
     path: str
@@ -114,11 +118,11 @@ class Sent(msgspec.Struct, frozen=True):
     reason: str = ""
     """Why not."""
     is_answered: bool = True
-    """Otherwise it may be there or not."""
+    """If not, it may have been applied or not."""
     typed: bool = False
-    """Whether it was refused because the user typed meanwhile: worth another try."""
+    """Whether it was refused because the user typed meanwhile, so that another try makes sense."""
     applied: tuple[AppliedEdit, ...] = ()
-    mismatches: tuple[Place, ...] = ()
+    mismatches: tuple[FilePart, ...] = ()
     """Where what came back is not what was predicted."""
 
 
@@ -128,7 +132,7 @@ _UNKNOWN = Sent(False, is_answered=False)
 
 
 class Late(msgspec.Struct, frozen=True):
-    """An edit that is not waited for any longer."""
+    """An edit that is no longer waited for."""
 
     sent: "asyncio.Task[Sent]"
     """What became of it after all."""
@@ -136,15 +140,15 @@ class Late(msgspec.Struct, frozen=True):
 
 
 class _Awaited:
-    """A workspace edit that was sent, and the texts that its documents should come to have."""
+    """A workspace edit that was sent, and the texts that its documents should have then."""
 
-    def __init__(self, places: Sequence[Place], answer: "asyncio.Future[ApplyResult]") -> None:
+    def __init__(self, parts: Sequence[FilePart], answer: "asyncio.Future[ApplyResult]") -> None:
         self.answer = answer
-        self._places = places
+        self._parts = parts
         self._expected = [
-            (place, place.document, place.document.expect(apply(place.text, place.edits)))
-            for place in places
-            if place.document is not None
+            (part, part.document, part.document.expect(apply(part.text, part.edits)))
+            for part in parts
+            if part.document is not None
         ]
 
     @property
@@ -167,29 +171,29 @@ class _Awaited:
                 await document.until(lambda one=one: one.met_at is not None, _ECHO_TIMEOUT_S)
             return self._applied()
         # Refused: because the user typed, which a didChange tells, or for a reason of the editor's own.
-        for place, document, _ in self._expected:
-            await document.until(lambda place=place: place.moved_on, _TYPED_TIMEOUT_S)
-        return Sent(False, result.reason, typed=any(place.moved_on for place in self._places))
+        for part, document, _ in self._expected:
+            await document.until(lambda part=part: part.moved_on, _TYPED_TIMEOUT_S)
+        return Sent(False, result.reason, typed=any(part.moved_on for part in self._parts))
 
     def _applied(self) -> Sent:
         applied = [
-            AppliedEdit(place.uri, place.text, tuple(place.edits), origins=tuple(place.origins))
-            for place in self._places
-            if place.document is None
+            AppliedEdit(part.uri, part.text, tuple(part.edits), origins=tuple(part.origins))
+            for part in self._parts
+            if part.document is None
         ]
-        mismatches: list[Place] = []
-        for place, document, one in self._expected:
-            if one.met_at is None or _overwrites(document, place.text, place.revision, one.met_at):
-                mismatches.append(place)
+        mismatches: list[FilePart] = []
+        for part, document, one in self._expected:
+            if one.met_at is None or _overwrites(document, part.text, part.revision, one.met_at):
+                mismatches.append(part)
             else:
-                edits, origins = tuple(place.edits), tuple(place.origins)
+                edits, origins = tuple(part.edits), tuple(part.origins)
                 applied.append(
-                    AppliedEdit(place.uri, place.text, edits, document, place.revision, one.met_at, origins)
+                    AppliedEdit(part.uri, part.text, edits, document, part.revision, one.met_at, origins)
                 )
         return Sent(True, applied=tuple(applied), mismatches=tuple(mismatches))
 
     async def late_outcome(self) -> Sent:
-        """What became of it after all; not answered if that never shows."""
+        """What became of it in the end; `is_answered` is False if that never shows."""
         seen = asyncio.ensure_future(self._seen())
         try:
             await asyncio.wait([self.answer, seen], timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
@@ -216,7 +220,7 @@ class _Awaited:
 
 
 async def send(
-    places: Sequence[Place],
+    parts: Sequence[FilePart],
     editor: Editor,
     encoding: Encoding,
     label: str,
@@ -228,28 +232,27 @@ async def send(
 ) -> Sent:
     """Send one workspace edit, once, and check what comes back.
 
-    The edits of a place are in the order of its text. Once `is_cancelled`, it is not sent. `on_late` is told
-    of an edit that was sent and is not waited for any longer: the editor takes too long, or the caller was
+    The edits of a part are in the order of its text. Nothing is sent once `is_cancelled`. `on_late` is told
+    of an edit that was sent and is no longer waited for: the editor takes too long, or the caller was
     cancelled.
     """
     annotated = editor.capabilities.annotations
     edits = {
-        (place.uri, place.version): edits_to_lsp(place.index(encoding), place.edits, annotated)
-        for place in places
+        (part.uri, part.version): edits_to_lsp(part.index(encoding), part.edits, annotated) for part in parts
     }
 
     async def ask() -> ApplyResult:
-        # Something else may have had its turn since, and not every editor looks at the version.
+        # Another task may have run since, and not every editor looks at the version.
         if is_cancelled():
             return _NOT_SENT
-        if any(place.moved_on for place in places):
+        if any(part.moved_on for part in parts):
             return ApplyResult(False, "the document changed")
         return await editor.apply(edits, label, description, confirm=confirm)
 
-    awaited = _Awaited(places, asyncio.ensure_future(ask()))
+    awaited = _Awaited(parts, asyncio.ensure_future(ask()))
     sent = _UNKNOWN
     try:
-        # Someone may take long over a confirmation; an edit that arrives by itself is answered at once.
+        # The user may take long over a confirmation; any other edit is answered at once.
         await asyncio.wait([awaited.answer], timeout=None if confirm else _ANSWER_TIMEOUT_S)
         if awaited.answer.done() or awaited.is_there:
             sent = await awaited.outcome(awaited.answer.result() if awaited.answer.done() else _NO_ANSWER)
@@ -263,45 +266,39 @@ async def send(
 
 async def deliver(
     hunks: Sequence[PlannedHunk],
-    sources: Mapping[str, Source],
+    files: Mapping[str, EditableFile],
     editor: Editor,
     encoding: Encoding,
     title: str,
     *,
     confirm: bool = False,
-    warning: str = "",
     is_cancelled: Callable[[], bool] = lambda: False,
     on_late: Callable[[Late], None] = lambda _: None,
 ) -> Delivery:
     """Send the hunks as one workspace edit, again after keystrokes in between, and check what comes back.
 
-    `sources` has the files by URI. `warning` says what a file is that needs a question of its own. Once
-    `is_cancelled`, nothing more is sent. `on_late` is told of an edit that is not waited for any longer.
+    `files` has the hunks' files by URI; `confirm` asks the user first. Nothing is sent once `is_cancelled`.
+    `on_late` is told of an edit that is no longer waited for.
     """
+    warning = next((what for hunk in hunks if (what := files[hunk.snapshot.uri].protection)), "")
     rejected: list[RejectedHunk] = []
+
+    def ended(reason: RejectReason, message: str) -> Delivery:
+        return Delivery(rejected=(*rejected, *(RejectedHunk(one.hunk, reason, message) for one in hunks)))
+
     for _ in range(TRIES):
         if is_cancelled():
-            late = "The job was cancelled before this hunk was sent; nothing was written."
-            return Delivery(rejected=(*rejected, *(RejectedHunk(one.hunk, "refused", late) for one in hunks)))
-        placed: list[PlannedHunk] = []
-        places: dict[str, Place] = {}
-        # In the order of the text: two hunks that border on each other may both insert at the border.
-        for hunk in sorted(hunks, key=lambda hunk: (hunk.start, hunk.end)):
-            problem = _place(hunk, sources[hunk.snapshot.uri], places)
-            if problem is None:
-                placed.append(hunk)
-            else:
-                rejected.append(problem)
-        hunks = placed
+            return ended("refused", "The job was cancelled before this hunk was sent; nothing was written.")
+        hunks, parts, refused = _rebased(hunks, files)
+        rejected += refused
         if not hunks:
             return Delivery(rejected=tuple(rejected))
-        label = f"singlepass: {title}"
         description = f"{_describe(hunks)}; the file is {warning}" if warning else _describe(hunks)
         sent = await send(
-            [*places.values()],
+            parts,
             editor,
             encoding,
-            label,
+            f"singlepass: {title}",
             description,
             confirm=confirm,
             is_cancelled=is_cancelled,
@@ -310,23 +307,23 @@ async def deliver(
         if sent.is_applied:
             return msgspec.structs.replace(booked(sent, hunks), rejected=tuple(rejected))
         if not sent.is_answered:
-            message = f"The editor did not answer within {_ANSWER_TIMEOUT_S:.0f} s; {MAY_BE_THERE}"
-            unknown = (RejectedHunk(one.hunk, "refused", message) for one in hunks)
-            return Delivery(rejected=(*rejected, *unknown))
+            timeout = f"The editor did not answer within {_ANSWER_TIMEOUT_S:.0f} s; {MAY_BE_THERE}"
+            return ended("refused", timeout)
         if not sent.typed and sent.reason != _NOT_SENT.reason:
-            refused = [_refused(hunk, sent.reason) for hunk in hunks]
-            return Delivery(rejected=(*rejected, *refused))
-    stale = "The document changed again and again while the hunk was sent; nothing was written."
-    return Delivery(rejected=(*rejected, *(RejectedHunk(hunk.hunk, "stale", stale) for hunk in hunks)))
+            why = sent.reason.rstrip(".") or "it gave no reason; the file may be read-only"
+            return ended("refused", f"The editor refused the edit: {why}.")
+    return ended(
+        "stale", "The document changed again and again while the hunk was sent; nothing was written."
+    )
 
 
 def booked(sent: Sent, hunks: Sequence[PlannedHunk]) -> Delivery:
     """What became of hunks whose edit was applied."""
-    wrong = {place.named for place in sent.mismatches}
+    wrong = {part.named for part in sent.mismatches}
     return Delivery(
         sum(hunk.snapshot.uri not in wrong for hunk in hunks),
         sent.applied,
-        mismatches=tuple(mismatch_message(place.path) for place in sent.mismatches),
+        mismatches=tuple(mismatch_message(part.path) for part in sent.mismatches),
     )
 
 
@@ -338,43 +335,62 @@ def mismatch_message(path: str) -> str:
     )
 
 
-def _place(planned: PlannedHunk, source: Source, places: dict[str, Place]) -> RejectedHunk | None:
-    """Add the hunk's edits to the place of its file, or say why they have none any more."""
-    document = source.document
+def _rebased(
+    hunks: Sequence[PlannedHunk], files: Mapping[str, EditableFile]
+) -> tuple[list[PlannedHunk], list[FilePart], list[RejectedHunk]]:
+    """The hunks that fit the texts as they are now, their edits by file, and the hunks that do not fit."""
+    fitting: list[PlannedHunk] = []
+    rejected: list[RejectedHunk] = []
+    parts: dict[str, FilePart] = {}
+    # In the order of the text: two hunks that border on each other may both insert at the border.
+    for hunk in sorted(hunks, key=lambda hunk: (hunk.start, hunk.end)):
+        uri = hunk.snapshot.uri
+        edits = _edits_now(hunk, files[uri])
+        if isinstance(edits, RejectedHunk):
+            rejected.append(edits)
+            continue
+        fitting.append(hunk)
+        part = parts.setdefault(uri, _part_of(files[uri]))
+        part.edits.extend(edits)
+        part.origins.extend(Origin(edit.start, hunk.how) for edit in hunk.edits)
+    return fitting, [*parts.values()], rejected
+
+
+def _edits_now(planned: PlannedHunk, file: EditableFile) -> Sequence[Edit] | RejectedHunk:
+    """The hunk's edits on the text that its file has now."""
+    document = file.document
     if document is None:
-        text, version, revision = source.snapshot.text, None, 0
-        edits: tuple[Edit, ...] | RejectedHunk = planned.edits
-    elif not document.is_open:
+        return planned.edits
+    if not document.is_open:
         return RejectedHunk(planned.hunk, "stale", "The document was closed; nothing was written.")
-    else:
-        text, version, revision = document.text, document.version, document.revision
-        changes = document.changes_since(source.revision)
-        if changes is None:
-            return RejectedHunk(planned.hunk, "stale", "The document changed too often; nothing was written.")
-        edits = rebase(planned, changes, text)
-    if isinstance(edits, RejectedHunk):
-        return edits
+    changes = document.changes_since(file.revision)
+    if changes is None:
+        return RejectedHunk(planned.hunk, "stale", "The document changed too often; nothing was written.")
+    return rebase(planned, changes, document.text)
+
+
+def _part_of(file: EditableFile) -> FilePart:
+    """A part for the text that a file has now, without edits yet."""
+    named, document = file.snapshot.uri, file.document
+    if document is None:
+        return FilePart(named, file.path, file.snapshot.text, [], named=named)
     # A file may have been opened meanwhile under another URI than it was named by.
-    named = source.snapshot.uri
-    uri = document.uri if document is not None else named
-    fresh = Place(uri, source.path, text, [], document, version, revision, named=named)
-    place = places.setdefault(named, fresh)
-    place.edits.extend(edits)
-    place.origins.extend(Origin(edit.start, planned.how) for edit in planned.edits)
-    return None
+    return FilePart(
+        document.uri, file.path, document.text, [], document, document.version, document.revision, named=named
+    )
 
 
 def _overwrites(document: Document, text: str, revision: int, met_at: int | None) -> bool:
-    """Whether, on its way from a text to the predicted one, the document lost what somebody had just written.
+    """Whether, between a text and the predicted one, the document lost what somebody had just written.
 
-    An editor that applies late removes what was typed into the lines meanwhile, and may still end up with the
-    prediction. One that sends an edit in several changes never removes what it wrote.
+    An editor that applies an edit late removes what was typed into its lines meanwhile, and may still end up
+    with the predicted text. One that sends an edit in several changes never removes what it wrote.
     """
     if met_at is None:
         return False
     changes = (document.changes_since(revision) or ())[: met_at - revision]
-    # Each character is a mark: whether it was there, was written, or stands behind a deletion. So each of
-    # thousands of changes takes no longer than a change of the document itself.
+    # A text of marks, one for each character: it was there, was written, or stands behind a deletion. So each
+    # of thousands of changes takes no longer than a change of the document itself.
     marks = LineIndex(_THERE * len(text), "utf-32")
     for start, end, new in changes:
         gone = marks.between(start, end)
@@ -387,11 +403,6 @@ def _overwrites(document: Document, text: str, revision: int, met_at: int | None
 
 
 _THERE, _WRITTEN, _CUT = ".", "w", "c"
-
-
-def _refused(planned: PlannedHunk, reason: str) -> RejectedHunk:
-    why = reason.rstrip(".") or "it gave no reason; the file may be read-only"
-    return RejectedHunk(planned.hunk, "refused", f"The editor refused the edit: {why}.")
 
 
 def _describe(hunks: Sequence[PlannedHunk]) -> str:

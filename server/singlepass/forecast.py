@@ -118,7 +118,7 @@ class Forecast:
     def took(self, job: Job) -> None:
         """A job ended: what it took is what the next one at its lines will probably take."""
         spent, request = job.timings, job.request
-        if spent is None:
+        if not job.finish_reason:
             return
         earlier = self._earlier.setdefault(request.uri, [])
         lines = request.first_line, request.end_line

@@ -9,7 +9,7 @@ import msgspec
 from singlepass.config import Settings
 from singlepass.core.context import MAP, SourceFile
 from singlepass.core.edits import Snapshot
-from singlepass.delivery import Source
+from singlepass.delivery import EditableFile
 from singlepass.documents import Held
 from singlepass.lsp import id_of_uri
 from singlepass.same_file import FileId, file_id, is_among, is_same
@@ -22,7 +22,7 @@ MAX_READ_CHARS = 64 * 1024 * 1024
 class Gathered(msgspec.Struct, frozen=True):
     """The files around a request."""
 
-    sources: dict[str, Source]
+    sources: dict[str, EditableFile]
     """Those that it may change, by the URI under which they are edited."""
     named: tuple[str, ...]
     """Which of them it names, the target first."""
@@ -83,7 +83,7 @@ class _Files:
     """Files as they are found, each with a name of its own."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self.sources: dict[str, Source] = {}
+        self.sources: dict[str, EditableFile] = {}
         self.ids: list[FileId] = []
         self._workspace = workspace
         self._paths = {MAP}
@@ -93,7 +93,7 @@ class _Files:
         """One that is open and may be changed."""
         document = one.document
         file = self.show(document.uri, document.file, snapshot.text, document.opened)
-        self.sources[document.uri] = Source(file.path, snapshot, document, revision)
+        self.sources[document.uri] = EditableFile(file.path, snapshot, document, revision)
         return msgspec.structs.replace(file, editable=True)
 
     def read(self, uri: str, id: FileId) -> SourceFile:
@@ -103,7 +103,7 @@ class _Files:
         if self._n_read > MAX_READ_CHARS:
             raise UserError(f"The files of the request have over {MAX_READ_CHARS:,} characters. Name fewer.")
         file = self.show(uri, id, text)
-        self.sources[uri] = Source(file.path, Snapshot(uri, None, text), None, 0)
+        self.sources[uri] = EditableFile(file.path, Snapshot(uri, None, text), None, 0)
         return msgspec.structs.replace(file, editable=True)
 
     def show(self, uri: str, id: FileId, text: str, opened: int | None = None) -> SourceFile:

@@ -1,5 +1,4 @@
-"""What the editor tells of its life and its documents: decode, call, encode; a few lines each. Nothing here
-waits for a model."""
+"""LSP handlers of the server's life, settings and documents: decode, call; a few lines each."""
 
 import logging
 import time

@@ -1,69 +1,144 @@
-"""What jobs took on this machine, kept over restarts: a line of JSON a job, of numbers and the model's name.
+"""The history of requests: kept in the background, and the source of estimates.
 
-It is what estimates are made of. Losing it costs nothing but the first estimates, so anything wrong with the
-file is logged and forgotten.
+A job must never wait for a disk, nor fail because of one, and a menu must not wait for rates to be computed.
+So one thread reads the file at the start, takes what is handed in as long as there is something, computes
+the rates and writes. When too much is waiting, more is dropped; what the file refuses is logged and
+forgotten.
 """
 
 import logging
 import os
-from collections import deque
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
-from singlepass.core.estimate import Rates, Sample, rates
+from singlepass.core.estimate import Rates, rates
+from singlepass.core.record import Item, Record
 
 log = logging.getLogger(__name__)
 
-_KEPT = 200
+_FILE = "requests.sqlite3"
 _ENVIRONMENT_VARIABLE = "SINGLEPASS_STATE_DIR"
+_MOST_WAITING = 1000
+_N_FOR_ESTIMATES = 200
+"""The latest requests, of all targets together."""
 
 
 class History:
-    """The latest jobs. Read at the first use, so that starting the server waits for no disk."""
+    """No method but `close` waits, and none raises."""
 
-    def __init__(self) -> None:
-        self._samples: deque[Sample] | None = None
-        self._rates: dict[str, Rates | None] = {}
+    def __init__(self, path: Path | None = None) -> None:
+        self.is_on = True
+        """Whether anything is written."""
+        self._path = path or history_path()
+        self._run = uuid.uuid4().hex[:12]
+        self._lock = threading.Lock()
+        """Held for moments only, and never while a disk is waited for."""
+        self._waiting: list[tuple[Item, bool]] = []
+        """What is handed in, and whether it is to be written."""
+        self._is_wanted = self._is_loaded = False
+        self._thread: threading.Thread | None = None
+        """The one that works; None while there is nothing to do. Only it touches `_latest`."""
+        self._latest: dict[str, Record] = {}
+        """The latest requests by their id, which estimates are made of."""
+        self._rates: Mapping[str, Rates | None] = {}
 
-    def add(self, sample: Sample) -> None:
-        """Remember a finished job."""
-        samples = self._load()
-        samples.append(sample)
-        self._rates[sample.target] = rates(samples, sample.target)  # now, and not when a menu waits for it
-        path = _path()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Once in a while the file is written anew with what is still of use.
-            if path.exists() and path.stat().st_size > 100 * _KEPT * 4:
-                temporary = path.with_suffix(f".{os.getpid()}")
-                temporary.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in samples))
-                temporary.replace(path)
-            else:
-                with path.open("ab") as file:
-                    file.write(msgspec.json.encode(sample) + b"\n")
-        except OSError as error:
-            log.info("what the job took is not kept: %s", error)
+    def id(self, job: int) -> str:
+        """What a job of this server is called in the file, whose other rows are of other servers."""
+        return f"{self._run}-{job}"
 
-    def rates(self, target: str) -> Rates | None:
-        """What is known of a target's speed."""
-        if target not in self._rates:
-            self._rates[target] = rates(self._load(), target)
-        return self._rates[target]
+    def load(self) -> None:
+        """Have the file read some time soon, once."""
+        with self._lock:
+            self._is_wanted = True
+            self._start()
 
-    def _load(self) -> deque[Sample]:
-        if self._samples is None:
-            self._samples = deque(maxlen=_KEPT)
-            try:
-                lines = _path().read_bytes().splitlines()[-_KEPT:]
-            except OSError:
-                lines = []
-            for line in lines:
-                try:
-                    self._samples.append(msgspec.json.decode(line, type=Sample))
-                except msgspec.MsgspecError:
-                    log.debug("a line of the history is left out")
-        return self._samples
+    def add(self, item: Item) -> None:
+        """Have it written and used for estimates some time soon."""
+        with self._lock:
+            if len(self._waiting) < _MOST_WAITING:
+                self._waiting.append((item, self.is_on))
+                self._start()
+
+    def rates(self, key: str) -> Rates | None:
+        """What is known by now of the speed of the target with this `rates_key`."""
+        return self._rates.get(key)
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Wait until all is read and written, but no longer than this."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="history", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                batch, self._waiting = self._waiting, []
+                loads = self._is_wanted and not self._is_loaded
+                if not batch and not loads:
+                    self._thread = None
+                    return
+                self._is_loaded = self._is_loaded or loads
+            if loads:
+                self._estimate_from(_earlier(self._path))
+            self._estimate_from([one for one, _ in batch if isinstance(one, Record)])
+            _write(self._path, [one for one, is_kept in batch if is_kept and self.is_on])
+
+    def _estimate_from(self, records: Sequence[Record]) -> None:
+        """Take these into account too."""
+        self._latest |= {one.id: one for one in records}
+        latest = sorted(self._latest.values(), key=lambda one: one.at)[-_N_FOR_ESTIMATES:]
+        self._latest = {one.id: one for one in latest}
+        changed = {one.rates_key: rates(latest, one.rates_key) for one in records}
+        self._rates = {**self._rates, **changed}
+
+
+def _earlier(path: Path) -> list[Record]:
+    """The requests of other servers that estimates are made of."""
+    from singlepass.history_file import HistoryError, read, remove_old  # late: the editor waits for imports
+
+    try:
+        remove_old(path)
+        return read(path, n_most=_N_FOR_ESTIMATES)
+    except HistoryError as error:
+        log.info("no estimate is made of earlier requests: %s", error)
+    except Exception:
+        log.exception("no estimate is made of earlier requests")
+    return []
+
+
+def _write(path: Path, items: Sequence[Item]) -> None:
+    import sqlite3
+
+    from singlepass.history_file import write
+
+    try:
+        write(path, items)
+    except (OSError, sqlite3.Error) as error:
+        log.info("%d lines of the history of requests are not kept: %s", len(items), error)
+    except Exception:
+        log.exception("%d lines of the history of requests are not kept", len(items))
+
+
+def known_rates(key: str) -> Rates | None:
+    """What the history knows of the speed of the target with this key; reads the file."""
+    from singlepass.history_file import HistoryError, read
+
+    try:
+        return rates(read(history_path(), n_most=_N_FOR_ESTIMATES), key)
+    except HistoryError:
+        return None
+
+
+def history_path() -> Path:
+    """Where the file lies, whether or not it is there."""
+    return state_dir() / _FILE
 
 
 def state_dir() -> Path:
@@ -73,7 +148,3 @@ def state_dir() -> Path:
     import platformdirs  # here, since the editor waits for our imports
 
     return platformdirs.user_state_path("singlepass")
-
-
-def _path() -> Path:
-    return state_dir() / "history.jsonl"

@@ -17,14 +17,16 @@ from singlepass.attachment import Attachment
 from singlepass.config import DEFAULT, Settings
 from singlepass.contexts import Contexts
 from singlepass.core.context import Context
-from singlepass.core.review import lines_now
+from singlepass.core.hunk_tracking import lines_now
+from singlepass.display import JobDisplay
 from singlepass.documents import Document, Documents, Held
 from singlepass.editor import NO_EDITS, Editor
 from singlepass.forecast import Forecast
 from singlepass.gathering import Gathered
+from singlepass.hunks import HunkPipeline
 from singlepass.lsp import lines_to_json
 from singlepass.outcome import Job, JobRequest, Outcome
-from singlepass.reviewing import Reviews, Selected
+from singlepass.review import Reviews, Selected
 from singlepass.same_file import FileId, is_same
 from singlepass.session import Session
 from singlepass.targets import Targets
@@ -156,7 +158,6 @@ class Jobs:
         if len(self._asked) > _MAX_ASKED:
             del self._asked[next(iter(self._asked))]
         session = self._session(job, looked, attachment)
-        session.on_late = functools.partial(self._applied_late, job)
         task = asyncio.ensure_future(session.run(lambda: self.cancel(job.id)))
         attachment.use(task)
         self._running[job.id] = running = _Running(job, edited.id, session, attachment, task)
@@ -170,19 +171,29 @@ class Jobs:
             # Anew, because only an engine that has loaded its model says how much that takes.
             return await self._contexts.fit(gathered, attachment)
 
+        files = {
+            uri: msgspec.structs.replace(one, protection=looked.protected.get(uri, ""))
+            for uri, one in gathered.sources.items()
+        }
+        hunks = HunkPipeline(
+            job,
+            files,
+            confirm=self.settings.review == "confirm",
+            documents=self._documents,
+            editor=self._editor,
+            reviews=self._reviews,
+            is_inside=lambda uri: self._contexts.is_allowed(self._workspace.resolve(uri)),
+        )
+        hunks.on_late = functools.partial(self._applied_late, job)
         return Session(
             job,
             self._contexts.context(gathered, attachment.name),
-            gathered.sources,
-            documents=self._documents,
-            settings=self.settings,
+            hunks,
+            JobDisplay(job, files, documents=self._documents, editor=self._editor, settings=self.settings),
             engine=attachment.client,
-            editor=self._editor,
-            reviews=self._reviews,
+            settings=self.settings,
             fit=fit,
             beside=functools.partial(self._contexts.draft_corpus, job.request.uri),
-            protected=looked.protected,
-            is_inside=lambda uri: self._contexts.is_allowed(self._workspace.resolve(uri)),
         )
 
     def _supersede(self, file: FileId) -> None:
@@ -234,7 +245,7 @@ class Jobs:
         """So much of the model is loaded that some jobs wait for."""
         for running in self._running.values():
             if running.attachment is attachment:
-                running.session.tell_loading(fraction)
+                running.session.display.loading(fraction)
 
     # What is asked about them.
 
@@ -312,7 +323,7 @@ class Jobs:
     def document_closed(self, document: Document) -> None:
         """End the jobs on it, and take our diagnostics along."""
         for running in self._running.values():
-            if running.session.sources[running.job.request.uri].document is document:
+            if running.session.target.document is document:
                 running.job.is_closed = True
                 running.task.cancel()
         self._clear(document)

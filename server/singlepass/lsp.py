@@ -298,7 +298,6 @@ class Capabilities:
         self.progress = bool(find("window", "work_done_progress"))
         self.action_literals = find("text_document", "code_action", "code_action_literal_support") is not None
         self.action_tags = find("text_document", "code_action", "tag_support") is not None
-        self.diagnostic_data = bool(find("text_document", "publish_diagnostics", "data_support"))
         self.diagnostic_versions = bool(find("text_document", "publish_diagnostics", "version_support"))
         self.show_document = bool(find("window", "show_document", "support"))
         self.preview = _ours(announced).get("preview") is True

@@ -1,12 +1,13 @@
-"""How a job ended, as the user is told: one sentence, one payload of numbers, diagnostics."""
+"""The outcome of a job: one sentence, one payload of numbers, diagnostics, and the record that is kept."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 from lsprotocol import types as lsp
-from singlepass_backends.base import BackendError, Miss, ModelInfo, PrefillProgress, SegmentUse, Timings
+from singlepass_backends.base import BackendError, Miss, ModelInfo, SegmentUse, Timings
 
 from singlepass.core import report
 from singlepass.core.actions import CommentTask
@@ -14,16 +15,16 @@ from singlepass.core.edits import rebase_span
 from singlepass.core.inert import inert, names, unseen
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk
+from singlepass.core.record import NOTHING_SPENT, Record
 from singlepass.core.routing import Option
-from singlepass.core.statistics import Record
-from singlepass.delivery import AppliedEdit, Source
+from singlepass.delivery import AppliedEdit, EditableFile
 from singlepass.documents import Document
 from singlepass.lsp import range_to_lsp
 
 Outcome = Literal["done", "failed", "cancelled"]
 
 SHOW_REPLY = "The code action “Show what the model wrote” has all of it."
-"""What to do where a reply led to nothing."""
+"""How to see a reply in which no edit could be read."""
 
 
 class JobRequest(msgspec.Struct, frozen=True):
@@ -37,7 +38,7 @@ class JobRequest(msgspec.Struct, frozen=True):
     """0-based, exclusive; equal to `first_line` for a cursor."""
     diagnostics: tuple[str, ...] = ()
     comment: CommentTask | None = None
-    """The comment that asked, which the edit takes away."""
+    """The comment that asked, which is removed once the edit is done."""
     files: tuple[str, ...] = ()
     """URIs of further files that may be edited, open or not."""
     kind: str = ""
@@ -45,7 +46,7 @@ class JobRequest(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct):
-    """The record of a job, in flight or done. Its session writes it; everything else reads."""
+    """The state of a job, running or done. Its session and its `HunkPipeline` write it; all others read."""
 
     id: int
     request: JobRequest
@@ -56,14 +57,14 @@ class Job(msgspec.Struct):
     target: str = ""
     """The name of the target in use."""
     routed: str = ""
-    """Why this one."""
+    """Why this one was chosen."""
     advice: str = ""
-    """That the same place takes too long again and again, with the alternatives."""
+    """Where requests for these lines take too long again and again: that, with the alternatives."""
     options: tuple[Option, ...] = ()
-    """When something was done at the same place before: again here, and every other target."""
+    """Where there was a request for these lines before: what this and each other target would take."""
     info: ModelInfo | None = None
-    progress: PrefillProgress | None = None
-    timings: Timings | None = None
+    timings: Timings = NOTHING_SPENT
+    """The engine's own account, as far as it has come."""
     connect_ms: float = 0.0
     """To attach to the engine, or to start it and load the model."""
     ttft_ms: float | None = None
@@ -71,52 +72,53 @@ class Job(msgspec.Struct):
     total_ms: float = 0.0
     """From the command to the end."""
     segments: tuple[SegmentUse, ...] = ()
-    """What of the prompt was cached."""
+    """How much of each part of the prompt was cached."""
     estimate_s: float | None = None
-    """What was expected when it was asked for."""
+    """The time that was expected when it was asked for."""
     n_selected: int = 0
-    """Characters of the lines it was asked for."""
+    """Characters of the selected lines, or of the one with the cursor."""
     miss: str = ""
     """Why a part of the context had to be read after the click; empty where none had."""
     missed: Miss | None = None
     """The same as data."""
-    n_decoded: int = 0
-    decode_ms: float = 0.0
     finish_reason: str = ""
+    """Empty until the engine has finished."""
+    was_asked: bool = False
+    """Whether the user was asked before an edit, which takes a time of its own."""
     n_hunks: int = 0
     planned: list[PlannedHunk] = msgspec.field(default_factory=list[PlannedHunk])
     n_applied: int = 0
     applied: list[AppliedEdit] = msgspec.field(default_factory=list[AppliedEdit])
     rejected: list[RejectedHunk] = msgspec.field(default_factory=list[RejectedHunk])
     notes: list[str] = msgspec.field(default_factory=list[str])
-    """What else there is to say of the reply, in sentences."""
+    """Remarks on the reply, in sentences."""
     reply: list[str] = msgspec.field(default_factory=list[str])
     """What the model wrote, in the pieces in which it came."""
     mismatches: list[str] = msgspec.field(default_factory=list[str])
     unseen: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
-    """By URI, the characters nobody sees that its edits brought into a file."""
+    """By URI, the invisible characters that its edits brought into a file."""
     left_out: tuple[str, ...] = ()
     error: BackendError | None = None
 
     @property
     def n_unchanged(self) -> int:
-        """Hunks that quote lines and give the same lines back."""
+        """Hunks whose new lines are the old ones."""
         return sum(not planned.edits for planned in self.planned)
 
     @property
     def n_similar(self) -> int:
-        """Edits that were applied where the old lines are alike, and not the same."""
+        """Edits that were applied where the old lines are similar to those of the file, but not equal."""
         return sum(origin.how == "fuzzy" for applied in self.applied for origin in applied.origins)
 
     @property
     def unread(self) -> RejectedHunk | None:
-        """The reply, where it has text and no edit could be read in it."""
+        """The rejection of a reply that has text, and in which no edit could be read."""
         return next((one for one in self.rejected if one.reason == "unreadable"), None)
 
 
 def summary(job: Job, outcome: Outcome) -> str:
     """The outcome in one sentence."""
-    if outcome == "done" and job.timings:
+    if outcome == "done" and job.finish_reason:
         parts = [report.timings_sentence(job.timings, job.total_ms, job.ttft_ms, job.connect_ms), _hunks(job)]
         if job.finish_reason in ("length", "context"):
             limit = "max_tokens" if job.finish_reason == "length" else "the model's context"
@@ -139,17 +141,17 @@ def summary(job: Job, outcome: Outcome) -> str:
     if outcome == "cancelled":
         why = "cancelled: a newer request took its place" if job.superseded else "cancelled"
         why = "cancelled: its document was closed" if job.is_closed else why
-        n_read = job.progress.n_done if job.progress else 0
+        spent = job.timings
         return (
-            f"{why} after {took}: {report.count(n_read, 'prompt token')} read, "
-            f"{report.count(job.n_decoded, 'token')} decoded, {report.count(job.n_applied, 'hunk')} applied"
+            f"{why} after {took}: {report.count(spent.n_cached + spent.n_prefilled, 'prompt token')} read, "
+            f"{report.count(spent.n_decoded, 'token')} decoded, {report.count(job.n_applied, 'hunk')} applied"
         )
     message = job.error.message if job.error else "an internal error; see the log"
     return with_applied(f"failed after {took}: {message}", job)
 
 
 def with_applied(message: str, job: Job) -> str:
-    """Why a job failed, and what it has left in the buffer."""
+    """A failure's message, and what the job left in the buffer."""
     if not job.n_applied:
         return message
     what = "hunk was applied before; it is" if job.n_applied == 1 else "hunks were applied before; they are"
@@ -190,7 +192,7 @@ def rejected_sentence(rejected: Sequence[RejectedHunk]) -> str:
 
 
 def note_unseen(job: Job, applied: Sequence[AppliedEdit]) -> None:
-    """Remember which characters that nobody sees these edits brought in."""
+    """Remember which invisible characters these edits brought in."""
     for one in applied:
         for edit in one.edits:
             known = job.unseen.get(one.uri, [])
@@ -200,7 +202,7 @@ def note_unseen(job: Job, applied: Sequence[AppliedEdit]) -> None:
 
 
 def unseen_sentence(job: Job) -> str:
-    """What the user is told of characters that cannot be seen in what was written."""
+    """What the user is told of invisible characters in what was written."""
     chars = sorted({char for found in job.unseen.values() for char in found})
     return f"the new text holds characters that cannot be seen, or that turn text round: {names(chars)}"
 
@@ -231,7 +233,7 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
         "left_out": list(job.left_out),
         "segments": [msgspec.to_builtins(segment) for segment in job.segments],
         "miss": job.miss or None,
-        "timings": msgspec.to_builtins(job.timings) if job.timings else None,
+        "timings": msgspec.to_builtins(job.timings) if job.finish_reason else None,
         "target": info
         and {
             "name": job.target,
@@ -246,35 +248,35 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
     }
 
 
-def record(job: Job, outcome: Outcome, *, id: str, day: str, at: float, repository: str) -> Record:
-    """What is kept of a job for `singlepass stats`: numbers and names, no code."""
+def record(
+    job: Job, outcome: Outcome, *, id: str, ended: datetime, repository: str, rates_key: str, action: str
+) -> Record:
+    """What is kept of a job: numbers and names, no code."""
     info, spent, missed = job.info, job.timings, job.missed
+    known_ms = job.connect_ms + spent.queue_ms + spent.prefill_ms + spent.decode_ms
     return Record(
         id=id,
-        day=day,
-        at=at,
+        day=ended.date().isoformat(),
+        at=ended.timestamp(),
         repository=repository,
         target=job.target,
         model=info.name if info else "",
         backend=info.backend if info else "",
         device=info.device if info else "",
+        rates_key=rates_key,
         kind=job.request.kind,
+        action=action,
         outcome=outcome,
         finish_reason=job.finish_reason,
         error=job.error.code if job.error else "",
         estimate_ms=None if job.estimate_s is None else job.estimate_s * 1000,
+        timings=spent,
         connect_ms=job.connect_ms,
-        queue_ms=spent.queue_ms if spent else 0.0,
-        prefill_ms=spent.prefill_ms if spent else 0.0,
         ttft_ms=job.ttft_ms,
-        decode_ms=spent.decode_ms if spent else job.decode_ms,
         total_ms=job.total_ms,
-        n_prompt=spent.n_prompt if spent else 0,
-        n_cached=spent.n_cached if spent else 0,
-        n_prefilled=spent.n_prefilled if spent else 0,
-        n_decoded=spent.n_decoded if spent else job.n_decoded,
-        n_forced=spent.n_forced if spent else 0,
-        n_accepted=spent.n_accepted if spent else 0,
+        other_ms=None if job.was_asked else max(0.0, job.total_ms - known_ms),
+        n_selected=job.n_selected,
+        n_task=job.segments[-1].n_tokens if job.segments else None,
         miss=missed.reason if missed else "",
         n_missed=missed.n_tokens if missed else 0,
         n_hunks=job.n_hunks,
@@ -289,13 +291,13 @@ def diagnostics(
     job: Job,
     outcome: Outcome,
     sentence: str,
-    sources: Mapping[str, Source],
+    files: Collection[EditableFile],
     target: Document | None,
     *,
     timings: bool,
 ) -> dict[str, tuple[Document, list[lsp.Diagnostic]]]:
-    """By URI: one Information with the timings on the target, one Warning for each rejected hunk, and for
-    each line with new characters that cannot be seen."""
+    """By URI: an Information with the timings on the target; a Warning for each rejected hunk, each edit that
+    was placed by similarity, and each line with new invisible characters. `files` are those of the job."""
     found: dict[str, tuple[Document, list[lsp.Diagnostic]]] = {}
 
     def add(document: Document, line: int, diagnostic: lsp.Diagnostic) -> None:
@@ -315,7 +317,7 @@ def diagnostics(
             lsp.Diagnostic(nowhere, sentence, severity=severity, code="timings", data=data),
         )
     for rejected in job.rejected:
-        named = (source.document for source in sources.values() if source.path == rejected.hunk.path)
+        named = (file.document for file in files if file.path == rejected.hunk.path)
         document = next((one for one in named if one is not None and one.is_open), target)
         if document is not None:
             message = f"A hunk was rejected: {rejected.message}"
@@ -341,7 +343,7 @@ def diagnostics(
         severity = lsp.DiagnosticSeverity.Warning
         add(document, line, lsp.Diagnostic(nowhere, message, severity=severity, code="similar"))
     for uri, chars in job.unseen.items():
-        ours = (one for source in sources.values() if (one := source.document) is not None and one.uri == uri)
+        ours = (one for file in files if (one := file.document) is not None and one.uri == uri)
         document = next((one for one in ours if one.is_open), None)
         for number, line in enumerate(visible_lines(document.text) if document is not None else ()):
             here = [char for char in chars if char in line]
@@ -384,6 +386,6 @@ def _first_edited_line(job: Job, document: Document) -> int:
     """The line of the first edit in the document, or of the selection."""
     for applied in job.applied:
         if applied.document is document and applied.edits:
-            # Nothing of the same edit stands before it, so it is where it was.
+            # The first edit of its workspace edit, so nothing before it has moved it.
             return document.index.line_of(min(applied.edits[0].start, len(document.text)))
     return job.request.first_line

@@ -15,12 +15,11 @@ from singlepass.editor import Editor, Status, tell_status
 from singlepass.forecast import Forecast
 from singlepass.history import History
 from singlepass.jobs import Jobs
-from singlepass.journal import Journal
 from singlepass.outcome import Job, Outcome
 from singlepass.prewarm import OPENED_PAUSE_S, Prewarm
 from singlepass.recording import Recording
 from singlepass.repository import Repository
-from singlepass.reviewing import Reviews
+from singlepass.review import Reviews
 from singlepass.targets import Targets
 from singlepass.workspace import Workspace
 
@@ -41,14 +40,13 @@ class Parts:
         """What the editor was last told of it."""
 
         self.history = History()
-        self.journal = Journal()
         self.targets = Targets(lambda: self.workspace.folders, self.history)
         self.repository = Repository(self.workspace, lambda: self.jobs.is_busy)
         self.contexts = Contexts(self.documents, self.workspace, self.targets, self.repository)
         self.forecast = Forecast(self.documents, self.targets, self.contexts)
         self.prewarm = Prewarm(editor, self.contexts, lambda: self.jobs.is_busy, self.settled)
         self.reviews = Reviews(self.documents, self.workspace, editor)
-        self.recording = Recording(self.workspace, self.targets, self.history, self.journal)
+        self.recording = Recording(self.workspace, self.targets, self.history)
         self.jobs = Jobs(
             self.documents,
             self.workspace,
@@ -78,7 +76,8 @@ class Parts:
         """Take new settings, and what was wrong with them; another target is attached by the next job."""
         self.settings = settings
         self.targets.configure(settings, problems)
-        self.journal.is_on = settings.stats
+        self.history.is_on = settings.stats
+        self.history.load()
         for part in (self.prewarm, self.contexts, self.forecast, self.recording, self.jobs):
             part.settings = settings
         self.repository.configure(settings)
@@ -91,7 +90,7 @@ class Parts:
             await asyncio.wait(waiting, timeout=_END_S)
         await self.repository.aclose()
         await self.targets.aclose()
-        await asyncio.to_thread(self.journal.close)
+        await asyncio.to_thread(self.history.close)
 
     # The workspace.
 

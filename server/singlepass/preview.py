@@ -1,9 +1,9 @@
-"""The block that is being written, shown before it is whole.
+"""The edit block that is being written, shown before it is finished.
 
 A hunk goes into the buffer when it is finished, and a long one takes a slow model many seconds. Meanwhile
-`singlepass/preview` tells an editor that announced it where the block's old lines stand, and the new ones so
-far. It only shows: what is applied is planned on the finished hunk. So where there is any doubt about the
-place nothing is told.
+`singlepass/preview` tells an editor that announced support where the block's old lines stand, and the new
+ones so far. This only shows: what is applied is planned on the finished hunk. So nothing is told where the
+old lines are not found exactly once.
 """
 
 import time
@@ -13,7 +13,7 @@ from singlepass.core.diff_parser import HunkDropped, HunkFinished, HunkOpened, N
 from singlepass.core.edits import rebase_span
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
-from singlepass.delivery import Source
+from singlepass.delivery import EditableFile
 from singlepass.editor import Editor
 from singlepass.lsp import range_to_json
 
@@ -24,21 +24,21 @@ _TELL_EVERY_S = 0.1
 
 
 class Preview:
-    """What the editor is shown of one job's blocks. `sources` are the files it may be shown in, by URI."""
+    """Shows the blocks of one job in `files`, and in no others."""
 
-    def __init__(self, job: int, sources: Mapping[str, Source], editor: Editor) -> None:
+    def __init__(self, job: int, files: Sequence[EditableFile], editor: Editor) -> None:
         self._job = job
-        self._sources = sources
+        self._files = files
         self._editor = editor
         self._path = ""
         self._old: list[str] = []
         self._new: list[str] = []
-        self._place: tuple[Source, int, int] | None = None
-        """Where the old lines of the open block stand in what the model saw."""
+        self._span: tuple[EditableFile, int, int] | None = None
+        """The file of the open block, and the span of its old lines in the snapshot."""
         self._told_at = 0.0
         self._n_told = 0
         self._shown_in = ""
-        """The document that shows something."""
+        """The URI of the document that shows something; empty for none."""
 
     def take(self, events: Sequence[ParserEvent]) -> None:
         """Follow the parser, before its finished hunks go into the buffer."""
@@ -51,7 +51,7 @@ class Preview:
                     self._old.append(event.text)
                 case NewLine():
                     if not self._new:
-                        self._place = self._find()
+                        self._span = self._find()
                     self._new.append(event.text)
                 case HunkFinished() | HunkDropped():
                     self.clear()
@@ -61,43 +61,43 @@ class Preview:
     def tell(self) -> None:
         """Show the lines that are new since the last time, unless that was just now."""
         now = time.monotonic()
-        if self._place is None or len(self._new) == self._n_told or now - self._told_at < _TELL_EVERY_S:
+        if self._span is None or len(self._new) == self._n_told or now - self._told_at < _TELL_EVERY_S:
             return
-        source, start, end = self._place
-        document = source.document
-        changes = document.changes_since(source.revision) if document is not None else None
+        file, start, end = self._span
+        document = file.document
+        changes = document.changes_since(file.revision) if document is not None else None
         span = rebase_span(start, end, changes) if changes is not None else None
         if (
             document is None
             or span is None
             or not document.is_open
-            or document.text[slice(*span)] != source.snapshot.text[start:end]
+            or document.text[slice(*span)] != file.snapshot.text[start:end]
         ):
-            # The user is at these lines.
+            # The user changed these lines.
             self._hide()
-            self._place = None
+            self._span = None
             return
         self._told_at, self._n_told, self._shown_in = now, len(self._new), document.uri
-        place = range_to_json(document.index, *span)
-        self._notify({"version": document.version, "range": place, "lines": [*self._new]})
+        shown = range_to_json(document.index, *span)
+        self._notify({"version": document.version, "range": shown, "lines": [*self._new]})
 
     def clear(self) -> None:
         """No block is open."""
         self._hide()
-        self._place, self._n_told = None, 0
+        self._span, self._n_told = None, 0
         self._old.clear()
         self._new.clear()
 
-    def _find(self) -> tuple[Source, int, int] | None:
-        source = next((one for one in self._sources.values() if one.path == self._path), None)
-        if source is None or source.document is None or not self._old:
+    def _find(self) -> tuple[EditableFile, int, int] | None:
+        file = next((one for one in self._files if one.path == self._path), None)
+        if file is None or file.document is None or not self._old:
             return None
-        text = source.snapshot.text
+        text = file.snapshot.text
         found = find_runs(visible_lines(text), self._old)
         if len(found) != 1:
             return None
         lines = split_lines(text)
-        return source, lines[found[0]].start, lines[found[0] + len(self._old) - 1].next
+        return file, lines[found[0]].start, lines[found[0] + len(self._old) - 1].next
 
     def _hide(self) -> None:
         if self._shown_in:

@@ -99,7 +99,9 @@ class Targets:
         for attachment in attachments.values():
             await attachment.client.aclose()
         if self._closing:
-            await asyncio.wait(self._closing, timeout=_CLOSE_S)
+            _, late = await asyncio.wait(self._closing, timeout=_CLOSE_S)
+            for task in late:
+                task.cancel()
 
     def attachment(self, name: str) -> Attachment:
         """The attachment to a target, made at its first use. Raises UserError for one that is no more."""

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from records import sample
 from singlepass import bench
 from singlepass.cli.plan import Asked, probe, run_plan
 from singlepass.core.benchmark import Result, Run
 from singlepass.core.calculator import Speed
-from singlepass.core.estimate import Sample
 from singlepass.hardware_table import hardware_table
-from singlepass.history import History
+from singlepass.history import history_path
+from singlepass.history_file import write
 from singlepass.targets import rates_key
 from singlepass_backends.base import Target
 from singlepass_backends.models.catalogue import catalogue
@@ -90,7 +91,7 @@ def test_a_model_file_is_planned_by_its_own_heads(
     key = rates_key(Target(model=str(random_gguf)))
     first = planned(capsys, model=str(random_gguf), memory_gib=8, n_ctx=4096)
     assert "has not run random.gguf yet; it would fit" in " ".join(first["notes"])
-    History().add(Sample(key, 1000, 500.0, 100, 2000.0))
+    write(history_path(), [sample(key, 1000, 500.0, 100, 2000.0)])
     found = planned(capsys, model=str(random_gguf), memory_gib=8, n_ctx=4096, hardware=("rtx-4090",))
     assert found["kv_cache"]["per_token"] == 2 * 1 * 64 * 2  # layers, KV heads, values, bytes
     assert not found["model"]["is_estimate"]

@@ -15,8 +15,8 @@ from singlepass.cli.headless import HeadlessEditor, OpenFile
 from singlepass.core.edits import Edit
 from singlepass_backends.base import Target
 from singlepass_backends.client import EngineClient, engine_paths, stop_engine
-from singlepass_backends.random_model import Shape, write_random_model
 from singlepass_backends.runtime_dir import absolute
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 pytestmark = pytest.mark.anyio
 

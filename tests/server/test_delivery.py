@@ -18,7 +18,7 @@ from singlepass import delivery as delivery_module
 from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.delivery import Delivery, Source, deliver
+from singlepass.delivery import Delivery, EditableFile, deliver
 
 URI = "file:///w/a.py"
 OTHER = "file:///w/b.py"
@@ -35,22 +35,25 @@ def no_waiting() -> Iterable[None]:
         yield
 
 
-def source(editor: FakeEditor, uri: str = URI) -> Source:
+def source(editor: FakeEditor, uri: str = URI) -> EditableFile:
     path = uri.rpartition("/")[2]
     document = editor.documents.get(uri)
     if document is None:
-        return Source(path, Snapshot(uri, None, editor.texts[uri]), None, 0)
-    return Source(path, document.snapshot(), document, document.revision)
+        return EditableFile(path, Snapshot(uri, None, editor.texts[uri]), None, 0)
+    return EditableFile(path, document.snapshot(), document, document.revision)
 
 
-def planned(origin: Source, old: Sequence[str], new: Sequence[str], index: int = 0) -> PlannedHunk:
+def planned(origin: EditableFile, old: Sequence[str], new: Sequence[str], index: int = 0) -> PlannedHunk:
     found = plan(Hunk(index, origin.path, tuple(old), tuple(new)), {origin.path: origin.snapshot}, None, ())
     assert isinstance(found, PlannedHunk), found
     return found
 
 
 async def send(
-    editor: FakeEditor, sources: Mapping[str, Source], hunks: Sequence[PlannedHunk], confirm: bool = False
+    editor: FakeEditor,
+    sources: Mapping[str, EditableFile],
+    hunks: Sequence[PlannedHunk],
+    confirm: bool = False,
 ) -> Delivery:
     return await deliver(hunks, sources, editor, "utf-16", "Do", confirm=confirm)  # type: ignore[arg-type]
 
@@ -249,7 +252,9 @@ def test_an_edit_applied_to_a_later_version_is_reported_every_time(
 TEXT = "one\ntwo\nthree\n"
 
 
-def opened(kind: type[FakeEditor] = FakeEditor, text: str = TEXT) -> tuple[FakeEditor, dict[str, Source]]:
+def opened(
+    kind: type[FakeEditor] = FakeEditor, text: str = TEXT
+) -> tuple[FakeEditor, dict[str, EditableFile]]:
     editor = kind()
     editor.open(URI, text)
     return editor, {URI: source(editor)}

@@ -17,10 +17,10 @@ from singlepass.cli.headless import headless_capabilities
 from singlepass.commands import Commands
 from singlepass.config import Settings
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
-from singlepass.core.statistics import Record
+from singlepass.core.record import Record
 from singlepass.documents import Documents, Held
 from singlepass.handlers import Handlers
-from singlepass.journal_file import write
+from singlepass.history_file import write
 from singlepass.lsp import Capabilities, converter
 from singlepass.menu import Menu
 from singlepass.outcome import JobRequest

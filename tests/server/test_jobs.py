@@ -14,10 +14,10 @@ from singlepass.core.actions import CommentTask
 from singlepass.core.edits import Edit
 from singlepass.documents import Documents
 from singlepass.editor import ApplyResult
-from singlepass.journal_file import read
+from singlepass.history_file import read
 from singlepass.outcome import JobRequest
 from singlepass.parts import Parts
-from singlepass.reviewing import ALL
+from singlepass.review import ALL
 from singlepass.targets import rates_key
 from singlepass.workspace import UserError
 from singlepass_backends.base import (
@@ -74,7 +74,9 @@ class World:
         return self.jobs.start(self.jobs.looking(request)())
 
     async def run(self, **fields: Any) -> dict[str, Any]:
-        return await self.editor.finish(self.start(**fields))
+        told = await self.editor.finish(self.start(**fields))
+        self.parts.history.close(10)  # estimates follow in the background
+        return told
 
 
 @pytest.fixture(autouse=True)
@@ -305,7 +307,7 @@ async def test_a_cancel_just_before_an_edit_is_sent_keeps_it_from_going() -> Non
 
 
 async def test_an_edit_that_is_never_answered_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
+    monkeypatch.setattr("singlepass.hunks._LAST_EDIT_S", 0)
 
     class Silent(FakeEditor):
         async def apply(self, *args: Any, **options: Any) -> Any:
@@ -343,7 +345,7 @@ class Slow(FakeEditor):
 async def test_an_edit_that_is_answered_late_comes_into_review(
     ending: str, says: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
+    monkeypatch.setattr("singlepass.hunks._LAST_EDIT_S", 0)
     if ending == "time-out":
         monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
     world = World([ONE, THREE], [""], kind=Slow)
@@ -558,6 +560,21 @@ async def test_confirm_sends_one_edit_at_the_end() -> None:
     assert [confirm for _, _, confirm in world.editor.applied] == [True]
 
 
+async def test_a_cancel_at_the_first_question_keeps_the_text_of_those_that_would_come() -> None:
+    """Each protected file has a question of its own, at the end of the reply."""
+    files = ".envrc", "AGENTS.md"
+    world = World([block(name, ["one"], ["1"]) for name in files])
+    uris = [f"file:///w/{name}" for name in files]
+    for uri in uris:
+        world.editor.open(uri, TEXT)
+    world.editor.before_apply = lambda: world.jobs.cancel()
+    told = await world.editor.finish(world.start(uri=uris[0], files=(uris[1],)))
+    assert (told["outcome"], told["n_applied"]) == ("cancelled", 1)
+    assert [(one["path"], one["reason"], one["new"]) for one in told["rejected"]] == [
+        ("AGENTS.md", "refused", ["1"])
+    ]
+
+
 async def test_confirm_keeps_the_text_of_hunks_that_were_never_sent() -> None:
     lost = BackendError("engine_lost", "The engine died.")
     world = World([ONE, lost], settings=Settings(target=SETTINGS.target, review="confirm"))
@@ -638,7 +655,7 @@ async def test_the_status_has_the_numbers_that_its_message_words() -> None:
 
 
 async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.session._REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("singlepass.display._REPORT_EVERY_S", 0.0)
     world = World([TextChunk(ONE, n_decoded=122, elapsed_ms=2000.0)])
     await world.run()
     (decode,) = (one for one in world.editor.told("singlepass/status") if one["state"] == "decode")
@@ -1167,9 +1184,9 @@ async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
     await world.run()
     known = world.parts.history.rates(rates_key(SETTINGS.target))
     assert known is not None
-    (sample,) = known.samples
-    assert (sample.n_selected, sample.n_task) == (len("one"), 90)
-    assert sample.other_ms is not None
+    (kept,) = known.records
+    assert (kept.n_selected, kept.n_task) == (len("one"), 90)
+    assert kept.other_ms is not None
     assert estimate(world) == ""
     world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
@@ -1177,7 +1194,6 @@ async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
     world.engine.on_prewarm(PrefillProgress(2000, 0, 2000, 0.0, None))
     assert estimate(world) == " · ~6 s"  # 90 tokens of task at 100 tok/s, 50 of reply at 10
     await world.run()
-    world.parts.journal.close(10)
     first, second = sorted(read(tmp_path / "requests.sqlite3"), key=lambda one: one.at)
     assert first.estimate_ms is None
     assert second.estimate_ms == pytest.approx(5900, rel=0.05)  # what the title said, as `stats` compares it
@@ -1236,13 +1252,17 @@ async def test_another_target_gets_another_engine() -> None:
 
 
 async def test_shutdown_ends_everything() -> None:
+    tasks = asyncio.all_tasks()
     world = World([ONE, asyncio.Event()])
     job = world.start()
     await world.editor.until(job, "decode")
     world.parts.prewarm.document(URI, 0)
+    world.parts.configure(Settings(target=Target(model="other.gguf")))  # the engine is left when the job ends
+    world.parts.prewarm.again(0)
     await world.parts.aclose()
     assert (await world.editor.finish(job))["outcome"] == "cancelled"
-    assert world.engine.n_closed == 1
+    assert all(engine.n_closed == 1 for _, engine in world.engines)
+    assert asyncio.all_tasks() == tasks  # nothing outlives its owner
 
 
 async def test_random_weights_are_said_to_be_random() -> None:
@@ -1284,8 +1304,7 @@ async def test_what_a_job_took_is_kept(kept: Path) -> None:
     (found,) = read(kept)
     assert (found.outcome, found.finish_reason, found.kind) == ("done", "stop", "quickfix")
     assert (found.repository, found.target, found.model) == ("/w", "default", "fake model")
-    assert (found.n_prompt, found.n_cached, found.n_prefilled, found.n_decoded) == (10, 4, 6, 5)
-    assert (found.prefill_ms, found.decode_ms) == (2, 3)
+    assert found.timings == TIMINGS
     assert found.total_ms >= (found.ttft_ms or 0) > 0
     assert (found.miss, found.n_missed) == ("changed", 40)
     assert (found.n_hunks, found.n_applied, found.n_edits, found.n_kept) == (2, 1, 1, 1)
@@ -1294,6 +1313,23 @@ async def test_what_a_job_took_is_kept(kept: Path) -> None:
     everything = msgspec.json.encode(found)
     assert b"a.py" not in everything  # no code, no instruction, no name of a file
     assert b"Do it" not in everything
+
+
+@pytest.mark.parametrize(
+    ("review", "path", "was_asked"),
+    [("stream", "a.py", False), ("confirm", "a.py", True), ("stream", ".envrc", True)],
+)
+async def test_the_time_in_which_the_user_was_asked_is_nobody_elses(
+    review: Any, path: str, was_asked: bool, kept: Path
+) -> None:
+    world = World([block(path, ["one"], ["1"])], settings=Settings(target=SETTINGS.target, review=review))
+    uri = f"file:///w/{path}"
+    world.editor.open(uri, TEXT)
+    await world.run(uri=uri)
+    await world.parts.aclose()
+    (found,) = read(kept)
+    assert (found.other_ms is None) == was_asked
+    assert (found.rates_key, found.n_selected) == (rates_key(SETTINGS.target), len("one"))
 
 
 async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> None:
@@ -1308,6 +1344,7 @@ async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> N
     failed, cancelled = read(kept)
     assert (failed.outcome, failed.error, failed.ttft_ms) == ("failed", "out_of_memory", None)
     assert (cancelled.outcome, cancelled.error) == ("cancelled", "")
+    assert (cancelled.finish_reason, cancelled.timings.n_decoded) == ("", 1)  # as far as it came
 
 
 async def test_nothing_is_kept_where_the_user_wants_none(kept: Path) -> None:

@@ -177,7 +177,6 @@ FLAGS = (
     "progress",
     "action_literals",
     "action_tags",
-    "diagnostic_data",
     "diagnostic_versions",
 )
 

@@ -8,7 +8,7 @@ from server.fakes import FakeEditor
 from singlepass.core.diff_parser import DiffParser
 from singlepass.core.edits import Edit
 from singlepass.core.lines import LineIndex
-from singlepass.delivery import Source
+from singlepass.delivery import EditableFile
 from singlepass.lsp import Capabilities
 from singlepass.preview import PREVIEW, Preview
 
@@ -26,8 +26,8 @@ class Watched:
         self.editor.open(URI, text)
         self.document = self.editor.documents.get(URI)
         assert self.document is not None
-        self.sources = {URI: Source("a.py", self.document.snapshot(), self.document, self.document.revision)}
-        self.preview = Preview(7, self.sources, self.editor)  # type: ignore[arg-type]
+        file = EditableFile("a.py", self.document.snapshot(), self.document, self.document.revision)
+        self.preview = Preview(7, [file], self.editor)  # type: ignore[arg-type]
         self.parser = DiffParser(7, {"a.py": ""})
 
     def feed(self, text: str) -> None:

@@ -15,7 +15,7 @@ from server.test_jobs import (
 )
 from singlepass.documents import Documents
 from singlepass.lsp import path_from_uri, prompt_path
-from singlepass.reviewing import ALL, Selected
+from singlepass.review import ALL, Selected
 from singlepass.same_file import distinct, file_id, is_same, path_inside
 from singlepass.workspace import Workspace
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from records import sample
 from server.fakes import FakeEngine
 from server.test_jobs import ONE, SETTINGS, URI, World, current, prewarmed
 from singlepass.config import DEFAULT, DEMO, Settings, load_settings
-from singlepass.core.estimate import Sample
 from singlepass.core.routing import Route
 from singlepass.history import History
 from singlepass.outcome import JobRequest
@@ -268,8 +268,9 @@ async def test_the_first_within_the_wait_serves_and_else_the_fastest() -> None:
     world = Two([ONE, Finished("stop", slow)])
     told = await world.run()
     assert told["target"]["name"] == DEFAULT
-    for _ in range(2):
-        world.parts.history.add(Sample(rates_key(LARGE), 1000, 1000.0, 50, 1000.0))
+    for number in range(2):
+        world.parts.history.add(sample(rates_key(LARGE), 1000, 1000.0, 50, 1000.0, id=number))
+    world.parts.history.close(10)
     world.engine.scripts.append([])
     client = world.parts.targets.attachment("large").client
     client.scripts.append([])  # type: ignore[attr-defined]
@@ -295,7 +296,8 @@ async def test_what_is_cached_counts_when_the_same_place_is_asked_again() -> Non
     spent = Timings(n_prompt=900, n_cached=0, n_prefilled=900, n_decoded=9, prefill_ms=9000, decode_ms=900)
     world = World([Finished("stop", spent)], [Finished("stop", spent)])
     await world.run()
-    world.parts.history.add(Sample(rates_key(SETTINGS.target), 900, 9000.0, 9, 900.0))
+    world.parts.history.add(sample(rates_key(SETTINGS.target), 900, 9000.0, 9, 900.0))
+    world.parts.history.close(10)
     world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert world.engine.on_prewarm is not None

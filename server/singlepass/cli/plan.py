@@ -27,7 +27,7 @@ from singlepass.core import benchmark, calculator, planning
 from singlepass.core.calculator import KVCacheType, Phases, Shape, Speed, Step
 from singlepass.core.planning import LoopAdvice, Option
 from singlepass.hardware_table import Hardware, Rates, hardware_table
-from singlepass.history import History
+from singlepass.history import known_rates
 from singlepass.targets import rates_key
 from singlepass.workspace import UserError
 
@@ -477,7 +477,7 @@ def _measured_here(key: str, plan: Plan) -> tuple[Speed, Speed, str, bool] | Non
         longest = max(run.n_cached + run.n_prefilled for run in result.runs)
         basis = f"`singlepass bench` of {result.created}, up to {longest:,} tokens"
         return *found, basis, plan.n_prompt > _FAR * longest
-    known = History().rates(key)
+    known = known_rates(key)
     if known is None:
         return None
     basis = f"the median of its latest jobs: {known.prefill:,.0f} and {known.decode:,.1f} tok/s"

@@ -1,11 +1,12 @@
-"""What a request will probably take, from what requests took on this machine (sans-IO).
+"""How long a request will probably take, from what earlier ones took on this machine (sans-IO).
 
     prefill of the tokens that are not cached + decode of the expected reply + what surrounds the two
 
-Prefill and decode each cost so much a token, a request, a token before each token (attention) and a token
-before them all (the KV cache is read). These four come from the latest requests with the same target. What
-the reply will be nobody knows: its time is taken from the requests with a selection most alike, of the same
-action once it was used, and since these differ, an estimate is a span.
+The times of prefill and of decode are each fitted by four costs: for each token, for each request, for each
+pair of a token and one before it (attention), and for each token before all of them (the KV cache is read).
+They come from the latest requests to the same target. The length of the reply is not known beforehand: its
+time is taken from the requests with selections of the most similar size, of the same action once that was
+used. Since these differ, an estimate is a span.
 """
 
 import math
@@ -15,6 +16,7 @@ from statistics import median
 
 import msgspec
 
+from singlepass.core.record import Record
 from singlepass.core.statistics import percentile
 
 LEAST_PREFILLED = 64
@@ -22,50 +24,30 @@ LEAST_PREFILLED = 64
 N_ALIKE = 25
 """Requests that say how long a reply will take."""
 ENOUGH_OF_AN_ACTION = 2
-"""Requests of one action that say more of its next reply than all requests do."""
+"""From so many requests of one action on, its next reply is estimated from them alone."""
 ENOUGH_FOR_A_SPAN = 9
-"""Requests of one action whose shortest and longest reply hold four of five next ones: (n - 1) / (n + 1)."""
+"""From so many requests of one action on, the span comes from them alone: the next reply lies between their
+shortest and longest in (n - 1) / (n + 1) = 4 of 5 cases."""
 _TASK = 80.0, 0.25
-"""About what a task adds to the context: tokens, and tokens a selected character."""
+"""What a task adds to the context before any was seen: tokens, and tokens for each selected character."""
 _WORTH_SAYING_MS = 100
 _MINUTES_FROM_MS = 90_000
 _TAIL = 0.05
 """The share of replies at either end that a span leaves out."""
 _WIDE = 1.5
-"""A span whose ends differ by more is told by its ends."""
+"""A span whose ends differ by a larger factor is told by both ends."""
 
 _N_ROUNDS = 4
 _N_SWEEPS = 20
 _LEAST_OFF = 0.05
-"""As a share. What is nearer counts as if it were so far: it is noise."""
+"""Smaller errors, as a share of the amount, count as this one: they are noise."""
 _FADING = 0.98
-"""A request's weight, of the one after it: a machine that grows slow does so for a while."""
-
-
-class Sample(msgspec.Struct, frozen=True):
-    """What one finished job took, and nothing of what it was about."""
-
-    target: str
-    """The model's name and device; rates of another say nothing."""
-    n_prefilled: int
-    prefill_ms: float
-    n_decoded: int
-    decode_ms: float
-    n_cached: int = 0
-    """Tokens of its prompt that were cached."""
-    other_ms: float | None = None
-    """What surrounds the two: the context, the grammar, the way to the editor. Not the engine's start, nor
-    other requests. None from before it was kept, as with the next."""
-    n_selected: int | None = None
-    """Characters of the lines that were selected, or of the one with the cursor."""
-    n_task: int | None = None
-    """Tokens of the prompt's last segment, the task."""
-    action: str = ""
-    """`action_name`; empty for an instruction in the user's own words."""
+"""The weight of a request, relative to the one after it: when a machine grows slow, it does so for a
+while."""
 
 
 class Span(msgspec.Struct, frozen=True):
-    """What is expected, and between what it will probably be."""
+    """An expected time in ms, and the two between which it will probably be."""
 
     low: float
     middle: float
@@ -73,7 +55,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 Costs = tuple[float, ...]
-"""Milliseconds a token, a request, a token before each token, and a token before all; see `_counts`."""
+"""Milliseconds for each token, request, pair of tokens, and token before all; see `_counts`."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -82,8 +64,8 @@ class Rates(msgspec.Struct, frozen=True):
     prefill: float
     decode: float
     n_reply: float
-    samples: tuple[Sample, ...] = ()
-    """What they come from."""
+    records: tuple[Record, ...] = ()
+    """The requests that they come from."""
     prefill_costs: Costs | None = None
     decode_costs: Costs | None = None
     """None where the rates are the same for every length."""
@@ -91,20 +73,21 @@ class Rates(msgspec.Struct, frozen=True):
     """Tokens that a task adds, and tokens that it adds a selected character."""
 
 
-def rates(samples: Sequence[Sample], target: str) -> Rates | None:
-    """The rates of a target; None until a job has shown both."""
-    own = tuple(sample for sample in samples if sample.target == target)
+def rates(records: Sequence[Record], key: str) -> Rates | None:
+    """The rates from the requests with this `rates_key`, the latest last; None until they have shown both."""
+    # One that was stopped says nothing of how long a reply is.
+    own = tuple(one for one in records if one.rates_key == key and one.finish_reason)
     prefill = [_rate(n, ms) for n, _, ms in _prefills(own) if n >= LEAST_PREFILLED]
     decode = [_rate(n, ms) for n, _, ms in _decodes(own)]
     if not prefill or not decode:
         return None
-    n_reply = median(one.n_decoded for one in own if one.n_decoded)
+    n_reply = median(one.timings.n_decoded for one in own if one.timings.n_decoded)
     tasks = [(one.n_selected, one.n_task) for one in own if one.n_selected is not None and one.n_task]
     return Rates(
         prefill=median(prefill),
         decode=median(decode),
         n_reply=n_reply,
-        samples=own,
+        records=own,
         prefill_costs=_costs(_prefills(own)),
         decode_costs=_costs(_decodes(own)),
         task=_fit([(1.0, n_selected) for n_selected, _ in tasks], [n for _, n in tasks]) if tasks else _TASK,
@@ -123,24 +106,25 @@ def estimate_ms(
 
 
 def n_to_prefill(known: Rates, n_uncached: int, n_selected: int) -> float:
-    """Tokens of context that are still to be read, and of the task, with the selected characters."""
+    """Tokens to read for a request: those of the context that are not cached, and of the task."""
     return n_uncached + _dot(known.task, (1.0, n_selected))
 
 
 def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
     """Tokens of the reply to a request with such a selection."""
     alike = _alike(known, n_selected, action, ENOUGH_OF_AN_ACTION)
-    return percentile([one.n_decoded for one in alike], 0.5) if alike else known.n_reply
+    return percentile([one.timings.n_decoded for one in alike], 0.5) if alike else known.n_reply
 
 
 def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -> Span:
-    """Milliseconds to decode the reply: what those to requests alike took, had they come after `n_prompt`
-    tokens. So it tells too how much of such a reply is drafted or forced."""
+    """Milliseconds to decode the reply: what replies to similar requests took, scaled to a prompt of
+    `n_prompt` tokens. So it accounts for how much of such a reply is drafted or forced."""
 
-    def took(one: Sample) -> float:
-        there = decode_ms(known, one.n_decoded, one.n_cached + one.n_prefilled)
-        here = decode_ms(known, one.n_decoded, n_prompt)
-        return one.decode_ms * here / there if there else here
+    def took(one: Record) -> float:
+        spent = one.timings
+        there = decode_ms(known, spent.n_decoded, spent.n_cached + spent.n_prefilled)
+        here = decode_ms(known, spent.n_decoded, n_prompt)
+        return spent.decode_ms * here / there if there else here
 
     middle, around = (
         [took(one) for one in _alike(known, n_selected, action, enough)]
@@ -154,9 +138,10 @@ def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -
     return Span(min(low, usual), usual, max(usual, high))
 
 
-def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Sample]:
-    """Those with a selection most alike, of the action where there are enough, else of all."""
-    seen = [one for one in known.samples if one.n_selected is not None and one.n_decoded]
+def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Record]:
+    """The requests with selections of the most similar size, of the action where there are enough, else of
+    all."""
+    seen = [one for one in known.records if one.n_selected is not None and one.timings.n_decoded]
     same = [one for one in seen if one.action == action]
     near = math.log1p(n_selected)
     used = same if len(same) >= enough else seen
@@ -166,7 +151,7 @@ def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Samp
 
 def duration_ms(known: Rates, n_prefilled: float, n_decoded: float, n_cached: float = 0) -> float:
     """Milliseconds of a request that prefills so many tokens after `n_cached` others, and then decodes."""
-    others = [one.other_ms for one in known.samples if one.other_ms is not None]
+    others = [one.other_ms for one in known.records if one.other_ms is not None]
     around = median(others) if others else 0.0
     prefill = prefill_ms(known, n_prefilled, n_cached)
     return prefill + decode_ms(known, n_decoded, n_cached + n_prefilled) + around
@@ -204,19 +189,17 @@ _Seen = tuple[int, int, float]
 """Tokens, tokens before them, and the milliseconds they took."""
 
 
-def _prefills(samples: Sequence[Sample]) -> list[_Seen]:
-    return [
-        (one.n_prefilled, one.n_cached, one.prefill_ms)
-        for one in samples
-        if one.n_prefilled and one.prefill_ms > 0
-    ]
+def _prefills(records: Sequence[Record]) -> list[_Seen]:
+    spent = (one.timings for one in records)
+    return [(t.n_prefilled, t.n_cached, t.prefill_ms) for t in spent if t.n_prefilled and t.prefill_ms > 0]
 
 
-def _decodes(samples: Sequence[Sample]) -> list[_Seen]:
+def _decodes(records: Sequence[Record]) -> list[_Seen]:
+    spent = (one.timings for one in records)
     return [
-        (one.n_decoded, one.n_cached + one.n_prefilled, one.decode_ms)
-        for one in samples
-        if one.n_decoded and one.decode_ms > 0
+        (t.n_decoded, t.n_cached + t.n_prefilled, t.decode_ms)
+        for t in spent
+        if t.n_decoded and t.decode_ms > 0
     ]
 
 

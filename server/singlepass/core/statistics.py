@@ -1,4 +1,4 @@
-"""What requests took, in sum: medians and tails, what was cached and why not, what became of hunks (sans-IO).
+"""Summaries of requests: medians and tails, what was cached and why not, what became of hunks (sans-IO).
 
 A request that failed or was cancelled counts among the outcomes and nowhere else, since its times end where
 it was stopped.
@@ -11,73 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-Judgement = Literal["kept", "undone", "changed"]
-"""What the user did with an edit in review; `changed` is typing into it."""
+from singlepass.core.record import Record
+
 By = Literal["repository", "target", "day", "kind"]
 BYS: tuple[By, ...] = ("repository", "target", "day", "kind")
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as it is kept: numbers and names, no code, no instruction, no file's name. Times in ms."""
-
-    id: str
-    day: str
-    """`2026-11-22`, by the machine's clock."""
-    at: float
-    """Seconds since 1970, of its end."""
-    repository: str = ""
-    """The workspace folder; empty outside of all."""
-    target: str = ""
-    """The name in the settings."""
-    model: str = ""
-    backend: str = ""
-    device: str = ""
-    kind: str = ""
-    """The CodeActionKind; empty for an instruction of the user's own."""
-    outcome: str
-    finish_reason: str = ""
-    error: str = ""
-    """The code of what went wrong."""
-    estimate_ms: float | None = None
-    """What was expected before the click."""
-    connect_ms: float = 0.0
-    queue_ms: float = 0.0
-    prefill_ms: float = 0.0
-    ttft_ms: float | None = None
-    decode_ms: float = 0.0
-    total_ms: float = 0.0
-    n_prompt: int = 0
-    n_cached: int = 0
-    n_prefilled: int = 0
-    n_decoded: int = 0
-    n_forced: int = 0
-    n_accepted: int = 0
-    miss: str = ""
-    """Why the first segment that was not cached was not; empty where all but the task was."""
-    n_missed: int = 0
-    """Tokens before the task that were read after the click."""
-    n_hunks: int = 0
-    n_applied: int = 0
-    n_unchanged: int = 0
-    n_edits: int = 0
-    """Edits that reached the editor; a hunk may be several."""
-    rejected: dict[str, int] = {}
-    """Hunks that could not be applied, by reason."""
-    n_kept: int = 0
-    n_undone: int = 0
-    n_changed: int = 0
-
-
-class Judged(msgspec.Struct, frozen=True):
-    """The user's word on edits of a request. A negative number takes an earlier one back."""
-
-    request: str
-    kind: Judgement
-    n: int
-
-
-Item = Record | Judged
-"""What is kept."""
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -144,19 +81,20 @@ def summarise(records: Sequence[Record]) -> Summary:
     """Medians, tails and counts."""
     done = [one for one in records if one.outcome == "done"]
     estimated = [one for one in done if one.estimate_ms is not None and one.total_ms > 0]
-    # Counted from the other side, so that the tail is of those that were cached least.
-    uncached = spread([1 - one.n_cached / one.n_prompt for one in done if one.n_prompt])
+    spent = [one.timings for one in done]
+    # Of what was not cached, so that the tail is of those that were cached least.
+    uncached = spread([1 - one.n_cached / one.n_prompt for one in spent if one.n_prompt])
     return Summary(
         n=len(records),
         outcomes=_counts(one.outcome for one in records),
         ttft_ms=spread([one.ttft_ms for one in done if one.ttft_ms is not None]),
         total_ms=spread([one.total_ms for one in done]),
-        prefill_ms=spread([one.prefill_ms for one in done]),
+        prefill_ms=spread([one.prefill_ms for one in spent]),
         cached_share=uncached and Spread(1 - uncached.median, 1 - uncached.p90, 1 - uncached.p99),
-        n_prompt=sum(one.n_prompt for one in done),
-        n_cached=sum(one.n_cached for one in done),
-        prefill_rate=_rate((one.n_prefilled, one.prefill_ms) for one in done),
-        decode_rate=_rate((one.n_decoded, one.decode_ms) for one in done),
+        n_prompt=sum(one.n_prompt for one in spent),
+        n_cached=sum(one.n_cached for one in spent),
+        prefill_rate=_rate((one.n_prefilled, one.prefill_ms) for one in spent),
+        decode_rate=_rate((one.n_decoded, one.decode_ms) for one in spent),
         misses=_counts(one.miss for one in done if one.miss),
         n_hunks=sum(one.n_hunks for one in done),
         n_applied=sum(one.n_applied for one in done),

@@ -1,13 +1,14 @@
-"""What singlepass wrote and the user has not judged yet: kept, undone, and told to the editor.
+"""The edits that singlepass wrote and that wait for the user's decision: kept, undone, and told to the
+editor.
 
-`core/review.py` says how hunks move. Here they are brought up to date with the documents, taken back by
-versioned workspace edits, and announced with `singlepass/hunks`.
+`core/hunk_tracking.py` says how hunks move. Here they are brought up to date with the documents, taken back
+by versioned workspace edits, and announced with `singlepass/hunks`.
 
 The changes of a document do not tell who made them. So while an edit of ours is on its way to a document
-(`sending`), its changes are not looked at; afterwards it is known which of them were ours. One edit is under
-way at a time, because an editor might apply two that were planned on the same text.
+(`sending`), the changes of that document are not looked at; afterwards it is known which of them were ours.
+One edit is on its way at a time, because an editor might apply two that were planned on the same text.
 
-Hunks of a file that is not open, or not any more, wait for it to be opened with the text they belong to.
+Hunks of a file that is not open, or not any more, wait until it is opened with the text they belong to.
 """
 
 import asyncio
@@ -18,10 +19,20 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 import msgspec
 
 from singlepass.core import report
+from singlepass.core.hunk_tracking import (
+    TrackedHunk,
+    TrackedText,
+    kept,
+    merged,
+    typed,
+    undo_edits,
+    undone,
+    without,
+    wrote,
+)
 from singlepass.core.lines import LineIndex
-from singlepass.core.review import Review, ReviewHunk, kept, merged, typed, undo_edits, undone, without, wrote
-from singlepass.core.statistics import Judgement
-from singlepass.delivery import TRIES, AppliedEdit, Place, Sent, mismatch_message, send
+from singlepass.core.record import Judgement
+from singlepass.delivery import TRIES, AppliedEdit, FilePart, Sent, mismatch_message, send
 from singlepass.documents import Document, Documents, Expectation
 from singlepass.editor import Editor
 from singlepass.lsp import id_of_uri, range_to_json
@@ -30,7 +41,7 @@ from singlepass.workspace import UserError, Workspace, read_source
 
 
 class Selected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which hunks a command means: those that all of this is true of."""
+    """Which hunks a command is about: those that match all fields that are not None."""
 
     job: int | None = None
     uri: str | None = None
@@ -41,11 +52,11 @@ ALL = Selected()
 
 
 class Undone(msgspec.Struct, frozen=True):
-    """What became of the hunks that were to be taken back."""
+    """How many hunks were taken back."""
 
     undone: int = 0
     changed: int = 0
-    """Their text is not as singlepass left it, so it stays."""
+    """Those that stay, because their text is not as singlepass left it."""
 
 
 class _Reviewed(msgspec.Struct):
@@ -53,23 +64,23 @@ class _Reviewed(msgspec.Struct):
 
     uri: str
     file: FileId
-    review: Review
+    tracked: TrackedText
     document: Document | None = None
     """None while it is not open with the text that the hunks belong to."""
     revision: int = 0
-    """Of the document, that the hunks are of."""
+    """Of the document, with the tracked text."""
     is_fresh: bool = False
     """Whether an edit of ours may still be on its way into the document that is opened for it."""
     awaited: tuple[Document, Expectation] | None = None
     told: tuple[int, ...] = ()
-    """The hunks that the editor knows of."""
+    """The numbers of the hunks that the editor was told."""
     job: int = 0
-    """The newest that wrote here."""
+    """The newest job that wrote here."""
 
     @property
-    def listed(self) -> list[ReviewHunk]:
-        """The hunks to be judged."""
-        return [hunk for hunk in self.review.hunks if not hunk.is_kept]
+    def listed(self) -> list[TrackedHunk]:
+        """The hunks that wait for a decision."""
+        return [hunk for hunk in self.tracked.hunks if not hunk.is_kept]
 
     def matching(self, selected: Selected, *, also_kept: bool) -> set[int]:
         """The numbers of the hunks that are meant."""
@@ -77,7 +88,7 @@ class _Reviewed(msgspec.Struct):
             return set()
         return {
             hunk.id
-            for hunk in self.review.hunks
+            for hunk in self.tracked.hunks
             if (also_kept or not hunk.is_kept)
             and selected.job in (None, hunk.job)
             and selected.hunk in (None, hunk.id)
@@ -85,14 +96,15 @@ class _Reviewed(msgspec.Struct):
 
 
 class Reviews:
-    """All hunks in review."""
+    """All hunks in review, of all documents."""
 
     def __init__(self, documents: Documents, workspace: Workspace, editor: Editor) -> None:
         self.editor = editor
         self.on_told: Callable[[], None] = lambda: None
         """Called when other hunks are in review than before."""
         self.on_judged: Callable[[int, Judgement, int], None] = lambda job, judgement, n: None
-        """Called with a job and how many of its edits the user judged so; a negative number takes back."""
+        """Called with a job, what the user did with edits of it, and how many; a negative number takes an
+        earlier call back."""
         self._documents = documents
         self._workspace = workspace
         self._by_uri: dict[str, _Reviewed] = {}
@@ -106,7 +118,7 @@ class Reviews:
 
     @contextlib.asynccontextmanager
     async def sending(self, uris: Iterable[str]) -> AsyncGenerator[None, None]:
-        """While an edit is under way to these files; book it with `add` before the end."""
+        """Entered while an edit is on its way to these files; call `add` for it before the end."""
         async with self._lock:
             self._held = frozenset(uris)
             try:
@@ -119,34 +131,34 @@ class Reviews:
     def add(self, job: int, applied: AppliedEdit) -> None:
         """The hunks of an edit that the editor has applied."""
         for one in [*self._by_uri.values()]:
-            old = {hunk.id for hunk in one.review.hunks if hunk.is_kept and hunk.job != job}
-            one.review = without(one.review, old)
+            old = {hunk.id for hunk in one.tracked.hunks if hunk.is_kept and hunk.job != job}
+            one.tracked = without(one.tracked, old)
         document = applied.document
         entry = self._entry(applied.uri)
         if entry is None:
             file = document.file if document is not None else id_of_uri(applied.uri)
-            entry = _Reviewed(applied.uri, file, Review(applied.text), document, applied.before)
+            entry = _Reviewed(applied.uri, file, TrackedText(applied.text), document, applied.before)
             self._by_uri[applied.uri] = entry
         entry.job = job
         first_id = self._n_hunks + 1
         self._n_hunks += len(applied.edits)
         if document is None or entry.document is not document:
             # It was not open, or it was opened anew.
-            if entry.document is not None or entry.review.text != applied.text:
+            if entry.document is not None or entry.tracked.text != applied.text:
                 self._drop(entry)
-                entry.review = Review(applied.text)
-            entry.review = wrote(entry.review, applied.edits, job, first_id, applied.origins)
+                entry.tracked = TrackedText(applied.text)
+            entry.tracked = wrote(entry.tracked, applied.edits, job, first_id, applied.origins)
             entry.document, entry.revision, entry.is_fresh = document, applied.after, document is None
         elif entry.revision <= applied.before:
             self._move(entry, applied.before, applied.text)
-            entry.review = wrote(entry.review, applied.edits, job, first_id, applied.origins)
+            entry.tracked = wrote(entry.tracked, applied.edits, job, first_id, applied.origins)
             entry.revision = applied.after
         else:
             # The edit came while nobody waited for it, as after a confirmation, and was taken for typing.
-            written = wrote(Review(applied.text), applied.edits, job, first_id, applied.origins)
+            written = wrote(TrackedText(applied.text), applied.edits, job, first_id, applied.origins)
             changes = document.changes_since(applied.after) or ()
-            since = typed(written, changes[: entry.revision - applied.after], entry.review.text)
-            entry.review = merged(entry.review, since)
+            since = typed(written, changes[: entry.revision - applied.after], entry.tracked.text)
+            entry.tracked = merged(entry.tracked, since)
         self.catch_up(applied.uri)
 
     # The documents.
@@ -189,9 +201,9 @@ class Reviews:
 
     def _attach(self, entry: _Reviewed, document: Document) -> None:
         """Hunks that wait for a document come into review where it has their text."""
-        if entry.awaited is None and document.text != entry.review.text:
+        if entry.awaited is None and document.text != entry.tracked.text:
             if entry.is_fresh:
-                entry.awaited = document, document.expect(entry.review.text)
+                entry.awaited = document, document.expect(entry.tracked.text)
             else:
                 self._drop(entry)
             return
@@ -212,25 +224,25 @@ class Reviews:
         changes = document.changes_since(entry.revision)
         if changes is None:
             self._drop(entry)
-            entry.review = Review(text)
+            entry.tracked = TrackedText(text)
         else:
-            before = entry.review.hunks
-            entry.review = typed(entry.review, changes[: revision - entry.revision], text)
-            left = {hunk.id for hunk in entry.review.hunks}
+            before = entry.tracked.hunks
+            entry.tracked = typed(entry.tracked, changes[: revision - entry.revision], text)
+            left = {hunk.id for hunk in entry.tracked.hunks}
             self._leave([hunk for hunk in before if hunk.id not in left])
         entry.revision = revision
 
     def _drop(self, entry: _Reviewed) -> None:
         """The text is not what the hunks belong to any more."""
-        self._leave(entry.review.hunks)
-        entry.review = without(entry.review, {hunk.id for hunk in entry.review.hunks})
+        self._leave(entry.tracked.hunks)
+        entry.tracked = without(entry.tracked, {hunk.id for hunk in entry.tracked.hunks})
 
-    def _leave(self, hunks: Sequence[ReviewHunk]) -> None:
+    def _leave(self, hunks: Sequence[TrackedHunk]) -> None:
         """Hunks whose text the user changed."""
         self._changed.update((hunk.id, hunk.job) for hunk in hunks)
         self._judge("changed", (hunk for hunk in hunks if not hunk.is_kept))
 
-    def _judge(self, judgement: Judgement, hunks: Iterable[ReviewHunk], sign: int = 1) -> None:
+    def _judge(self, judgement: Judgement, hunks: Iterable[TrackedHunk], sign: int = 1) -> None:
         for job, n in Counter(hunk.job for hunk in hunks).items():
             self.on_judged(job, judgement, sign * n)
 
@@ -261,16 +273,16 @@ class Reviews:
                 },
             )
             self.on_told()
-        if not entry.review.hunks:
+        if not entry.tracked.hunks:
             del self._by_uri[entry.uri]
 
     def _index(self, entry: _Reviewed) -> LineIndex:
         document = entry.document
         if document is not None and document.revision == entry.revision:
             return document.index
-        return LineIndex(entry.review.text, self._documents.encoding)
+        return LineIndex(entry.tracked.text, self._documents.encoding)
 
-    def listed(self, uri: str) -> tuple[LineIndex, list[ReviewHunk]]:
+    def listed(self, uri: str) -> tuple[LineIndex, list[TrackedHunk]]:
         """The hunks in review of an open document, and the positions in the text that they are of."""
         entry = self._entry(uri)
         if entry is None or entry.document is None:
@@ -286,8 +298,8 @@ class Reviews:
             ids = entry.matching(selected, also_kept=False)
             if ids:
                 n_kept += len(ids)
-                self._judge("kept", (hunk for hunk in entry.review.hunks if hunk.id in ids))
-                entry.review = kept(entry.review, ids)
+                self._judge("kept", (hunk for hunk in entry.tracked.hunks if hunk.id in ids))
+                entry.tracked = kept(entry.tracked, ids)
                 self.catch_up(entry.uri)
         return n_kept
 
@@ -306,12 +318,12 @@ class Reviews:
         async with self.sending(entry.uri for entry in self._with(asked)):
             for _ in range(TRIES):
                 now = await self._texts_now(asked)
-                places = [place for entry in self._with(asked) if (place := self._place(entry, asked, now))]
-                if not places:
+                parts = [part for entry in self._with(asked) if (part := self._undo_part(entry, asked, now))]
+                if not parts:
                     return Undone(changed=len(asked))
-                n_hunks = sum(len(asked & {h.id for h in e.review.hunks}) for e in self._with(asked))
+                n_hunks = sum(len(asked & {h.id for h in e.tracked.hunks}) for e in self._with(asked))
                 sent = await send(
-                    places,
+                    parts,
                     self.editor,
                     self._documents.encoding,
                     f"singlepass: {title}",
@@ -333,7 +345,7 @@ class Reviews:
 
     def _with(self, ids: set[int]) -> Iterator[_Reviewed]:
         for entry in [*self._by_uri.values()]:
-            if any(hunk.id in ids for hunk in entry.review.hunks):
+            if any(hunk.id in ids for hunk in entry.tracked.hunks):
                 yield entry
 
     async def _texts_now(self, asked: set[int]) -> Mapping[str, str | None]:
@@ -341,36 +353,36 @@ class Reviews:
         uris = [entry.uri for entry in self._with(asked) if entry.document is None]
         return await asyncio.to_thread(lambda: {uri: _read(uri) for uri in uris}) if uris else {}
 
-    def _place(self, entry: _Reviewed, asked: set[int], now: Mapping[str, str | None]) -> Place | None:
+    def _undo_part(self, entry: _Reviewed, asked: set[int], now: Mapping[str, str | None]) -> FilePart | None:
         """The edits that take hunks of one file back; None where its text is not as they left it."""
         document = entry.document
         if document is not None:
             self._move(entry, document.revision, document.text)
-        elif self._documents.get(entry.uri) is not None or now.get(entry.uri) != entry.review.text:
+        elif self._documents.get(entry.uri) is not None or now.get(entry.uri) != entry.tracked.text:
             return None
-        edits = undo_edits(entry.review, asked)
+        edits = undo_edits(entry.tracked, asked)
         if not edits:
             return None
         path = self._workspace.name(entry.uri)[0]
-        place = Place(entry.uri, path, entry.review.text, edits, document)
+        part = FilePart(entry.uri, path, entry.tracked.text, edits, document)
         if document is not None:
-            place.version, place.revision = document.version, document.revision
-        return place
+            part.version, part.revision = document.version, document.revision
+        return part
 
     def _book(self, sent: Sent, asked: set[int]) -> Undone:
         n_undone = 0
         for applied in sent.applied:
             entry = self._by_uri[applied.uri]
-            ids = {hunk.id for hunk in entry.review.hunks} & asked
-            taken = [hunk for hunk in entry.review.hunks if hunk.id in ids]
+            ids = {hunk.id for hunk in entry.tracked.hunks} & asked
+            taken = [hunk for hunk in entry.tracked.hunks if hunk.id in ids]
             self._judge("undone", taken)
             self._judge("kept", (hunk for hunk in taken if hunk.is_kept), -1)
-            entry.review = undone(entry.review, ids)
+            entry.tracked = undone(entry.tracked, ids)
             entry.revision = applied.after
             entry.is_fresh = applied.document is None
             n_undone += len(ids)
-        for place in sent.mismatches:
-            self.editor.say("warning", f"singlepass: {mismatch_message(place.path)}")
+        for part in sent.mismatches:
+            self.editor.say("warning", f"singlepass: {mismatch_message(part.path)}")
         return Undone(n_undone, len(asked) - n_undone)
 
     def n_changed(self, job: int) -> int:
@@ -379,7 +391,7 @@ class Reviews:
 
     def has_edits(self, job: int) -> bool:
         """Whether anything is left of what a job wrote, kept or changed or in review."""
-        hunks = (hunk for entry in self._by_uri.values() for hunk in entry.review.hunks)
+        hunks = (hunk for entry in self._by_uri.values() for hunk in entry.tracked.hunks)
         return any(hunk.job == job for hunk in hunks) or self.n_changed(job) > 0
 
 
@@ -390,5 +402,5 @@ def _read(uri: str) -> str | None:
         return None
 
 
-def _ids(hunks: Sequence[ReviewHunk]) -> tuple[int, ...]:
+def _ids(hunks: Sequence[TrackedHunk]) -> tuple[int, ...]:
     return tuple(hunk.id for hunk in hunks)

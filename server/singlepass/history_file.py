@@ -1,8 +1,8 @@
-"""The file of the history of requests: SQLite, small, this user's alone.
+"""The file of the history of requests: SQLite, small, readable by this user alone (0600).
 
 It is opened for each batch and closed again, so it may be deleted at any time, and several servers may write
-to it. It holds what `Record` has, and is nobody else's to read (0600). Its size is limited twice: by the
-number of requests, the oldest of which go, and by SQLite's own limit on pages.
+to it. A row has the fields of `Record`; one that an earlier version wrote has fewer. The size is limited
+twice: by the number of requests, the oldest of which go, and by SQLite's own limit on pages.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ import os
 import sqlite3
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from singlepass_backends.base import Timings
 
-from singlepass.core.statistics import Item, Judged, Record
+from singlepass.core.record import Item, Judged, Record
 
 MOST_REQUESTS = 20_000
 MOST_BYTES = 16 << 20
@@ -23,28 +23,30 @@ _PAGE_BYTES = 4096
 _BUSY_S = 5.0
 """Longest wait for another server that writes."""
 _VERSION = 1
+_SPENT = {name: name for name in Timings.__struct_fields__} | {"total_ms": "engine_ms"}
+"""Columns of `Record.timings`, by its fields."""
+_JUDGED = {"n_kept": "kept", "n_undone": "undone", "n_changed": "changed"}
+"""Fields of a record that come later, when the user judges its edits."""
+_IN_JSON = "rejected", "inferred"
+_COLUMNS = (
+    *(name for name in Record.__struct_fields__ if name not in _JUDGED and name != "timings"),
+    *_SPENT.values(),
+)
 _SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS requests (
-    id TEXT PRIMARY KEY, day TEXT, at REAL, repository TEXT, target TEXT, model TEXT, backend TEXT,
-    device TEXT, kind TEXT, outcome TEXT, finish_reason TEXT, error TEXT, estimate_ms REAL, connect_ms REAL,
-    queue_ms REAL, prefill_ms REAL, ttft_ms REAL, decode_ms REAL, total_ms REAL, n_prompt INTEGER,
-    n_cached INTEGER, n_prefilled INTEGER, n_decoded INTEGER, n_forced INTEGER, n_accepted INTEGER, miss TEXT,
-    n_missed INTEGER, n_hunks INTEGER, n_applied INTEGER, n_unchanged INTEGER, n_edits INTEGER, rejected TEXT
-)""",
+    f"CREATE TABLE IF NOT EXISTS requests ({', '.join(_COLUMNS)}, PRIMARY KEY (id))",
     "CREATE INDEX IF NOT EXISTS requests_at ON requests (at)",
     "CREATE TABLE IF NOT EXISTS judgements (request TEXT, kind TEXT, n INTEGER)",
     "CREATE INDEX IF NOT EXISTS judgements_request ON judgements (request)",
 )
-_JUDGED = {"n_kept": "kept", "n_undone": "undone", "n_changed": "changed"}
-"""Fields of a record that come later, when the user judges its edits."""
-_COLUMNS = tuple(name for name in Record.__struct_fields__ if name not in _JUDGED)
+_OLD_NAME = "history.jsonl"
+"""What estimates were made of before they were made of this file."""
 
 
 class NewerFile(sqlite3.Error):
-    """It was written by a newer singlepass, whose it stays."""
+    """It was written by a newer singlepass, and is left as it is."""
 
 
-class JournalError(Exception):
+class HistoryError(Exception):
     """The history cannot be read; in words for people."""
 
 
@@ -77,10 +79,10 @@ def _is_broken(error: sqlite3.DatabaseError) -> bool:
     return error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
-def read(path: Path, since: float = 0.0) -> list[Record]:
-    """All requests that ended at `since` (seconds since 1970) or later, the oldest first.
+def read(path: Path, since: float = 0.0, n_most: int = MOST_REQUESTS) -> list[Record]:
+    """The latest requests that ended at `since` (seconds since 1970) or later, the oldest first.
 
-    Raises JournalError.
+    Raises HistoryError.
     """
     if not path.exists():
         return []
@@ -88,23 +90,23 @@ def read(path: Path, since: float = 0.0) -> list[Record]:
         f"COALESCE((SELECT SUM(n) FROM judgements WHERE request = id AND kind = '{kind}'), 0) AS {name}"
         for name, kind in _JUDGED.items()
     )
-    query = f"SELECT {', '.join(_COLUMNS)}, {sums} FROM requests WHERE at >= ? ORDER BY at"
+    query = f"SELECT *, {sums} FROM requests WHERE at >= ? ORDER BY at DESC LIMIT ?"
     try:
         try:
             with _connection(path, is_read_only=True) as connection:
                 # Another server has made the file and not yet its tables.
                 if _version(connection) == 0:
                     return []
-                rows = connection.execute(query, (since,)).fetchall()
+                rows = connection.execute(query, (since, n_most)).fetchall()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
                 raise
             # A server died while it wrote. What it left half-written is taken back by the next who may write.
             with _connection(path) as connection:
-                rows = connection.execute(query, (since,)).fetchall()
-        return [_record(row) for row in rows]
+                rows = connection.execute(query, (since, n_most)).fetchall()
+        return [_record(row) for row in reversed(rows)]
     except (sqlite3.Error, ValueError) as error:
-        raise JournalError(
+        raise HistoryError(
             f"The history in {path} cannot be read: {error}. `singlepass stats --clear` begins a new one."
         ) from None
 
@@ -112,9 +114,16 @@ def read(path: Path, since: float = 0.0) -> list[Record]:
 def clear(path: Path) -> bool:
     """Delete it; whether there was one. Raises OSError."""
     was_there = path.exists()
-    for name in (path, path.with_suffix(".broken"), path.with_name(f"{path.name}-journal")):
+    others = path.with_suffix(".broken"), path.with_name(f"{path.name}-journal"), path.with_name(_OLD_NAME)
+    for name in (path, *others):
         name.unlink(missing_ok=True)
     return was_there
+
+
+def remove_old(path: Path) -> None:
+    """Delete what an earlier version kept beside it for estimates."""
+    with contextlib.suppress(OSError):
+        path.with_name(_OLD_NAME).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -143,6 +152,9 @@ def _write(path: Path, items: Sequence[Item]) -> None:
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
+        there = {row["name"] for row in connection.execute("PRAGMA table_info(requests)")}
+        for name in (one for one in _COLUMNS if one not in there):
+            connection.execute(f"ALTER TABLE requests ADD COLUMN {name}")
         for item in items:
             _insert(connection, item)
         _keep(connection, MOST_REQUESTS)
@@ -159,10 +171,13 @@ def _insert(connection: sqlite3.Connection, item: Item) -> None:
     if isinstance(item, Judged):
         connection.execute("INSERT INTO judgements VALUES (?, ?, ?)", (item.request, item.kind, item.n))
         return
-    values: list[Any] = [getattr(item, name) for name in _COLUMNS]
-    values[_COLUMNS.index("rejected")] = json.dumps(item.rejected)
+    values = msgspec.structs.asdict(item)
+    spent = msgspec.structs.asdict(values.pop("timings"))
+    values |= {column: spent[name] for name, column in _SPENT.items()}
+    values |= {name: json.dumps(values[name]) for name in _IN_JSON}
     marks = ", ".join("?" * len(_COLUMNS))
-    connection.execute(f"INSERT OR REPLACE INTO requests ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
+    row = [values[name] for name in _COLUMNS]
+    connection.execute(f"INSERT OR REPLACE INTO requests ({', '.join(_COLUMNS)}) VALUES ({marks})", row)
 
 
 def _keep(connection: sqlite3.Connection, n_most: int) -> None:
@@ -184,6 +199,7 @@ def _prune(path: Path, n_most: int) -> None:
 
 
 def _record(row: sqlite3.Row) -> Record:
-    values = {name: row[name] for name in row.keys()}  # noqa: SIM118, a row's iterator gives values
-    values["rejected"] = json.loads(values["rejected"])
+    values = {name: row[name] for name in row.keys() if row[name] is not None}  # noqa: SIM118, of a row
+    values |= {name: json.loads(values[name]) for name in _IN_JSON if name in values}
+    values["timings"] = {name: values[column] for name, column in _SPENT.items() if column in values}
     return msgspec.convert(values, Record)

@@ -1,4 +1,4 @@
-"""Hunks in review: moved by typing, left alone by what happens beside them, undone to the byte.
+"""Hunks that are tracked: moved by typing, left alone by what happens beside them, undone to the byte.
 
 The oracle is a document as a list of cells, one a character and one, without width, for each hunk that left
 no text. The cells of a hunk are known by identity, so undoing one is a splice, with no arithmetic of offsets.
@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from singlepass.core.edits import Edit, apply
-from singlepass.core.review import Review, kept, lines_now, merged, typed, undo_edits, undone, without, wrote
+from singlepass.core.hunk_tracking import (
+    TrackedText,
+    kept,
+    lines_now,
+    merged,
+    typed,
+    undo_edits,
+    undone,
+    without,
+    wrote,
+)
 
 
 class Cell:
@@ -71,88 +81,88 @@ def edits_of(draw: st.DrawFn, text: str, most: int = 3) -> list[Edit]:
     return [Edit(start, end, draw(new_texts)) for start, end in spans]
 
 
-def check(review: Review, model: Model) -> None:
-    assert review.text == model.text
+def check(tracked: TrackedText, model: Model) -> None:
+    assert tracked.text == model.text
     end = 0
-    for hunk in review.hunks:
+    for hunk in tracked.hunks:
         assert end <= hunk.start <= hunk.end
-        assert review.text[hunk.start : hunk.end] == hunk.new
+        assert tracked.text[hunk.start : hunk.end] == hunk.new
         end = hunk.end
-    assert len({hunk.id for hunk in review.hunks}) == len(review.hunks)
-    for edits in (undo_edits(review, {hunk.id}) for hunk in review.hunks):
+    assert len({hunk.id for hunk in tracked.hunks}) == len(tracked.hunks)
+    for edits in (undo_edits(tracked, {hunk.id}) for hunk in tracked.hunks):
         assert len(edits) == 1
 
 
 @settings(max_examples=400, deadline=None)
 @given(texts, st.data())
 def test_whatever_happens_in_any_order_only_undone_hunks_change(text: str, data: st.DataObject) -> None:
-    review, model = Review(text), Model(text)
+    tracked, model = TrackedText(text), Model(text)
     n_hunks = 0
     for job in range(data.draw(st.integers(1, 6))):
-        ids = [hunk.id for hunk in review.hunks]
+        ids = [hunk.id for hunk in tracked.hunks]
         match data.draw(st.sampled_from(["write", "write", "type", "undo", "keep"])):
             case "write":
-                edits = data.draw(edits_of(review.text))
-                review = wrote(review, edits, job, n_hunks + 1)
+                edits = data.draw(edits_of(tracked.text))
+                tracked = wrote(tracked, edits, job, n_hunks + 1)
                 model.write(edits, range(n_hunks + 1, n_hunks + 1 + len(edits)))
                 n_hunks += len(edits)
             case "type":
                 changes: list[Edit] = []
-                now = review.text
+                now = tracked.text
                 for _ in range(data.draw(st.integers(1, 2))):
                     at = sorted(data.draw(st.tuples(*[st.integers(0, len(now))] * 2)))
                     at = at if data.draw(st.booleans()) else [at[0], at[0]]
                     changes.append(Edit(*at, data.draw(st.sampled_from(["", "t", "t\n", "\n"]))))
                     model.type(changes[-1])
                     now = apply(now, changes[-1:])
-                review = typed(review, changes, now)
+                tracked = typed(tracked, changes, now)
             case "undo" if ids:
                 some = data.draw(st.sets(st.sampled_from(ids)))
-                assert apply(review.text, undo_edits(review, some)) == undone(review, some).text
-                review = undone(review, some)
+                assert apply(tracked.text, undo_edits(tracked, some)) == undone(tracked, some).text
+                tracked = undone(tracked, some)
                 for id in some:
                     model.undo(id)
             case "keep" if ids:
                 some = data.draw(st.sets(st.sampled_from(ids)))
-                review = without(kept(review, some), some)
+                tracked = without(kept(tracked, some), some)
             case _:
                 pass
-        check(review, model)
-    for id in data.draw(st.permutations([hunk.id for hunk in review.hunks])):
-        review = undone(review, {id})
+        check(tracked, model)
+    for id in data.draw(st.permutations([hunk.id for hunk in tracked.hunks])):
+        tracked = undone(tracked, {id})
         model.undo(id)
-        check(review, model)
-    assert review.hunks == ()
+        check(tracked, model)
+    assert tracked.hunks == ()
 
 
 @settings(max_examples=200, deadline=None)
 @given(texts, st.data())
 def test_undoing_everything_in_any_order_restores_the_text(text: str, data: st.DataObject) -> None:
-    review = wrote(Review(text), data.draw(edits_of(text)), 1, 1)
-    places = st.sampled_from([*range(len(review.text) + 1)])
-    more = data.draw(st.lists(places.filter(lambda at: not _inside(review, at)), max_size=2, unique=True))
-    review = wrote(review, [Edit(at, at, "more\n") for at in sorted(more)], 2, 50)
-    for id in data.draw(st.permutations([hunk.id for hunk in review.hunks])):
-        review = undone(review, {id})
-    assert review == Review(text)
+    tracked = wrote(TrackedText(text), data.draw(edits_of(text)), 1, 1)
+    places = st.sampled_from([*range(len(tracked.text) + 1)])
+    more = data.draw(st.lists(places.filter(lambda at: not _inside(tracked, at)), max_size=2, unique=True))
+    tracked = wrote(tracked, [Edit(at, at, "more\n") for at in sorted(more)], 2, 50)
+    for id in data.draw(st.permutations([hunk.id for hunk in tracked.hunks])):
+        tracked = undone(tracked, {id})
+    assert tracked == TrackedText(text)
 
 
-def _inside(review: Review, at: int) -> bool:
-    return any(hunk.start < at < hunk.end for hunk in review.hunks)
+def _inside(tracked: TrackedText, at: int) -> bool:
+    return any(hunk.start < at < hunk.end for hunk in tracked.hunks)
 
 
 #  ab        ab
 #  cd   ->   X
 #  ef        ef
-REPLACED = wrote(Review("ab\ncd\nef\n"), [Edit(3, 6, "X\n")], 1, 1)
-DELETED = wrote(Review("ab\ncd\nef\n"), [Edit(3, 6, "")], 1, 1)
-INSERTED = wrote(Review("ab\ncd\nef\n"), [Edit(3, 3, "X\n")], 1, 1)
-APPENDED = wrote(Review("ab"), [Edit(2, 2, "\nX")], 1, 1)
-LAST_DELETED = wrote(Review("ab\ncd"), [Edit(2, 5, "")], 1, 1)
+REPLACED = wrote(TrackedText("ab\ncd\nef\n"), [Edit(3, 6, "X\n")], 1, 1)
+DELETED = wrote(TrackedText("ab\ncd\nef\n"), [Edit(3, 6, "")], 1, 1)
+INSERTED = wrote(TrackedText("ab\ncd\nef\n"), [Edit(3, 3, "X\n")], 1, 1)
+APPENDED = wrote(TrackedText("ab"), [Edit(2, 2, "\nX")], 1, 1)
+LAST_DELETED = wrote(TrackedText("ab\ncd"), [Edit(2, 5, "")], 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("review", "change", "stays"),
+    ("tracked", "change", "stays"),
     [
         (REPLACED, Edit(0, 0, "t"), (4, 6)),
         (REPLACED, Edit(3, 3, "t\n"), (5, 7)),
@@ -178,33 +188,35 @@ LAST_DELETED = wrote(Review("ab\ncd"), [Edit(2, 5, "")], 1, 1)
     ],
 )
 def test_a_hunk_leaves_when_its_lines_are_touched(
-    review: Review, change: Edit, stays: tuple[int, int] | None
+    tracked: TrackedText, change: Edit, stays: tuple[int, int] | None
 ) -> None:
-    after = typed(review, [change], apply(review.text, [change]))
+    after = typed(tracked, [change], apply(tracked.text, [change]))
     assert [(hunk.start, hunk.end) for hunk in after.hunks] == ([stays] if stays else [])
 
 
 def test_what_a_later_edit_covers_is_part_of_its_old_text() -> None:
-    review = wrote(REPLACED, [Edit(0, 5, "Y\n")], 2, 2)
-    (hunk,) = review.hunks
+    tracked = wrote(REPLACED, [Edit(0, 5, "Y\n")], 2, 2)
+    (hunk,) = tracked.hunks
     assert (hunk.id, hunk.job, hunk.old, hunk.new) == (2, 2, "ab\nX\n", "Y\n")
 
 
 def test_hunks_that_border_on_each_other_go_back_in_one_edit() -> None:
-    review = wrote(Review("ab\ncd\nef\n"), [Edit(0, 3, ""), Edit(3, 6, "")], 1, 1)
-    assert undo_edits(review, {1, 2}) == [Edit(0, 0, "ab\ncd\n")]
-    assert undone(undone(review, {2}), {1}).text == "ab\ncd\nef\n"
+    tracked = wrote(TrackedText("ab\ncd\nef\n"), [Edit(0, 3, ""), Edit(3, 6, "")], 1, 1)
+    assert undo_edits(tracked, {1, 2}) == [Edit(0, 0, "ab\ncd\n")]
+    assert undone(undone(tracked, {2}), {1}).text == "ab\ncd\nef\n"
 
 
 def test_kept_hunks_stay_where_they_are() -> None:
-    review = kept(wrote(Review("abc"), [Edit(0, 1, "x"), Edit(2, 3, "y")], 1, 1), {2})
-    assert [(hunk.id, hunk.is_kept) for hunk in review.hunks] == [(1, False), (2, True)]
+    tracked = kept(wrote(TrackedText("abc"), [Edit(0, 1, "x"), Edit(2, 3, "y")], 1, 1), {2})
+    assert [(hunk.id, hunk.is_kept) for hunk in tracked.hunks] == [(1, False), (2, True)]
 
 
-def test_two_reviews_of_one_text() -> None:
+def test_two_trackings_of_one_text() -> None:
     text = "ab\nX\nef\n"
-    old = Review(text, (*wrote(Review("zb\nX\nef\n"), [Edit(0, 1, "a")], 1, 7).hunks, *REPLACED.hunks))
-    new = wrote(Review("ab\nY\nef\n"), [Edit(3, 5, "X\n")], 2, 9)
+    old = TrackedText(
+        text, (*wrote(TrackedText("zb\nX\nef\n"), [Edit(0, 1, "a")], 1, 7).hunks, *REPLACED.hunks)
+    )
+    new = wrote(TrackedText("ab\nY\nef\n"), [Edit(3, 5, "X\n")], 2, 9)
     assert [hunk.id for hunk in merged(old, new).hunks] == [7, 9]
 
 

@@ -1,25 +1,23 @@
-"""The history of requests on disk: written in the background, small, private, and never a reason to fail."""
+"""The file of the history of requests: small, private, whole after whatever happened."""
 
 import contextlib
 import os
-import re
 import sqlite3
 import stat
-import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from singlepass import journal_file
-from singlepass.core.statistics import Judged, Record
-from singlepass.journal import Journal
-from singlepass.journal_file import JournalError, clear, read, write
+from records import record as made
+from singlepass import history_file
+from singlepass.core.record import Judged, Record
+from singlepass.history_file import HistoryError, clear, read, write
+from singlepass_backends.base import Timings
 
 
 def record(number: int = 1, **fields: Any) -> Record:
-    values: dict[str, Any] = {"id": str(number), "day": "2026-11-22", "at": float(number), "outcome": "done"}
-    return Record(**{**values, **fields})
+    return made(**{"id": number, "at": float(number), **fields})
 
 
 @pytest.fixture
@@ -37,13 +35,52 @@ def test_what_is_written_is_read(path: Path) -> None:
     assert read(path, since=3.0) == []
 
 
-def test_every_field_has_a_column(path: Path) -> None:
-    write(path, [record()])
-    with sqlite3.connect(path) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(requests)")]
-    connection.close()
+def test_every_field_is_kept(path: Path) -> None:
+    """Whatever it is: another value of each comes back."""
+    timings = {
+        name: ("n_prompt",) if name == "inferred" else number + 0.5 if name.endswith("_ms") else number
+        for number, name in enumerate(Timings.__struct_fields__, 1)
+    }
+    others: dict[str, Any] = {"rejected": {"stale": 1}, "timings": Timings(**timings)}
     judged = {"n_kept", "n_undone", "n_changed"}
-    assert columns == [name for name in Record.__struct_fields__ if name not in judged]
+    for number, name in enumerate(Record.__struct_fields__, 100):
+        if name not in others and name not in judged:
+            is_number = name == "at" or name.endswith("_ms")
+            others[name] = number + 0.5 if is_number else number if name.startswith("n_") else f"a {name}"
+    full = Record(**others)
+    write(path, [full])
+    assert read(path) == [full]
+
+
+V1 = (
+    *("id", "day", "at", "repository", "target", "model", "backend", "device", "kind", "outcome"),
+    *("finish_reason", "error", "estimate_ms", "connect_ms", "queue_ms", "prefill_ms", "ttft_ms"),
+    *("decode_ms", "total_ms", "n_prompt", "n_cached", "n_prefilled", "n_decoded", "n_forced"),
+    *("n_accepted", "miss", "n_missed", "n_hunks", "n_applied", "n_unchanged", "n_edits", "rejected"),
+)
+"""The columns of 0.1.0."""
+
+
+def test_a_file_of_an_earlier_version_is_read_and_goes_on(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE requests ({', '.join(V1)}, PRIMARY KEY (id))")
+        connection.execute("CREATE TABLE judgements (request TEXT, kind TEXT, n INTEGER)")
+        values = {name: 0 if name.startswith("n_") or name.endswith("_ms") else "" for name in V1}
+        values |= {"id": "1", "at": 1.0, "outcome": "done", "n_prompt": 7, "decode_ms": 2.5, "rejected": "{}"}
+        marks = ", ".join("?" * len(V1))
+        connection.execute(f"INSERT INTO requests VALUES ({marks})", [values[name] for name in V1])
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    (old,) = read(path)
+    assert (old.timings.n_prompt, old.timings.decode_ms, old.rates_key, old.other_ms) == (7, 2.5, "", None)
+    write(path, [record(2, n_forced=3, action="Simplify")])
+    assert read(path) == [old, record(2, n_forced=3, action="Simplify")]
+
+
+def test_the_latest(path: Path) -> None:
+    write(path, [record(number) for number in (3, 1, 4, 2)])
+    assert [one.id for one in read(path, n_most=2)] == ["3", "4"]
 
 
 def test_the_users_word_comes_later_or_earlier(path: Path) -> None:
@@ -62,7 +99,7 @@ def test_it_is_private(path: Path) -> None:
 
 
 def test_the_oldest_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_file, "MOST_REQUESTS", 3)
+    monkeypatch.setattr(history_file, "MOST_REQUESTS", 3)
     for number in range(1, 6):
         write(path, [record(number), Judged(str(number), "kept", 1)])
     assert [one.id for one in read(path)] == ["3", "4", "5"]
@@ -73,8 +110,8 @@ def test_the_oldest_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_at_its_limit_makes_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_file, "MOST_BYTES", 64 << 10)
-    monkeypatch.setattr(journal_file, "MOST_REQUESTS", 200)
+    monkeypatch.setattr(history_file, "MOST_BYTES", 64 << 10)
+    monkeypatch.setattr(history_file, "MOST_REQUESTS", 200)
     for number in range(1, 40):
         write(path, [record(10 * number + i, repository="/" + "x" * 400) for i in range(10)])
         assert path.stat().st_size <= 64 << 10
@@ -89,7 +126,7 @@ def test_a_file_at_its_limit_makes_room(path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_broken_file_is_begun_anew(content: bytes, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(JournalError, match="--clear"):
+    with pytest.raises(HistoryError, match="--clear"):
         read(path)
     write(path, [record()])
     assert read(path) == [record()]
@@ -119,69 +156,16 @@ def test_a_newer_file_is_left_alone(path: Path) -> None:
 def test_clear(path: Path) -> None:
     assert not clear(path)
     write(path, [record()])
+    path.with_name("history.jsonl").write_text("of an earlier version")
     assert clear(path)
     assert read(path) == []
     assert [*path.parent.iterdir()] == []
 
 
-def test_the_journal_writes_in_the_background(path: Path) -> None:
-    before = {*threading.enumerate()}
-    journal = Journal(path)
-    assert not path.exists()
-    assert {*threading.enumerate()} <= before
-    for number in range(20):
-        journal.add(record(number, id=journal.id(number)))
-    journal.close(10)
-    assert [one.id for one in read(path)] == [journal.id(number) for number in range(20)]
-    journal.add(record(20))  # it goes on after an end
-    journal.close(10)
-    assert len(read(path)) == 21
-
-
-def test_turned_off_it_writes_nothing(path: Path) -> None:
-    journal = Journal(path)
-    journal.is_on = False
-    journal.add(record())
-    journal.close(10)
-    assert not path.exists()
-
-
-def test_a_disk_that_refuses_is_no_reason_to_fail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = tmp_path / "state"
-    folder.write_text("a file where the folder should be")
-    journal = Journal(folder / "requests.sqlite3")
-    with caplog.at_level("INFO"):
-        journal.add(record())
-        journal.close(10)
-    assert re.search("1 lines of the history .* not kept", caplog.text)
-    assert folder.read_text() == "a file where the folder should be"
-
-
-def test_a_disk_that_hangs_keeps_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither those who add, nor the end."""
-    released = threading.Event()
-    monkeypatch.setattr(journal_file, "write", lambda *_: released.wait(30))
-    journal = Journal(path)
-    for number in range(3000):  # more than may wait
-        journal.add(record(number))
-    journal.close(0.01)
-    released.set()
-
-
-def test_two_servers_write_to_one_file(path: Path) -> None:
-    journals = [Journal(path) for _ in range(2)]
-    for number in range(10):
-        for journal in journals:
-            journal.add(record(number, id=journal.id(number)))
-    for journal in journals:
-        journal.close(20)
-    assert len({one.id for one in read(path)}) == 20
-
-
 def test_a_reader_never_meets_half_of_a_new_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another window reads before every statement with which one begins the file."""
-    met: list[list[Record] | JournalError] = []
-    opened = journal_file._connection
+    met: list[list[Record] | HistoryError] = []
+    opened = history_file._connection
 
     @contextlib.contextmanager
     def watched(path: Path, *, is_read_only: bool = False) -> Generator[sqlite3.Connection]:
@@ -193,10 +177,10 @@ def test_a_reader_never_meets_half_of_a_new_file(path: Path, monkeypatch: pytest
     def meet(statement: str) -> None:
         try:
             met.append(read(path))
-        except JournalError as error:
+        except HistoryError as error:
             met.append(error)
 
-    monkeypatch.setattr(journal_file, "_connection", watched)
+    monkeypatch.setattr(history_file, "_connection", watched)
     write(path, [record()])
     assert len(met) > 8
     assert met == [[]] * len(met)

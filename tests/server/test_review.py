@@ -14,10 +14,10 @@ from server.test_delivery import Typist, check_editor, hunked, planned, run, sou
 from singlepass import delivery as delivery_module
 from singlepass.core.edits import Edit, apply
 from singlepass.core.planner import PlannedHunk
-from singlepass.delivery import Delivery, Source, deliver
+from singlepass.delivery import Delivery, EditableFile, deliver
 from singlepass.documents import Documents
 from singlepass.lsp import span_from_lsp
-from singlepass.reviewing import ALL, Reviews, Selected, Undone
+from singlepass.review import ALL, Reviews, Selected, Undone
 from singlepass.workspace import UserError, Workspace
 
 URI = "file:///w/a.py"
@@ -58,7 +58,7 @@ class World:
     async def write(self, *pairs: tuple[Sequence[str], Sequence[str]], job: int = 1) -> list[Delivery]:
         return [await self.send(planned(self.origin, old, new), job) for old, new in pairs]
 
-    async def send(self, hunk: PlannedHunk, job: int = 1, origin: Source | None = None) -> Delivery:
+    async def send(self, hunk: PlannedHunk, job: int = 1, origin: EditableFile | None = None) -> Delivery:
         origin = origin or self.origin
         uri = origin.snapshot.uri
         async with self.reviews.sending([uri]):
