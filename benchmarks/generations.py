@@ -221,7 +221,7 @@ def check(name: str, files: Files, pieces: list[str], finished: Finished, counts
 def is_malformed(event: ParserEvent, complete: bool) -> bool:
     """Whether a constrained reply cannot lead to this event. Cut off, its last line may be half a path."""
     kind = type(event).__name__
-    return kind in ("Malformed", "HunkDropped") or (kind == "Ignored" and complete)
+    return kind == "HunkDropped" or (kind == "Ignored" and complete)
 
 
 def check_place(planned: PlannedHunk) -> None:

@@ -264,6 +264,47 @@ def test_only_opening_and_the_probe_name_drivers() -> None:
             assert not [m for m in imports(path) if m.startswith("singlepass_backends.drivers")], path
 
 
+ENGINE_ROOMS = (
+    {"address", "stop_flag"},
+    {"base"},
+    {"wire", "runtime_dir", "machine", "generation"},
+    {"engine_process", "drivers", "testing"},
+    {"engine_link"},
+    {"opening"},
+    {"client", "engine", "models"},
+)
+"""Packages and modules of the engine, from the bottom up: each imports only from lines before its own and
+from itself."""
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("path", modules(BACKENDS), ids=lambda path: name(path, BACKENDS))
+def test_no_import_of_the_engine_leads_upward(path: Path) -> None:
+    heights = {name: height for height, names in enumerate(ENGINE_ROOMS) for name in names}
+    own = path.relative_to(BACKENDS).with_suffix("").parts[0]
+    if own == "__init__":
+        return
+    for module in imports(path):
+        if module.startswith("singlepass_backends.") and room(module) != own:
+            assert heights[room(module)] < heights[own], f"{name(path, BACKENDS)} imports {module}"
+
+
+MAX_LINES = {"module": 500, "class": 350}
+
+
+@pytest.mark.parametrize("path", modules(BACKENDS), ids=lambda path: name(path, BACKENDS))
+def test_the_engine_has_no_large_module_or_class(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MAX_LINES["module"]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            n_lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert n_lines <= MAX_LINES["class"], f"{node.name} has {n_lines} lines"
+
+
 def test_starting_the_server_imports_no_runtime_and_no_command_line() -> None:
     code = "import singlepass.app, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -35,6 +35,7 @@ _ANSWER_S = 10.0
 """Longest wait for an engine's loop to answer; it answers at once unless its process is stopped or stuck."""
 
 Listener = Callable[[Event | Evicted | None], object]
+"""Told of a prewarm's events, then of what was evicted of it; of None where it failed."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Link(asyncio.Protocol):
         self._replies: dict[int, asyncio.Queue[EngineMessage | None]] = {}
         self._listeners: dict[int, Listener] = {}
         self._ended: set[int] = set()
-        """Of requests that ended; what becomes of them is told until another one is listened to."""
+        """Requests that ended. Their listeners are told of evictions until the next `listen`."""
 
     @property
     def is_closed(self) -> bool:
@@ -125,8 +126,8 @@ class Link(asyncio.Protocol):
         return replies
 
     def listen(self, id: int, listener: Listener) -> None:
-        """Tell `listener` of the events of the request `id`, of None where it failed, and of what is evicted
-        of it later, until it is listened to another one."""
+        """Tell `listener` of the events of the request `id`, and of what is evicted of it after its end,
+        until another request is listened to."""
         for ended in self._ended:
             self._listeners.pop(ended, None)
         self._ended.clear()

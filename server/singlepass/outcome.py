@@ -166,8 +166,11 @@ def _hunks(job: Job) -> str:
         parts.append(f"{report.count(job.n_similar, 'edit')} placed by similarity, please look at it")
     if job.n_unchanged:
         parts.append(f"{job.n_unchanged} without a change")
-    if job.rejected:
-        parts.append(f"{len(job.rejected)} rejected")
+    n_unread = sum(one.reason == "unread" for one in job.rejected)
+    if len(job.rejected) > n_unread:
+        parts.append(f"{len(job.rejected) - n_unread} rejected")
+    if n_unread:
+        parts.append(f"{report.count(n_unread, 'part')} of the reply not read")
     return ", ".join(parts)
 
 
@@ -180,6 +183,8 @@ def rejected_sentence(rejected: Sequence[RejectedHunk]) -> str:
     first = rejected[0]
     if first.reason == "unreadable":
         return f"nothing was changed: {_uncapitalized(first.message)}. {SHOW_REPLY}"
+    if first.reason == "unread":
+        return f"{_uncapitalized(first.message)}. {SHOW_REPLY}"
     more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
     return f"a hunk for {first.hunk.path} was rejected{more}: {first.message}"
 
@@ -314,7 +319,7 @@ def diagnostics(
         document = next((one for one in named if one is not None and one.is_open), target)
         if document is not None:
             message = f"A hunk was rejected: {rejected.message}"
-            if rejected.reason == "unreadable":
+            if rejected.reason in ("unreadable", "unread"):
                 message = f"{rejected.message} {SHOW_REPLY}"
             severity = lsp.DiagnosticSeverity.Warning
             add(

@@ -147,6 +147,7 @@ async def serving(
     model.write_text('{"name": "recorded", "replies": []}')
     target = Target(backend="scripted", model=str(model))
     path = engine_paths(target, folder).socket
+    before = asyncio.all_tasks()
     service = ObservedService(target, open_backend, idle_exit_s)
     server = await asyncio.get_running_loop().create_unix_server(service.accept, str(path))
     task = asyncio.create_task(service.run(path.unlink))
@@ -159,6 +160,11 @@ async def serving(
         service.stop()
         await task
         server.close()
+        await server.wait_closed()
+        # Nothing outlives its owner, whatever the test did.
+        others = asyncio.all_tasks() - {asyncio.current_task()} - before
+        assert not [one for one in others if not one.done()]
+        assert all(thread.name != "model" for thread in threading.enumerate())
 
 
 def fake(driver: FakeDriver) -> Callable[..., Backend]:

@@ -1,5 +1,8 @@
 """The engine's two halves: connections on the event loop, and the model on its own thread.
 
+`Service.run` owns all tasks, in a task group, and returns once the model's thread has ended and no client is
+connected, each within a time.
+
 The halves share one `Scheduler` under one lock. The model thread never waits for a client: it hands frames to
 the loop, which buffers them, and drops a client that stops reading. Prompt text is never logged.
 """
@@ -62,6 +65,8 @@ REST_AFTER_S = 5.0
 """Seconds without a request after which the backend may save what it has."""
 _JOIN_S = 60.0
 """Longest wait for the model thread: a chunk, and saving the prefix."""
+_FLUSH_S = 1.0
+"""Longest wait, when stopping, for clients to read what was sent to them."""
 _LOAD_FAILED_LINGER_S = 5.0
 """How long the engine stays after its model failed to load, so that a first client hears why."""
 
@@ -79,7 +84,11 @@ class Service:
         self._idle_exit_s = idle_exit_s
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        self._told = asyncio.Event()  # a client has heard of the failed load
+        self._failed = asyncio.Event()  # to load the model
+        self._told = asyncio.Event()  # a client has heard of that
+        self._thread_ended = asyncio.Event()
+        self._all_closed = asyncio.Event()  # no client is connected
+        self._all_closed.set()
         self._connections: dict[int, _Connection] = {}
         self._n_accepted = 0
         self._fraction = 0.0
@@ -107,18 +116,20 @@ class Service:
         `on_stopping` is called before the running job is waited for: the moment to remove the socket.
         """
         self._thread.start()
-        idle = self._loop.create_task(self._watch_idle())
-        await self._stopped.wait()
-        idle.cancel()
-        on_stopping()
-        await self._loop.run_in_executor(None, self._thread.join, _JOIN_S)
-        for job in self._left_over():
-            self._answer_unstarted(job)
-        for connection in list(self._connections.values()):
-            connection.transport.close()
-        deadline = time.monotonic() + 1.0
-        while self._connections and time.monotonic() < deadline:  # noqa: ASYNC110 - a second at most
-            await asyncio.sleep(0.01)
+        async with asyncio.TaskGroup() as tasks:
+            watching = [tasks.create_task(self._watch_idle()), tasks.create_task(self._stop_after_failure())]
+            await self._stopped.wait()
+            on_stopping()
+            await _within(_JOIN_S, self._thread_ended)
+            if self._thread_ended.is_set():
+                self._thread.join()  # at once
+            for job in self._left_over():
+                self._answer_unstarted(job)
+            for connection in list(self._connections.values()):
+                connection.transport.close()
+            await _within(_FLUSH_S, self._all_closed)
+            for task in watching:
+                task.cancel()
         return EXIT_LOAD_FAILED if self._failure else 0
 
     def stop(self) -> None:
@@ -153,9 +164,12 @@ class Service:
 
     def opened(self, connection: "_Connection") -> None:
         self._connections[connection.number] = connection
+        self._all_closed.clear()
 
     def closed(self, connection: "_Connection") -> None:
         self._connections.pop(connection.number, None)
+        if not self._connections:
+            self._all_closed.set()
         with self._wake:
             self._scheduler.drop(connection.number)
 
@@ -261,11 +275,11 @@ class Service:
         if not self._is_stopping:  # else loading was interrupted, which says nothing about the model
             self._failure = failure
         self._broadcast(failure)
-        self._loop.create_task(self._stop_when_told())
+        self._failed.set()
 
-    async def _stop_when_told(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._told.wait(), _LOAD_FAILED_LINGER_S)
+    async def _stop_after_failure(self) -> None:
+        await self._failed.wait()
+        await _within(_LOAD_FAILED_LINGER_S, self._told)
         self.stop()
 
     # On the model thread.
@@ -275,6 +289,12 @@ class Service:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _model_thread(self) -> None:
+        try:
+            self._load_and_work()
+        finally:
+            self._post(self._thread_ended.set)
+
+    def _load_and_work(self) -> None:
         def on_progress(fraction: float) -> bool:
             nonlocal told
             if fraction - told >= 0.01:
@@ -378,6 +398,13 @@ class Service:
 
     def _fail(self, job: Job, failed: Failed) -> None:
         self._post(self._deliver, job.connection, encode(failed))
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for `event`, but not longer than that."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _where(error: Exception) -> str:

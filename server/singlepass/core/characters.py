@@ -44,7 +44,7 @@ def respelling(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str]:
     differing = [(old, line) for old, line in pairs if old != line]
     table: dict[str, str] = {}
     for one in _CLASSES:
-        if any(char in one and char not in line for old, line in differing for char in old):
+        if any(not one.keys().isdisjoint({*old} - {*line}) for old, line in differing):
             table.update(one)
     if "—" in table and any("—" in old and "--" in line for old, line in differing):
         table["—"] = "--"

@@ -22,31 +22,37 @@ the markers are never looked at otherwise.
 **Constrained** models write nothing but blocks, with markers of exactly the size that was asked for.
 
 **Others** write prose around the blocks, fences, a path in backticks or as a heading, or leave it out after
-the first block; outside of blocks all that is understood (`paths.py`). Markers are known by their shape: any
-five or more characters, in any case, indented as a whole block may be, with the path behind. The opening one
-says how long the others of its block are. Inside a block these mistakes are:
+the first block; outside of blocks all that is understood (`paths.py`). What a model thinks aloud is left out,
+and where the thought never ends the blocks in it count. Markers are known by their shape: any five or more
+characters, in any case, indented as a whole block may be, with the path behind. The opening one says how long
+the others of its block are; another rule among the old lines may be the separator if no file has it. Inside a
+block these mistakes are:
 
 - an opening marker, which means that the block before was never closed. That block is dropped, because where
   its text ends is not known, and the new one counts. It gets the path of the line before it or none: never
   the one of the block before;
-- a second separator, or a marker that is a line of the files: which of the lines is the marker is not known.
+- a second separator, an opening marker with another word, a bare closing one of another length, or a marker
+  that is a line of the files: which of the lines is the marker is not known.
 
 A block that repeats an earlier one to the letter is left out. Where a reply with text has no block at all, it
 may be new text as a whole (`rewrite.py`); if not, it is dropped as a whole, so that nothing is lost silently.
+Beside blocks, code and stray markers are dropped with their text.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
+from singlepass.core.end_tokens import is_users_turn, without_end, without_start
 from singlepass.core.grammar import SMALLEST_MARKER, markers
 from singlepass.core.habits import is_fence
-from singlepass.core.paths import Named, named
-from singlepass.core.rewrite import read_rewrites
+from singlepass.core.paths import Before, Named, is_source, named, named_before
+from singlepass.core.rewrite import read_rewrites, unread_parts
+from singlepass.core.sections import element_path
 
 
 class Hunk(msgspec.Struct, frozen=True):
@@ -62,16 +68,17 @@ class Hunk(msgspec.Struct, frozen=True):
     """Whether the block itself names its file. If not, `path` is the one of the block before."""
     is_rewrite: bool = False
     """Whether `new` is new text of the file or of the selection as a whole, and there are no old lines."""
+    rival: str = ""
+    """Another file that the reply names for it; where it fits both, which is meant is not known."""
 
 
 DropReason = Literal[
-    "cut_off", "unclosed", "reopened", "no_separator", "second_separator", "repeated", "unreadable"
+    "cut_off", "unclosed", "reopened", "no_separator", "doubtful", "repeated", "unreadable", "unread"
 ]
 """Why a block was dropped: generation was cut off in it; the reply ended in it; another block opened in it;
-it was closed before its separator; it has several lines that may be its separator or its end; it is the same
-as an earlier one, which is told once for all of them. `unreadable` is a reply without any block."""
-
-MalformedReason = Literal["stray_marker"]
+it was closed before its separator; which of its lines are its markers is not known; it is the same as an
+earlier one, which is told once for all of them. `unreadable` is a reply without any block; `unread` is what
+stands beside the blocks and is no prose."""
 
 
 class HunkOpened(msgspec.Struct, frozen=True):
@@ -123,19 +130,12 @@ class HunkDropped(msgspec.Struct, frozen=True):
 
 
 class Ignored(msgspec.Struct, frozen=True):
-    """A line of prose outside of any block."""
+    """A line outside of any block."""
 
     text: str
 
 
-class Malformed(msgspec.Struct, frozen=True):
-    """A line that has no business where it stands."""
-
-    reason: MalformedReason
-    text: str
-
-
-ParserEvent = HunkOpened | OldLine | NewLine | HunkFinished | HunkRepeated | HunkDropped | Ignored | Malformed
+ParserEvent = HunkOpened | OldLine | NewLine | HunkFinished | HunkRepeated | HunkDropped | Ignored
 
 
 class State(Enum):
@@ -172,11 +172,14 @@ TRANSITIONS: dict[tuple[State, Kind], tuple[str, State]] = {
 """For each state and kind of line: what is done, and the state after it."""
 
 _MARKER = re.compile(r"(?P<indent>\s*)(?P<run><{5,}|={5,}|>{5,})(?P<rest>[^<=>]*(?:[>:]\s*)?)$")
+_RULE = re.compile(r"-{5,}|={5,}")
 _THOUGHT = re.compile(r"([<\[])(think(?:ing)?|thought|reasoning)[>\]]", re.IGNORECASE)
-_SEARCH = re.compile(r"\s*search\b", re.IGNORECASE)
+_THOUGHT_END = re.compile(r"[<\[]/(?:think(?:ing)?|thought|reasoning)[>\]]", re.IGNORECASE)
 _REPLACE = re.compile(r"\s*replace\b", re.IGNORECASE)
-_WORD = re.compile(r"\s*(?:search|original|old|before|head|find)?\b\s*[>:(\[]*\s*", re.IGNORECASE)
-_PLAIN_END = re.compile(r"\s*[\w.\-/ ]*[>:]?\s*")
+_WORD = re.compile(r"\s*(?P<word>search|original|old|before|head|find)?\b\s*[>:(\[]*\s*", re.IGNORECASE)
+_AROUND_PATH = " \t#*`:"
+_PLAIN_END = re.compile(r"[\w.\-/ ]*[>:]?")
+_CLOSING_WORDS = frozenset({"", ":", ">", "updated", "update", "new", "after", "end", "replaced"})
 
 
 class DiffParser:
@@ -205,10 +208,18 @@ class DiffParser:
         self._events: list[ParserEvent] = []
         self._closed = False
         self._has_begun = False
-        self._thought_end = ""
-        """What ends the thought in which the reply is."""
+        self._thought: list[str] | None = None
+        """The lines of the thought in which the reply is."""
+        self._may_think = not is_constrained
+        self._after: list[str] | None = None
+        """What the model wrote after its answer, as the user's next message."""
+        self._enclosed_by = ""
+        """What ends the fence or the element in which the reply is: their text holds no thoughts."""
         self._prose: list[str] = []
         """All lines outside of blocks."""
+        self._beside: list[str | None] = []
+        """The same without those that name the file of a block, and None for each block."""
+        self._strays: list[str] = []
         self._n_hunks = 0
         self._finished: set[tuple[str, tuple[str, ...], tuple[str, ...]]] = set()
         self._repeated: list[Hunk] = []
@@ -218,8 +229,11 @@ class DiffParser:
         """The lines since the last block."""
         self._candidate: str | None = None
         """The last of them with text, which may turn out to be a path and not prose."""
-        self._opening = (SMALLEST_MARKER, "")
-        """The length and the indentation of the open block's first marker."""
+        self._rival = ""
+        self._opening = (SMALLEST_MARKER, "", "")
+        """The length, the indentation and the word of the open block's first marker."""
+        self._is_separated_by_rule = False
+        """Whether another line than the one that was asked for separates its old and new lines."""
         self._is_doubtful = False
         """Whether the open block has several lines that may be one of its markers."""
         self._old: list[str] = []
@@ -271,12 +285,20 @@ class DiffParser:
             else:
                 (self._old if self._state is State.OLD else self._new).append(line)
                 self._raw.append(line)
+        has_open_thought = self._thought is not None
+        self._end_thought(complete)
         if self._state is not State.OUTSIDE:
             self._drop("unclosed" if complete else "cut_off")
             self._state = State.OUTSIDE
         self._ignore_candidate()
         if self._n_hunks == 0 and any(line.strip() for line in self._prose):
-            self._whole_reply(complete)
+            self._whole_reply(complete, may_be_new_text=complete and not has_open_thought)
+        else:
+            self._beside += self._outside
+            parts = [] if self._is_constrained else unread_parts(self._beside)
+            for part in (*parts, self._strays, self._after or ()):
+                if part:
+                    self._drop_text("unread", part)
         if self._repeated:
             first, n = self._repeated[0], len(self._repeated)
             self._events.append(HunkDropped(first.index, first.path, "repeated", "", first, n))
@@ -287,71 +309,116 @@ class DiffParser:
         return events
 
     def _line(self, line: str) -> None:
-        line = self._without_thought(line)
+        if self._state is State.OUTSIDE and not self._is_constrained:
+            outside = self._without_thought(without_end(line))
+            if outside is None or self._is_after(outside):
+                return
+            line = outside if self._enclosed_by else without_start(outside)
         action, following = TRANSITIONS[self._state, self._kind(line)]
         self._actions[action](line.removesuffix("\r"))
         self._state = following
 
-    def _without_thought(self, line: str) -> str:
-        """What is left of a line without what the model thinks aloud before it answers."""
-        if not self._thought_end:
-            begun = _THOUGHT.match(line.strip()) if self._state is State.OUTSIDE else None
-            if begun is None or self._is_constrained:
+    def _without_thought(self, line: str) -> str | None:
+        """What is left of a line without what the model thinks aloud; None where nothing is."""
+        if self._thought is None:
+            is_thought = self._may_think and not self._enclosed_by and _THOUGHT.match(line.strip())
+            if not is_thought:
                 return line
-            self._thought_end = f"{begun[1]}/{begun[2]}"
-        self._prose.append(line)
-        _, end, rest = line.partition(self._thought_end)
-        if not end:
-            return ""
-        self._thought_end = ""
-        return rest.removeprefix(">").removeprefix("]")
+            self._thought = []
+        self._thought.append(line)
+        end = _THOUGHT_END.search(line)
+        if end is None:
+            return None
+        self._prose += self._thought
+        self._thought = None
+        return line[end.end() :]
+
+    def _is_after(self, line: str) -> bool:
+        """Whether the line stands behind the answer."""
+        if self._after is None and not self._enclosed_by and is_users_turn(line):
+            self._after = []
+        if self._after is None:
+            return False
+        self._after.append(line)
+        return True
+
+    def _end_thought(self, complete: bool) -> None:
+        """The reply ended inside a thought. Where the model meant to end, what follows may be its answer."""
+        lines, self._thought = self._thought or [], None
+        self._may_think = False
+        if not complete:
+            self._prose += lines
+            return
+        for line in lines:
+            begun = _THOUGHT.match(line.strip()) if line is lines[0] else None
+            self._line(line.strip()[begun.end() :] if begun else line)
 
     # Markers.
 
     def _kind(self, line: str) -> Kind:
-        kind = self._exact.get(line.rstrip())
         if self._is_constrained:
-            return kind or Kind.TEXT
-        found = _MARKER.match(line.rstrip())
+            return self._exact.get(line.rstrip(), Kind.TEXT)
+        bare = without_end(line).rstrip()
+        found = _MARKER.match(bare)
         if found is None:
-            return Kind.TEXT
-        kind = self._kind_by_shape(found["run"], found["indent"], found["rest"])
-        if kind is Kind.TEXT or self._state is State.OUTSIDE or len(found["run"]) == self._size:
-            return kind
-        if line.strip() in self._lines_like_markers():
+            return Kind.SEPARATOR if self._is_rule(bare) else Kind.TEXT
+        kind = self._kind_by_shape(found["run"], found["indent"], found["rest"].strip())
+        if self._state is State.OUTSIDE or (len(found["run"]) == self._size and not found["indent"]):
+            return kind or self._doubtful()
+        if kind is not Kind.TEXT and bare.strip() in self._lines_like_markers():
             # Whether this is the marker or a line of the file is not known.
-            if kind is not Kind.OPEN:
+            if kind in (Kind.SEPARATOR, Kind.CLOSE):
                 self._is_doubtful = True
-            return Kind.TEXT if kind is Kind.OPEN else kind
-        return kind
+                return kind
+            return Kind.TEXT
+        return kind or self._doubtful()
 
-    def _kind_by_shape(self, run: str, indent: str, rest: str) -> Kind:
-        length, indent_here = self._opening
-        is_of_the_block = len(run) == length and len(indent) <= len(indent_here)
+    def _kind_by_shape(self, run: str, indent: str, rest: str) -> Kind | None:
+        """What a line with the shape of a marker is; None where it may be one that the model got wrong."""
+        length, indent_here, word = self._opening
         if self._state is State.OUTSIDE:
             if run[0] == "<":
                 return Kind.OPEN
-            is_mark = not rest.strip() if run[0] == "=" else _REPLACE.match(rest) is not None
+            is_mark = not rest if run[0] == "=" else _REPLACE.match(rest) is not None
             return {"=": Kind.SEPARATOR, ">": Kind.CLOSE}[run[0]] if is_mark else Kind.TEXT
-        if run[0] == "=":
-            return Kind.SEPARATOR if is_of_the_block and not rest.strip(" :") else Kind.TEXT
+        if len(indent) > len(indent_here):
+            return Kind.TEXT
+        is_of_the_block = len(run) == length
         # The word makes a marker of a run of another length, unless files have lines of that shape.
-        is_free = self._size == SMALLEST_MARKER and len(indent) <= len(indent_here)
+        is_free = self._size == SMALLEST_MARKER
+        if run[0] == "=":
+            if is_of_the_block:
+                return Kind.SEPARATOR if not rest.strip(" :") else None
+            return Kind.SEPARATOR if self._is_rule(run + rest) else Kind.TEXT
         if run[0] == "<":
-            is_mark = _SEARCH.match(rest) is not None and (is_of_the_block or is_free)
-            return Kind.OPEN if is_mark else Kind.TEXT
+            found = _opening_word(rest)
+            if found in ("search", word) and found and (is_of_the_block or is_free):
+                return Kind.OPEN
+            return None if is_of_the_block or found or _REPLACE.match(rest) else Kind.TEXT
         if (is_of_the_block and _PLAIN_END.fullmatch(rest)) or (is_free and _REPLACE.match(rest)):
             return Kind.CLOSE
+        is_near = is_of_the_block or rest.casefold() in _CLOSING_WORDS or _REPLACE.match(rest)
+        return None if is_near else Kind.TEXT
+
+    def _is_rule(self, bare: str) -> bool:
+        """Whether a line among old ones is a rule that no file has, which a model wrote as the separator; or
+        another rule after such a one."""
+        may_be = self._state is State.OLD or (self._state is State.NEW and self._is_separated_by_rule)
+        is_rule = may_be and _RULE.fullmatch(bare.strip()) is not None
+        return is_rule and bare.strip() not in self._lines_like_markers()
+
+    def _doubtful(self) -> Kind:
+        self._is_doubtful = True
         return Kind.TEXT
 
     def _lines_like_markers(self) -> frozenset[str]:
         if self._marker_lines is None:
             self._marker_lines = frozenset(
-                line.strip()
+                bare
                 for text in self._files.values()
-                if any(mark * 5 in text for mark in "<=>")
+                if any(mark * 5 in text for mark in "<=>-")
                 for line in text.split("\n")
-                if _MARKER.match(line.rstrip())
+                if _MARKER.match(bare := line.strip()) or _RULE.fullmatch(bare)
             )
         return self._marker_lines
 
@@ -360,46 +427,62 @@ class DiffParser:
     def _outside_line(self, line: str) -> None:
         self._outside.append(line)
         self._prose.append(line)
+        self._enclose(line)
         if (line.strip() and not is_fence(line)) or line in self._paths:
             self._ignore_candidate()
             self._candidate = line
 
+    def _enclose(self, line: str) -> None:
+        """Follow whether the lines outside of blocks are those of a fence or an element."""
+        bare = line.strip()
+        if self._enclosed_by:
+            if bare.startswith(self._enclosed_by) and not bare.removeprefix(self._enclosed_by).strip("`~"):
+                self._enclosed_by = ""
+        elif is_fence(line):
+            self._enclosed_by = bare[:3]
+        elif element_path(line) is not None:
+            self._enclosed_by = f"</{bare[1:].split(None, 1)[0]}>"
+
     def _stray(self, line: str) -> None:
+        self._strays.append(line)
         self._outside.append(line)
         self._prose.append(line)
         self._ignore_candidate()
-        self._events.append(Malformed("stray_marker", line))
 
     def _ignore_candidate(self) -> None:
         if self._candidate is not None:
             self._events.append(Ignored(self._candidate))
             self._candidate = None
 
-    def _whole_reply(self, complete: bool) -> None:
+    def _whole_reply(self, complete: bool, *, may_be_new_text: bool) -> None:
         """A reply without any block: new text as a whole, or nothing that could be read."""
-        rewrites = read_rewrites(self._outside, self._paths) if complete and not self._is_constrained else []
-        for rewrite in rewrites:
-            stated = bool(rewrite.path)
-            hunk = Hunk(self._n_hunks, rewrite.path, (), rewrite.lines, stated, is_rewrite=True)
+        is_read = may_be_new_text and not self._is_constrained
+        rewrites = read_rewrites(self._outside, self._files) if is_read else []
+        for one in rewrites:
+            hunk = Hunk(self._n_hunks, one.path, (), one.lines, bool(one.path), True, one.rival)
             self._events.append(HunkFinished(hunk))
             self._n_hunks += 1
         if not rewrites:
-            hunk = Hunk(self._n_hunks, "", (), tuple(self._prose), is_path_stated=False)
-            text = "\n".join(self._prose)
-            reason = "unreadable" if complete else "cut_off"
-            self._events.append(HunkDropped(self._n_hunks, "", reason, text, hunk))
-            self._n_hunks += 1
+            self._drop_text("unreadable" if complete else "cut_off", self._prose)
+
+    def _drop_text(self, reason: DropReason, lines: Sequence[str]) -> None:
+        hunk = Hunk(self._n_hunks, "", (), tuple(lines), is_path_stated=False)
+        self._events.append(HunkDropped(self._n_hunks, "", reason, "\n".join(lines), hunk))
+        self._n_hunks += 1
 
     # Blocks.
 
     def _open(self, line: str) -> None:
-        name, naming = self._named_before(line)
-        self._is_path_stated = name is not None
-        if name is not None:
-            self._path = name.path
-        if naming == self._candidate:
+        before = self._named_before(line)
+        self._is_path_stated = before.named is not None
+        self._rival = before.rival
+        if before.named is not None:
+            self._path = before.named.path
+        if before.line == self._candidate:
             self._candidate = None
         self._ignore_candidate()
+        self._beside += (one for one in self._outside if before.named is None or one != before.line)
+        self._beside.append(None)
         self._begin(line)
 
     def _begin(self, line: str) -> None:
@@ -408,29 +491,21 @@ class DiffParser:
         self._new.clear()
         self._raw[:] = [line]
         self._is_doubtful = False
-        found = _MARKER.match(line.rstrip())
-        self._opening = (len(found["run"]), found["indent"]) if found else (self._size, "")
+        found = _MARKER.match(without_end(line).rstrip())
+        opening = (len(found["run"]), found["indent"], _opening_word(found["rest"])) if found else None
+        self._opening = opening or (self._size, "", "search")
         self._events.append(HunkOpened(self._n_hunks, self._path))
 
-    def _named_before(self, line: str) -> tuple[Named | None, str]:
-        """The file that the opening marker or a line before it names, the nearest first; and that line."""
+    def _named_before(self, line: str) -> Before:
+        """The file that the opening marker or a line before it names."""
         if self._is_constrained:
             before = self._candidate or ""
-            return (Named(before, before in self._paths) if before else None), before
+            return Before(Named(before, before in self._paths) if before else None, before)
         rest = line.lstrip().lstrip("<")
         behind = rest[word.end() :] if (word := _WORD.match(rest)) else rest
         if behind.strip() and (name := named(behind, self._paths)) is not None:
-            return name, line
-        is_nearest = True
-        for before in reversed(self._outside):
-            if not before.strip() and before not in self._paths:
-                continue
-            name = named(before, self._paths, alone=not is_nearest)
-            if name is not None:
-                return name, before
-            # A fence tells little; a path may stand before it.
-            is_nearest = is_nearest and is_fence(before)
-        return None, ""
+            return Before(name, line)
+        return named_before(self._outside, self._paths)
 
     def _reopen(self, line: str) -> None:
         # The path of the block that opens was taken for the last line of the one that was not closed.
@@ -442,11 +517,20 @@ class DiffParser:
         self._open(line)
 
     def _separate(self, line: str) -> None:
+        self._is_separated_by_rule = line.strip(" \t:") != "=" * self._opening[0]
         self._raw.append(line)
 
     def _separate_again(self, line: str) -> None:
         self._is_doubtful = True
         self._new_line(line)
+
+    def _names_a_file(self, line: str) -> bool:
+        """Whether a new line is only the path of a file: the next block may have begun."""
+        bare = line.strip(_AROUND_PATH)
+        if self._is_constrained or bare not in self._paths or not is_source(bare):
+            return False
+        is_on_top = bare == self._path and not any(one.strip() for one in self._new)
+        return not is_on_top and not any(line.strip() in text for text in self._files.values())
 
     def _old_line(self, line: str) -> None:
         self._old.append(line)
@@ -454,16 +538,18 @@ class DiffParser:
         self._events.append(OldLine(self._n_hunks, line))
 
     def _new_line(self, line: str) -> None:
+        self._is_doubtful = self._is_doubtful or self._names_a_file(line)
         self._new.append(line)
         self._raw.append(line)
         self._events.append(NewLine(self._n_hunks, line))
 
     def _hunk(self) -> Hunk:
-        return Hunk(self._n_hunks, self._path, tuple(self._old), tuple(self._new), self._is_path_stated)
+        old, new = tuple(self._old), tuple(self._new)
+        return Hunk(self._n_hunks, self._path, old, new, self._is_path_stated, rival=self._rival)
 
     def _finish(self, line: str) -> None:
         if self._is_doubtful:
-            self._drop("second_separator", line)
+            self._drop("doubtful", line)
             return
         hunk = self._hunk()
         identity = (hunk.path, hunk.old, hunk.new)
@@ -482,3 +568,9 @@ class DiffParser:
             HunkDropped(self._n_hunks, self._path, reason, "\n".join(self._raw), self._hunk())
         )
         self._n_hunks += 1
+
+
+def _opening_word(rest: str) -> str:
+    """The word behind an opening marker, in lower case; empty where it is none of the usual ones."""
+    found = _WORD.match(rest)
+    return (found["word"] or "").casefold() if found else ""

@@ -8,9 +8,10 @@ first where they would otherwise be written into a file that has none.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from singlepass.core.characters import canonical
+from singlepass.core.pairing import MIN_ALIKE, similarity
 
 
 class Quotation(NamedTuple):
@@ -20,6 +21,8 @@ class Quotation(NamedTuple):
     new: tuple[str, ...]
     is_exact: bool = False
     """Whether the old lines have to stand in the document as they are, white space at line ends aside."""
+    is_doubtful: bool = False
+    """Whether it cannot be known if a `+` before new lines is a sign of a diff or belongs to them."""
 
 
 Habit = Callable[[Quotation], Quotation | None]
@@ -37,6 +40,15 @@ _NUMBERED = (
 )
 """Ways to write the number of a line before it."""
 
+
+_BEFORE_INDENTATION = re.compile(r"\+(?:\t| {2})\s*\S")
+_PHONE = re.compile(r"\+(?=(?:\D*\d){6})\d[\d ()/.-]*")
+_BULLETS = ("- ", "* ")
+_MOST_COMPARED = 9
+"""Lines at the beginning of old and new ones that are compared, where one pair is enough."""
+
+Signs = Literal["none", "diff", "unclear"]
+"""What a `+` before new lines is: part of them, the sign of a diff, or one of the two."""
 
 _ESCAPED = re.compile(r"\\([_*`~\[\](){}<>#+.!|\"'-])")
 
@@ -57,12 +69,17 @@ def quotations(old: Sequence[str], new: Sequence[str], document: Sequence[str]) 
 
 def _without_habits(written: Quotation, document: Sequence[str]) -> Iterator[Quotation]:
     may_be_signed = not any(line.startswith("+") for line in document)
+    stands = {line.rstrip() for line in document} if may_be_signed else set[str]()
+    signs: Signs = "none"
     for around in (written, *_in_turn(written, _AROUND)):
         written = around
-        if not (may_be_signed and _is_diff(written)):
-            yield written
-    yield from _unsigned(written)
-    if may_be_signed and _is_diff(written):
+        signs = _signs(written, stands) if may_be_signed else "none"
+        if signs != "diff":
+            yield written._replace(is_doubtful=signs == "unclear")
+    if signs == "unclear":
+        return
+    yield from _unsigned(written, is_diff=signs == "diff" or (not may_be_signed and _is_signed(written)))
+    if signs == "diff":
         return
     known = {canonical(line) for line in document}
     escapes: Habit = lambda written: _escapes(written, known)  # noqa: E731
@@ -78,24 +95,69 @@ def _in_turn(written: Quotation, habits: Iterable[Habit]) -> Iterator[Quotation]
             yield written
 
 
-def _is_diff(written: Quotation) -> bool:
-    """Whether the signs of a diff stand before what is new."""
-    added = [line for line in written.new if line.strip() and line not in written.old]
+def _is_signed(written: Quotation) -> bool:
+    """Whether a sign of a diff stands before each line that is new, at least one of them a `+`."""
+    added = _added(written)
     return any(line[0] == "+" for line in added) and all(line[0] in "+-" for line in added)
 
 
-def _unsigned(written: Quotation) -> Iterator[Quotation]:
+def _added(written: Quotation) -> list[str]:
+    old = {*written.old}
+    return [line for line in written.new if line.strip() and line not in old]
+
+
+def _signs(written: Quotation, stands: Collection[str]) -> Signs:
+    """What signs before the new lines are, in a document without a line that begins with `+`.
+
+    `stands` are its lines. A sign before one line may as well belong to it, as in `++n;` and `+49 30 901820`.
+    """
+    if not _is_signed(written):
+        return "none"
+    old = [line for line in written.old if line.strip()]
+    bare_old, bare_stands = ({line.strip() for line in lines} for lines in (old, stands))
+    added = _added(written)
+    plus = [line for line in added if line[0] == "+"]
+    context = [line for line in old if line[0] not in "-+"]
+    has_column = bool(context) and all(line[0] == " " for line in context)
+    if (
+        any(
+            line[0] in "-+" and line.rstrip() not in stands and line[1:].strip() in bare_stands
+            for line in old
+        )
+        or any(line[0] == "-" and line[1:].strip() in bare_old for line in added)
+        or any(has_column and line.rstrip() not in stands and line[1:].rstrip() in stands for line in context)
+        or any(_BEFORE_INDENTATION.match(line) for line in plus)
+    ):
+        return "diff"
+    bare = [line[1:].strip() for line in plus]
+    was_bullet = any(bullet + line in bare_old for line in bare for bullet in _BULLETS)
+    if was_bullet or all(line.startswith("++") or _PHONE.fullmatch(line.strip()) for line in plus):
+        return "none"
+    changes = any(
+        similarity(line, one) >= MIN_ALIKE and line != one.strip()
+        for line in bare[:_MOST_COMPARED]
+        for one in old[:_MOST_COMPARED]
+    )
+    if all(line[1:2].isdigit() for line in plus):
+        return "unclear" if changes else "none"
+    if any(line in bare_old for line in bare):
+        return "unclear"
+    are_several = len(plus) > 1 and not all(line[1:2] == " " for line in plus)
+    return "diff" if changes or are_several else "unclear"
+
+
+def _unsigned(written: Quotation, is_diff: bool) -> Iterator[Quotation]:
     """Without the signs of a diff: `-` before old lines, `+` before new ones. They stand in front of the
     line, or in a column of their own that is a space before lines that stay, or with a space behind them."""
     old, new = ([line for line in lines if line.strip()] for lines in written[:2])
-    is_diff = _is_diff(written)
     if not is_diff and not any(line[0] in "-+" for line in old):
         return
+    quoted = {*written.old}
     removed = {line[1:].strip() for line in old if line[0] == "-"} | {line.strip() for line in old}
     kept = [
         line
         for line in written.new
-        if line in written.old or not (is_diff and line.startswith("-") and line[1:].strip() in removed)
+        if line in quoted or not (is_diff and line.startswith("-") and line[1:].strip() in removed)
     ]
     sign_old = "+" if all(line[0] == "+" for line in (*old, *new)) else "-"
 

@@ -6,40 +6,12 @@ tabs. So what tells one quoted line's indentation tells that of all, and of the 
 contradict each other, or where it is not clear which indentation the new lines have.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from singlepass.core.levels import columns, indent_of, is_sound, unit_of
 from singlepass.core.pairing import pairs_of
-
-_TAB_COLUMNS = 4
-"""Columns of a tab where one is compared with spaces."""
-_MOST_UNIT = 8
-"""No program indents a level by more columns; a larger step is alignment."""
-
-
-def indent_of(line: str) -> str:
-    """The leading white space of a line."""
-    return line[: len(line) - len(line.lstrip())]
-
-
-def columns(indent: str) -> int:
-    """The width of leading white space."""
-    return sum(_TAB_COLUMNS if char == "\t" else 1 for char in indent)
-
-
-def unit_of(lines: Iterable[str]) -> str:
-    """The white space of one level in these lines: a tab, or some spaces; empty where they do not tell.
-
-    It is the step to a deeper line that is taken most often; larger ones are rather alignment with a bracket.
-    """
-    indents = [indent_of(line) for line in lines if line.strip()]
-    if sum(indent.startswith("\t") for indent in indents) > sum(indent.startswith(" ") for indent in indents):
-        return "\t"
-    steps = Counter(len(after) - len(before) for before, after in pairwise(indents))
-    usual = max(range(1, _MOST_UNIT + 1), key=lambda step: steps[step])
-    return " " * usual if steps[usual] else ""
 
 
 class IndentationMap(NamedTuple):
@@ -57,6 +29,8 @@ class IndentationMap(NamedTuple):
     """What a tab stands for in the document; a tab where it has some itself."""
     flat: str | None = None
     """The one indentation that all quoted lines have, where the document's lines have several."""
+    level: str = ""
+    """One level of the document, whether or not the model's are the same; empty where it is not known."""
 
     @property
     def is_identity(self) -> bool:
@@ -100,14 +74,21 @@ def indentation_map(
         return IndentationMap({}, "", "")
     unit = unit_of(document)
     tab = unit if unit and not any(line.startswith("\t") for line in document) else "\t"
-    if (known := _growing(pairs)) is not None:
-        return IndentationMap(known, *_units(known, old, new, unit), tab=tab)
-    rest = _growing(pairs[1:])
+    known, rest = _growing(pairs), _growing(pairs[1:]) or {}
     is_shallower = columns(pairs[0][0]) < columns(pairs[0][1])
-    if is_shallower and rest and all(one == there for one, there in rest.items()):
-        return IndentationMap(rest, "", "", first=pairs[0], tab=tab)
+    is_first_alone = is_shallower and bool(rest) and all(one == there for one, there in rest.items())
+    # Lines without indentation are the same in whatever unit, so they tell nothing where a map exists.
+    if is_first_alone and (known is None or any(rest)):
+        return IndentationMap(rest, "", "", first=pairs[0], tab=tab, level=unit)
+    if known is not None:
+        return IndentationMap(known, *_units(known, old, new, unit), tab=tab, level=unit)
     indents = {one for one, _ in pairs}
     return IndentationMap({}, "", "", flat=indents.pop()) if len(indents) == 1 else None
+
+
+def is_mappable(old: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether there is a map from the indentation of the old lines to that of the lines there."""
+    return indentation_map(old, there, (), ()) is not None
 
 
 def _growing(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:
@@ -150,19 +131,35 @@ def reindent(
         return None
     if found.flat is not None:
         return _raised(old, there, new, found.flat)
-    lines: list[str] = []
-    for line in new:
-        indent = indent_of(line)
-        if not line.strip():
-            lines.append(line)
-        elif found.first is not None and indent == found.first[0] and not any(one.strip() for one in lines):
-            lines.append(found.first[1] + line.lstrip())
-        else:
-            lines.append(found.convert(indent) + line.lstrip())
-    if lines == [*new] or found.first is not None:
+    if found.first is not None:
+        lines = _first_moved(new, *found.first, found.known)
+        return lines if is_sound(lines) or not is_sound(there) else None
+    converted = {indent: found.convert(indent) for indent in {indent_of(line) for line in new}}
+    lines = [converted[indent_of(line)] + line.lstrip() if line.strip() else line for line in new]
+    if lines == [*new]:
         return lines
+    quoted, real = next(iter(found.known.items()))
+    if sum(bool(line.strip()) for line in old) == 1 and columns(quoted) < columns(real):
+        # Nothing else is quoted that tells whether all lines lost their indentation or the first one alone.
+        as_there = _first_moved(new, quoted, real, {})
+        readings = [one for one in (lines, as_there) if is_sound(one, found.level)]
+        has_quoted = any(line.strip() and indent_of(line) == quoted for line in new)
+        if lines == as_there or len(readings) < 2 or has_quoted:
+            return readings[0] if len(readings) == 1 or lines == as_there else None
     is_the_documents = _is_the_documents(old, there, new, found)
     return None if is_the_documents is None else [*new] if is_the_documents else lines
+
+
+def _first_moved(new: Sequence[str], quoted: str, real: str, known: Mapping[str, str]) -> list[str]:
+    """The new lines where the first quoted one alone lost its indentation: what is as deep as it was quoted
+    goes along, unless other quoted lines are that deep too, and all else has the document's indentation."""
+    first = next((n for n, line in enumerate(new) if line.strip()), -1)
+    return [
+        real + line.lstrip()
+        if line.strip() and indent_of(line) == quoted and (n == first or quoted not in known)
+        else line
+        for n, line in enumerate(new)
+    ]
 
 
 def _has_lost_levels(old: Sequence[str], new: Sequence[str]) -> bool:
@@ -214,5 +211,8 @@ def _is_the_documents(
 
 def _is_reached(indent: str, known: Iterable[str], unit: str) -> bool:
     """Whether an indentation is one of these, or some levels deeper than one of them."""
-    deeper = [indent[len(one) :] for one in known if indent.startswith(one)]
-    return any(not rest or not unit or unit * (len(rest) // len(unit)) == rest for rest in deeper)
+    return any(
+        indent.startswith(one)
+        and (not (deeper := indent[len(one) :]) or not unit or unit * (len(deeper) // len(unit)) == deeper)
+        for one in known
+    )

@@ -29,14 +29,18 @@ at places that share lines with the old text, and at every place only for very s
 """
 
 import heapq
+import operator
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from singlepass.core.characters import canonical, respelling
 from singlepass.core.habits import Quotation, quotations
-from singlepass.core.indentation import indent_of, indentation_map, reindent
+from singlepass.core.indentation import indentation_map, is_mappable, reindent
+from singlepass.core.levels import indent_of
 from singlepass.core.misquoted import carried_over, comment_left_out
 from singlepass.core.pairing import similarity
+from singlepass.core.repeated import taken_along
 
 How = Literal["exact", "trailing_whitespace", "indentation", "characters", "habits", "fuzzy", "rewrite"]
 """Which level found the old lines. `habits` is any but the last of them, without the model's habits;
@@ -50,6 +54,13 @@ LINE_THRESHOLD = 0.6
 """The similarity that each line of a fuzzy candidate has at least."""
 _LEAST_THRESHOLD = 0.4
 """The similarity that each line has at a place which makes another one ambiguous."""
+_MOST_TRIED = 2_000
+"""Places that are compared letter by letter."""
+_MOST_DIFFERING = 300
+"""A place where more lines differ is not alike."""
+_MOST_COMPARED = 1_000_000
+"""Pairs of lines that are compared to find places."""
+_WORD = re.compile(r"\w+")
 _WITHOUT_COMMENT = 0.9
 """The similarity of a line and the same without the comment at its end."""
 
@@ -87,7 +98,18 @@ class Differs(NamedTuple):
     """Exclusive."""
 
 
-Match = Found | Ambiguous | NotFound | Differs
+class Unclear(NamedTuple):
+    """The old lines are these lines of the document, but what the block makes of them cannot be known."""
+
+    start: int
+    end: int
+    """Exclusive."""
+    why: Literal["signs", "repeated"]
+    """`signs`: a `+` before new lines may be the sign of a diff, or belong to them. `repeated`: the new lines
+    have some of the document's beside the old ones, which would then stand there twice."""
+
+
+Match = Found | Ambiguous | NotFound | Differs | Unclear
 
 
 def match(
@@ -103,15 +125,25 @@ def match(
     """
     document = _Document(lines)
     found = _locate(document, old, new, selection)
+    if isinstance(found, Found):
+        return _with_beside(lines, found)
     if not isinstance(found, NotFound) or not old:
         return found
-    written = [one for one in quotations(old, new, lines) if not one.is_exact]
+    written = [one for one in quotations(old, new, lines) if not (one.is_exact or one.is_doubtful)]
     # Habits make every line less alike, so what is left without them comes first.
     for one in dict.fromkeys((*written[-1:], *written[:1])):
         found = _fuzzy(document, one, selection)
         if not isinstance(found, NotFound):
             break
-    return found
+    return _with_beside(lines, found) if isinstance(found, Found) else found
+
+
+def _with_beside(lines: Sequence[str], found: Found) -> Found | Unclear:
+    """With the lines beside that the new lines repeat."""
+    beside = taken_along(lines, found.start, found.end, found.new)
+    if beside is None:
+        return Unclear(found.start, found.end, "repeated")
+    return found._replace(start=beside.start, end=beside.end, new=tuple(beside.new))
 
 
 def locate(
@@ -134,9 +166,12 @@ def _locate(
         return NotFound(None, 0.0)
     for written in quotations(old, new, lines):
         found = _find(document, written, selection)
+        if isinstance(found, Found):
+            if written.is_doubtful:
+                return Unclear(found.start, found.end, "signs")
+            return found._replace(how="habits") if written.old != tuple(old) else found
         if found is not None:
-            is_without = isinstance(found, Found) and written.old != tuple(old)
-            return found._replace(how="habits") if is_without else found
+            return found
     return NotFound(None, 0.0)
 
 
@@ -159,6 +194,7 @@ _FORMS = {
     "trailing_whitespace": str.rstrip,
     "indentation": str.strip,
     "characters": canonical,
+    "indents": indent_of,
 }
 
 
@@ -176,16 +212,26 @@ def _find(
         form = _FORMS[how]
         starts = find_runs(document.form(how), [form(line) for line in written.old])
         if how in ("indentation", "characters"):
-            starts = [start for start in starts if _map(document, written, start) is not None]
+            starts = _mappable(document, written.old, starts)
         if starts:
             chosen = _choose([(start, start + n_old) for start in starts], selection)
             return chosen if isinstance(chosen, Ambiguous) else _placed(document, written, chosen[0], how)
     return None
 
 
-def _map(document: _Document, written: Quotation, start: int):
-    window = document.lines[start : start + len(written.old)]
-    return indentation_map(written.old, window, written.new, document.lines)
+def _mappable(document: _Document, old: Sequence[str], starts: Sequence[int]) -> list[int]:
+    """Those of the places at which a map of indentations exists; all, where they are too many."""
+    if len(starts) * len(old) > _MOST_COMPARED:
+        return [*starts]
+    known: dict[tuple[str, ...], bool] = {}
+    found: list[int] = []
+    for start in starts:
+        indents = tuple(document.form("indents")[start : start + len(old)])
+        if indents not in known:
+            known[indents] = is_mappable(old, document.lines[start : start + len(old)])
+        if known[indents]:
+            found.append(start)
+    return found
 
 
 def _placed(document: _Document, written: Quotation, start: int, how: How) -> Found | Differs:
@@ -241,36 +287,24 @@ def _choose(
 
 def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] | None) -> Match:
     lines, old = document.form("characters"), [*map(canonical, written.old)]
-    n_starts = len(lines) - len(old) + 1
-    if n_starts < 1:
+    starts = _likely(lines, old)
+    if starts is None:
         return NotFound(None, 0.0)
-    if len(old) <= 2:
-        starts: Sequence[int] = range(n_starts)
-    else:
-        # Each equal line votes, with its length, for the place where the old text would then start.
-        places: dict[str, list[int]] = {}
-        for i, line in enumerate(lines):
-            if line:
-                places.setdefault(line, []).append(i)
-        votes: dict[int, int] = {}
-        for j, line in enumerate(old):
-            for i in places.get(line, ()):
-                if 0 <= i - j < n_starts:
-                    votes[i - j] = votes.get(i - j, 0) + len(line)
-        starts = sorted(heapq.nlargest(8, votes, key=votes.__getitem__))
 
     known: dict[tuple[str, str], float] = {}
 
     def alike(line: str, old_line: str) -> float:
-        if not line or not old_line:
+        if not line or not old_line or line == old_line:
             return float(line == old_line)
         if (line, old_line) not in known:
             is_tail = bool(comment_left_out(old_line, line))
-            known[line, old_line] = max(similarity(line, old_line), _WITHOUT_COMMENT * is_tail)
+            known[line, old_line] = _WITHOUT_COMMENT if is_tail else similarity(line, old_line)
         return known[line, old_line]
 
     def as_a_whole(start: int) -> float:
         same = total = 0.0
+        if sum(map(operator.ne, lines[start : start + len(old)], old)) > _MOST_DIFFERING:
+            return 0.0
         for line, old_line in zip(lines[start : start + len(old)], old, strict=True):
             weight = len(line) + len(old_line) + 2
             same += alike(line, old_line) * weight
@@ -297,7 +331,7 @@ def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] |
         if (
             is_as_good
             and all(alike(a, b) >= least for a, b in zip(window, old, strict=True))
-            and _map(document, written, start) is not None
+            and is_mappable(written.old, document.lines[start : start + len(old)])
         ):
             candidates.append((start, start + len(old)))
     if best < FUZZY_THRESHOLD or nearest not in candidates:
@@ -310,3 +344,40 @@ def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] |
     if any(line != old_line and old_line in stands for line, old_line in zip(window, old, strict=True)):
         return NotFound(nearest, best)
     return _placed(document, written, chosen[0], "fuzzy")
+
+
+def _likely(lines: Sequence[str], old: Sequence[str]) -> Sequence[int] | None:
+    """Where lines like the old ones may stand; None where that is nowhere, or anywhere."""
+    n_starts = len(lines) - len(old) + 1
+    if n_starts < 1:
+        return None
+    if len(old) <= 2:
+        return range(n_starts) if n_starts <= _MOST_TRIED else _with_their_words(lines, old)
+    # Each equal line votes, with its length, for the place where the old text would then start.
+    places: dict[str, list[int]] = {}
+    for i, line in enumerate(lines):
+        if line:
+            places.setdefault(line, []).append(i)
+    votes: dict[int, int] = {}
+    left = _MOST_COMPARED
+    for j in sorted(range(len(old)), key=lambda j: len(places.get(old[j], ()))):
+        found = places.get(old[j], ())
+        left -= len(found)
+        if left < 0:
+            break
+        for i in found:
+            if 0 <= i - j < n_starts:
+                votes[i - j] = votes.get(i - j, 0) + len(old[j])
+    return sorted(heapq.nlargest(8, votes, key=votes.__getitem__)) or None
+
+
+def _with_their_words(lines: Sequence[str], old: Sequence[str]) -> list[int] | None:
+    """The places whose lines share most words with the old ones; None where as many do in too many places."""
+    words = [{*_WORD.findall(line)} for line in old]
+    shared = [0] * (len(lines) - len(old) + 1)
+    for j, wanted in enumerate(words):
+        for start in range(len(shared)):
+            shared[start] += sum(map(len, wanted.intersection(_WORD.findall(lines[start + j]))))
+    best = max(shared)
+    likely = [start for start, n in enumerate(shared) if n and n >= best * _LEAST_THRESHOLD]
+    return likely if len(likely) <= _MOST_TRIED else None

@@ -14,20 +14,21 @@ a name. `carried_over` therefore does to the document's lines what the block doe
   its end; else there is no answer.
 """
 
-import difflib
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from singlepass.core.characters import canonical
-from singlepass.core.indentation import indent_of
-from singlepass.core.line_diff import changed_blocks
+from singlepass.core.levels import indent_of
+from singlepass.core.line_diff import MOST_COMPARISONS, changed_blocks
 from singlepass.core.pairing import pairs_of, similarity
 
 _WORDS = re.compile(r"&#?\w+;|\w+|\s+|\.+|-+|.", re.DOTALL)
-COMMENT = re.compile(r"\s+(?:#|//|/\*|--|;|%|<!--)(?=.*[^\W\d_]).*")
-"""What may follow the code of a line: white space and a comment with words, in whatever language."""
-
+_SPACE = re.compile(r"(?<!\s)\s+(?=\S)")
+_COMMENT = re.compile(r"(?<!\s)\s+(?:#|//|/\*|--|;|%|<!--)")
+"""What may follow the code of a line, in whatever language."""
+_LETTER = re.compile(r"[^\W\d_]")
 
 _SURELY_ALIKE = 0.8
 """The similarity from which a new line is a change of an old one, among more or fewer lines than there
@@ -36,6 +37,10 @@ were."""
 
 _MARGIN = 0.15
 """How much less alike the other old lines are then."""
+
+
+_MOST_COMPARED = 20
+"""How many old lines before and behind are compared then."""
 
 
 class Change(NamedTuple):
@@ -49,9 +54,28 @@ class Change(NamedTuple):
 def comment_left_out(old: str, line: str) -> str:
     """The comment at the end of the document's line, if it is all by which the quoted line differs."""
     code = canonical(old)
-    starts = [found.start() for found in re.finditer(r"\s+(?=\S)", line)]
-    start = next((n for n in starts if n and canonical(line[:n]) == code), None) if code else None
-    return line[start:] if start is not None and COMMENT.fullmatch(line[start:]) else ""
+    line = line.rstrip()
+    if not code or not canonical(line).startswith(code):
+        return ""
+    # Longer beginnings of a line have no shorter forms.
+    starts = [found.start() for found in _SPACE.finditer(line) if found.start()]
+    n = bisect_left(starts, len(code), key=lambda start: len(canonical(line[:start])))
+    if n == len(starts) or canonical(line[: starts[n]]) != code:
+        return ""
+    tail = line[starts[n] :]
+    return tail if is_comment(tail) else ""
+
+
+def is_comment(text: str) -> bool:
+    """Whether a text is white space and a comment with words, in whatever language."""
+    return _COMMENT.match(text) is not None and _LETTER.search(text) is not None
+
+
+def _has_comment(text: str) -> bool:
+    """Whether a text has a comment with words."""
+    found = _COMMENT.search(text)
+    # A word behind a later comment is behind the first one too.
+    return found is not None and _LETTER.search(text, found.end()) is not None
 
 
 def merged(old: str, line: str, new: str) -> str | None:
@@ -66,14 +90,17 @@ def merged(old: str, line: str, new: str) -> str | None:
         # The new line has the comment that the old one lacks.
         old = old.rstrip() + tail
     base, there, asked = (tuple(_WORDS.findall(text.strip())) for text in (old, line, new))
-    keys, keys_there = tuple(map(_key, base)), tuple(map(_key, there))
+    key = {word: canonical(word) or " " for word in {*base, *there}}
+    keys, keys_there = ([key[word] for word in words] for words in (base, there))
     ours = [change._replace(new=there[c:d]) for change, (c, d) in _changes(keys, keys_there)]
     theirs = [change._replace(new=asked[c:d]) for change, (c, d) in _changes(base, asked)]
+    if len(ours) * len(theirs) > MOST_COMPARISONS:
+        return None
     for one in ours:
         for other in theirs:
             if one.start <= other.end and other.start <= one.end and one != other:
-                is_tail = one.start == one.end == len(base) and COMMENT.fullmatch("".join(one.new))
-                if not is_tail or COMMENT.search("".join(other.new)):
+                is_tail = one.start == one.end == len(base) and is_comment("".join(one.new))
+                if not is_tail or _has_comment("".join(other.new)):
                     return None
     # Each word of the base that no change touches stays as the document has it.
     written = _aligned(keys, keys_there, there)
@@ -87,21 +114,18 @@ def merged(old: str, line: str, new: str) -> str | None:
     return "".join([*words, *written[at:]])
 
 
-def _key(word: str) -> str:
-    return canonical(word) or " "
-
-
 def _changes(base: Sequence[str], other: Sequence[str]) -> list[tuple[Change, tuple[int, int]]]:
-    matcher = difflib.SequenceMatcher(None, base, other, autojunk=False)
-    return [(Change(i, j, ()), (c, d)) for tag, i, j, c, d in matcher.get_opcodes() if tag != "equal"]
+    return [(Change(i, j, ()), (c, d)) for i, j, c, d in changed_blocks(base, other)]
 
 
 def _aligned(keys: Sequence[str], keys_there: Sequence[str], there: Sequence[str]) -> list[str]:
     """For each word of the base the document's word; what differs is filled by changes."""
     written = [""] * len(keys)
-    matcher = difflib.SequenceMatcher(None, keys, keys_there, autojunk=False)
-    for i, c, n in matcher.get_matching_blocks():
-        written[i : i + n] = there[c : c + n]
+    i = c = 0
+    ends = (len(keys), len(keys), len(keys_there), len(keys_there))
+    for a, b, start, end in (*changed_blocks(keys, keys_there), ends):
+        written[i:a] = there[c:start]
+        i, c = b, end
     return written
 
 
@@ -127,6 +151,31 @@ def carried_over(old: Sequence[str], window: Sequence[str], new: Sequence[str]) 
 
 def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
     """The same for lines of which all change."""
+    lines: list[str] = []
+    a = c = 0
+    # A new line that is the document's, comment and all, is no change of another line.
+    for i, j in [*_own_lines(window, new), (len(window), len(new))]:
+        part = _part(old[a:i], window[a:i], new[c:j])
+        if part is None:
+            return None
+        lines += [*part, *window[i : i + 1]]
+        a, c = i + 1, j + 1
+    return lines
+
+
+def _own_lines(window: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    """The lines of the document that are among the new ones, in order. Blank ones tell nothing."""
+    pairs: list[tuple[int, int]] = []
+    a = c = 0
+    blocks = changed_blocks([*map(str.rstrip, window)], [*map(str.rstrip, new)])
+    for i, end, j, end_new in (*blocks, (len(window), 0, len(new), 0)):
+        pairs += [pair for pair in zip(range(a, i), range(c, j), strict=True) if window[pair[0]].strip()]
+        a, c = end, end_new
+    return pairs
+
+
+def _part(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
+    """The same for lines of which none is the document's."""
     is_equal = [a.strip() == b.strip() for a, b in zip(old, window, strict=True)]
     if all(is_equal):
         return [*new]
@@ -155,6 +204,8 @@ def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> lis
 
 def _is_surely(i: int, old: Sequence[str], line: str) -> bool:
     """Whether a new line can be a change of this old line only."""
+    old = old[max(0, i - _MOST_COMPARED) : i + _MOST_COMPARED + 1]
+    i = min(i, _MOST_COMPARED)
     alike = similarity(old[i], line)
     others = (similarity(one, line) for n, one in enumerate(old) if n != i)
     return alike >= _SURELY_ALIKE and all(other < alike - _MARGIN for other in others)

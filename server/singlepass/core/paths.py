@@ -4,11 +4,16 @@ Models write a path on a line of its own, in backticks, as a heading, in a sente
 a fence, with their own idea of the folder in front. A line names a file if exactly one of the known files
 fits it. Everything else is prose, except a line that is a path and fits none: that is a file which may not be
 edited, and its block must not go into another one.
+
+A line that is nothing but a path says more than a sentence that mentions one (`named_before`). All
+expressions here take a time that is linear in the line, and a very long line is prose.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+from singlepass.core.habits import is_fence
 
 
 class Named(NamedTuple):
@@ -19,19 +24,33 @@ class Named(NamedTuple):
     is_known: bool
 
 
+class Before(NamedTuple):
+    """What the lines before a block say of its file."""
+
+    named: Named | None = None
+    line: str = ""
+    """The line that names it."""
+    rival: str = ""
+    """Another file, which a sentence between that line and the block names."""
+
+
+_MOST_CHARS = 1000
+"""A longer line is prose, unless it is a known path."""
+_COMMENTS = (("<!--", "-->"), ("/*", "*/"), ("//", ""), ("#", ""), ("--", ""), (";", ""), ("%", ""))
+"""How a comment of one line begins and ends."""
 _PLACEHOLDER = re.compile(
     r"(?:.*/)?(?:path|dir|folder)/(?:of|to)/.*|(?:.*/)?(?:your_?file(?:name)?|file_?name|file)(?:\.\w+)?|.*/path",
     re.IGNORECASE,
 )
 """Paths of examples, which mean whichever file the task is about."""
 _QUOTED = re.compile(
-    r"`([^`]+)`|\"([^\"]+)\"|“([^”]+)”|\*\*([^*]+)\*\*|\(([^()]+)\)|\[([^\[\]]+)\]|=\s*'([^']+)'"
+    r"`([^`]+)`|\"([^\"]+)\"|“([^“”]+)”|\*\*([^*]+)\*\*|\(([^()]+)\)|\[([^\[\]]+)\]|=\s*'([^']+)'"
 )
 _AROUND = " \t*_`'\"“”‘’()[]{}<>,;:!?#=|"
 _LABEL = re.compile(
     r"(?:(?:in|file|path|edit|update|modify|change|changes|filename|file name|for)\b[\s:]*)+", re.IGNORECASE
 )
-_LIST_MARK = re.compile(r"^(?:[#>*+\-]+|\(?\d+[.)]|step \d+[.:]?)\s+", re.IGNORECASE)
+_LIST_MARKS = re.compile(r"(?:(?:[#>*+\-]+|\(?\d+[.)]|step \d+[.:]?)\s+)+", re.IGNORECASE)
 _SOURCE = re.compile(
     r"[^\s/\\]\.(?:py|pyi|pyx|js|mjs|cjs|jsx|ts|tsx|go|rs|java|c|h|cc|cpp|hpp|cxx|cs|rb|php|lua|sh|bash|zsh|md|rst|txt|"
     r"json|ya?ml|toml|ini|cfg|html?|css|scss|sql|xml|swift|kt|kts|scala|vue|svelte|dart|ex|exs|erl|hs|ml|clj|r|jl|"
@@ -40,10 +59,8 @@ _SOURCE = re.compile(
 )
 _FOLDERS = re.compile(r"(?:[a-z]:)?/*(?:(?!\.+/)[\w@+.\- ]+/+)*", re.IGNORECASE)
 """What may stand before a known path: folders, none of them `..`."""
-_ONE_PATH = re.compile(
-    r"(?:[a-z]+:(?=[/\\]))?[^\s:()\[\]<>`\"'=,|]*[/\\][^\s:()\[\]<>`\"'=,|]*", re.IGNORECASE
-)
-"""A line that is a path and nothing else, whatever it may lead to."""
+_ONE_PATH = re.compile(r"(?:[a-z]+:(?=[/\\]))?[^\s:()\[\]<>`\"'=,|]*", re.IGNORECASE)
+"""With a slash in it, a line that is a path and nothing else, whatever it may lead to."""
 _PRODUCTS = frozenset({"node.js", "next.js", "vue.js", "react.js", "express.js", "three.js", "d3.js"})
 """Names in prose that look like files."""
 
@@ -54,11 +71,14 @@ def named(line: str, known: Collection[str], *, alone: bool = False) -> Named | 
     for written in (line, line.strip()):
         if written in known:
             return Named(written, True)
+    if len(line) > _MOST_CHARS:
+        return None
     bare = _bare(line)
     whole = _fit(bare, known)
     if whole is not None:
         return Named(whole, True)
-    if _ONE_PATH.fullmatch(bare) and "<" not in line and not _is_placeholder(bare):
+    is_one = ("/" in bare or "\\" in bare) and _ONE_PATH.fullmatch(bare) is not None
+    if is_one and "<" not in line and not _is_placeholder(bare):
         return Named(bare, False)
     written = [] if alone else [*_candidates(line)]
     found = {fit for one in written if (fit := _fit(one, known)) is not None}
@@ -68,7 +88,60 @@ def named(line: str, known: Collection[str], *, alone: bool = False) -> Named | 
         return None
     if _SOURCE.search(bare) and not re.search(r"\s", bare) and not _is_placeholder(bare):
         return None if bare.casefold() in _PRODUCTS else Named(bare, False)
-    return next((Named(one, False) for one in (bare, *written) if _is_path(one)), None)
+    # Words with a path in quotes, or with one far away, are no path with spaces in it.
+    is_sentence = any(mark in bare for mark in "`'’\"”") or (alone and len(bare.split()) > 1)
+    return next((Named(one, False) for one in (*[bare][is_sentence:], *written) if _is_path(one)), None)
+
+
+def named_before(lines: Sequence[str], known: Collection[str], *, is_far: bool = False) -> Before:
+    """The file that the lines before a block name: the nearest line that is only a path, or a fence's info;
+    without one, a sentence. That is the line right before the block, or with `is_far` also one further up.
+
+    Several paths in lines that follow each other are a list, which says less than a sentence.
+    """
+    said, is_nearest = Before(), True
+    for n in range(len(lines) - 1, -1, -1):
+        line = lines[n]
+        if not line.strip() and line not in known:
+            continue
+        name = named(line, known, alone=not is_fence(line))
+        if name is not None:
+            above = next((one for one in reversed(lines[:n]) if one.strip()), "")
+            is_list = said.named is not None and named(above, known, alone=True) not in (None, name)
+            if is_list:
+                return said
+            is_other = said.named is not None and said.named.is_known and said.named != name
+            return Before(name, line, said.named.path if said.named is not None and is_other else "")
+        if said.named is None and (is_nearest or is_far):
+            sentence = named(line, known)
+            if sentence is not None and (is_nearest or sentence.is_known):
+                said = Before(sentence, line)
+        # A fence tells little; a path may stand before it.
+        is_nearest = is_nearest and is_fence(line)
+    return said
+
+
+def commented_path(line: str, files: Mapping[str, str]) -> Named | None:
+    """The file that a comment names which is nothing but a path, as models put it on top of code; without a
+    path where it is that of an example. A line of one of the files is none."""
+    bare = line.strip()
+    mark, end = next((one for one in _COMMENTS if bare.startswith(one[0])), ("", ""))
+    if not mark or bare.startswith("#!") or len(bare) > _MOST_CHARS:
+        return None
+    written = bare.removesuffix(end).lstrip(mark[0]).lstrip("-*!").strip()
+    if _is_placeholder(written) and _SOURCE.search(written):
+        return Named("", False)
+    name = named(written, files, alone=True)
+    if name is None or not (name.is_known or _SOURCE.search(name.path)):
+        return None
+    if any(bare in text and bare in map(str.strip, text.split("\n")) for text in files.values()):
+        return None
+    return name
+
+
+def is_source(path: str) -> bool:
+    """Whether the path has the ending of a source file."""
+    return _SOURCE.search(path) is not None
 
 
 def fitting(written: str, known: Collection[str]) -> list[str]:
@@ -101,17 +174,14 @@ def _fit(written: str, known: Collection[str]) -> str | None:
 
 def _plain(written: str) -> str:
     plain = written.strip().replace("\\", "/").removeprefix("file://")
-    while plain.startswith("./"):
-        plain = plain[2:]
-    return re.sub(r"/{2,}", "/", plain)
+    return re.sub(r"/{2,}", "/", re.sub(r"^(?:\./)+", "", plain))
 
 
 def _bare(line: str) -> str:
     """A line without list marks, heading marks, labels, and what stands around a path."""
     bare = line.strip()
-    while (shorter := _LIST_MARK.sub("", bare)) != bare:
-        bare = shorter
-    bare = bare.strip(_AROUND)
+    marks = _LIST_MARKS.match(bare)
+    bare = (bare[marks.end() :] if marks else bare).strip(_AROUND)
     if label := _LABEL.match(bare):
         bare = bare[label.end() :].strip(_AROUND)
     return bare
