@@ -87,7 +87,7 @@ class EngineClient:
         self.on_loading: Callable[[float], None] | None = None
         """Told fractions from 0 to 1 while the model loads."""
         self.before_start: Callable[[], Awaitable[None]] | None = None
-        """Awaited before an engine is started: time to make room for its model."""
+        """Awaited before an engine is started, so that the caller can free memory for its model."""
         self.on_lost: Callable[[], None] | None = None
         """Told when the engine ended, or its connection broke: another one knows nothing of what this had
         cached. Not when this client is closed."""
@@ -99,7 +99,7 @@ class EngineClient:
         """The engine that this client started last."""
         self._connecting = asyncio.Lock()
         self._attempt: asyncio.Timeout | None = None
-        """To attach or start, which `aclose` ends."""
+        """The attempt to attach or start that is under way; `aclose` ends it."""
         self._n_requests = 0
         self._is_closed = False
 
@@ -238,7 +238,7 @@ class EngineClient:
             self._is_closed = True
             if self._attempt is not None:
                 self._attempt.reschedule(asyncio.get_running_loop().time())
-        async with self._connecting:  # which nobody holds for long any more
+        async with self._connecting:  # released soon, since the attempt was ended
             link, self._link, self.info = self._link, None, None
         if link is not None:
             await link.close()

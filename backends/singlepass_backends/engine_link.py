@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Link(asyncio.Protocol):
-    """One connection. What it hears is kept as state, with an event for each thing worth waiting for."""
+    """One connection. What the engine says is kept as state, with an event for each thing to wait for."""
 
     def __init__(self, paths: EnginePaths, on_loading: Callable[[float], None]) -> None:
         self.paths = paths
@@ -192,7 +192,7 @@ async def stop_by(link: Link, id: int, unless: Unless = "never") -> bool:
     if reply is not None and not (isinstance(reply, Stopping) and reply.accepted):
         return False
     await link.wait_closed()
-    for _ in range(50):  # its last steps; only a child can be waited for
+    for _ in range(50):  # its process is about to end; only a child's end can be waited for
         reap()
         if not is_child(link.pid):
             break

@@ -1,10 +1,11 @@
-"""Downloading a model: resumed, checked, and there all at once or not at all.
+"""Downloading a model: interrupted downloads resume, contents are checked, and a model appears whole or not
+at all.
 
 Theory of operation. Everything goes into `NAME.part` beside the final folder, whose note says which files
 at which commit it is to hold. A file grows as `FILE.part`; its content is hashed as it comes, and only when
 size and hash are those that the hub announced does it lose its `.part`. When all have, the folder does. So
 whatever happens in between (a cut line, Ctrl+C, a full disk, a crash), what has its final name is complete,
-and the next `pull` goes on where this one stopped: it reads what is there once, for the hash, and asks for
+and the next `pull` resumes where this one stopped: it reads what is there once, for the hash, and asks for
 the rest.
 
 Where the hub has another version by then, files of the same hash are kept and the others begin again.

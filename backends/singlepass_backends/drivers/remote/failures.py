@@ -17,7 +17,7 @@ from singlepass_backends.drivers.remote.replies import error_text
 from singlepass_backends.drivers.remote.servers import OLLAMA, ListedModel, Server, is_local, likely_at
 
 _MOST_TOKENS = 100_000_000
-"""Of a prompt or a context; what is more is no number of them."""
+"""A larger number in an error is not taken for a count of tokens."""
 _MAX_QUOTED = 300
 """Characters of a server's own words in a message."""
 
@@ -55,7 +55,7 @@ class Failures:
         )
 
     def advice(self) -> str:
-        """How to have a server where none answers."""
+        """What to do where no server answers."""
         parts = urlsplit(self._root)
         server = likely_at(parts.port)
         how = f" (`{server.start}`)" if server and server.start and is_local(parts.hostname or "") else ""
@@ -117,7 +117,7 @@ class Failures:
         )
 
     def not_a_reply(self, what: str) -> BackendError:
-        """Something came that no model said."""
+        """The answer is not a model's reply."""
         return self.error("bad_reply", f"{self.name} sent {what}. That is no reply of a model: check `url`.")
 
     def tool_call(self) -> BackendError:

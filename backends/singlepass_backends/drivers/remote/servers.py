@@ -114,7 +114,7 @@ LM_STUDIO = Server(
     start="lms server start",
 )
 LM_STUDIO_OLD = Server("LM Studio", prewarm={"max_tokens": 1}, keeps_prefix=True)
-"""Before 0.4: without progress events."""
+"""LM Studio before version 0.4, which has no progress events."""
 VLLM = Server(
     "vLLM",
     details="/version",
