@@ -45,11 +45,11 @@ from machine import command, describe, load, machine
 from oracle import Edit, edits, held_out_edits, run
 from own import ROOT, SLOW, small_model
 from singlepass.core.context import Context, SourceFile
-from singlepass.core.estimate import duration_ms, estimate_ms, n_to_prefill, rates
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.prompt import expect_reply, render_context
-from singlepass.core.record import Record
-from singlepass.core.statistics import percentile
+from singlepass.stats.estimate import duration_ms, estimate_ms, n_to_prefill, rates
+from singlepass.stats.record import Record
+from singlepass.stats.statistics import percentile
 from singlepass_backends.base import PrewarmRequest, Target, Timings
 from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend

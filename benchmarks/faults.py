@@ -100,8 +100,8 @@ class Requests(Case):
     name = "history of requests"
 
     def _add(self, folder: Path, number: int) -> None:
-        from singlepass.core.record import Record
-        from singlepass.history import History
+        from singlepass.stats.history import History
+        from singlepass.stats.record import Record
 
         record = Record(id=f"r{number}", day="2026-11-22", at=float(number), outcome="done")
         history = History(folder / "state" / "requests.sqlite3")
@@ -110,7 +110,7 @@ class Requests(Case):
         history.close(60)
 
     def _ids(self, folder: Path) -> list[str]:
-        from singlepass.history_file import read
+        from singlepass.stats.history_file import read
 
         return [one.id for one in read(folder / "state" / "requests.sqlite3")]
 
@@ -212,7 +212,7 @@ class Map(Case):
         (folder / "maps" / "one").write_text("old map\n")
 
     def act(self, folder: Path) -> None:
-        from singlepass.indexer import _keep
+        from singlepass.repository.indexer import _keep
 
         _keep(folder / "maps" / "one", "new map\n")
 

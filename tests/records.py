@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from singlepass.core.record import NOTHING_SPENT, Record
+from singlepass.stats.record import NOTHING_SPENT, Record
 from singlepass_backends.base import Timings
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structure
 
 ROOT = Path(__file__).parents[1]
 SERVER = ROOT / "server" / "singlepass"
@@ -21,19 +22,10 @@ RUNTIMES |= {"pynvml"}
 HTTP = {"httpx", "httpcore", "keyring"}
 """For the remote backend, which runs in the engine like the others."""
 LSP_MODULES = {
-    "app.py",
-    "stdio.py",
-    "handlers.py",
-    "menu.py",
-    "commands.py",
-    "lsp.py",
-    "display.py",
-    "editor.py",
-    "outcome.py",
-    "cli/headless.py",
-    "cli/edit.py",
-    "cli/context.py",
-    "cli/workload.py",
+    *(f"lsp/{name}.py" for name in ("app", "stdio", "handlers", "menu", "commands")),
+    *(f"editor/{name}.py" for name in ("positions", "requests")),
+    *(f"jobs/{name}.py" for name in ("display", "outcome")),
+    *(f"cli/{name}.py" for name in ("headless", "edit", "context", "workload")),
 }
 """The only modules of the server that may know pygls and lsprotocol."""
 
@@ -108,6 +100,26 @@ def test_the_core_is_sans_io(path: Path) -> None:
         assert module in allowed or module.startswith("singlepass.core"), f"{path.name} imports {module}"
 
 
+SANS_IO = {
+    "engines": ["routing"],
+    "files": ["protect", "credentials", "ignoring"],
+    "lsp": ["framing"],
+    "measuring": ["rates", "workload", "calculator", "hardware_choice", "plan"],
+    "repository": ["imports", "outline", "neighbours", "map"],
+    "stats": ["record", "estimate", "statistics"],
+}
+"""Modules outside of the core that decide and do nothing."""
+SANS_IO_MODULES = [f"{room}/{module}.py" for room, names in SANS_IO.items() for module in names]
+
+
+@pytest.mark.parametrize("module_name", SANS_IO_MODULES)
+def test_decisions_of_the_server_are_sans_io(module_name: str) -> None:
+    others = {f"singlepass.{one.removesuffix('.py').replace('/', '.')}" for one in SANS_IO_MODULES}
+    allowed = PURE | others | {"singlepass_backends.base", "singlepass.config"}
+    for module in imports(SERVER / module_name):
+        assert module in allowed or module.startswith("singlepass.core"), f"{module_name} imports {module}"
+
+
 POLICIES = ["generation/cache/prefix.py", "generation/cache/cells.py", "machine/fit.py", "machine/facts.py"]
 
 
@@ -153,7 +165,7 @@ def test_the_server_never_loads_a_model_runtime(path: Path) -> None:
     if name(path, SERVER) == "cli/models.py":  # the command line, which nothing waits for
         allowed.add("singlepass_backends.machine.facts")
         seam = {module for module in seam if not module.startswith("singlepass_backends.models")}
-    if name(path, SERVER) in ("cli/plan.py", "cli/bench.py"):  # so are these, which use the engine's sizes
+    if name(path, SERVER) in ("cli/plan.py", "cli/bench.py", "cli/this_machine.py"):  # and these, for sizes
         allowed |= {f"singlepass_backends.machine.{module}" for module in ("facts", "fit", "hardware")}
         seam = {module for module in seam if not module.startswith("singlepass_backends.models")}
     assert seam <= allowed
@@ -165,7 +177,7 @@ def test_only_the_edge_knows_lsp(path: Path) -> None:
         assert not roots(imports(path)) & {"pygls", "lsprotocol"}
 
 
-MAY_WRITE = {"history_file.py", "indexer.py", "bench.py", "shown_text.py"}
+MAY_WRITE = {"stats/history_file.py", "repository/indexer.py", "measuring/runs.py", "editor/shown_text.py"}
 """What jobs and benchmarks took, what outlines are known and the reply that the user wants to see, in our own
 folders."""
 MAY_WRITE |= {f"cli/{name}.py" for name in ("demo", "output", "saving", "settings_file", "svg", "workload")}
@@ -264,39 +276,59 @@ def test_only_opening_and_the_probe_name_drivers() -> None:
             assert not [m for m in imports(path) if m.startswith("singlepass_backends.drivers")], path
 
 
-ENGINE_ROOMS = (
-    {"address", "stop_flag"},
-    {"base"},
-    {"wire", "runtime_dir", "machine", "generation"},
-    {"engine_process", "drivers", "testing"},
-    {"engine_link"},
-    {"opening"},
-    {"client", "engine", "models"},
-)
-"""Packages and modules of the engine, from the bottom up: each imports only from lines before its own and
+ROOMS = {
+    SERVER: (
+        {"core"},
+        {"files"},
+        {"config"},
+        {"stats"},
+        {"editor"},
+        {"repository"},
+        {"engines"},
+        {"jobs"},
+        {"lsp"},
+        {"measuring"},
+        {"cli"},
+        {"__main__"},
+    ),
+    BACKENDS: (
+        {"address", "stop_flag"},
+        {"base"},
+        {"wire", "runtime_dir", "machine", "generation"},
+        {"engine_process", "drivers", "testing"},
+        {"engine_link"},
+        {"opening"},
+        {"client", "engine", "models"},
+    ),
+}
+"""Folders and modules of both packages, from the bottom up: each imports only from lines before its own and
 from itself."""
+EVERY_MODULE = [(folder, path) for folder in ROOMS for path in modules(folder)]
 
 
-def room(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
-
-
-@pytest.mark.parametrize("path", modules(BACKENDS), ids=lambda path: name(path, BACKENDS))
-def test_no_import_of_the_engine_leads_upward(path: Path) -> None:
-    heights = {name: height for height, names in enumerate(ENGINE_ROOMS) for name in names}
-    own = path.relative_to(BACKENDS).with_suffix("").parts[0]
+@pytest.mark.parametrize(("folder", "path"), EVERY_MODULE, ids=lambda path: name(path, ROOT))
+def test_no_import_leads_upward(folder: Path, path: Path) -> None:
+    heights = {room: height for height, rooms in enumerate(ROOMS[folder]) for room in rooms}
+    own = path.relative_to(folder).with_suffix("").parts[0]
     if own == "__init__":
         return
     for module in imports(path):
-        if module.startswith("singlepass_backends.") and room(module) != own:
-            assert heights[room(module)] < heights[own], f"{name(path, BACKENDS)} imports {module}"
+        package, _, rest = module.partition(".")
+        room = rest.partition(".")[0]
+        if package == folder.name and room and room != own:
+            assert heights[room] < heights[own], f"{name(path, folder)} imports {module}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    tree = structure.parse(structure.read("."))
+    assert not structure.circles({name: structure.imported(module, tree) for name, module in tree.items()})
 
 
 MAX_LINES = {"module": 500, "class": 350}
 
 
-@pytest.mark.parametrize("path", modules(BACKENDS), ids=lambda path: name(path, BACKENDS))
-def test_the_engine_has_no_large_module_or_class(path: Path) -> None:
+@pytest.mark.parametrize("path", [path for _, path in EVERY_MODULE], ids=lambda path: name(path, ROOT))
+def test_no_module_or_class_is_large(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert len(source.splitlines()) <= MAX_LINES["module"]
     for node in ast.walk(ast.parse(source)):
@@ -306,7 +338,7 @@ def test_the_engine_has_no_large_module_or_class(path: Path) -> None:
 
 
 def test_starting_the_server_imports_no_runtime_and_no_command_line() -> None:
-    code = "import singlepass.app, sys; print(' '.join(sys.modules))"
+    code = "import singlepass.lsp.app, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = RUNTIMES | HTTP | {"typer", "rich", "anyio", "pathspec", "platformdirs", "psutil", "tomlkit"}
     assert not heavy & {module.partition(".")[0] for module in loaded.stdout.split()}

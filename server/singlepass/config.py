@@ -23,8 +23,7 @@ from msgspec import Meta
 from singlepass_backends.base import DEMO_MODEL, Target
 
 from singlepass.core.actions import Action
-from singlepass.core.routing import Route
-from singlepass.regular_file import read_regular
+from singlepass.files.regular_file import read_regular
 
 USER_FILE = "singlepass.toml"
 REPOSITORY_FILE = ".singlepass.toml"
@@ -42,6 +41,17 @@ _MESSAGES, _MESSAGE_CHARS = 3, 300
 DEFAULT, DEMO = "default", "demo model"
 """The names of `target`, and of what there is without any."""
 _DEMO_TARGET = Target(model=str(DEMO_MODEL))
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule: requests of these kinds, in these languages, go to a target. The first that matches counts."""
+
+    target: str
+    """A name among the targets."""
+    kinds: tuple[str, ...] = ()
+    """LSP CodeActionKinds, each with all below it: `refactor` is also `refactor.extract`. Empty means all."""
+    languages: tuple[str, ...] = ()
+    """LSP language identifiers; empty means all."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,7 +254,7 @@ def _of_repository(key: str, value: Any) -> tuple[list[Any], list[str]]:
     usable: list[Any] = found or []
     others = [message for message, _ in unusable]
     if key == "ignore" and any(one.startswith("!") for one in usable):
-        # An ignore file of its own, see `core/ignoring.py`: it undoes nothing but its own patterns.
+        # An ignore file of its own, see `files/ignoring.py`: it undoes nothing but its own patterns.
         usable = ["\n".join(("", *usable))]
     if key == "actions":
         refused = [one for one in usable if not _is_asked_for(one.get("kind", REPOSITORY_KINDS[0]))]

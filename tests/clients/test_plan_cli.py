@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records import sample
-from singlepass import bench
 from singlepass.cli.plan import Asked, probe, run_plan
-from singlepass.core.benchmark import Result, Run
-from singlepass.core.calculator import Speed
-from singlepass.hardware_table import hardware_table
-from singlepass.history import history_path
-from singlepass.history_file import write
-from singlepass.targets import rates_key
+from singlepass.engines.targets import rates_key
+from singlepass.measuring import runs as bench
+from singlepass.measuring.calculator import Speed
+from singlepass.measuring.hardware_table import hardware_table
+from singlepass.measuring.rates import Result, Run
+from singlepass.stats.history import history_path
+from singlepass.stats.history_file import write
 from singlepass_backends.base import Target
 from singlepass_backends.models.catalogue import catalogue
 

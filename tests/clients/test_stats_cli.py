@@ -16,8 +16,8 @@ from records import record
 from singlepass.cli.bars import bar
 from singlepass.cli.stats import clear_stats, run_stats
 from singlepass.cli.svg import line_chart
-from singlepass.history import history_path
-from singlepass.history_file import write
+from singlepass.stats.history import history_path
+from singlepass.stats.history_file import write
 
 
 @pytest.fixture(autouse=True)

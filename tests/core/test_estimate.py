@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from records import sample, spent
-from singlepass.core.estimate import (
+from singlepass.stats.estimate import (
     ENOUGH_FOR_A_SPAN,
     ENOUGH_OF_AN_ACTION,
     N_ALIKE,
@@ -23,7 +23,7 @@ from singlepass.core.estimate import (
     reply_ms,
     title_suffix,
 )
-from singlepass.core.record import Record
+from singlepass.stats.record import Record
 
 
 def usual(key: str = "m", prefilled: int = 1000, prefill_ms: float = 1000.0, decoded: int = 100) -> Record:

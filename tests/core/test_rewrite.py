@@ -4,8 +4,8 @@ import html
 import textwrap
 
 import pytest
-from singlepass.core.matcher import Found
-from singlepass.core.rewrite import Rewrite, Unplaced, place, read_rewrites
+from singlepass.core.replies.matcher import Found
+from singlepass.core.replies.rewrite import Rewrite, Unplaced, place, read_rewrites
 
 SHAPES = """\
 import math

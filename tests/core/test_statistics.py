@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from records import record
-from singlepass.core.statistics import (
+from singlepass.stats.statistics import (
     BYS,
     Spread,
     grouped,

@@ -1,7 +1,7 @@
 """New lines that are no code: what is refused, and what only looks like it."""
 
 import pytest
-from singlepass.core.stray import stray
+from singlepass.core.replies.stray import stray
 
 OLD = ["def total(rows):", "    result = 0", "    return result"]
 

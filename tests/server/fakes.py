@@ -8,9 +8,9 @@ from lsprotocol import types as lsp
 from singlepass.cli.headless import headless_capabilities
 from singlepass.core.edits import Edit, apply
 from singlepass.core.lines import Encoding, LineIndex
-from singlepass.documents import Documents
-from singlepass.editor import ApplyResult
-from singlepass.lsp import Capabilities, changes_from_lsp, range_to_lsp, span_from_lsp
+from singlepass.editor.documents import Documents
+from singlepass.editor.positions import Capabilities, changes_from_lsp, range_to_lsp, span_from_lsp
+from singlepass.editor.requests import ApplyResult
 from singlepass_backends.base import (
     Event,
     Evicted,

@@ -12,6 +12,7 @@ from singlepass.config import (
     MAX_REPOSITORY_BYTES,
     MAX_REPOSITORY_ITEMS,
     Problem,
+    Route,
     Settings,
     load_settings,
     one_for_each,
@@ -23,8 +24,7 @@ from singlepass.config import (
     user_settings,
 )
 from singlepass.core.actions import Action
-from singlepass.core.ignoring import hides, rules_of
-from singlepass.core.routing import Route
+from singlepass.files.ignoring import hides, rules_of
 from singlepass_backends.base import Target
 
 ACTION = {"title": "Mine", "instruction": "do"}

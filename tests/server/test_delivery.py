@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from server.fakes import FakeEditor, LateEditor, ReadOnlyEditor
-from singlepass import delivery as delivery_module
-from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.delivery import Delivery, EditableFile, deliver
+from singlepass.core.replies.diff_parser import Hunk
+from singlepass.editor.documents import EditableFile
+from singlepass.jobs import delivery as delivery_module
+from singlepass.jobs.delivery import Delivery, deliver
 
 URI = "file:///w/a.py"
 OTHER = "file:///w/b.py"
@@ -367,7 +368,7 @@ async def test_a_closed_document_gets_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_more_changes_than_are_remembered_reject_the_hunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.documents._LOG_LIMIT", 2)
+    monkeypatch.setattr("singlepass.editor.documents._LOG_LIMIT", 2)
     editor, sources = opened()
     hunk = planned(sources[URI], ["two"], ["2"])
     for _ in range(4):

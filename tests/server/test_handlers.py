@@ -14,18 +14,18 @@ from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
 from server.fakes import FakeEditor
 from singlepass.cli.headless import headless_capabilities
-from singlepass.commands import Commands
 from singlepass.config import Settings
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
-from singlepass.core.record import Record
-from singlepass.documents import Documents, Held
-from singlepass.handlers import Handlers
-from singlepass.history_file import write
-from singlepass.lsp import Capabilities, converter
-from singlepass.menu import Menu
-from singlepass.outcome import JobRequest
-from singlepass.parts import Parts
-from singlepass.workspace import UserError
+from singlepass.editor.documents import Documents, Held
+from singlepass.editor.positions import Capabilities, converter
+from singlepass.editor.workspace import UserError
+from singlepass.jobs.outcome import JobRequest
+from singlepass.lsp.commands import Commands
+from singlepass.lsp.handlers import Handlers
+from singlepass.lsp.menu import Menu
+from singlepass.lsp.parts import Parts
+from singlepass.stats.history_file import write
+from singlepass.stats.record import Record
 from singlepass_backends.base import Target
 
 pytestmark = pytest.mark.anyio

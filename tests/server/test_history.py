@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from records import record, sample
-from singlepass import history_file
-from singlepass.core.record import Judged
-from singlepass.history import History, known_rates
-from singlepass.history_file import read, write
+from singlepass.stats import history_file
+from singlepass.stats.history import History, known_rates
+from singlepass.stats.history_file import read, write
+from singlepass.stats.record import Judged
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from records import record as made
-from singlepass import history_file
-from singlepass.core.record import Judged, Record
-from singlepass.history_file import HistoryError, clear, read, write
+from singlepass.stats import history_file
+from singlepass.stats.history_file import HistoryError, clear, read, write
+from singlepass.stats.record import Judged, Record
 from singlepass_backends.base import Timings
 
 

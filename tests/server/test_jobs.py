@@ -12,14 +12,14 @@ from server.fakes import TIMINGS, FakeEditor, FakeEngine, LateEditor, ReadOnlyEd
 from singlepass.config import DEFAULT, DEMO, Settings
 from singlepass.core.actions import CommentTask
 from singlepass.core.edits import Edit
-from singlepass.documents import Documents
-from singlepass.editor import ApplyResult
-from singlepass.history_file import read
-from singlepass.outcome import JobRequest
-from singlepass.parts import Parts
-from singlepass.review import ALL
-from singlepass.targets import rates_key
-from singlepass.workspace import UserError
+from singlepass.editor.documents import Documents
+from singlepass.editor.requests import ApplyResult
+from singlepass.editor.workspace import UserError
+from singlepass.engines.targets import rates_key
+from singlepass.jobs.outcome import JobRequest
+from singlepass.jobs.review import ALL
+from singlepass.lsp.parts import Parts
+from singlepass.stats.history_file import read
 from singlepass_backends.base import (
     RANDOM_MODEL_NAME,
     BackendError,
@@ -97,8 +97,8 @@ def current(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(World, "__init__", noted)
     monkeypatch.setattr("singlepass_backends.client.EngineClient", client)
-    monkeypatch.setattr("singlepass.delivery._ECHO_TIMEOUT_S", 0)
-    monkeypatch.setattr("singlepass.delivery._TYPED_TIMEOUT_S", 0)
+    monkeypatch.setattr("singlepass.jobs.delivery._ECHO_TIMEOUT_S", 0)
+    monkeypatch.setattr("singlepass.jobs.delivery._TYPED_TIMEOUT_S", 0)
     yield
     assert all(engine.n_streams == 0 for world in worlds for _, engine in world.engines)
 
@@ -119,7 +119,7 @@ THREE = block("a.py", ["three"], ["3"])
 async def test_a_block_is_shown_while_it_is_written(
     announced: bool, review: Any, path: str, shows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("singlepass.preview._TELL_EVERY_S", 0)
+    monkeypatch.setattr("singlepass.jobs.preview._TELL_EVERY_S", 0)
     lines = block(path, ["one", "two"], ["1", "2"]).splitlines(keepends=True)
     world = World(
         [*lines, block(path, ["three"], ["3"])], settings=Settings(target=SETTINGS.target, review=review)
@@ -307,7 +307,7 @@ async def test_a_cancel_just_before_an_edit_is_sent_keeps_it_from_going() -> Non
 
 
 async def test_an_edit_that_is_never_answered_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.hunks._LAST_EDIT_S", 0)
+    monkeypatch.setattr("singlepass.jobs.hunks._LAST_EDIT_S", 0)
 
     class Silent(FakeEditor):
         async def apply(self, *args: Any, **options: Any) -> Any:
@@ -345,9 +345,9 @@ class Slow(FakeEditor):
 async def test_an_edit_that_is_answered_late_comes_into_review(
     ending: str, says: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("singlepass.hunks._LAST_EDIT_S", 0)
+    monkeypatch.setattr("singlepass.jobs.hunks._LAST_EDIT_S", 0)
     if ending == "time-out":
-        monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+        monkeypatch.setattr("singlepass.jobs.delivery._ANSWER_TIMEOUT_S", 0.01)
     world = World([ONE, THREE], [""], kind=Slow)
     editor = world.editor
     assert isinstance(editor, Slow)
@@ -376,13 +376,13 @@ async def test_an_edit_that_is_answered_late_comes_into_review(
     assert (hunks["job"], [hunk["old"] for hunk in hunks["hunks"]]) == (job, ["one\n"])
     assert any("applied late" in line for line in editor.told("log"))
     # It can be taken back like all others.
-    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("singlepass.jobs.delivery._ANSWER_TIMEOUT_S", 0.01)
     assert await world.jobs.revert() == "1 of 1 edits taken back"
     assert world.text == TEXT
 
 
 async def test_an_edit_that_comes_late_while_the_job_goes_on_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("singlepass.jobs.delivery._ANSWER_TIMEOUT_S", 0.01)
     gate, given_up = asyncio.Event(), asyncio.Event()
     world = World([ONE, given_up.set, gate, THREE], kind=Slow)
     editor = world.editor
@@ -399,7 +399,7 @@ async def test_an_edit_that_comes_late_while_the_job_goes_on_counts(monkeypatch:
 
 
 async def test_a_late_edit_of_a_document_that_was_closed_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("singlepass.jobs.delivery._ANSWER_TIMEOUT_S", 0.01)
     world = World([ONE], kind=Slow)
     job = world.start()
     await world.editor.finish(job)
@@ -655,7 +655,7 @@ async def test_the_status_has_the_numbers_that_its_message_words() -> None:
 
 
 async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.display._REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("singlepass.jobs.display._REPORT_EVERY_S", 0.0)
     world = World([TextChunk(ONE, n_decoded=122, elapsed_ms=2000.0)])
     await world.run()
     (decode,) = (one for one in world.editor.told("singlepass/status") if one["state"] == "decode")
@@ -889,7 +889,7 @@ async def test_trying_again_ends_a_job_that_still_runs() -> None:
 
 
 async def test_only_the_latest_requests_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.jobs._MAX_ASKED", 2)
+    monkeypatch.setattr("singlepass.jobs.jobs._MAX_ASKED", 2)
     world = World(*(["\n"] for _ in range(3)))
     for _ in range(3):
         await world.run()

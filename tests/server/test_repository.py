@@ -15,16 +15,16 @@ from typing import Any
 
 import psutil
 import pytest
-from singlepass import repository as module
 from singlepass.config import Settings
-from singlepass.contexts import context
 from singlepass.core.context import Context
-from singlepass.documents import Documents
-from singlepass.gathering import gathering
-from singlepass.index_wire import Folder, MapBuilt, Near
-from singlepass.indexer import Index
-from singlepass.repository import Repository
-from singlepass.workspace import Workspace
+from singlepass.editor.documents import Documents
+from singlepass.editor.workspace import Workspace
+from singlepass.engines.contexts import context
+from singlepass.engines.gathering import gathering
+from singlepass.repository import client as module
+from singlepass.repository.client import Repository
+from singlepass.repository.indexer import Index
+from singlepass.repository.wire import Folder, MapBuilt, Near
 from singlepass_backends.base import Target
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ FILES = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SINGLEPASS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "IDLE_S", 0.05)
-    monkeypatch.setattr("singlepass.core.repository_map.IDLE_S", 0.05)
+    monkeypatch.setattr("singlepass.repository.map.IDLE_S", 0.05)
     root = tmp_path / "work"
     for path, text in FILES.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ async def test_waiting_until_a_prompt_is_what_it_will_be(
 ) -> None:
     """Not for the pauses of the user's: an idle moment may be far away."""
     monkeypatch.setattr(module, "IDLE_S", 3600)
-    monkeypatch.setattr("singlepass.core.repository_map.IDLE_S", 3600)
+    monkeypatch.setattr("singlepass.repository.map.IDLE_S", 3600)
     async with repository(folder) as found, asyncio.timeout(60):
         await found.settled(uri(folder, "app/store.py"))
         assert "class Store  # Rows.\n" in found.map
@@ -257,7 +257,7 @@ async def test_other_settings_scan_anew(folder: Path) -> None:
 
 
 def test_the_process_ends_with_its_input(folder: Path) -> None:
-    command = [sys.executable, "-P", "-m", "singlepass.indexer"]
+    command = [sys.executable, "-P", "-m", "singlepass.repository.indexer"]
     asked = {"type": "Scan", "folders": [{"path": str(folder)}]}
     done = subprocess.run(
         command,
@@ -280,7 +280,7 @@ time.sleep(1000)
 """
 CHILD = """
 import os, re, sys
-from singlepass.indexer import Watch
+from singlepass.repository.indexer import Watch
 watch = Watch()
 watch.follow(int(sys.argv[1]))
 print(os.getpid(), flush=True)
@@ -325,8 +325,8 @@ def test_a_real_indexer_in_its_work_ends_with_a_server_that_is_killed(folder: Pa
         (folder / f"many{number}.py").write_text("def name():\n    return 1\n" * 300)
     code = """
 import sys, msgspec
-from singlepass.index_wire import Folder, Scan
-from singlepass.repository import _indexer
+from singlepass.repository.wire import Folder, Scan
+from singlepass.repository.client import _indexer
 process = _indexer()
 process.stdin.write(msgspec.json.encode(Scan((Folder(sys.argv[1]),))) + b"\\n")
 process.stdin.flush()
@@ -346,14 +346,14 @@ process.wait()
 def test_a_process_whose_server_is_gone_already_ends() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as server:
         pass
-    command = [sys.executable, "-P", "-m", "singlepass.indexer", str(server.pid)]
+    command = [sys.executable, "-P", "-m", "singlepass.repository.indexer", str(server.pid)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=30) == 0
 
 
 def test_a_step_that_takes_too_long_ends_the_process_without_help_of_its_threads() -> None:
     code = CHILD.replace("watch.follow(int(sys.argv[1]))", "") + (
-        "import singlepass.indexer as module\n"
+        "import singlepass.repository.indexer as module\n"
         "module.STEP_S = 0.2\n"
         "watch.step(True)\n"
         "watch.step(False)\n"

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from lsprotocol import types as lsp
 from server.fakes import FakeEditor, LateEditor, edit_of
 from server.test_delivery import Typist, check_editor, hunked, planned, run, source, without_marks
-from singlepass import delivery as delivery_module
 from singlepass.core.edits import Edit, apply
 from singlepass.core.planner import PlannedHunk
-from singlepass.delivery import Delivery, EditableFile, deliver
-from singlepass.documents import Documents
-from singlepass.lsp import span_from_lsp
-from singlepass.review import ALL, Reviews, Selected, Undone
-from singlepass.workspace import UserError, Workspace
+from singlepass.editor.documents import Documents, EditableFile
+from singlepass.editor.positions import span_from_lsp
+from singlepass.editor.workspace import UserError, Workspace
+from singlepass.jobs import delivery as delivery_module
+from singlepass.jobs.delivery import Delivery, deliver
+from singlepass.jobs.review import ALL, Reviews, Selected, Undone
 
 URI = "file:///w/a.py"
 TEXT = "one\ntwo\nthree\nfour\n"
@@ -435,7 +435,7 @@ async def test_kept_hunks_of_the_last_job_can_still_be_reverted() -> None:
 
 @pytest.mark.anyio
 async def test_more_changes_than_are_remembered_end_the_review(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.documents._LOG_LIMIT", 2)
+    monkeypatch.setattr("singlepass.editor.documents._LOG_LIMIT", 2)
     world = World()
     await world.write((["four"], ["4"]))
     world.editor.type(URI, *(Edit(0, 0, "x\n") for _ in range(6)))

@@ -13,11 +13,11 @@ from server.test_jobs import (
     World,
     current,  # pyright: ignore[reportUnusedImport]  # noqa: F401  # a fixture
 )
-from singlepass.documents import Documents
-from singlepass.lsp import path_from_uri, prompt_path
-from singlepass.review import ALL, Selected
-from singlepass.same_file import distinct, file_id, is_same, path_inside
-from singlepass.workspace import Workspace
+from singlepass.editor.documents import Documents
+from singlepass.editor.positions import path_from_uri, prompt_path
+from singlepass.editor.workspace import Workspace
+from singlepass.files.same_file import distinct, file_id, is_same, path_inside
+from singlepass.jobs.review import ALL, Selected
 
 pytestmark = pytest.mark.anyio
 

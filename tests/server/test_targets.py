@@ -9,12 +9,11 @@ import pytest
 from records import sample
 from server.fakes import FakeEngine
 from server.test_jobs import ONE, SETTINGS, URI, World, current, prewarmed
-from singlepass.config import DEFAULT, DEMO, Settings, load_settings
-from singlepass.core.routing import Route
-from singlepass.history import History
-from singlepass.outcome import JobRequest
-from singlepass.targets import Targets, is_remote, rates_key
-from singlepass.workspace import UserError
+from singlepass.config import DEFAULT, DEMO, Route, Settings, load_settings
+from singlepass.editor.workspace import UserError
+from singlepass.engines.targets import Targets, is_remote, rates_key
+from singlepass.jobs.outcome import JobRequest
+from singlepass.stats.history import History
 from singlepass_backends.base import DEMO_MODEL, Finished, PrefillProgress, Target, Timings
 
 pytestmark = pytest.mark.anyio

@@ -25,9 +25,9 @@ from singlepass.cli.edit import Output, Result, report
 from singlepass.cli.headless import OpenFile
 from singlepass.config import DEFAULT, Settings
 from singlepass.core.edits import Edit
-from singlepass.editor import Editor
-from singlepass.lsp import Capabilities, path_from_uri
-from singlepass.workspace import UserError, Workspace
+from singlepass.editor.positions import Capabilities, path_from_uri
+from singlepass.editor.requests import Editor
+from singlepass.editor.workspace import UserError, Workspace
 from singlepass_backends.base import Target
 
 pytestmark = pytest.mark.anyio

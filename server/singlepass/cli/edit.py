@@ -21,7 +21,7 @@ from singlepass.cli.saving import Draft, SaveError, save, uninterrupted
 from singlepass.core.inert import visible
 from singlepass.core.lines import split_lines
 from singlepass.core.report import count
-from singlepass.workspace import UserError, Workspace
+from singlepass.editor.workspace import UserError, Workspace
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

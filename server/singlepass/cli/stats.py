@@ -19,11 +19,11 @@ from singlepass.cli.output import make_console, print_json
 from singlepass.cli.paths import real_path
 from singlepass.cli.svg import line_chart, write_chart
 from singlepass.core import report
-from singlepass.core.record import Record
-from singlepass.core.statistics import BYS, By, Spread, Summary, grouped, summarise
-from singlepass.core.statistics import report as as_json
-from singlepass.history import history_path
-from singlepass.history_file import HistoryError, clear, read
+from singlepass.stats.history import history_path
+from singlepass.stats.history_file import HistoryError, clear, read
+from singlepass.stats.record import Record
+from singlepass.stats.statistics import BYS, By, Spread, Summary, grouped, summarise
+from singlepass.stats.statistics import report as as_json
 
 EXIT_FAILED = 1
 _DAY_S = 86_400

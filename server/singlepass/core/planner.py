@@ -24,14 +24,24 @@ from typing import Literal
 
 import msgspec
 
-from singlepass.core.diff_parser import DropReason, Hunk, HunkDropped
 from singlepass.core.edits import Edit, Snapshot, rebase_span
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import Line, is_line_start, line_ending, split_lines, visible_lines
-from singlepass.core.matcher import Ambiguous, Differs, Found, How, Match, NotFound, Unclear, locate, match
-from singlepass.core.paths import fitting
-from singlepass.core.rewrite import place
-from singlepass.core.stray import stray, without_path_comment
+from singlepass.core.replies.diff_parser import DropReason, Hunk, HunkDropped
+from singlepass.core.replies.matcher import (
+    Ambiguous,
+    Differs,
+    Found,
+    How,
+    Match,
+    NotFound,
+    Unclear,
+    locate,
+    match,
+)
+from singlepass.core.replies.paths import fitting
+from singlepass.core.replies.rewrite import place
+from singlepass.core.replies.stray import stray, without_path_comment
 
 RejectReason = Literal[
     "unknown_file",
