@@ -365,7 +365,7 @@ _OF_SERVERS = ("backend", "url", "api_key_env")
 def _without_server(old: Any, new: Any) -> Any:
     """An earlier source's target, without its server where a later one names a model file and no server."""
     if not isinstance(old, dict) or not isinstance(new, dict):
-        return old
+        return cast("Any", old)
     fields, later = cast("dict[str, Any]", old), cast("dict[str, Any]", new)
     model = str(later.get("model", ""))
     is_file = model.startswith(("/", "~")) or model.endswith(".gguf")
