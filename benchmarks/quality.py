@@ -1,16 +1,16 @@
 """How often a model's edit is right, way of asking by way of asking, on the same tasks.
 
-    python benchmarks/quality.py --model MODEL.gguf                    # the repository's own tasks, all arms
-    python benchmarks/quality.py --target NAME --tasks FILE.jsonl      # a target of the settings, CanItEdit's file
+    python benchmarks/quality.py --model MODEL.gguf                  # the repository's own tasks, all arms
+    python benchmarks/quality.py --target NAME --tasks FILE.jsonl    # a target of the settings, CanItEdit's
 
 Each task goes through prompt, engine, parser and planner as a job of the server does (`quality_arms.py`), at
 temperature 0 and without other files than the task's. `quality_tasks.py` tells what a task is and
-`quality_judge.py` how its result is judged. *Right* is an edit that does what was asked for and changes no line
-that nobody asked about.
+`quality_judge.py` how its result is judged. *Right* is an edit that does what was asked for and changes no
+line that nobody asked about.
 
-Replies are kept in a file (`--results`), one line a task and arm: a run goes on where it ended, and after a change
-of parser, planner or check the replies that are there are read and judged anew. Another prompt or grammar asks the
-model again.
+Replies are kept in a file (`--results`), one line a task and arm: a run goes on where it ended, and after a
+change of parser, planner or check the replies that are there are read and judged anew. Another prompt or
+grammar asks the model again.
 """
 
 import argparse
@@ -27,7 +27,19 @@ from typing import Any
 
 import msgspec
 from machine import command, describe, machine
-from quality_arms import ARMS, Edited, Reply, asked_of, generate, opened, target_of
+from quality_arms import (
+    ARMS,
+    Arm,
+    Asked,
+    Edited,
+    ModelInfo,
+    Reply,
+    Target,
+    asked_of,
+    generate,
+    opened,
+    target_of,
+)
 from quality_judge import Verdict, judge, passes
 from quality_tasks import Task, read_tasks
 
@@ -56,7 +68,7 @@ Rows = dict[tuple[str, str, str], Row]
 
 
 def read_rows(path: Path) -> Rows:
-    """The rows of a file of results, the last one where there are several. A line that was cut off is none."""
+    """The rows of a file of results, the last of several. A line that was cut off is none."""
     rows: Rows = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -72,7 +84,7 @@ def _hash(value: Any) -> str:
 
 
 def run(
-    tasks: Sequence[Task], arms: Sequence[str], target: Any, model: str, results: Path, seconds: float
+    tasks: Sequence[Task], arms: Sequence[str], target: Target, model: str, results: Path, seconds: float
 ) -> tuple[list[Row], bool]:
     """The rows of all tasks and arms, and whether none is left; those that were not there are added to the
     file."""
@@ -110,7 +122,7 @@ def run(
     return done, True
 
 
-def _read(task: Task, arm: Any, asked: Any, reply: Reply, info: Any) -> Edited:
+def _read(task: Task, arm: Arm, asked: Asked, reply: Reply, info: ModelInfo) -> Edited:
     if reply.finish == "error":
         return Edited(dict(task.files), 0, 0, (("error", reply.text),))
     return arm.read(asked, reply, info)
@@ -207,8 +219,8 @@ def table(found: Mapping[str, Any]) -> str:
     """The figures for people."""
     n = found["n"]
     lines = [
-        "| | right | 95% | does it, but more | applied | refused in | lines outside (tasks) | runaways | tokens "
-        "| passes | seconds |",
+        "| | right | 95% | does it, but more | applied | refused in | lines outside (tasks) | runaways "
+        "| tokens | passes | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, one in found["arms"].items():

@@ -1,11 +1,13 @@
-"""Ways of asking a model for an edit, each through what a job of the server uses: prompt, grammar, parser, planner.
+"""Ways of asking a model for an edit, through what a job of the server uses: prompt, grammar, parser and
+planner.
 
-An arm is an entry of `ARMS`: how it asks, and how it reads the reply. All that the harness takes from the product
-is imported here.
+An arm is an entry of `ARMS`: how it asks, and how it reads the reply. All that the harness takes from the
+product is imported here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +92,8 @@ class Arm(NamedTuple):
 
 def asked_of(task: Task) -> Asked:
     """What an editor and the server make of a task."""
-    first, end, ask, problems = task.first_line, task.end_line, task.ask, ()
+    first, end, ask = task.first_line, task.end_line, task.ask
+    problems: tuple[str, ...] = ()
     comment = None
     if task.action:
         ask = next(one.instruction for one in BUILTIN_ACTIONS if one.title == task.action)
@@ -131,10 +134,10 @@ def ask_for_blocks(asked: Asked, info: ModelInfo, *, constrained: bool) -> Gener
     )
 
 
-def read_blocks(asked: Asked, reply: Reply, *, constrained: bool) -> Edited:
+def read_blocks(asked: Asked, reply: Reply, info: ModelInfo, *, constrained: bool) -> Edited:
     """The files after the blocks of a reply, those that fit, as a job applies them."""
     editable, task = asked.context.editable, asked.task
-    parser = DiffParser(asked.size, editable, is_constrained=constrained)
+    parser = DiffParser(asked.size, editable, is_constrained=constrained and info.always_constrains)
     events = [*parser.feed(reply.text), *parser.close(complete=reply.finish == "stop")]
     snapshots = {path: Snapshot(path, None, text) for path, text in editable.items()}
     selection = task.path, task.first_line, task.end_line
@@ -183,13 +186,13 @@ def _comment_lines(asked: Asked, comment: CommentTask) -> tuple[str, ...]:
 ARMS: Mapping[str, Arm] = {
     "grammar": Arm(
         "search/replace, held to the grammar",
-        lambda asked, info: ask_for_blocks(asked, info, constrained=True),
-        lambda asked, reply, info: read_blocks(asked, reply, constrained=info.always_constrains),
+        partial(ask_for_blocks, constrained=True),
+        partial(read_blocks, constrained=True),
     ),
     "plain": Arm(
         "search/replace without the grammar, placed by the matcher",
-        lambda asked, info: ask_for_blocks(asked, info, constrained=False),
-        lambda asked, reply, info: read_blocks(asked, reply, constrained=False),
+        partial(ask_for_blocks, constrained=False),
+        partial(read_blocks, constrained=False),
     ),
 }
 
@@ -219,7 +222,7 @@ def generate(backend: Backend, request: GenerateRequest) -> Reply:
 
 
 @contextmanager
-def opened(target: Target) -> Iterator[Backend]:
+def opened(target: Target) -> Generator[Backend]:
     """The backend of a target, loaded."""
     backend = open_backend(target, lambda _: True)
     try:

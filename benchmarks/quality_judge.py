@@ -1,4 +1,4 @@
-"""Whether an edit is what was asked for: its check, run where it can do no harm, and the lines that had to stay."""
+"""Whether an edit is what was asked for: its check, run where it does no harm, and what had to stay."""
 
 import functools
 import os
@@ -147,7 +147,7 @@ def n_outside(before: str, after: str, scope: Sequence[Span]) -> int:
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     if old == new:
         return 0
-    spans = sorted(scope)
+    spans = _merged(scope)
     if spans and _stays_outside(old, new, spans):
         return 0
     n = 0
@@ -158,6 +158,16 @@ def n_outside(before: str, after: str, scope: Sequence[Span]) -> int:
         # Of lines that were added in a place that is partly inside, those beyond what was inside count.
         n += max(len(lost), d - c - (b - a - len(lost)) if lost or a == b else 0)
     return n
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """The spans in order, those that overlap or border on each other as one."""
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            start, end = merged[-1][0], max(end, merged.pop()[1])
+        merged.append((start, end))
+    return merged
 
 
 def _stays_outside(old: Sequence[str], new: Sequence[str], spans: Sequence[Span]) -> bool:
@@ -176,5 +186,3 @@ def _stays_outside(old: Sequence[str], new: Sequence[str], spans: Sequence[Span]
             return False
         at += len(part)
     return True
-
-

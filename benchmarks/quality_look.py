@@ -2,9 +2,9 @@
 
     python -I benchmarks/quality_look.py FOLDER < CHECK.json
 
-The process has the edited files in FOLDER and the ones before in FOLDER/before. It has little time and memory,
-may write in FOLDER only, starts no other program and reaches no network: what a model wrote is run in it. It
-ends by printing a word from CHECK.json, so that a program which merely exits has shown nothing.
+The process has the edited files in FOLDER and the ones before in FOLDER/before. It has little time and
+memory, may write in FOLDER only, starts no other program and reaches no network: what a model wrote is run in
+it. It ends by printing a word from CHECK.json, so that a program which merely exits has shown nothing.
 """
 
 import ast
@@ -68,8 +68,7 @@ def _suffix(path: str) -> str:
 
 @cache
 def _parser(suffix: str) -> Any:
-    import tree_sitter
-
+    tree_sitter: Any = importlib.import_module("tree_sitter")
     grammar = _GRAMMARS[suffix]
     language = getattr(importlib.import_module(grammar.module), grammar.function)()
     return tree_sitter.Parser(tree_sitter.Language(language))
@@ -184,7 +183,9 @@ def without_types(text: str) -> str:
             is_type = True
         if is_type:
             # Of what is exported the word goes too.
-            outer = node.parent if node.parent is not None and node.parent.type == "export_statement" else node
+            outer = (
+                node.parent if node.parent is not None and node.parent.type == "export_statement" else node
+            )
             blank(outer.start_byte, outer.end_byte)
             return
         if node.type in ("as_expression", "satisfies_expression", "non_null_expression"):
@@ -362,7 +363,7 @@ def _hold_back(folder: Path) -> None:
             if writes and not is_inside(arguments[0]):
                 raise PermissionError(f"not in a check: writing {arguments[0]!r}")
         elif _CHANGES.fullmatch(event):
-            paths = [one for one in arguments[:2] if isinstance(one, str | bytes | os.PathLike)]
+            paths: list[Any] = [one for one in arguments[:2] if isinstance(one, str | bytes | os.PathLike)]
             if not all(map(is_inside, paths)):
                 raise PermissionError(f"not in a check: {event} of {paths}")
 

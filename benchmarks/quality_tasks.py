@@ -1,4 +1,4 @@
-"""Edits that people ask of an editor, as data: the files, what is selected, the wish, and what would be right.
+"""Edits that people ask of an editor, as data: files, what is selected, the wish, and what would be right.
 
 A file of tasks is TOML:
 
@@ -21,16 +21,16 @@ A file of tasks is TOML:
 
 **Marks in a file** are taken out of it: `«` and `»` stand in the first and the last selected line, `‸` in the
 line with the cursor, `⟦` and `⟧` in the first and the last of lines that may change. A line that is only `⟦⟧`
-is where lines may be added. Without these the selected lines may change.
+is where lines may be added. The selected lines may change in any case.
 
-**An edit** (`reference`, `accepted`, `wrong`) is a diff: lines that begin with `-`, `+` or a blank, the old ones
-of which stand in the file once. `@@ PATH` begins another place. What is right is told by `check`, Python that
-`quality_look.py` runs beside the edited files, by `node`, JavaScript with them as modules, or else by the
-results of `reference` and `accepted`, white space aside.
+**An edit** (`reference`, `accepted`, `wrong`) is a diff: lines that begin with `-`, `+` or a blank, the old
+ones of which stand in the file once. `@@ PATH` begins another place. What is right is told by `check`, Python
+that `quality_look.py` runs beside the edited files, by `node`, JavaScript with them as modules, or else by
+the results of `reference` and `accepted`, white space aside.
 
-Further keys of a task: `action`, the title of a built-in action, instead of `ask`; `problem`, a diagnostic, as a
-quick fix asks about it; `comment = true`, a comment at the cursor asks; `nothing = true`, no change is right;
-`line_end`; `read_only`, paths of files that are only shown.
+Further keys of a task: `action`, the title of a built-in action, instead of `ask`; `problem`, a diagnostic,
+as a quick fix asks about it; `comment = true`, a comment at the cursor asks; `nothing = true`, no change is
+right; `line_end`; `read_only`, paths of files that are only shown.
 
 CanItEdit's file (JSON lines with `before`, `after`, `tests`, two instructions) is read as it is.
 """
@@ -165,11 +165,11 @@ def _task(raw: _Raw, file: _File) -> Task:
         selected = here or selected
     if selected is None:
         raise TaskError("nothing is selected, and there is no cursor")
-    if not any(scope.values()):
-        if selected[0] == selected[1] and not raw.nothing:
-            raise TaskError("which lines may change is not told")
-        scope[next(iter(files))] = (selected,)
     target = next(iter(files))
+    if selected[0] < selected[1]:
+        scope[target] = (*scope[target], selected)
+    elif not any(scope.values()) and not raw.nothing:
+        raise TaskError("which lines may change is not told")
 
     def edited(diff: str) -> Files:
         return _with_line_end(apply_diff(files, diff, target), raw.line_end)
