@@ -16,6 +16,7 @@ import msgspec
 import quality_look
 from quality_tasks import Span, Task
 
+CPU_S = 10
 _MOST_S = 30
 _HERE = Path(__file__).parent
 _SHOWN = 300
@@ -71,7 +72,13 @@ def _is_same(one: str, other: str, path: str) -> bool:
 
 
 def run_check(
-    task: Task, files: Mapping[str, str], check: str = "", *, node: str = "", is_program: bool = False
+    task: Task,
+    files: Mapping[str, str],
+    check: str = "",
+    *,
+    node: str = "",
+    is_program: bool = False,
+    cpu_s: int = CPU_S,
 ) -> str:
     """Run a check beside files; what it says against them."""
     word = secrets.token_hex(16)
@@ -81,6 +88,7 @@ def run_check(
         "node": node,
         "node_version": node_version() if node else 0,
         "word": word,
+        "cpu_s": cpu_s,
         "program": is_program,
     }
     # Links such as macOS's /tmp would make other names of the same folder.

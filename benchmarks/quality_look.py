@@ -21,7 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SECONDS = 10
 BYTES = 2 << 30
 FILE_BYTES = 8 << 20
 
@@ -312,11 +311,11 @@ def _bare(text: str) -> str:
 # The process.
 
 
-def _limit(memory: bool) -> None:
+def _limit(seconds: int, memory: bool) -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory:
@@ -390,7 +389,7 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     asked: dict[str, Any] = json.loads(sys.stdin.read())
     os.chdir(folder)
-    _limit(memory=not asked["node"])
+    _limit(asked["cpu_s"], memory=not asked["node"])
     _leave_network()
     if asked["node"]:
         _run_node(folder, asked)
