@@ -10,7 +10,7 @@ line that nobody asked about.
 
 Replies are kept in a file (`--results`), one line a task and arm: a run goes on where it ended, and after a
 change of parser, planner or check the replies that are there are read and judged anew. Another prompt or
-grammar asks the model again.
+grammar asks the model again. Tokens, passes and seconds are those of decoding, when the reply was made.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def run(
                 arm = ARMS[name]
                 request = arm.request(asked, backend.info)
                 before = known.get((task.name, name, model))
-                identity = _hash(request)
+                identity = _hash((request.segments, request.grammar, request.max_tokens, request.sampling))
                 if before is not None and before.request == identity:
                     reply = before.reply
                 elif time.monotonic() > ends:
@@ -253,6 +253,11 @@ def groups_table(found: Mapping[str, Any], by: str) -> str:
     return "\n".join(lines)
 
 
+def tables(found: Mapping[str, Any]) -> str:
+    """All figures for people."""
+    return "\n\n".join([table(found), groups_table(found, "by_kind"), groups_table(found, "by_language")])
+
+
 def usable(tasks: Sequence[Task]) -> list[Task]:
     """The tasks whose own solution passes here; others need packages or programs that are missing."""
     kept: list[Task] = []
@@ -303,9 +308,7 @@ def main() -> None:
         return
     if not is_whole:
         print(f"Not all tasks were asked yet; of {len(tasks)} there are {found['n']}.\n")
-    print(f"{describe(machine())}\nModel: {model}, temperature 0\n\n{table(found)}")
-    for by in ("by_kind", "by_language"):
-        print(f"\n{groups_table(found, by)}")
+    print(f"{describe(machine())}\nModel: {model}, temperature 0\n\n{tables(found)}")
 
 
 def _refusals(row: Row) -> str:

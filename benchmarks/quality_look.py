@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 BYTES = 2 << 30
@@ -384,6 +385,15 @@ def _run_node(folder: Path, asked: dict[str, Any]) -> None:
     os.execvp("node", ["node", *limits, "--no-warnings", "check.mjs"])
 
 
+def _as_main(path: Path, source: str) -> dict[str, Any]:
+    """The names of a program that is run as a file, which it may read itself."""
+    path.write_text(source, "utf-8")
+    module = ModuleType("__main__")
+    module.__file__ = str(path)
+    sys.modules["__main__"] = module
+    return module.__dict__
+
+
 def main() -> None:
     """Run one check."""
     folder = Path(sys.argv[1]).resolve()
@@ -399,8 +409,8 @@ def main() -> None:
         parse(" ", _suffix(asked["target"])) if _suffix(asked["target"]) in _GRAMMARS else None
     _hold_back(folder)
     if asked["program"]:
-        names = {"__name__": "__main__"}
-    exec(compile(asked["check"], "check", "exec"), names)
+        names = _as_main(folder / "program.py", asked["check"])
+    exec(compile(asked["check"], str(folder / "program.py"), "exec"), names)
     sys.stdout.write(f"\n{asked['word']}\n")
     sys.stdout.flush()
 

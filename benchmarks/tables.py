@@ -17,6 +17,7 @@ import generations
 import llama_server
 import oracle
 import overhead
+import quality
 import remote_overhead
 import replay
 import wakeups
@@ -191,7 +192,14 @@ def llama_server_table() -> str:
     return "\n".join([about(found), "", llama_server.table(found)])
 
 
+def quality_table() -> str:
+    """How often a real model's edit is right."""
+    found = result("quality")
+    return "\n\n".join([about(found), f"{found['model']}, temperature 0.", quality.tables(found)])
+
+
 TABLES = {
+    "quality": quality_table,
     "remote": remote_table,
     "llama-server": llama_server_table,
     "summary": summary_table,
