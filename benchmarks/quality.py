@@ -206,6 +206,7 @@ def _figures(rows: Sequence[Row]) -> dict[str, Any]:
         "tasks_with_refused": sum(bool(row.edited.refused) for row in rows),
         "lines_outside": sum(row.verdict.outside for row in rows),
         "tasks_outside": sum(row.verdict.outside > 0 for row in rows),
+        "blank_lines": sum(row.verdict.blank for row in rows),
         "runaways": sum(row.reply.is_runaway for row in rows),
         "tokens": sum(row.reply.n_tokens for row in rows),
         "passes": sum(row.reply.n_passes for row in rows),
@@ -219,8 +220,8 @@ def table(found: Mapping[str, Any]) -> str:
     """The figures for people."""
     n = found["n"]
     lines = [
-        "| | right | 95% | does it, but more | applied | refused in | lines outside (tasks) | runaways "
-        "| tokens | passes | seconds |",
+        "| | right | 95% | does it, but more | applied | refused in | lines outside (tasks), and blank ones "
+        "| runaways | tokens | passes | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, one in found["arms"].items():
@@ -228,10 +229,11 @@ def table(found: Mapping[str, Any]) -> str:
         refused = f"{one['tasks_with_refused']}" + "".join(
             f", {reason} {count}" for reason, count in one["refused"].items()
         )
+        cost = f"{one['tokens']:,} | {one['passes']:,} | {one['seconds']:,.0f}"
         lines.append(
             f"| {name} | {one['right']} of {n} | {low:.0%} to {high:.0%} | {one['passed'] - one['right']} "
-            f"| {one['applied']} | {refused} | {one['lines_outside']} ({one['tasks_outside']}) "
-            f"| {one['runaways']} | {one['tokens']:,} | {one['passes']:,} | {one['seconds']:,.0f} |"
+            f"| {one['applied']} | {refused} | {one['lines_outside']} ({one['tasks_outside']}), "
+            f"{one['blank_lines']} | {one['runaways']} | {cost} |"
         )
     for pair in found["pairs"]:
         one, other = pair["arms"]
@@ -282,10 +284,11 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="so many tasks, those with the shortest files")
     parser.add_argument("--results", type=Path, help="where the replies are kept (quality-MODEL.jsonl)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="ask nothing more after so long")
+    parser.add_argument("--threads", type=int, default=0, help="of a model file; 0 takes the physical cores")
     parser.add_argument("--show", action="store_true", help="print the replies that are wrong")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    target = target_of(options.model, options.target)
+    target = target_of(options.model, options.target, options.threads)
     model = options.target or options.model.stem
     tasks = [
         task
@@ -293,6 +296,8 @@ def main() -> None:
         for task in read_tasks(path)
         if any(options.only in one for one in (task.name, task.kind, task.language))
     ]
+    # A part of a run is a fair sample.
+    tasks.sort(key=lambda task: hashlib.sha256(task.name.encode()).digest())
     if options.most is not None:
         tasks = sorted(tasks, key=lambda task: sum(map(len, task.files.values())))[: options.most]
     results = options.results or Path(f"quality-{Path(model).name}.jsonl")

@@ -231,10 +231,11 @@ def opened(target: Target) -> Generator[Backend]:
         backend.close()
 
 
-def target_of(model: Path | None, name: str | None) -> Target:
+def target_of(model: Path | None, name: str | None, threads: int = 0) -> Target:
     """A model file, or a target of the user's settings by its name."""
     if model is not None:
-        return Target(backend="scripted" if model.suffix == ".json" else "llama_cpp", model=str(model))
+        backend = "scripted" if model.suffix == ".json" else "llama_cpp"
+        return Target(backend=backend, model=str(model), n_threads=threads)
     settings, problems = user_settings()
     usable, unusable = usable_targets(settings, problems)
     if name not in usable:

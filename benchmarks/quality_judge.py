@@ -1,6 +1,7 @@
 """Whether an edit is what was asked for: its check, run where it does no harm, and what had to stay."""
 
 import functools
+import itertools
 import os
 import secrets
 import shutil
@@ -29,9 +30,11 @@ class Verdict(msgspec.Struct, frozen=True):
     passed: bool
     """Whether it is what was asked for."""
     outside: int
-    """Lines changed that nobody asked about."""
+    """Lines with text that were changed and that nobody asked about."""
     why: str = ""
     """What is wrong."""
+    blank: int = 0
+    """Empty lines that came or went where nobody asked for it: untidy, and no harm."""
 
     @property
     def right(self) -> bool:
@@ -41,17 +44,23 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def judge(task: Task, files: Mapping[str, str]) -> Verdict:
     """Look at the files of a task after an edit."""
-    outside = sum(n_outside(task.files[path], files[path], task.scope.get(path, ())) for path in task.files)
+    found = [n_outside(task.files[path], files[path], task.scope.get(path, ())) for path in task.files]
+    outside, blank = sum(n for n, _ in found), sum(n for _, n in found)
+    passed, why = _passed(task, files)
+    return Verdict(passed, outside, why, blank)
+
+
+def _passed(task: Task, files: Mapping[str, str]) -> tuple[bool, str]:
     if task.nothing:
         is_same = all(files[path] == task.files[path] for path in task.files)
-        return Verdict(is_same, outside, "" if is_same else "nothing was to be changed")
+        return is_same, "" if is_same else "nothing was to be changed"
     if files == task.files:
-        return Verdict(False, outside, "nothing was changed")
+        return False, "nothing was changed"
     broken = [path for path in files if not quality_look.parses(files[path], path)]
     if broken:
-        return Verdict(False, outside, f"{broken[0]} is no code any more")
+        return False, f"{broken[0]} is no code any more"
     why = passes(task, files)
-    return Verdict(not why, outside, why)
+    return not why, why
 
 
 def passes(task: Task, files: Mapping[str, str]) -> str:
@@ -150,9 +159,22 @@ def node_version() -> int:
     return int(said.strip().removeprefix("v").partition(".")[0] or 0)
 
 
-def n_outside(before: str, after: str, scope: Sequence[Span]) -> int:
-    """How many lines were changed, added or taken away outside of the lines that may change."""
+def n_outside(before: str, after: str, scope: Sequence[Span]) -> tuple[int, int]:
+    """How many lines were changed, added or taken away outside of the lines that may change: those with text,
+    and empty ones."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    n_all = _count_outside(old, new, scope)
+    if not n_all:
+        return 0, 0
+    n_before = [0, *itertools.accumulate(bool(line.strip()) for line in old)]
+    spans = [(n_before[start], n_before[end]) for start, end in scope]
+    n_text = _count_outside(
+        [line for line in old if line.strip()], [line for line in new if line.strip()], spans
+    )
+    return n_text, max(0, n_all - n_text)
+
+
+def _count_outside(old: Sequence[str], new: Sequence[str], scope: Sequence[Span]) -> int:
     if old == new:
         return 0
     spans = _merged(scope)

@@ -166,11 +166,23 @@ def test_lines_outside(before: str, after: str, scope: tuple[tuple[int, int], ..
     def text(words: str) -> str:
         return "".join(f"{word}\n" for word in words.split())
 
-    assert n_outside(text(before), text(after), scope) == n
+    assert n_outside(text(before), text(after), scope) == (n, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "n"),
+    [
+        ("a\nb\n\n\nc\n", "a\nx\n\nc\n", (0, 1)),
+        ("a\nb\n\nc\n", "a\nx\n\n\nc\n", (0, 0)),  # inserted at the border
+        ("a\nb\n\nc\n\nd\n", "a\nx\n\nc\ny\n", (1, 1)),
+    ],
+)
+def test_blank_lines_outside_are_counted_on_their_own(before: str, after: str, n: tuple[int, int]) -> None:
+    assert n_outside(before, after, ((1, 2),)) == n
 
 
 def test_line_ends_outside_count() -> None:
-    assert n_outside("a\r\nb\r\n", "a\nx\r\n", ((1, 2),)) == 1
+    assert n_outside("a\r\nb\r\n", "a\nx\r\n", ((1, 2),)) == (1, 0)
 
 
 def test_what_is_asked_and_more_is_not_right() -> None:
