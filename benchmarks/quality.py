@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="so many tasks, those with the shortest files")
     parser.add_argument("--results", type=Path, help="where the replies are kept (quality-MODEL.jsonl)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="ask nothing more after so long")
-    parser.add_argument("--threads", type=int, default=0, help="of a model file; 0 takes the physical cores")
+    parser.add_argument("--threads", type=int, default=1, help="of a model file; 0 takes the physical cores")
     parser.add_argument("--show", action="store_true", help="print the replies that are wrong")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

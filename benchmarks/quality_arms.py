@@ -20,6 +20,7 @@ from singlepass.core.context import Context, SourceFile, build_context
 from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.grammar import marker_size
+from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped, resolve
@@ -181,6 +182,9 @@ def read_blocks(asked: Asked, reply: Reply, info: ModelInfo, *, constrained: boo
 
 def _comment_lines(asked: Asked, comment: CommentTask) -> tuple[str, ...]:
     return tuple(visible_lines(asked.context.target.text)[comment.start : comment.end])
+
+
+__all__ = ["changed_blocks", "visible_lines"]
 
 
 ARMS: Mapping[str, Arm] = {
