@@ -1,4 +1,4 @@
-"""Right edits as models write them that cannot keep the format, on the tasks of `quality.py`; no model needed.
+"""Right edits in the forms of models that keep to no format, on the tasks of `quality.py`. No model is run.
 
     python benchmarks/quality_replies.py [--show FORM]
 
