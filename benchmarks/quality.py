@@ -40,7 +40,7 @@ from quality_arms import (
     opened,
     target_of,
 )
-from quality_judge import Verdict, judge, passes
+from quality_judge import Verdict, judge, node_version, passes
 from quality_tasks import Task, read_tasks
 
 OWN_TASKS = sorted((Path(__file__).parent / "tasks").glob("*.toml"))
@@ -261,11 +261,12 @@ def tables(found: Mapping[str, Any]) -> str:
 
 
 def usable(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks whose own solution passes here; others need packages or programs that are missing."""
+    """The tasks that can be judged here: others need node, or packages that are missing."""
     kept: list[Task] = []
     for task in tasks:
-        why = passes(task, task.reference) if task.program or task.node else ""
-        if why:
+        if task.node and not node_version():
+            tell(f"{task.name} is left out, since there is no node")
+        elif task.program and (why := passes(task, task.reference)):
             tell(f"{task.name} is left out, since its own solution does not pass here: {why}")
         else:
             kept.append(task)

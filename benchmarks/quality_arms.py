@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 from quality_tasks import Files, Task
-from singlepass.config import usable_targets, user_settings
+from singlepass.config import Settings, usable_targets, user_settings
 from singlepass.contexts import MIN_REPLY_TOKENS, encodable, grammar_for
 from singlepass.core.actions import BUILTIN_ACTIONS, CommentTask, find_comment_task, fix_instruction
 from singlepass.core.context import Context, SourceFile, build_context
@@ -119,7 +119,7 @@ def asked_of(task: Task) -> Asked:
 def most_tokens(asked: Asked) -> int:
     """The limit of a reply: beyond it nothing right can come, whatever the format."""
     n_chars = sum(map(len, asked.context.editable.values()))
-    return LEAST_TOKENS + TIMES_FILES * n_chars // CHARS_PER_TOKEN
+    return min(LEAST_TOKENS + TIMES_FILES * n_chars // CHARS_PER_TOKEN, Settings().max_tokens)
 
 
 def ask_for_blocks(asked: Asked, info: ModelInfo, *, constrained: bool) -> GenerateRequest:
