@@ -89,9 +89,9 @@ def run(
     """The rows of all tasks and arms, and whether none is left; those that were not there are added to the
     file."""
     known, done = read_rows(results), list[Row]()
-    ends = time.monotonic() + seconds
     results.parent.mkdir(parents=True, exist_ok=True)
     with opened(target) as backend, results.open("a", encoding="utf-8") as file:
+        ends = time.monotonic() + seconds
         for n, task in enumerate(tasks):
             asked = asked_of(task)
             for name in arms:
@@ -285,7 +285,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="so many tasks, those with the shortest files")
     parser.add_argument("--results", type=Path, help="where the replies are kept (quality-MODEL.jsonl)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="ask nothing more after so long")
-    parser.add_argument("--threads", type=int, default=1, help="of a model file; 0 takes the physical cores")
+    parser.add_argument("--threads", type=int, default=0, help="of a model file; 0 takes the physical cores")
     parser.add_argument("--show", action="store_true", help="print the replies that are wrong")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
