@@ -89,6 +89,7 @@ def run(
     """The rows of all tasks and arms, and whether none is left; those that were not there are added to the
     file."""
     known, done = read_rows(results), list[Row]()
+    replies = {row.request: row.reply for row in known.values() if row.model == model}
     results.parent.mkdir(parents=True, exist_ok=True)
     with opened(target) as backend, results.open("a", encoding="utf-8") as file:
         ends = time.monotonic() + seconds
@@ -99,12 +100,9 @@ def run(
                 request = arm.request(asked, backend.info)
                 before = known.get((task.name, name, model))
                 identity = _hash((request.segments, request.grammar, request.max_tokens, request.sampling))
-                if before is not None and before.request == identity:
-                    reply = before.reply
-                elif time.monotonic() > ends:
+                if identity not in replies and time.monotonic() > ends:
                     return done, False
-                else:
-                    reply = generate(backend, request)
+                reply = replies[identity] = replies.get(identity) or generate(backend, request)
                 edited = _read(task, arm, asked, reply, backend.info)
                 judged = _hash((task.fingerprint, edited.files))
                 if before is not None and before.judged == judged:
@@ -309,7 +307,7 @@ def main() -> None:
             if not row.verdict.right:
                 print(f"--- {row_sentence(row)}\n{row.reply.text}\n{_refusals(row)}")
     if options.json:
-        about = {"command": command(sys.argv), "machine": machine(), "model": model, "whole": is_whole}
+        about = {"command": command(sys.argv), "machine": machine(), "model": model, "tasks": len(tasks)}
         print(json.dumps({**about, **found}, indent=1))
         return
     if not is_whole:

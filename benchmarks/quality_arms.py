@@ -19,7 +19,7 @@ from singlepass.core.actions import BUILTIN_ACTIONS, CommentTask, find_comment_t
 from singlepass.core.context import Context, SourceFile, build_context
 from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
 from singlepass.core.edits import Edit, Snapshot, apply
-from singlepass.core.grammar import marker_size
+from singlepass.core.grammar import edit_grammar, marker_size
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import split_lines, visible_lines
 from singlepass.core.matcher import find_runs
@@ -135,6 +135,15 @@ def ask_for_blocks(asked: Asked, info: ModelInfo, *, constrained: bool) -> Gener
     )
 
 
+def ask_in_order(asked: Asked, info: ModelInfo) -> GenerateRequest:
+    """The same, with a grammar that takes the files in the order of the prompt, the target last."""
+    context, request = asked.context, ask_for_blocks(asked, info, constrained=True)
+    if request.grammar is None or info.random_weights or not any(one.editable for one in context.neighbours):
+        return request
+    files = {one.path: one.text for one in (*context.neighbours, context.target) if one.editable}
+    return msgspec.structs.replace(request, grammar=edit_grammar(files, asked.size))
+
+
 def read_blocks(asked: Asked, reply: Reply, info: ModelInfo, *, constrained: bool) -> Edited:
     """The files after the blocks of a reply, those that fit, as a job applies them."""
     editable, task = asked.context.editable, asked.task
@@ -191,6 +200,11 @@ ARMS: Mapping[str, Arm] = {
     "grammar": Arm(
         "search/replace, held to the grammar",
         partial(ask_for_blocks, constrained=True),
+        partial(read_blocks, constrained=True),
+    ),
+    "in-order": Arm(
+        "search/replace, held to a grammar with the files in the order of the prompt",
+        ask_in_order,
         partial(read_blocks, constrained=True),
     ),
     "plain": Arm(

@@ -195,7 +195,9 @@ def llama_server_table() -> str:
 def quality_table() -> str:
     """How often a real model's edit is right."""
     found = result("quality")
-    return "\n\n".join([about(found), f"{found['model']}, temperature 0.", quality.tables(found)])
+    n = f"all {found['n']}" if found["n"] == found["tasks"] else f"a sample of {found['n']}"
+    which = f"{found['model']}, temperature 0; {n} of the tasks."
+    return "\n\n".join([about(found), which, quality.tables(found)])
 
 
 TABLES = {
