@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from singlepass_backends.base import GenerateRequest, Target
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver, load_library
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver, load_library
 from singlepass_backends.generation.loop import InProcessBackend
 
 

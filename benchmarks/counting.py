@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from singlepass_backends.base import BackendError, Interrupt, ModelInfo
-from singlepass_backends.drivers.llama_cpp import load_library
+from singlepass_backends.drivers.llama.driver import load_library
 from singlepass_backends.generation.driver import State
 
 _REQUEST, _PREWARM = 1, 2

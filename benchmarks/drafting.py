@@ -32,8 +32,9 @@ from oracle import MAX_TOKENS, Edit, Oracle, edits, held_out_edits, run
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.prompt import expect_reply, render_prompt
 from singlepass_backends.base import PrewarmRequest, Target, Timings
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
-from singlepass_backends.generation import loop
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
+from singlepass_backends.generation import loop, meter
+from singlepass_backends.generation.drafting import drafting as drafts
 from singlepass_backends.generation.loop import InProcessBackend
 
 MAX_FILE_CHARS = 6000
@@ -41,6 +42,8 @@ N_REPEATS = 2
 _ONE_S = 0.025
 """What a pass of one token takes by the clock of a `Priced` driver."""
 WAYS = ("plain", "forced", "ours")
+CLOCKED = (loop, meter, drafts)
+"""Whose `time` a `Priced` driver replaces."""
 
 
 class Steered(Oracle):
@@ -204,7 +207,7 @@ def main() -> None:
     )
     parser.add_argument("--edits", type=int, default=20, help="of each repository")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--no-repack", action="store_true", help="see `repack` in the README")
+    parser.add_argument("--no-repack", action="store_true", help="see `repack` in docs/settings.md")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
@@ -212,7 +215,8 @@ def main() -> None:
     if asked.costs:
         pairs = (pair.split(":") for pair in asked.costs.split(","))
         driver = Priced(Tokenizer(asked.model), {int(n): float(cost) for n, cost in pairs})
-        loop.time = driver  # type: ignore[assignment]
+        for module in CLOCKED:
+            module.time = driver  # type: ignore[assignment]
     else:
         repack = not asked.no_repack
         target = Target(model=str(asked.model), n_ctx=8192, n_threads=asked.threads, repack=repack)

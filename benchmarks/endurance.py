@@ -42,8 +42,8 @@ from own import (
     stop_engines,
 )
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
-from singlepass.core.framing import Body, Framing
-from singlepass.core.statistics import percentile
+from singlepass.lsp.framing import Body, Framing
+from singlepass.stats.statistics import percentile
 from singlepass_backends import __version__
 from singlepass_backends.base import Finished, GenerateRequest, PrefillProgress, Segment, Target, TextChunk
 from singlepass_backends.client import EngineClient, EnginePaths, engine_paths

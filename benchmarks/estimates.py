@@ -37,6 +37,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
 from counting import Tokenizer
 from drafting import Steered
 from editing import Git
@@ -44,12 +45,13 @@ from machine import command, describe, load, machine
 from oracle import Edit, edits, held_out_edits, run
 from own import ROOT, SLOW, small_model
 from singlepass.core.context import Context, SourceFile
-from singlepass.core.estimate import Sample, duration_ms, estimate_ms, n_to_prefill, rates
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.prompt import expect_reply, render_context
-from singlepass.core.statistics import percentile
+from singlepass.stats.estimate import duration_ms, estimate_ms, n_to_prefill, rates
+from singlepass.stats.record import Record
+from singlepass.stats.statistics import percentile
 from singlepass_backends.base import PrewarmRequest, Target, Timings
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
 
 PHASES = ("cold", "warm", "edited")
@@ -105,7 +107,7 @@ class Requests:
     def __init__(self, driver: Steered, backend: InProcessBackend) -> None:
         self._driver = driver
         self._backend = backend
-        self.samples: list[Sample] = []
+        self.records: list[Record] = []
 
     def make(self, edit: Edit, phase: str) -> Row | None:
         """Ask for one edit; None for one before there is an estimate, or that the grammar does not admit."""
@@ -114,7 +116,7 @@ class Requests:
         uses = self._backend.inspect(render_context(edit.context))
         n_uncached = sum(use.n_tokens - use.n_cached for use in uses)
         n_cached = sum(use.n_cached for use in uses)
-        known = rates(self.samples, KEY)
+        known = rates(self.records, KEY)
         n_selected = len(selected(edit))
         n_reply = len(self._driver.want(edit.reply))
         self._driver.oracle_ms = 0.0
@@ -127,7 +129,7 @@ class Requests:
             return None
         decoding_ms = spent.decode_ms - self._driver.oracle_ms
         n_task = spent.n_prompt - n_uncached - n_cached
-        self.samples.append(sample(spent, decoding_ms, total_ms, edit, n_task))
+        self.records.append(recorded(spent, decoding_ms, total_ms, edit, n_task))
         if known is None:
             return None
         expected = estimate_ms(known, n_uncached, n_cached, n_selected, edit.action)
@@ -158,15 +160,16 @@ class Requests:
             pass
 
 
-def sample(spent: Timings, decoding_ms: float, total_ms: float, edit: Edit, n_task: int) -> Sample:
-    """What the server remembers of a job."""
-    return Sample(
-        KEY,
-        spent.n_prefilled,
-        spent.prefill_ms,
-        spent.n_decoded,
-        decoding_ms,
-        n_cached=spent.n_cached,
+def recorded(spent: Timings, decoding_ms: float, total_ms: float, edit: Edit, n_task: int) -> Record:
+    """What the server keeps of a job, as far as estimates use it."""
+    return Record(
+        id="",
+        day="",
+        at=0.0,
+        outcome="done",
+        finish_reason="stop",
+        rates_key=KEY,
+        timings=msgspec.structs.replace(spent, decode_ms=decoding_ms),
         other_ms=max(0.0, total_ms - spent.prefill_ms - decoding_ms),
         n_selected=len(selected(edit)),
         n_task=n_task,

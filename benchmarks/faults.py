@@ -2,12 +2,12 @@
 
     python benchmarks/faults.py [--sessions 20]
 
-Each thing that is kept on disk (saved prefixes, the history of requests, what estimates are made of,
-settings, edited files, downloads, the repository map) is written and read again and again with one more call
-before the fault, until there is no call left: the disk is full from that call on (ENOSPC, the first write
-cut short), or that one call fails (EIO), or the process is killed in front of it. Afterwards what was there
-before is there or the new in its place, each whole, nothing raised but what is meant to be told, and the same
-works again. `--every N` takes every Nth call only.
+Each thing that is kept on disk (saved prefixes, the history of requests, settings, edited files, downloads,
+the repository map) is written and read again and again with one more call before the fault, until there is
+no call left: the disk is full from that call on (ENOSPC, the first write cut short), or that one call fails
+(EIO), or the process is killed in front of it. Afterwards what was there before is there or the new in its
+place, each whole, nothing raised but what is meant to be told, and the same works again. `--every N` takes
+every Nth call only.
 
 With --sessions, so many edits with a real server and engine whose disk is full, or fails once, from a random
 call on: each edit succeeds, no file of the workspace changes, and the next session on a mended disk works.
@@ -64,8 +64,8 @@ class Prefixes(Case):
     name = "saved prefixes"
 
     def __init__(self) -> None:
-        from singlepass_backends.generation.history import Known
-        from singlepass_backends.generation.store import Prefix, SavedCheckpoint
+        from singlepass_backends.generation.cache.misses import Known
+        from singlepass_backends.generation.cache.store import Prefix, SavedCheckpoint
 
         known = (Known("map", b"1" * 16, b"2" * 16),)
         checkpoints = ((SavedCheckpoint(100, 5, "s"), b"check"),)
@@ -74,7 +74,7 @@ class Prefixes(Case):
         self.third = Prefix([5, 6, 7], b"third", (), known)
 
     def _save(self, folder: Path, prefix: Any) -> Any:
-        from singlepass_backends.generation.store import Store
+        from singlepass_backends.generation.cache.store import Store
 
         store = Store(folder / "cache", "model")
         found = store.best(self.new.tokens, can_trim=True)
@@ -100,16 +100,17 @@ class Requests(Case):
     name = "history of requests"
 
     def _add(self, folder: Path, number: int) -> None:
-        from singlepass.core.statistics import Record
-        from singlepass.journal import Journal
+        from singlepass.stats.history import History
+        from singlepass.stats.record import Record
 
         record = Record(id=f"r{number}", day="2026-11-22", at=float(number), outcome="done")
-        journal = Journal(folder / "state" / "requests.sqlite3")
-        journal.add(record)
-        journal.close(60)
+        history = History(folder / "state" / "requests.sqlite3")
+        history.load()
+        history.add(record)
+        history.close(60)
 
     def _ids(self, folder: Path) -> list[str]:
-        from singlepass.journal_file import read
+        from singlepass.stats.history_file import read
 
         return [one.id for one in read(folder / "state" / "requests.sqlite3")]
 
@@ -138,35 +139,6 @@ class FirstRequest(Requests):
             assert self._ids(folder) in ([], ["r3"])
         self._add(folder, 4)
         assert self._ids(folder)[-1] == "r4"
-
-
-class Samples(Case):
-    name = "estimates"
-
-    def _add(self, number: int) -> None:
-        from singlepass.core.estimate import Sample
-        from singlepass.history import History
-
-        History().add(Sample("target", number, 1.0, 1, 1.0))
-
-    def _numbers(self) -> list[int]:
-        from singlepass.history import History
-
-        return [sample.n_prefilled for sample in History()._load()]
-
-    def prepare(self, folder: Path) -> None:
-        os.environ["SINGLEPASS_STATE_DIR"] = str(folder / "state")
-        for number in range(3):
-            self._add(number)
-
-    def act(self, folder: Path) -> None:
-        self._add(3)
-
-    def check(self, folder: Path) -> None:
-        assert self._numbers()[:3] == [0, 1, 2]
-        self._add(4)  # behind half a line it is lost with it, and the next one is kept
-        self._add(5)
-        assert self._numbers()[-1] == 5
 
 
 class Settings(Case):
@@ -240,7 +212,7 @@ class Map(Case):
         (folder / "maps" / "one").write_text("old map\n")
 
     def act(self, folder: Path) -> None:
-        from singlepass.indexer import _keep
+        from singlepass.repository.indexer import _keep
 
         _keep(folder / "maps" / "one", "new map\n")
 
@@ -282,7 +254,7 @@ class Download(Case):
 
 def cases(model: Path) -> list[Case]:
     """All that is kept on disk."""
-    return [Prefixes(), Requests(), FirstRequest(), Samples(), Settings(), Edited(), Map(), Download(model)]
+    return [Prefixes(), Requests(), FirstRequest(), Settings(), Edited(), Map(), Download(model)]
 
 
 class Swept(msgspec.Struct):

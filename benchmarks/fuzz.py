@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from singlepass.core.framing import Body, Framing
+from singlepass.lsp.framing import Body, Framing
 
 BATCH = 50
 _TIMEOUT_S = 300.0

@@ -28,17 +28,17 @@ import msgspec
 from machine import command, describe, machine
 from own import small_model
 from singlepass.core.context import SourceFile, build_context
-from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished, ParserEvent
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.grammar import Bounds, edit_grammar, marker_size
 from singlepass.core.lines import split_lines, visible_lines
-from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, plan, rebase
 from singlepass.core.prompt import Task, render_prompt
+from singlepass.core.replies.diff_parser import DiffParser, HunkDropped, HunkFinished, ParserEvent
+from singlepass.core.replies.matcher import find_runs
 from singlepass_backends.base import Finished, GenerateRequest, Sampling, Target, TextChunk
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.random_model import Shape
+from singlepass_backends.testing.random_model import Shape
 
 BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
 """Random weights never choose to stop, so the grammar stops them."""
@@ -221,7 +221,7 @@ def check(name: str, files: Files, pieces: list[str], finished: Finished, counts
 def is_malformed(event: ParserEvent, complete: bool) -> bool:
     """Whether a constrained reply cannot lead to this event. Cut off, its last line may be half a path."""
     kind = type(event).__name__
-    return kind in ("Malformed", "HunkDropped") or (kind == "Ignored" and complete)
+    return kind == "HunkDropped" or (kind == "Ignored" and complete)
 
 
 def check_place(planned: PlannedHunk) -> None:

@@ -32,9 +32,9 @@ from singlepass.core.context import SourceFile, build_context
 from singlepass.core.grammar import edit_grammar, marker_size
 from singlepass.core.prompt import Task, expect_reply, render_prompt
 from singlepass_backends.base import Draft, Finished, GenerateRequest, Target, TextChunk
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
+from unlimited import Unlimited
 
 ROOT = Path(__file__).parents[1]
 N_LINES = 40

@@ -23,7 +23,7 @@ import msgspec
 import psutil
 from machine import describe, load, machine
 from rpc import Client
-from singlepass.index_wire import AskMap, AskNear, Changed, Folder, MapBuilt, Near, Reply, Request, Scan
+from singlepass.repository.wire import AskMap, AskNear, Changed, Folder, MapBuilt, Near, Reply, Request, Scan
 
 BUDGET = 6_000
 SERVE = [sys.executable, "-m", "singlepass", "serve"]
@@ -63,7 +63,7 @@ class Indexer:
 
     async def __aenter__(self) -> "Indexer":
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "singlepass.indexer"),
+            *(sys.executable, "-P", "-m", "singlepass.repository.indexer"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=1 << 24,

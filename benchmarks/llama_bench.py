@@ -23,8 +23,8 @@ from typing import Any
 import msgspec
 from llama_server import build
 from machine import command, describe, load, machine
-from singlepass import bench
-from singlepass.core.benchmark import Run
+from singlepass.measuring import runs
+from singlepass.measuring.rates import Run
 from singlepass_backends.base import Target
 from singlepass_backends.client import EngineClient
 
@@ -36,8 +36,8 @@ async def ours(target: Target, depth: int, n_reply: int) -> Run:
     client = EngineClient(target)
     try:
         info = await client.connect()
-        result = bench.new_result(target, "", info, {}, depths=[depth], n_runs=1, n_reply=n_reply, notes=())
-        (run,) = (await bench.Bench(client).run(result, lambda _: None)).runs
+        result = runs.new_result(target, "", info, {}, depths=[depth], n_runs=1, n_reply=n_reply, notes=())
+        (run,) = (await runs.Bench(client).run(result, lambda _: None)).runs
         return run
     finally:
         await client.aclose()

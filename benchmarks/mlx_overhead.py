@@ -23,10 +23,10 @@ import mlx.core as mx
 import mlx_lm
 from machine import command, describe, load, machine
 from singlepass_backends.base import Finished, GenerateRequest, PrefillProgress, Segment, Target
-from singlepass_backends.drivers.mlx import MlxDriver
+from singlepass_backends.drivers.mlx.driver import MlxDriver
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.gguf_to_mlx import write_mlx_model
-from singlepass_backends.random_model import (
+from singlepass_backends.testing.gguf_to_mlx import write_mlx_model
+from singlepass_backends.testing.random_model import (
     SHAPE_0_5B,
     Shape,
     write_random_model,

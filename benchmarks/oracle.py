@@ -46,15 +46,15 @@ from editing import Git, Hunk, replayable
 from machine import command, describe, machine
 from numpy.typing import NDArray
 from singlepass.config import Settings
-from singlepass.contexts import BESIDE_CHARS
 from singlepass.core.context import Context, SourceFile
 from singlepass.core.grammar import edit_grammar, marker_size, unique_runs
 from singlepass.core.lines import visible_lines
-from singlepass.core.neighbours import Graph, neighbours
-from singlepass.core.outlines import Outline
 from singlepass.core.prompt import Task, expect_reply, render_prompt
-from singlepass.outline import outline
-from singlepass.repository import MORE_NEAR
+from singlepass.engines.contexts import DRAFT_CORPUS_CHARS
+from singlepass.repository.client import MORE_NEAR
+from singlepass.repository.neighbours import Graph, neighbours
+from singlepass.repository.outline import Outline
+from singlepass.repository.parsing import outline
 from singlepass_backends.base import (
     Draft,
     Finished,
@@ -66,8 +66,8 @@ from singlepass_backends.base import (
     Timings,
 )
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.prompt import PromptBuilder
+from unlimited import Unlimited
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # the tasks that the demo model is judged by
 from evaluate import held_out
@@ -128,7 +128,7 @@ def held_out_edits() -> Iterator[Edit]:
 
 def _beside(files: Mapping[str, str], near: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
-    room = BESIDE_CHARS
+    room = DRAFT_CORPUS_CHARS
     for path in near:
         if len(files[path]) <= room:
             found.append(files[path])

@@ -34,8 +34,8 @@ from singlepass.core.grammar import edit_grammar
 from singlepass.core.lines import LineIndex
 from singlepass_backends.base import Finished, GenerateRequest, PrefillProgress, Segment, Target
 from singlepass_backends.client import EngineClient
-from singlepass_backends.hardware import physical_cores
-from singlepass_backends.random_model import (
+from singlepass_backends.machine.hardware import physical_cores
+from singlepass_backends.testing.random_model import (
     SHAPE_0_5B,
     Shape,
     write_random_model,

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from singlepass.cli import headless
 from singlepass_backends.client import list_engines, stop_engine
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 headless._START_TIMEOUT_S = 300.0  # a machine that does something else meanwhile is no failure
 ROOT = Path(__file__).parents[1]

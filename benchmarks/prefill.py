@@ -29,11 +29,11 @@ from typing import Any
 import msgspec
 from machine import command, describe, load, machine
 from singlepass_backends.base import Finished, GenerateRequest, PrefillProgress, Segment, Target, TextChunk
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
+from singlepass_backends.generation.cache.store import Store
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.store import Store
-from singlepass_backends.hardware import physical_cores
-from singlepass_backends.random_model import (
+from singlepass_backends.machine.hardware import physical_cores
+from singlepass_backends.testing.random_model import (
     SHAPE_0_5B,
     Shape,
     write_random_model,

@@ -1,8 +1,8 @@
-"""Records runs of the command line into the README, so that what it shows was printed and not typed.
+"""Records runs of the command line into docs/command-line.md, so that no output is typed.
 
     python benchmarks/record.py
 
-Each `<!-- recorded: NAME -->` … `<!-- end -->` in the README is replaced by the output of one command.
+Each `<!-- recorded: NAME -->` … `<!-- end -->` in that page is replaced by the output of one command.
 """
 
 import os
@@ -39,8 +39,8 @@ def record(arguments: list[str]) -> str:
 
 
 def main() -> None:
-    """Rewrite the README."""
-    path = ROOT / "README.md"
+    """Rewrite the page."""
+    path = ROOT / "docs" / "command-line.md"
     text = path.read_text(encoding="utf-8")
     for name, arguments in COMMANDS.items():
         pattern = rf"(<!-- recorded: {name} -->\n).*?(<!-- end -->)"

@@ -30,8 +30,8 @@ from typing import Any
 import httpx
 from machine import command, describe, load, machine
 from singlepass_backends.base import BackendError, Finished, GenerateRequest, Segment, Target, TextChunk
-from singlepass_backends.choose import open_backend
-from singlepass_backends.random_model import write_random_model
+from singlepass_backends.opening import open_backend
+from singlepass_backends.testing.random_model import write_random_model
 
 ROOT = Path(__file__).parents[1]
 GOAL = 0.95

@@ -38,18 +38,19 @@ from editing import Ask, Change, Close, Disk, Git, Open, Pause, Save, Session, s
 from machine import command
 from numpy.typing import NDArray
 from singlepass.config import Settings
-from singlepass.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, context, gathering
 from singlepass.core.context import Context, shrink
 from singlepass.core.edits import Edit
 from singlepass.core.prompt import Task, render_context, render_prompt
-from singlepass.core.repository_map import drifted
-from singlepass.core.statistics import percentile
-from singlepass.documents import Documents
-from singlepass.index_wire import Folder
-from singlepass.indexer import Index
-from singlepass.lsp import path_from_uri
-from singlepass.repository import CHARS_PER_TOKEN
-from singlepass.workspace import Workspace
+from singlepass.editor.documents import Documents
+from singlepass.editor.positions import path_from_uri
+from singlepass.editor.workspace import Workspace
+from singlepass.engines.contexts import MIN_REPLY_TOKENS, TASK_TOKENS, context
+from singlepass.engines.gathering import gathering
+from singlepass.repository.client import CHARS_PER_TOKEN
+from singlepass.repository.indexer import Index
+from singlepass.repository.map import drifted
+from singlepass.repository.wire import Folder
+from singlepass.stats.statistics import percentile
 from singlepass_backends.base import (
     BackendError,
     Event,
@@ -60,11 +61,11 @@ from singlepass_backends.base import (
     Segment,
     Target,
 )
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.chunks import MIN_CHUNK
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.generation.prompt import Prompt, PromptBuilder, fitting
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 N_CTX = 32_768
 """What the engine opens by default."""
@@ -194,8 +195,8 @@ class Counts(msgspec.Struct):
 
 
 class Surroundings:
-    """What the server knows of a repository beside the open files (`singlepass.repository`), from an indexer
-    without a process: what changed is in use after the next rest of the user."""
+    """What the server knows of a repository beside the open files (`singlepass.repository.client`), from an
+    indexer without a process: what changed is in use after the next rest of the user."""
 
     def __init__(self, root: Path, settings: Settings) -> None:
         self._settings = settings

@@ -27,7 +27,7 @@ CALLS = "socket,bind,listen,connect,sendto,sendmsg,sendmmsg,execve,execveat,clon
 OURS = {
     "singlepass serve": "server",
     "singlepass_backends.engine": "engine",
-    "singlepass.indexer": "indexer",
+    "singlepass.repository.indexer": "indexer",
     "singlepass_backends.generation.template": "template",
 }
 MAY_START = {("server", "engine"), ("server", "indexer"), ("engine", "template")}

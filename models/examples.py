@@ -10,8 +10,8 @@ from kinds import KINDS, Change, Pair
 from singlepass.core.context import Context, SourceFile, build_context
 from singlepass.core.grammar import unique_runs
 from singlepass.core.prompt import Task, render_prompt
-from singlepass.core.repository_map import build_map
-from singlepass.outline import outline
+from singlepass.repository.map import build_map
+from singlepass.repository.parsing import outline
 from singlepass_backends.base import Segment
 from singlepass_backends.generation.template import CHATML
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shape import Shape
 from singlepass_backends.base import DEMO_MODEL, DEMO_MODEL_NAME
 from singlepass_backends.generation.template import CHATML_SOURCE
-from singlepass_backends.gguf_to_mlx import write_mlx_model
+from singlepass_backends.testing.gguf_to_mlx import write_mlx_model
 from tokenizer import END_OF_TEXT, END_OF_TURN, SPECIAL_TOKENS, Vocabulary, read_vocabulary
 
 _NORMAL, _CONTROL = 1, 3  # GGUF token types

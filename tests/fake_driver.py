@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from singlepass_backends.base import Interrupt, ModelInfo
-from singlepass_backends.generation.tree import ROOT
+from singlepass_backends.generation.drafting.tree import ROOT
 
 END, START, N_VOCAB = 256, 257, 258
 CONTROL = {b"<|im_end|>": END, b"<|im_start|>": START}

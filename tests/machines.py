@@ -1,7 +1,7 @@
 """Described machines and models of realistic size, for the tests of the choice."""
 
-from singlepass_backends.facts import AppleChip, Device, LlamaBuild, Machine, ModelFacts, NvidiaCard
-from singlepass_backends.hardware import working_set
+from singlepass_backends.machine.facts import AppleChip, Device, LlamaBuild, Machine, ModelFacts, NvidiaCard
+from singlepass_backends.machine.hardware import working_set
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -11,8 +11,8 @@ from singlepass_backends.base import (
     Target,
     TextChunk,
 )
-from singlepass_backends.choose import open_backend
-from singlepass_backends.drivers.openai_compatible import OpenAICompatibleBackend
+from singlepass_backends.drivers.remote.backend import OpenAICompatibleBackend
+from singlepass_backends.opening import open_backend
 
 KEY = "sk-very-secret-0123456789"
 SYSTEM = Segment("rules", "You edit code.\n", "system")

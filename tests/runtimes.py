@@ -17,11 +17,11 @@ from singlepass_backends.base import (
     Target,
     TextChunk,
 )
-from singlepass_backends.choose import open_backend
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
-from singlepass_backends.drivers.mlx import MlxDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
+from singlepass_backends.drivers.mlx.driver import MlxDriver
+from singlepass_backends.generation.cache.store import Store
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.store import Store
+from singlepass_backends.opening import open_backend
 
 Kind = Literal["attention", "hybrid"]
 

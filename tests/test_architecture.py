@@ -1,45 +1,39 @@
-"""The habits of the house as tests: who may import what, formatting, lint, types, true documentation."""
+"""Rules for the sources, as tests: who may import what, formatting, lint, types."""
 
 import ast
 import re
 import subprocess
 import sys
-import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structure
 
 ROOT = Path(__file__).parents[1]
 SERVER = ROOT / "server" / "singlepass"
 BACKENDS = ROOT / "backends" / "singlepass_backends"
+DRIVERS = BACKENDS / "drivers"
+REMOTE = DRIVERS / "remote"
 
 RUNTIMES = {"llama_cpp", "llguidance", "mlx", "mlx_lm", "numpy", "jinja2", "gguf", "tokenizers"}
 RUNTIMES |= {"pynvml"}
 HTTP = {"httpx", "httpcore", "keyring"}
 """For the remote backend, which runs in the engine like the others."""
 LSP_MODULES = {
-    "app.py",
-    "stdio.py",
-    "handlers.py",
-    "lsp.py",
-    "jobs.py",
-    "session.py",
-    "editor.py",
-    "outcome.py",
-    "cli/headless.py",
-    "cli/edit.py",
-    "cli/context.py",
-    "cli/workload.py",
+    *(f"lsp/{name}.py" for name in ("app", "stdio", "handlers", "menu", "commands")),
+    *(f"editor/{name}.py" for name in ("positions", "requests")),
+    *(f"jobs/{name}.py" for name in ("display", "outcome")),
+    *(f"cli/{name}.py" for name in ("headless", "edit", "context", "workload")),
 }
 """The only modules of the server that may know pygls and lsprotocol."""
 
 OWN_RUNTIMES = {
-    "llama_cpp.py": {"llama_cpp"},
-    "mlx.py": {"mlx", "mlx_lm"},
-    "mlx_cache.py": {"mlx", "mlx_lm"},
-    "hf_tokenizer.py": {"tokenizers"},
+    "llama/driver.py": {"llama_cpp"},
+    "mlx/driver.py": {"mlx", "mlx_lm"},
+    "mlx/cache.py": {"mlx", "mlx_lm"},
+    "mlx/hf_tokenizer.py": {"tokenizers"},
 }
 """What each driver may load."""
 
@@ -106,9 +100,33 @@ def test_the_core_is_sans_io(path: Path) -> None:
         assert module in allowed or module.startswith("singlepass.core"), f"{path.name} imports {module}"
 
 
-@pytest.mark.parametrize("module_name", ["generation/prefix.py", "fit.py", "facts.py"])
+SANS_IO = {
+    "engines": ["routing"],
+    "files": ["protect", "credentials", "ignoring"],
+    "lsp": ["framing"],
+    "measuring": ["rates", "workload", "calculator", "hardware_choice", "plan"],
+    "repository": ["imports", "outline", "neighbours", "map"],
+    "stats": ["record", "estimate", "statistics"],
+}
+"""Modules outside of the core that decide and do nothing."""
+SANS_IO_MODULES = [f"{room}/{module}.py" for room, names in SANS_IO.items() for module in names]
+
+
+@pytest.mark.parametrize("module_name", SANS_IO_MODULES)
+def test_decisions_of_the_server_are_sans_io(module_name: str) -> None:
+    others = {f"singlepass.{one.removesuffix('.py').replace('/', '.')}" for one in SANS_IO_MODULES}
+    allowed = PURE | others | {"singlepass_backends.base", "singlepass.config"}
+    for module in imports(SERVER / module_name):
+        assert module in allowed or module.startswith("singlepass.core"), f"{module_name} imports {module}"
+
+
+POLICIES = ["generation/cache/prefix.py", "generation/cache/cells.py", "machine/fit.py", "machine/facts.py"]
+
+
+@pytest.mark.parametrize("module_name", POLICIES)
 def test_policies_of_the_engine_are_sans_io(module_name: str) -> None:
-    allowed = PURE | {"singlepass_backends.base", "singlepass_backends.facts"}
+    others = {"base", *(path.removesuffix(".py").replace("/", ".") for path in POLICIES)}
+    allowed = PURE | {f"singlepass_backends.{other}" for other in others}
     for module in imports(BACKENDS / module_name):
         assert module in allowed, f"{module_name} imports {module}"
 
@@ -121,7 +139,7 @@ def test_the_engine_downloads_nothing(path: Path) -> None:
 
 def test_only_the_hub_and_the_remote_backend_use_the_network() -> None:
     for path in modules(BACKENDS):
-        if path.parent.name != "drivers" and name(path, BACKENDS) != "models/hub.py":
+        if REMOTE not in path.parents and name(path, BACKENDS) != "models/hub.py":
             assert not roots(imports(path)) & HTTP, path
 
 
@@ -134,8 +152,8 @@ def test_what_is_known_of_models_is_sans_io(module: str) -> None:
 
 @pytest.mark.parametrize("module", ["replies", "servers"])
 def test_what_is_known_of_remote_servers_is_sans_io(module: str) -> None:
-    allowed = PURE | {"codecs", "ipaddress", "urllib.parse", "singlepass_backends.drivers.replies"}
-    for imported in imports(BACKENDS / "drivers" / f"{module}.py"):
+    allowed = PURE | {"codecs", "ipaddress", "urllib.parse", "singlepass_backends.drivers.remote.replies"}
+    for imported in imports(REMOTE / f"{module}.py"):
         assert imported in allowed, f"{module}.py imports {imported}"
 
 
@@ -145,13 +163,11 @@ def test_the_server_never_loads_a_model_runtime(path: Path) -> None:
     seam = {module for module in imports(path) if module.startswith("singlepass_backends")}
     allowed = {f"singlepass_backends.{module}" for module in ("base", "client", "wire")}
     if name(path, SERVER) == "cli/models.py":  # the command line, which nothing waits for
-        allowed.add("singlepass_backends.facts")
+        allowed.add("singlepass_backends.machine.facts")
         seam = {module for module in seam if not module.startswith("singlepass_backends.models")}
-    if name(path, SERVER) in ("cli/plan.py", "cli/bench.py"):  # so are these, which use the engine's sizes
-        allowed |= {f"singlepass_backends.{module}" for module in ("facts", "fit", "hardware")}
+    if name(path, SERVER) in ("cli/plan.py", "cli/bench.py", "cli/this_machine.py"):  # and these, for sizes
+        allowed |= {f"singlepass_backends.machine.{module}" for module in ("facts", "fit", "hardware")}
         seam = {module for module in seam if not module.startswith("singlepass_backends.models")}
-    if name(path, SERVER) == "cli/demo.py":
-        allowed.add("singlepass_backends.random_model")  # until the project has weights of its own
     assert seam <= allowed
 
 
@@ -161,7 +177,7 @@ def test_only_the_edge_knows_lsp(path: Path) -> None:
         assert not roots(imports(path)) & {"pygls", "lsprotocol"}
 
 
-MAY_WRITE = {"history.py", "indexer.py", "journal_file.py", "bench.py", "shown_text.py"}
+MAY_WRITE = {"stats/history_file.py", "repository/indexer.py", "measuring/runs.py", "editor/shown_text.py"}
 """What jobs and benchmarks took, what outlines are known and the reply that the user wants to see, in our own
 folders."""
 MAY_WRITE |= {f"cli/{name}.py" for name in ("demo", "output", "saving", "settings_file", "svg", "workload")}
@@ -233,16 +249,16 @@ def test_the_engine_does_not_know_the_server(path: Path) -> None:
     assert "singlepass" not in roots(imports(path))
 
 
-@pytest.mark.parametrize("path", modules(BACKENDS / "drivers"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", modules(DRIVERS), ids=lambda path: name(path, DRIVERS))
 def test_drivers_know_the_seam_and_their_own_runtime_lazily(path: Path) -> None:
     own = {module for module in imports(path) if module.startswith("singlepass_backends")}
-    modules_allowed = ("base", "facts", "generation.driver", "stop_flag")
+    modules_allowed = ("base", "machine.facts", "generation.driver", "stop_flag")
     allowed = {f"singlepass_backends.{module}" for module in modules_allowed}
     assert {module for module in own if not module.startswith("singlepass_backends.drivers")} <= allowed
     assert not roots(imports(path, lazy=False)) & (RUNTIMES - {"numpy"})
 
 
-@pytest.mark.parametrize("path", modules(BACKENDS / "drivers"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", modules(DRIVERS), ids=lambda path: name(path, DRIVERS))
 def test_drivers_load_no_runtime_but_their_own(path: Path) -> None:
     """Those named as text for `import_module`, which other rules do not see."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -251,17 +267,78 @@ def test_drivers_load_no_runtime_but_their_own(path: Path) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module"
     }
-    assert named <= OWN_RUNTIMES.get(path.name, set())
+    assert named <= OWN_RUNTIMES.get(name(path, DRIVERS), set())
 
 
-def test_only_choose_and_the_probe_name_drivers() -> None:
+def test_only_opening_and_the_probe_name_drivers() -> None:
     for path in modules(BACKENDS):
-        if path.parent.name != "drivers" and name(path, BACKENDS) not in ("choose.py", "engine/probe.py"):
+        if DRIVERS not in path.parents and name(path, BACKENDS) not in ("opening.py", "engine/probe.py"):
             assert not [m for m in imports(path) if m.startswith("singlepass_backends.drivers")], path
 
 
+ROOMS = {
+    SERVER: (
+        {"core"},
+        {"files"},
+        {"config"},
+        {"stats"},
+        {"editor"},
+        {"repository"},
+        {"engines"},
+        {"jobs"},
+        {"lsp"},
+        {"measuring"},
+        {"cli"},
+        {"__main__"},
+    ),
+    BACKENDS: (
+        {"address", "stop_flag"},
+        {"base"},
+        {"wire", "runtime_dir", "machine", "generation"},
+        {"engine_process", "drivers", "testing"},
+        {"engine_link"},
+        {"opening"},
+        {"client", "engine", "models"},
+    ),
+}
+"""Folders and modules of both packages, from the bottom up: each imports only from lines before its own and
+from itself."""
+EVERY_MODULE = [(folder, path) for folder in ROOMS for path in modules(folder)]
+
+
+@pytest.mark.parametrize(("folder", "path"), EVERY_MODULE, ids=lambda path: name(path, ROOT))
+def test_no_import_leads_upward(folder: Path, path: Path) -> None:
+    heights = {room: height for height, rooms in enumerate(ROOMS[folder]) for room in rooms}
+    own = path.relative_to(folder).with_suffix("").parts[0]
+    if own == "__init__":
+        return
+    for module in imports(path):
+        package, _, rest = module.partition(".")
+        room = rest.partition(".")[0]
+        if package == folder.name and room and room != own:
+            assert heights[room] < heights[own], f"{name(path, folder)} imports {module}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    tree = structure.parse(structure.read("."))
+    assert not structure.circles({name: structure.imported(module, tree) for name, module in tree.items()})
+
+
+MAX_LINES = {"module": 500, "class": 350}
+
+
+@pytest.mark.parametrize("path", [path for _, path in EVERY_MODULE], ids=lambda path: name(path, ROOT))
+def test_no_module_or_class_is_large(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MAX_LINES["module"]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            n_lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert n_lines <= MAX_LINES["class"], f"{node.name} has {n_lines} lines"
+
+
 def test_starting_the_server_imports_no_runtime_and_no_command_line() -> None:
-    code = "import singlepass.app, sys; print(' '.join(sys.modules))"
+    code = "import singlepass.lsp.app, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = RUNTIMES | HTTP | {"typer", "rich", "anyio", "pathspec", "platformdirs", "psutil", "tomlkit"}
     assert not heavy & {module.partition(".")[0] for module in loaded.stdout.split()}
@@ -299,84 +376,9 @@ def test_public_functions_and_classes_say_what_they_are() -> None:
     assert not missing
 
 
-def test_ci_runs_the_test_command_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^    (python3 -m venv .*)$", readme, re.MULTILINE)
-    assert len(commands) == 2
-    assert commands[0].endswith("singlepass demo")
-    assert commands[1].endswith("pytest")
-    assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-def test_the_readme_lists_every_setting() -> None:
-    from singlepass.config import Settings
-    from singlepass_backends.base import Target
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for setting in (*Settings.__struct_fields__, *Target.__struct_fields__):
-        assert f"`{setting}`" in readme, f"the README does not describe `{setting}`"
-
-
-def test_the_readme_has_the_catalogue() -> None:
-    from singlepass_backends.models.catalogue import catalogue
-    from singlepass_backends.models.offer import offer
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"as of {catalogue().checked}" in " ".join(readme.split())
-    table = readme.partition("<!-- catalogue -->\n")[2].partition("\n<!-- end -->")[0]
-    rows = ["| | weights | GGUF, about | with 16,384 tokens | licence |", "|---|---|---|---|---|"]
-    for entry in catalogue().models:
-        one = offer(entry, None, 16_384, "gguf")
-        active = f"-A{entry.active:.2g}B" if entry.active else ""
-        licence = entry.licence + ("" if entry.commercial else ", not for commercial use")
-        sizes = [f"{n_bytes / 2**30:.1f} GiB" for n_bytes in (one.size_bytes, one.memory_bytes)]
-        rows.append(f"| `{entry.name}` | {entry.parameters:.3g}B{active} | {' | '.join(sizes)} | {licence} |")
-    assert table.splitlines() == rows
-
-
-def test_the_readme_quotes_what_is_said() -> None:
-    """Messages in the table of symptoms, an ellipsis standing for what differs."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## When something is wrong\n")[2].partition("\n## ")[0]
-    quoted = re.findall(r"“([^”]+)”", section)
-    assert len(quoted) > 10
-    texts = [
-        node.value
-        for path in [*modules(SERVER), *modules(BACKENDS)]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    texts.append(readme.replace(section, ""))  # what it refers to in other sections
-    for part in (part.strip() for one in quoted for part in one.split("…")):
-        assert any(part in text for text in texts), f"nothing says “{part}”"
-
-
-def test_the_readme_s_own_action_is_one() -> None:
-    from singlepass.config import load_settings
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = readme.partition("### Your own actions\n\n")[2].partition("\n\n")[0]
-    settings, wrong = load_settings([("README.md", tomllib.loads(textwrap.dedent(block)))])
-    assert not wrong
-    assert [action.title for action in settings.actions] == ["Write a test"]
-
-
-def test_the_code_map_names_every_module() -> None:
-    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    for path in [*modules(SERVER), *modules(BACKENDS)]:
-        if path.name not in ("__init__.py", "__main__.py"):
-            assert path.name in page, f"ARCHITECTURE.md does not know {name(path, ROOT)}"
-
-
 def test_versions_agree() -> None:
     import singlepass
     import singlepass_backends
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert singlepass.__version__ == singlepass_backends.__version__ == project["version"]
-
-
-def test_the_tables_are_those_of_the_stored_results() -> None:
-    command = [sys.executable, "-c", "import tables; tables.check()"]
-    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

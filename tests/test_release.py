@@ -13,7 +13,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
-from singlepass.files import walk
+from singlepass.files.source_files import walk
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

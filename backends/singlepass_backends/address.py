@@ -11,7 +11,7 @@ _MAX_QUOTED = 200
 
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _ALMOST = re.compile(r"[a-z][\w+.-]*[:;][/\\]+|h?t+ps?[:;/\\]+|[/\\]+", re.IGNORECASE)
-"""What stands in front of the server's name where `_SCHEME` was meant, or another scheme."""
+"""A misspelled scheme, or another one than http and https."""
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^\[\]:]*)(?::(?P<port>.*))?")
 _NO_ADDRESS = re.compile(r"[\s<>\"{}|\\^`\x00-\x1f\x7f]")
 _NO_NAME = re.compile(r"[%,;*!'()&$=+]")

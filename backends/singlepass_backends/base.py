@@ -73,8 +73,8 @@ class Sampling(msgspec.Struct, frozen=True):
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What the reply will probably say, so that it is verified in batches instead of being generated token by
-    token. It changes how long a reply takes, never what it says.
+    """What the reply will probably say, for speculative decoding: its tokens are verified in batches instead
+    of being generated one by one. It changes how long a reply takes, never what it says.
 
     The reply is expected to quote old lines between the lines `search` and `separator`, and to give the new
     ones, which resemble them, up to the line `close`.
@@ -86,11 +86,12 @@ class Draft(msgspec.Struct, frozen=True):
     separator: str
     close: str
     likely: tuple[str, ...] = ()
-    """Lines with which the first old lines may begin."""
+    """Candidates for the first quoted line."""
     document: str = ""
-    """The text that old lines are quoted from."""
+    """The file that old lines are quoted from."""
     sources: tuple[str, ...] = ()
-    """Texts beside the prompt which new lines may resemble; used where a prewarm had the same."""
+    """The draft corpus: texts that are not in the prompt and that new lines may resemble. Used where a
+    prewarm named the same ones."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):
@@ -113,14 +114,14 @@ class PrewarmRequest(msgspec.Struct, frozen=True):
     grammar: str | None = None
     """The grammar of such a request, to be compiled ahead."""
     sources: tuple[str, ...] = ()
-    """Those of such a request's draft, to be looked through ahead."""
+    """The draft corpus of such a request, to be indexed ahead."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """What one request cost, measured at the backend's boundary; the same meaning for every backend.
 
-    Times are in ms. `n_prompt = n_cached + n_prefilled`. Forced tokens were given by the grammar and
-    accepted tokens by a draft: both are counted in `n_decoded`, neither was sampled alone.
+    Times are in ms. `n_prompt = n_cached + n_prefilled`. Forced tokens are those that the grammar
+    left no choice about, accepted ones were drafted; both are counted in `n_decoded`.
     """
 
     n_prompt: int
@@ -206,6 +207,13 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 Event = PrefillProgress | TextChunk | Finished
 
 
+class Evicted(msgspec.Struct, frozen=True):
+    """Told to who asked for a prewarm, after it ended: other requests took the place of a part of it."""
+
+    n_tokens: int
+    """Tokens that were cached before, and are not any more."""
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is loaded, as told to users and used for budgets."""
 
@@ -222,19 +230,19 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     can_trim: bool = True
     """False for hybrid and recurrent models, which cannot forget the end of a sequence."""
     constrains: bool = True
-    """True where decoding is held to the grammar, so finished hunks fit it. A remote server may be unable to
-    do so for a long grammar and then replies without."""
+    """True where decoding is constrained by the grammar, so that finished hunks obey it. A remote server may
+    be unable to take a long grammar and then replies without one."""
     device: str = "CPU"
     load_ms: float = 0.0
 
     @property
     def always_constrains(self) -> bool:
-        """True where no reply to a request with a grammar comes without being held to it."""
+        """True where every reply to a request with a grammar obeys it."""
         return self.constrains and self.backend != "openai_compatible"
 
     @property
     def random_weights(self) -> bool:
-        """True for models made by chance, as in tests: their edits are valid but meaningless."""
+        """True for models with random weights, as in tests: their edits are valid but meaningless."""
         return self.name == RANDOM_MODEL_NAME
 
     @property
@@ -250,8 +258,6 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     model: str = ""
     """Path of a GGUF file (llama_cpp), of a model folder (mlx) or of a recording (scripted); of a remote
     server, its name of the model."""
-    draft_model: str = ""
-    """Path of a smaller model with the same tokens, whose guesses are verified (llama_cpp, mlx)."""
     url: str = ""
     """Of a remote server (openai_compatible), e.g. `http://localhost:11434`."""
     api_key_env: str = ""
@@ -284,7 +290,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def is_set(self) -> bool:
-        """Whether there is anything to open; how well it is described shows then."""
+        """Whether a model or server is named at all; whether it can be opened shows later."""
         return bool(self.url.strip() if self.backend == "openai_compatible" else self.model)
 
     @property
@@ -294,7 +300,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def fault(self) -> str:
-        """What nobody could open, seen without looking at anything, in sentences; empty where it may be."""
+        """What makes this target impossible to open, as far as its settings alone tell, in sentences; empty
+        where nothing does."""
         if self.backend == "openai_compatible":
             if not self.is_set:
                 return f"No server is set. Set `url` in `[target]`, e.g. {address.EXAMPLE} for Ollama."
@@ -356,7 +363,7 @@ class Backend(Protocol):
         ...
 
     def rest(self) -> None:
-        """There is nothing to do for now: the time to save what is worth saving."""
+        """Called when the engine has been idle for some seconds: the time to save what is worth saving."""
         ...
 
     def close(self) -> None:

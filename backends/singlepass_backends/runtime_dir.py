@@ -6,6 +6,7 @@ the current folder and however its paths and its address are spelled, and of the
 so a replaced model file gets a new engine.
 """
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -111,10 +112,7 @@ def identity(target: Target) -> Target:
 def _with_paths(target: Target, spell: Callable[[Path], str]) -> Target:
     if target.backend == "openai_compatible":  # its model is a name, of the server's
         return target
-    model, draft_model = (
-        spell(_at_home(path)) if path else "" for path in (target.model, target.draft_model)
-    )
-    return msgspec.structs.replace(target, model=model, draft_model=draft_model)
+    return msgspec.structs.replace(target, model=spell(_at_home(target.model)) if target.model else "")
 
 
 def _at_home(path: str) -> Path:
@@ -135,13 +133,10 @@ def engine_paths(target: Target, folder: Path | None = None) -> EnginePaths:
     """The files of the engine for `target`. Raises BackendError `engine_start_failed`, see `runtime_dir`."""
     target = identity(target)
     key = msgspec.json.encode(target)
-    files = () if target.backend == "openai_compatible" else (target.model, target.draft_model)
-    for file in filter(None, files):
-        try:
-            status = Path(file).stat()
+    if target.backend != "openai_compatible" and target.model:
+        with contextlib.suppress(OSError, ValueError):  # told in better words when the model is loaded
+            status = Path(target.model).stat()
             key += f"{status.st_size} {status.st_mtime_ns}".encode()
-        except (OSError, ValueError):
-            pass  # told in better words when the model is loaded
     path = runtime_dir(folder) / f"{hashlib.sha256(key).hexdigest()[:16]}.sock"
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
         raise BackendError(

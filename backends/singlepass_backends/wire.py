@@ -15,6 +15,7 @@ import msgspec
 
 from singlepass_backends.base import (
     Event,
+    Evicted,
     GenerateRequest,
     ModelInfo,
     PrewarmRequest,
@@ -22,7 +23,7 @@ from singlepass_backends.base import (
     SegmentUse,
 )
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Raised whenever a message changes its meaning; client and engine must agree on it."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -49,8 +50,8 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prewarm(msgspec.Struct, frozen=True, tag=True):
-    """Do this when nothing else is to be done; answered like `Generate`, without text. A newer prewarm of the
-    same connection replaces it."""
+    """Do this when nothing else is to be done; answered like `Generate`, without text, and later perhaps by
+    `PrewarmEvicted`. A newer prewarm of the same connection replaces it."""
 
     id: int
     request: PrewarmRequest
@@ -145,6 +146,13 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """The error's `data`, as msgpack."""
 
 
+class PrewarmEvicted(msgspec.Struct, frozen=True, tag=True):
+    """What became of the prewarm `id`, which had ended."""
+
+    id: int
+    evicted: Evicted
+
+
 class Inspected(msgspec.Struct, frozen=True, tag=True):
     """The answer to `Inspect`."""
 
@@ -179,7 +187,17 @@ class Stopping(msgspec.Struct, frozen=True, tag=True):
 
 
 EngineMessage = (
-    Welcome | Refused | Loading | Loaded | LoadFailed | Progress | Failed | Inspected | StatusReply | Stopping
+    Welcome
+    | Refused
+    | Loading
+    | Loaded
+    | LoadFailed
+    | Progress
+    | Failed
+    | PrewarmEvicted
+    | Inspected
+    | StatusReply
+    | Stopping
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,7 +8,7 @@ def main() -> None:
     """Entry point of the console script."""
     if sys.argv[1:2] == ["serve"] and not {"--help", "-h"} & set(sys.argv):
         gc.disable()  # until all is imported: none of it is garbage, and looking costs a tenth of the start
-        from singlepass.app import serve
+        from singlepass.lsp.app import serve
 
         sys.exit(serve())
     from singlepass.cli import app

@@ -23,8 +23,7 @@ from msgspec import Meta
 from singlepass_backends.base import DEMO_MODEL, Target
 
 from singlepass.core.actions import Action
-from singlepass.core.routing import Route
-from singlepass.regular_file import read_regular
+from singlepass.files.regular_file import read_regular
 
 USER_FILE = "singlepass.toml"
 REPOSITORY_FILE = ".singlepass.toml"
@@ -44,8 +43,19 @@ DEFAULT, DEMO = "default", "demo model"
 _DEMO_TARGET = Target(model=str(DEMO_MODEL))
 
 
+class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule: requests of these kinds, in these languages, go to a target. The first that matches counts."""
+
+    target: str
+    """A name among the targets."""
+    kinds: tuple[str, ...] = ()
+    """LSP CodeActionKinds, each with all below it: `refactor` is also `refactor.extract`. Empty means all."""
+    languages: tuple[str, ...] = ()
+    """LSP language identifiers; empty means all."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set. The README lists the same names."""
+    """Everything that can be set. `docs/settings.md` lists the same names."""
 
     target: Target = Target()
     targets: dict[str, Target] = {}
@@ -116,7 +126,8 @@ def load_settings(
             usable, wrong = _usable(key, value)
             problems += (Problem(source, *one) for one in wrong)
             if usable is not None:
-                merged[key] = _merge(merged.get(key), usable)
+                old = merged.get(key)
+                merged[key] = _merge(_without_server(old, usable) if key == "target" else old, usable)
     keys = f"a repository may set only {' and '.join(sorted(REPOSITORY_KEYS))}. Put it into {user_file()}"
     for source, values in repository:
         for key, value in values.items():
@@ -244,7 +255,7 @@ def _of_repository(key: str, value: Any) -> tuple[list[Any], list[str]]:
     usable: list[Any] = found or []
     others = [message for message, _ in unusable]
     if key == "ignore" and any(one.startswith("!") for one in usable):
-        # An ignore file of its own, see `core/ignoring.py`: it undoes nothing but its own patterns.
+        # An ignore file of its own, see `files/ignoring.py`: it undoes nothing but its own patterns.
         usable = ["\n".join(("", *usable))]
     if key == "actions":
         refused = [one for one in usable if not _is_asked_for(one.get("kind", REPOSITORY_KINDS[0]))]
@@ -326,9 +337,8 @@ def read_user_file() -> tuple[dict[str, Any], list[Problem]]:
     for table in _target_tables(values).values():
         if isinstance(table, dict) and cast("dict[str, Any]", table).get("backend") != "openai_compatible":
             fields = cast("dict[str, Any]", table)
-            for key in ("model", "draft_model"):
-                if there := _beside(path.parent, fields.get(key)):
-                    fields[key] = there
+            if there := _beside(path.parent, fields.get("model")):
+                fields["model"] = there
     # Nobody knows which target it names.
     return values, [msgspec.structs.replace(problem, target="") for problem in problems]
 
@@ -347,6 +357,21 @@ def user_settings() -> tuple[Settings, list[Problem]]:
     values, problems = read_user_file()
     settings, wrong = load_settings([(str(user_file()), values)])
     return settings, [*problems, *wrong]
+
+
+_OF_SERVERS = ("backend", "url", "api_key_env")
+
+
+def _without_server(old: Any, new: Any) -> Any:
+    """An earlier source's target, without its server where a later one names a model file and no server."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return cast("Any", old)
+    fields, later = cast("dict[str, Any]", old), cast("dict[str, Any]", new)
+    model = str(later.get("model", ""))
+    is_file = model.startswith(("/", "~")) or model.endswith(".gguf")
+    if not is_file or "backend" in later or "url" in later or fields.get("backend") != "openai_compatible":
+        return fields
+    return {name: value for name, value in fields.items() if name not in _OF_SERVERS}
 
 
 def _merge(old: Any, new: Any) -> Any:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from runtimes import Runtime
 from singlepass_backends.client import list_engines, stop_engine
-from singlepass_backends.gguf_to_mlx import write_mlx_model
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.testing.gguf_to_mlx import write_mlx_model
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from singlepass_backends import address
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import check_target
-from singlepass_backends.drivers.servers import api_base
+from singlepass_backends.drivers.remote.servers import api_base
+from singlepass_backends.opening import check_target
 
 SECRET = "hunter2-0123456789"
 

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import GIB
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import check_target, choose_for_this_machine
-from singlepass_backends.drivers.gguf_header import read_facts
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
-from singlepass_backends.facts import Device, Machine, ModelFacts, kv_bytes
-from singlepass_backends.fit import (
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
+from singlepass_backends.drivers.llama.gguf_header import read_facts
+from singlepass_backends.machine.facts import Device, Machine, ModelFacts, kv_bytes
+from singlepass_backends.machine.fit import (
     Choice,
     build_todo,
     choose,
@@ -25,7 +24,8 @@ from singlepass_backends.fit import (
     gpu_margin,
     ram_margin,
 )
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.opening import check_target, choose_for_this_machine
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 ALL, NONE = 10_000, 0
 
@@ -384,11 +384,11 @@ def test_this_machine(random_model: Path) -> None:
     assert 0 < choice.ram_bytes < GIB
 
 
-def test_the_example_of_the_readme() -> None:
-    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+def test_the_example_of_the_docs() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8").split())
     choice = choose(m.RTX_3060, m.QWEN_32B, Target())
     for line in choice.why:
-        assert line in readme
+        assert line in page
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from singlepass_backends.base import Draft
-from singlepass_backends.generation.draft import Drafter, Follower
-from singlepass_backends.generation.pace import Pace
+from singlepass_backends.generation.drafting.draft import Drafter, Follower
+from singlepass_backends.generation.drafting.pace import Pace
 
 OLD = b"def total(items):\n    count = 0\n    for item in items:\n        count += item\n    return count\n"
 
@@ -145,16 +145,16 @@ FREE, FORCED = [False] * 30, [True] * 30
 
 def test_much_is_drafted_where_a_larger_pass_costs_nothing_and_little_where_it_costs_much() -> None:
     flat, steep = (learned({n: slope * (n - 1) + 1 for n in (1, 2, 4, 8, 16, 32)}) for slope in (0.0, 0.25))
-    assert flat.n_worth(1, SURE, FREE) == 30
-    assert 0 < steep.n_worth(1, SURE, FREE) < 20
-    assert flat.n_worth(1, UNSURE, FREE) > 0
-    assert learned({1: 1.0, 2: 2.0, 4: 4.0}).n_worth(1, UNSURE, FREE) == 0
+    assert flat.best_size(1, SURE, FREE) == 30
+    assert 0 < steep.best_size(1, SURE, FREE) < 20
+    assert flat.best_size(1, UNSURE, FREE) > 0
+    assert learned({1: 1.0, 2: 2.0, 4: 4.0}).best_size(1, UNSURE, FREE) == 0
 
 
 def test_what_the_grammar_forces_is_no_reason_to_draft() -> None:
     """It joins the next pass unasked, and saves only what it would have cost there."""
     steep = learned({n: 0.25 * (n - 1) + 1 for n in (1, 2, 4, 8, 16, 32)})
-    assert steep.n_worth(1, [0.8] * 30, FORCED) == 0 < steep.n_worth(1, [0.8] * 30, FREE)
+    assert steep.best_size(1, [0.8] * 30, FORCED) == 0 < steep.best_size(1, [0.8] * 30, FREE)
 
 
 def test_a_token_is_worth_less_where_drafts_made_tokens_cheap() -> None:
@@ -163,35 +163,35 @@ def test_a_token_is_worth_less_where_drafts_made_tokens_cheap() -> None:
     for _ in range(100):
         for pace, n_said in ((fast, 6), (slow, 1)):
             pace.learn_pass(1, 1.0)
-            pace.learn_said(n_said, 0)
-    assert 0 < fast.n_worth(1, SURE, FREE) < slow.n_worth(1, SURE, FREE)
+            pace.learn_output(n_said, 0)
+    assert 0 < fast.best_size(1, SURE, FREE) < slow.best_size(1, SURE, FREE)
 
 
 def test_no_more_is_looked_for_than_can_pay() -> None:
     flat, steep = (learned({n: slope * (n - 1) + 1 for n in (1, 2, 4, 8, 16, 32)}) for slope in (0.0, 0.5))
-    assert not any(flat.is_enough(1, SURE[:n], FREE[:n]) for n in range(30))
-    assert any(steep.is_enough(1, UNSURE[:n], FREE[:n]) for n in range(8))
-    assert learned({1: 0.001}).n_most(1, 30) == 0, "a tiny model's pass is shorter than the looking"
+    assert not any(flat.is_saturated(1, SURE[:n], FREE[:n]) for n in range(30))
+    assert any(steep.is_saturated(1, UNSURE[:n], FREE[:n]) for n in range(8))
+    assert learned({1: 0.001}).limit(1, 30) == 0, "a tiny model's pass is shorter than the looking"
 
 
 def test_a_guess_that_fails_is_expected_less_and_more_again_some_time() -> None:
     pace = learned({1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0})
-    before = pace.right("lines", "line")
+    before = pace.acceptance("lines", "line")
     for _ in range(200):
-        pace.learn_guess("lines", "line", False)
-    worst = pace.right("lines", "line")
+        pace.learn_guess("lines", "line", is_accepted=False)
+    worst = pace.acceptance("lines", "line")
     assert worst < 0.05 < before
     for _ in range(2000):
-        pace.n_worth(1, [worst], [False])
-    assert pace.right("lines", "line") > before / 2
-    assert pace.right("lines", "first") == pytest.approx(learned({}).right("lines", "first"))
+        pace.best_size(1, [worst], [False])
+    assert pace.acceptance("lines", "line") > before / 2
+    assert pace.acceptance("lines", "first") == pytest.approx(learned({}).acceptance("lines", "first"))
 
 
 def test_a_guess_that_is_always_right_is_never_certain() -> None:
     pace = learned({1: 1.0})
     for _ in range(3000):
-        pace.learn_guess("lines", "within", True)
-    assert 0.99 < pace.right("lines", "within") < 1
+        pace.learn_guess("lines", "within", is_accepted=True)
+    assert 0.99 < pace.acceptance("lines", "within") < 1
 
 
 def test_what_followed_elsewhere_is_believed_as_far_as_it_was_true() -> None:
@@ -199,15 +199,15 @@ def test_what_followed_elsewhere_is_believed_as_far_as_it_was_true() -> None:
     for _ in range(500):
         pace.learn_text(1.0, 1)
         pace.learn_text(1.0, 0)
-    assert pace.right("text", "first") == pytest.approx(0.5, abs=0.05)
+    assert pace.acceptance("text", "first") == pytest.approx(0.5, abs=0.05)
 
 
 def test_passes_are_filled_up_to_a_size_whose_cost_is_known() -> None:
-    assert learned({1: 1.0, 8: 1.1, 12: 4.0}).n_worth(3, SURE, FREE) == 5
+    assert learned({1: 1.0, 8: 1.1, 12: 4.0}).best_size(3, SURE, FREE) == 5
 
 
 @given(st.dictionaries(st.integers(1, 80), st.floats(0.001, 10), max_size=8), st.integers(1, 90))
 def test_a_pass_has_a_cost_whatever_was_measured(seconds: dict[int, float], n: int) -> None:
     pace = learned(seconds)
     assert pace.cost(n) >= 0
-    assert 0 <= pace.n_worth(n, SURE, FREE) <= 30
+    assert 0 <= pace.best_size(n, SURE, FREE) <= 30

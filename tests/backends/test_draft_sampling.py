@@ -23,8 +23,8 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.generation.driver import Logits
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.reply import Reply
+from unlimited import Unlimited
 
 TOKENS = (*b"abcd", END)
 TABLE = np.random.default_rng(7).normal(0, 1.3, (5, 5, 5)).astype(np.float32)

@@ -8,9 +8,9 @@ import pytest
 from fake_driver import WatchedDriver, check_same_choices
 from runtimes import FILE, LONG, REQUEST, SYSTEM, TASK, Kind, Runtime, check_fails, check_reuse, never, run
 from singlepass_backends.base import BackendError, Draft, Finished, GenerateRequest, PrewarmRequest, Segment
-from singlepass_backends.choose import open_backend
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
+from singlepass_backends.opening import open_backend
+from unlimited import Unlimited
 
 
 @pytest.fixture

@@ -28,15 +28,16 @@ from singlepass_backends.base import (
     BackendError,
     Event,
 )
-from singlepass_backends.drivers import openai_compatible
-from singlepass_backends.drivers.servers import likely_at
+from singlepass_backends.drivers.remote import backend as remote_backend
+from singlepass_backends.drivers.remote import http
+from singlepass_backends.drivers.remote.servers import likely_at
 
 DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(autouse=True)
 def quick_and_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(openai_compatible, "BACKOFF_S", (0.01,))
+    monkeypatch.setattr(http, "BACKOFF_S", (0.01,))
     yield
     close_all()
 
@@ -354,7 +355,7 @@ def test_faulty_endpoints(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("SP_TEST_KEY", KEY)
-    monkeypatch.setattr(openai_compatible, "_LAST_S", 0.2)
+    monkeypatch.setattr(remote_backend, "_LAST_S", 0.2)
     caplog.set_level(logging.DEBUG)
     events: list[Event] = []
     with Endpoint(script) as endpoint:
@@ -404,7 +405,7 @@ def test_a_model_that_is_being_loaded_is_waited_for() -> None:
     answers: list[Script] = [loading] * 6 + [say(OK)]
     with Endpoint(lambda exchange: answers.pop(0)(exchange)) as endpoint:
         backend = connect(endpoint.url)
-        backend._pause = lambda seconds: None  # type: ignore[method-assign]
+        backend._http._pause = lambda seconds: None  # type: ignore[method-assign]
         assert run(backend)[0] == "ok"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.drivers.gguf_header import read_facts, read_header
-from singlepass_backends.facts import Machine, kv_bytes
-from singlepass_backends.fit import choose
+from singlepass_backends.drivers.llama.gguf_header import read_facts, read_header
+from singlepass_backends.machine.facts import Machine, kv_bytes
+from singlepass_backends.machine.fit import choose
 
 
 def check(path: Path, code: str, *words: str) -> None:

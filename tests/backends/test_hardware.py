@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from singlepass_backends import hardware
-from singlepass_backends.facts import AppleChip, NvidiaCard
+from singlepass_backends.machine import hardware
+from singlepass_backends.machine.facts import AppleChip, NvidiaCard
 
 GIB = 1 << 30
 

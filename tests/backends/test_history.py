@@ -1,7 +1,7 @@
 import pytest
 from singlepass_backends.base import Miss, SegmentUse
-from singlepass_backends.generation.history import History, uses
-from singlepass_backends.generation.prefix import Mark
+from singlepass_backends.generation.cache.misses import History, uses
+from singlepass_backends.generation.cache.prefix import Mark
 
 
 def prompt(**segments: str) -> tuple[list[int], list[Mark]]:

@@ -6,11 +6,11 @@ from pathlib import Path
 import identity
 import pytest
 from singlepass_backends.base import Target
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.driver import Logits
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
 from singlepass_backends.generation.reply import Reply
+from unlimited import Unlimited
 
 
 def counted(model: Path, n: int) -> identity.Counts:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from singlepass_backends.base import Target
-from singlepass_backends.choose import read_model_facts
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver
-from singlepass_backends.facts import kv_bytes
-from singlepass_backends.gguf_to_mlx import write_mlx_model
-from singlepass_backends.random_model import Shape, write_random_model
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver
+from singlepass_backends.machine.facts import kv_bytes
+from singlepass_backends.opening import read_model_facts
+from singlepass_backends.testing.gguf_to_mlx import write_mlx_model
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 WITHIN = 0.02
 N_CTX = 4096

@@ -11,10 +11,10 @@ import pytest
 from fake_driver import check_same_choices
 from runtimes import LONG, REQUEST, Runtime, check_fails, check_reuse, never, run
 from singlepass_backends.base import Finished, Target
-from singlepass_backends.drivers.llama_cpp import LlamaCppDriver, failure
+from singlepass_backends.drivers.llama.driver import LlamaCppDriver, failure
 from singlepass_backends.generation.driver import Interrupted
-from singlepass_backends.random_model import SHAPE_0_5B, Shape, write_random_model_with_vocab
 from singlepass_backends.stop_flag import StopFlag
+from singlepass_backends.testing.random_model import SHAPE_0_5B, Shape, write_random_model_with_vocab
 
 
 def test_a_pass_stops_when_the_flag_is_set(llama_cpp: Runtime) -> None:

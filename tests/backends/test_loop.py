@@ -21,9 +21,9 @@ from singlepass_backends.base import (
     Segment,
     TextChunk,
 )
+from singlepass_backends.generation.cache.store import Store
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
-from singlepass_backends.generation.store import Store
+from unlimited import Unlimited
 
 SYSTEM = Segment("rules", "Edit files.", "system")
 FILE = Segment("a.py", "value = 1\nother = 2\n")

@@ -11,11 +11,11 @@ import pytest
 from fake_driver import check_same_choices
 from runtimes import LONG, REQUEST, Runtime, check_fails, run
 from singlepass_backends.base import BackendError, GenerateRequest, Segment, Target
-from singlepass_backends.drivers.hf_tokenizer import HfTokenizer
-from singlepass_backends.drivers.mlx import failure
-from singlepass_backends.drivers.mlx_cache import BLOCK, pack, unpack
-from singlepass_backends.drivers.model_folder import read_folder
-from singlepass_backends.gguf_to_mlx import write_mlx_model
+from singlepass_backends.drivers.mlx.cache import BLOCK, pack, unpack
+from singlepass_backends.drivers.mlx.driver import failure
+from singlepass_backends.drivers.mlx.hf_tokenizer import HfTokenizer
+from singlepass_backends.drivers.mlx.model_folder import read_folder
+from singlepass_backends.testing.gguf_to_mlx import write_mlx_model
 
 mx = importlib.import_module("mlx.core")
 

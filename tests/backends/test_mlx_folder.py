@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import read_model_facts
-from singlepass_backends.drivers.mlx_folder import is_model_folder, read_facts
-from singlepass_backends.facts import Machine
-from singlepass_backends.fit import choose
+from singlepass_backends.drivers.mlx.sizes import is_model_folder, read_facts
+from singlepass_backends.machine.facts import Machine
+from singlepass_backends.machine.fit import choose
+from singlepass_backends.opening import read_model_facts
 
 CONFIG: dict[str, Any] = {
     "model_type": "qwen2",

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 from machines import GIB
 from singlepass_backends.base import Target
-from singlepass_backends.choose import read_model_facts
-from singlepass_backends.facts import Machine, ModelFacts
-from singlepass_backends.fit import choose
+from singlepass_backends.machine.facts import Machine, ModelFacts
+from singlepass_backends.machine.fit import choose
 from singlepass_backends.models.catalogue import Entry, Format, GgufFile, catalogue
 from singlepass_backends.models.offer import Place, format_for, machine_from, offer, offer_of
+from singlepass_backends.opening import read_model_facts
 
 MODELS = catalogue().models
 DENSE = [entry for entry in MODELS if not entry.n_expert]

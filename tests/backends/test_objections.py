@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass_backends.drivers.failures import words
-from singlepass_backends.drivers.objections import Terms, adapted, limit_named, limit_of
+from singlepass_backends.drivers.remote.failures import words
+from singlepass_backends.drivers.remote.objections import Terms, adapted, limit_named, limit_of
 
 BODY: dict[str, Any] = {
     "model": "m",

@@ -40,17 +40,18 @@ from singlepass_backends.base import (
     TextChunk,
     Timings,
 )
-from singlepass_backends.choose import check_target
 from singlepass_backends.client import EngineClient
-from singlepass_backends.drivers import openai_compatible
-from singlepass_backends.drivers.api_key import Key
-from singlepass_backends.drivers.servers import (
+from singlepass_backends.drivers.remote import http
+from singlepass_backends.drivers.remote.api_key import Key
+from singlepass_backends.drivers.remote.metering import MEASURED
+from singlepass_backends.drivers.remote.servers import (
     GRAMMAR_PROBE,
     GRAMMAR_PROBE_REPLY,
     MAX_GRAMMAR_LINES,
     api_base,
     is_local,
 )
+from singlepass_backends.opening import check_target
 from singlepass_backends.stop_flag import StopFlag
 
 OK = reply(["ok"])
@@ -58,7 +59,7 @@ OK = reply(["ok"])
 
 @pytest.fixture(autouse=True)
 def quick_and_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(openai_compatible, "BACKOFF_S", (0.01,))
+    monkeypatch.setattr(http, "BACKOFF_S", (0.01,))
     yield
     close_all()
 
@@ -223,7 +224,7 @@ def test_what_a_server_does_not_report_is_measured_and_named() -> None:
         text, finished = run(connect(endpoint.url))
     assert (text, finished.finish_reason) == ("one two", "stop")
     timings = finished.timings
-    assert set(timings.inferred) == set(openai_compatible._MEASURED)
+    assert set(timings.inferred) == set(MEASURED)
     assert timings.n_decoded == 2
     assert timings.n_cached == 0
     assert timings.n_prompt == pytest.approx(len(USER_TEXT) / 3.3, rel=0.2)
@@ -279,7 +280,7 @@ def test_numbers_that_nobody_counted_are_ignored(number: str) -> None:
         assert timings.n_prompt == pytest.approx(len(USER_TEXT) / 3.3, rel=0.2)
         assert (timings.n_drafted, timings.n_accepted) == (0, 0)
         assert 0 <= timings.prefill_ms <= timings.total_ms
-        assert set(timings.inferred) == set(openai_compatible._MEASURED)
+        assert set(timings.inferred) == set(MEASURED)
         assert run(backend)[0] == "one two"  # nothing wrong was learned for the next one
 
 
@@ -293,7 +294,7 @@ def test_numbers_that_nobody_counted_in_other_formats(number: str) -> None:
     with Endpoint(say(lines.encode(), "application/x-ndjson"), OLLAMA_ANSWERS, models=(model,)) as endpoint:
         text, finished = run(connect(endpoint.url))
     assert (text, finished.timings.n_decoded) == ("Hi", 1)
-    assert set(finished.timings.inferred) == set(openai_compatible._MEASURED)
+    assert set(finished.timings.inferred) == set(MEASURED)
 
     names = ("input_tokens", "total_output_tokens", "tokens_per_second", "time_to_first_token_seconds")
     stream = with_number({"type": "prompt_processing.progress", "progress": "N"}, number)
@@ -470,7 +471,7 @@ def test_nothing_is_read_ahead_where_that_may_cost_money() -> None:
         assert len(endpoint.exchanges) == n_before
     with Endpoint(say(reply(["x"])), models=({"id": "m", "owned_by": "vllm"},)) as endpoint:
         backend = connect(endpoint.url)
-        backend._host = "vllm.example.com"  # rented by the hour, or by the token: not ours to know
+        backend._http.host = "vllm.example.com"  # rented by the hour, or by the token: not ours to know
         n_before = len(endpoint.exchanges)
         assert last(list(backend.prewarm(PrewarmRequest((FILE,)), never))).finish_reason == "cancelled"
         assert len(endpoint.exchanges) == n_before
@@ -683,6 +684,24 @@ def test_a_prompt_is_read_ahead_on_the_servers_terms() -> None:
         assert len(endpoint.asked) == n_before + 1
         ahead, asked = (one.body["messages"][0]["content"] for one in endpoint.asked[-2:])
         assert asked.startswith(ahead)
+
+
+def test_a_prompt_that_was_just_read_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"id": "m", "owned_by": "vllm"}
+    with Endpoint(say(reply(["a"])), models=(model,)) as endpoint:
+        backend = connect(endpoint.url)
+        request = PrewarmRequest((SYSTEM, FILE))
+        assert last(list(backend.prewarm(request, never))).timings.n_prefilled > 0
+        n_before = len(endpoint.asked)
+        again = last(list(backend.prewarm(request, never)))
+        assert (again.finish_reason, again.timings.n_prefilled) == ("stop", 0)
+        assert len(endpoint.asked) == n_before
+        other = PrewarmRequest((SYSTEM, TASK))
+        list(backend.prewarm(other, never))
+        assert len(endpoint.asked) == n_before + 1
+        monkeypatch.setattr("singlepass_backends.drivers.remote.backend._FRESH_S", 0.0)
+        list(backend.prewarm(other, never))
+        assert len(endpoint.asked) == n_before + 2
 
 
 def test_lm_studio_without_a_system_prompt() -> None:

@@ -6,7 +6,7 @@ import pytest
 from fake_driver import FakeDriver
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from singlepass_backends.generation.prefix import (
+from singlepass_backends.generation.cache.prefix import (
     Keep,
     Mark,
     PrefixCache,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from singlepass_backends.base import BackendError
-from singlepass_backends.random_model import write_random_model
+from singlepass_backends.testing.random_model import write_random_model
 
 
 def test_the_default_is_small_and_reproducible(tmp_path: Path, random_model: Path) -> None:

@@ -26,9 +26,9 @@ from singlepass_backends.base import (
     Segment,
     TextChunk,
 )
-from singlepass_backends.gguf_to_mlx import write_mlx_model
-from singlepass_backends.random_model import write_random_model
 from singlepass_backends.stop_flag import StopFlag
+from singlepass_backends.testing.gguf_to_mlx import write_mlx_model
+from singlepass_backends.testing.random_model import write_random_model
 
 Record = Callable[[str, object], None]
 

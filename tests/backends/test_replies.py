@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 from endpoints import LM_STUDIO_STREAM, OLLAMA_STREAM, event, reply
-from singlepass_backends.drivers.replies import Format, Lines, Piece, ReplyError, ReplyFilter, StreamReader
+from singlepass_backends.drivers.remote.replies import (
+    Format,
+    Lines,
+    Piece,
+    ReplyError,
+    ReplyFilter,
+    StreamReader,
+)
 
 # Streams, sans-IO.
 

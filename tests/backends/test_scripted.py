@@ -12,7 +12,7 @@ from singlepass_backends.base import (
     Target,
     TextChunk,
 )
-from singlepass_backends.choose import open_backend
+from singlepass_backends.opening import open_backend
 
 RECORDING = {
     "name": "demo",

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_driver import FakeDriver
@@ -16,6 +17,7 @@ from singlepass_backends.base import (
     Backend,
     BackendError,
     Event,
+    Evicted,
     Finished,
     GenerateRequest,
     PrefillProgress,
@@ -25,10 +27,19 @@ from singlepass_backends.base import (
 )
 from singlepass_backends.client import EngineClient
 from singlepass_backends.engine import service as service_module
+from singlepass_backends.engine.scheduler import Scheduler
 from singlepass_backends.engine.service import EXIT_LOAD_FAILED, Service
 from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.runtime_dir import engine_paths
-from singlepass_backends.wire import PROTOCOL, Generate, Hello, encode
+from singlepass_backends.wire import (
+    PROTOCOL,
+    ClientMessage,
+    Generate,
+    Hello,
+    StatusReply,
+    StatusRequest,
+    encode,
+)
 
 SYSTEM = Segment("rules", "Edit files. " * 10, "system")
 REQUEST = GenerateRequest((SYSTEM, Segment("task", "Fix.")), max_tokens=4)
@@ -56,19 +67,92 @@ class Gate:
         self.reached.clear()
 
 
+class ObservedScheduler(Scheduler):
+    """Tells when a job ended."""
+
+    on_finish: Callable[[], None]
+
+    def finish(self) -> None:
+        super().finish()
+        self.on_finish()
+
+
+class ObservedService(Service):
+    """Tells when something changed that its status shows, so that a test need not ask again and again."""
+
+    def __init__(self, target: Target, open_backend: Callable[..., Backend], idle_exit_s: float) -> None:
+        super().__init__(target, open_backend, idle_exit_s)
+        self.changed = asyncio.Event()
+        self.is_stopped = asyncio.Event()
+        self._scheduler = ObservedScheduler()
+        # Called on the model thread.
+        self._scheduler.on_finish = lambda: self._post(self.changed.set)
+
+    def opened(self, connection: Any) -> None:
+        super().opened(connection)
+        self.changed.set()
+
+    def closed(self, connection: Any) -> None:
+        super().closed(connection)
+        self.changed.set()
+
+    def received(self, connection: Any, message: ClientMessage) -> None:
+        super().received(connection, message)
+        if not isinstance(message, StatusRequest):
+            self.changed.set()
+
+    def stop(self) -> None:
+        super().stop()
+        self.is_stopped.set()
+
+
+class Client(EngineClient):
+    """A client that can wait for a state of the engine."""
+
+    service: ObservedService
+
+    async def until(self, condition: Callable[[StatusReply], bool]) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                self.service.changed.clear()
+                status = await self.status()
+                if status is not None and condition(status):
+                    return
+                await self.service.changed.wait()
+
+
+class Heard:
+    """The events of a request, for `on_event`."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._is_finished = asyncio.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Finished):
+            self._is_finished.set()
+
+    async def finished(self) -> Finished:
+        await asyncio.wait_for(self._is_finished.wait(), 20)
+        return finished(self.events)
+
+
 @contextlib.asynccontextmanager
 async def serving(
     folder: Path, open_backend: Callable[..., Backend], idle_exit_s: float = 100
-) -> AsyncIterator[tuple[EngineClient, "asyncio.Task[int]"]]:
+) -> AsyncIterator[tuple[Client, "asyncio.Task[int]"]]:
     """A client of a service in this process, and the service's task."""
     model = folder / "model.json"
     model.write_text('{"name": "recorded", "replies": []}')
     target = Target(backend="scripted", model=str(model))
     path = engine_paths(target, folder).socket
-    service = Service(target, open_backend, idle_exit_s)
+    before = asyncio.all_tasks()
+    service = ObservedService(target, open_backend, idle_exit_s)
     server = await asyncio.get_running_loop().create_unix_server(service.accept, str(path))
     task = asyncio.create_task(service.run(path.unlink))
-    client = EngineClient(target, runtime_dir=folder)
+    client = Client(target, runtime_dir=folder)
+    client.service = service
     try:
         yield client, task
     finally:
@@ -76,6 +160,11 @@ async def serving(
         service.stop()
         await task
         server.close()
+        await server.wait_closed()
+        # Nothing outlives its owner, whatever the test did.
+        others = asyncio.all_tasks() - {asyncio.current_task()} - before
+        assert not [one for one in others if not one.done()]
+        assert all(thread.name != "model" for thread in threading.enumerate())
 
 
 def fake(driver: FakeDriver) -> Callable[..., Backend]:
@@ -99,8 +188,7 @@ def test_foreground_waits_for_at_most_one_chunk_of_prewarm(folder: Path) -> None
             await client.prewarm((SYSTEM, Segment("big", "x" * 1000)))
             await gate.wait_reached()  # the third chunk of the prewarm is running
             request = asyncio.create_task(collect(client))
-            while (status := await client.status()) is None or status.n_queued == 0:
-                pass
+            await client.until(lambda status: status.n_queued > 0)
             gate.open.set()
             timings = finished(await request).timings
             assert timings.n_cached == 3 * 16  # what the prewarm did is not lost
@@ -117,8 +205,8 @@ def test_an_inspection_is_answered_within_a_chunk_and_stops_nothing(folder: Path
         async with serving(folder, fake(driver)) as (client, _):
             await client.connect()
             big = (SYSTEM, Segment("big", "x" * 100))
-            prewarmed: list[Event] = []
-            await client.prewarm(big, on_event=prewarmed.append)
+            prewarmed = Heard()
+            await client.prewarm(big, on_event=prewarmed)
             await gate.wait_reached()
             asked = asyncio.create_task(client.inspect(big))
             await asyncio.sleep(0)
@@ -130,13 +218,12 @@ def test_an_inspection_is_answered_within_a_chunk_and_stops_nothing(folder: Path
             assert [use.name for use in uses] == ["rules", "big"]
             assert sum(use.n_cached for use in uses) == 3 * 16
             gate.open.set()
-            while not prewarmed or not isinstance(prewarmed[-1], Finished):
-                assert await client.status()
-            done = [event.n_done for event in prewarmed[:-1] if isinstance(event, PrefillProgress)]
+            end = await prewarmed.finished()
+            done = [event.n_done for event in prewarmed.events if isinstance(event, PrefillProgress)]
             assert done == sorted(done)
             assert done[0] == 0
-            assert finished(prewarmed).finish_reason == "stop"
-            assert done[-1] == finished(prewarmed).timings.n_prompt
+            assert end.finish_reason == "stop"
+            assert done[-1] == end.timings.n_prompt
             uses = await client.inspect(big)
             assert uses is not None
             assert uses[0].n_cached == uses[0].n_tokens
@@ -164,14 +251,51 @@ def test_a_prewarm_that_is_replaced_says_so(folder: Path) -> None:
         async with serving(folder, fake(driver)) as (client, _):
             working = asyncio.create_task(collect(client))
             await gate.wait_reached()
-            events: list[Event] = []
-            await client.prewarm((SYSTEM,), on_event=events.append)
+            heard = Heard()
+            await client.prewarm((SYSTEM,), on_event=heard)
             await client.prewarm((SYSTEM, Segment("b", "x")))
-            while not events:
-                assert await client.status()
-            assert finished(events).finish_reason == "cancelled"
+            assert (await heard.finished()).finish_reason == "cancelled"
             gate.open.set()
             await working
+
+    asyncio.run(main())
+
+
+def test_who_prewarmed_is_told_what_others_evict(folder: Path) -> None:
+    """Once, and not of what takes the place of its own earlier prewarm."""
+
+    async def main() -> None:
+        driver = FakeDriver(reply=b"ok", n_batch=64, n_ctx=600)
+        document = (SYSTEM, Segment("a", "a" * 250))
+
+        async def prewarm(client: EngineClient, segments: tuple[Segment, ...]) -> list[Any]:
+            events: list[Any] = []
+            await client.prewarm(segments, on_event=events.append)
+            while not any(isinstance(event, Finished) for event in events):
+                assert await client.status()
+            return events
+
+        async def n_cached(client: EngineClient) -> int:
+            return sum(use.n_cached for use in await client.inspect(document) or ())
+
+        async with serving(folder, fake(driver)) as (client, _):
+            other = EngineClient(client.target, runtime_dir=folder)
+            await client.connect()
+            replaced = await prewarm(client, (SYSTEM, Segment("a", "b" * 250)))
+            told = await prewarm(client, document)
+            n_before = await n_cached(client)
+            await prewarm(other, (SYSTEM, Segment("c", "c" * 20)))  # there is room for both
+            assert await n_cached(client) == n_before
+            n_told = len(told)
+            await prewarm(other, (SYSTEM, Segment("d", "d" * 350)))
+            n_lost = n_before - await n_cached(client)
+            assert n_lost > 0
+            assert told[n_told:] == [Evicted(n_lost)]
+            await prewarm(other, (SYSTEM, Segment("d", "d" * 340)))
+            assert await client.status()
+            assert len(told) == n_told + 1
+            assert not any(isinstance(event, Evicted) for event in replaced)
+            await other.aclose()
 
     asyncio.run(main())
 
@@ -206,10 +330,9 @@ def test_closing_the_iterator_cancels(folder: Path) -> None:
             assert isinstance(await anext(events), PrefillProgress)
             await gate.wait_reached()
             await events.aclose()
-            status = await client.status()  # answered after the cancel was read
+            assert await client.status()  # answered after the cancel was read
             gate.open.set()
-            while status is None or status.busy:
-                status = await client.status()
+            await client.until(lambda status: not status.busy)
             assert len(driver.passes) == 2
 
     asyncio.run(main())
@@ -224,11 +347,9 @@ def test_a_lost_connection_cancels_its_requests_only(folder: Path) -> None:
             lost = asyncio.create_task(collect(other))
             await gate.wait_reached()
             waiting = asyncio.create_task(collect(client))
-            while (status := await client.status()) is None or status.n_queued == 0:
-                pass
+            await client.until(lambda status: status.n_queued > 0)
             await other.aclose()
-            while (status := await client.status()) is None or status.n_clients > 1:
-                pass
+            await client.until(lambda status: status.n_clients == 1)
             gate.open.set()
             assert finished(await waiting).finish_reason == "stop"
             with pytest.raises(BackendError) as caught:
@@ -246,13 +367,11 @@ def test_a_queued_request_can_be_cancelled(folder: Path) -> None:
             first = asyncio.create_task(collect(client))
             await gate.wait_reached()
             second = asyncio.create_task(collect(client))
-            while (status := await client.status()) is None or status.n_queued == 0:
-                pass
+            await client.until(lambda status: status.n_queued > 0)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
-            while (status := await client.status()) is None or status.n_queued > 0:
-                pass
+            await client.until(lambda status: status.n_queued == 0)
             gate.open.set()
             assert finished(await first).finish_reason == "stop"
 
@@ -267,14 +386,13 @@ def test_stopping_ends_what_runs_and_what_is_queued(folder: Path, caplog: pytest
         async with serving(folder, fake(FakeDriver(on_forward=gate))) as (client, task):
             requests = [asyncio.create_task(collect(client)) for _ in range(3)]
             await gate.wait_reached()
-            while (status := await client.status()) is None or status.n_queued < 2:
-                pass
+            await client.until(lambda status: status.n_queued == 2)
             stopping = asyncio.create_task(client.stop())
             # The pass that runs must not end before the engine has heard of it.
-            while "stopped by a client" not in caplog.text:  # noqa: ASYNC110  # noqa: ASYNC110 - a line of a log is no event
-                await asyncio.sleep(0)
+            await asyncio.wait_for(client.service.is_stopped.wait(), 20)
             gate.open.set()
             assert await stopping
+            assert "stopped by a client" in caplog.text
             for request in requests:
                 assert finished(await request).finish_reason == "cancelled"
             assert await task == 0
@@ -290,8 +408,7 @@ def test_a_closed_client_does_not_come_back(folder: Path) -> None:
             running = asyncio.create_task(collect(client))
             await gate.wait_reached()
             queued = asyncio.create_task(collect(other))
-            while (status := await client.status()) is None or status.n_queued == 0:
-                pass
+            await client.until(lambda status: status.n_queued > 0)
             await other.aclose()
             with pytest.raises(BackendError, match="closed"):
                 await queued
@@ -368,8 +485,7 @@ def test_a_client_that_stops_reading_is_dropped_and_blocks_nobody(
                 endless = GenerateRequest((Segment("task", "x"),), max_tokens=50_000)
                 deaf.sendall(encode(Hello(PROTOCOL, __version__)) + encode(Generate(1, endless)))
                 assert finished(await collect(client)).finish_reason == "length"
-                while (status := await client.status()) is None or status.n_clients > 1:
-                    pass
+                await client.until(lambda status: status.n_clients == 1)
             assert len(driver.cells) < 50_000
 
     asyncio.run(main())
@@ -412,8 +528,7 @@ def test_a_failed_load_is_told_to_every_client(folder: Path) -> None:
         async with serving(folder, fail) as (client, task):
             other = EngineClient(client.target, runtime_dir=folder)
             connecting = [asyncio.create_task(c.connect()) for c in (client, other)]
-            while (status := await client.status()) is None or status.n_clients < 2:
-                pass
+            await client.until(lambda status: status.n_clients == 2)
             may_fail.set()
             for failing in connecting:
                 with pytest.raises(BackendError, match="too large") as caught:
@@ -434,8 +549,7 @@ def test_a_stop_while_loading_is_no_failure(folder: Path) -> None:
 
         async with serving(folder, load) as (client, task):
             connecting = asyncio.create_task(client.connect())
-            while (status := await client.status()) is None or status.n_clients < 1:
-                pass
+            await client.until(lambda status: status.n_clients == 1)
             other = EngineClient(client.target, runtime_dir=folder)
             assert await other.stop()
             with pytest.raises(BackendError, match="was stopped"):

@@ -11,12 +11,12 @@ import pytest
 from fake_driver import check_same_choices
 from runtimes import Kind, Runtime, run
 from singlepass_backends.base import GenerateRequest, Segment, Target
-from singlepass_backends.generation import store as store_module
+from singlepass_backends.generation.cache import store as store_module
+from singlepass_backends.generation.cache.misses import Known
+from singlepass_backends.generation.cache.prefix import common_prefix
+from singlepass_backends.generation.cache.store import Prefix, SavedCheckpoint, Store, assemble, parse
 from singlepass_backends.generation.driver import State
-from singlepass_backends.generation.history import Known
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.prefix import common_prefix
-from singlepass_backends.generation.store import Prefix, SavedCheckpoint, Store, assemble, parse
 
 PREFIX = Prefix(
     list(range(300)),

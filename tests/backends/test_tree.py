@@ -5,10 +5,10 @@ from fake_driver import FakeDriver
 from hypothesis import given
 from hypothesis import strategies as st
 from singlepass_backends.base import Draft, Finished, GenerateRequest, PrewarmRequest, Segment, TextChunk
-from singlepass_backends.generation.draft import Drafter, Kind, Place
+from singlepass_backends.generation.drafting.draft import Drafter, Kind, Place
+from singlepass_backends.generation.drafting.tree import ROOT, Continuations, Guesser, Places, Tree
 from singlepass_backends.generation.loop import InProcessBackend
-from singlepass_backends.generation.pace import Unlimited
-from singlepass_backends.generation.tree import ROOT, Continuations, Guesser, Places, Tree
+from unlimited import Unlimited
 
 NOTHING = Draft("", "<", "=", ">")
 
@@ -109,7 +109,7 @@ def test_a_tree_keeps_its_limits(prompt: str, said: str, n_most: int, n_branches
     assert len(tree) <= n_most
     assert len(ways(tree)) == len({*range(len(tree))} - {*tree.parents}) <= n_branches
     assert all(parent < at for at, parent in enumerate(tree.parents))
-    assert tree.gains == sorted(tree.gains, reverse=True)
+    assert tree.probabilities == sorted(tree.probabilities, reverse=True)
     for at, (token, parent) in enumerate(zip(tree.tokens, tree.parents, strict=True)):
         assert tree.child(parent, token) == at
     first = tree.first(n_most // 2)
@@ -131,8 +131,8 @@ def test_what_the_grammar_forces_is_certain_and_nothing_else_is_tried_in_its_pla
     tree = guesser(b"abcx abdx abcx ab").grow(20, 8, right, forced_after, never)
     forced = [at for at, is_forced in enumerate(tree.forced) if is_forced]
     assert [tree.above(at) for at in forced] == [[*b"c1"], [*b"c12"]]
-    gains = [tree.gains[at] for at in (tree.parents[forced[0]], *forced)]
-    assert gains[0] == gains[1] == gains[2]
+    probabilities = [tree.probabilities[at] for at in (tree.parents[forced[0]], *forced)]
+    assert probabilities[0] == probabilities[1] == probabilities[2]
     assert [at for at, parent in enumerate(tree.parents) if parent == tree.parents[forced[0]]] == forced[:1]
     assert tree.first(forced[-1] + 1).forced == tree.forced[: forced[-1] + 1]
 

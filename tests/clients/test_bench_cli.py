@@ -10,13 +10,14 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from singlepass import bench
 from singlepass.cli import app
-from singlepass.cli.bench import Asked, chart, compare_results, list_results, run_bench
+from singlepass.cli.bench import Asked, chart, run_bench
+from singlepass.cli.results import compare_results, list_results
 from singlepass.cli.workload import choose_files
-from singlepass.core.benchmark import Result, Run
-from singlepass.core.workload import Request, Workload
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
+from singlepass.measuring import runs as bench
+from singlepass.measuring.rates import Result, Run
+from singlepass.measuring.workload import Request, Workload
 from typer.testing import CliRunner
 
 

@@ -14,7 +14,7 @@ import pytest
 from endpoints import Endpoint, Exchange, reply
 from singlepass.cli.edit import parse_lines
 from singlepass.cli.headless import OpenFile
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
 from terminal import run_in_terminal
 
 SOURCE = "".join(f"value_{n} = {n}\n" for n in range(8))

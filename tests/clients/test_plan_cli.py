@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from singlepass import bench
+from records import sample
 from singlepass.cli.plan import Asked, probe, run_plan
-from singlepass.core.benchmark import Result, Run
-from singlepass.core.calculator import Speed
-from singlepass.core.estimate import Sample
-from singlepass.hardware_table import hardware_table
-from singlepass.history import History
-from singlepass.targets import rates_key
+from singlepass.engines.targets import rates_key
+from singlepass.measuring import runs as bench
+from singlepass.measuring.calculator import Speed
+from singlepass.measuring.hardware_table import hardware_table
+from singlepass.measuring.rates import Result, Run
+from singlepass.stats.history import history_path
+from singlepass.stats.history_file import write
 from singlepass_backends.base import Target
 from singlepass_backends.models.catalogue import catalogue
 
@@ -90,7 +91,7 @@ def test_a_model_file_is_planned_by_its_own_heads(
     key = rates_key(Target(model=str(random_gguf)))
     first = planned(capsys, model=str(random_gguf), memory_gib=8, n_ctx=4096)
     assert "has not run random.gguf yet; it would fit" in " ".join(first["notes"])
-    History().add(Sample(key, 1000, 500.0, 100, 2000.0))
+    write(history_path(), [sample(key, 1000, 500.0, 100, 2000.0)])
     found = planned(capsys, model=str(random_gguf), memory_gib=8, n_ctx=4096, hardware=("rtx-4090",))
     assert found["kv_cache"]["per_token"] == 2 * 1 * 64 * 2  # layers, KV heads, values, bytes
     assert not found["model"]["is_estimate"]
@@ -205,13 +206,13 @@ def test_a_file_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "is not a GGUF file" in " ".join(capsys.readouterr().out.split())
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["plan-steps", "plan-hardware"])
-def test_what_the_readme_shows_is_what_is_printed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_docs_show_is_what_is_printed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the notes, which are about the machine that it runs on."""
-    block = README.partition(f"<!-- printed: {name} -->\n")[2].partition("<!-- end -->")[0]
+    block = PAGE.partition(f"<!-- printed: {name} -->\n")[2].partition("<!-- end -->")[0]
     command, _, shown = block.partition("\n\n")
     monkeypatch.setenv("COLUMNS", "100")
     words = command.split()

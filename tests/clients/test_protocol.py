@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from singlepass import handlers
+from singlepass.lsp import handlers
 from vscode import EXTENSION, need_node
 
 SOURCE = "one = '𝔘'; a = 1\ntwo = 2\nthree = 3\n"

@@ -12,12 +12,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from records import record
 from singlepass.cli.bars import bar
 from singlepass.cli.stats import clear_stats, run_stats
 from singlepass.cli.svg import line_chart
-from singlepass.core.statistics import Record
-from singlepass.journal import journal_path
-from singlepass.journal_file import write
+from singlepass.stats.history import history_path
+from singlepass.stats.history_file import write
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +31,8 @@ def add(**fields: Any) -> None:
     """Two days of requests: 20 quick ones and one slow one."""
     now = time.time()
     records = [
-        Record(
-            id=str(number),
+        record(
+            number,
             day="2026-11-21" if number < 5 else "2026-11-22",
             at=now - 100 + number,
             repository="/code/tally",
@@ -57,7 +57,7 @@ def add(**fields: Any) -> None:
         )
         for number in range(21)
     ]
-    write(journal_path(), records)
+    write(history_path(), records)
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> str:
@@ -135,14 +135,14 @@ def test_clear(capsys: pytest.CaptureFixture[str]) -> None:
     assert "There was no history" in printed(capsys)
     add()
     assert clear_stats() == 0
-    assert f"deleted: {journal_path()}" in printed(capsys)
+    assert f"deleted: {history_path()}" in printed(capsys)
     assert run_stats(30, (), None, "", "table") == 0
     assert "No request was kept in the last 30 days" in printed(capsys)
 
 
 def test_a_history_that_cannot_be_read(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state.mkdir()
-    journal_path().write_bytes(b"no database" * 100)
+    history_path().write_bytes(b"no database" * 100)
     assert run_stats(30, (), None, "", "table") == 1
     assert "`singlepass stats --clear` begins a new one" in printed(capsys)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 import singlepass
-from singlepass import handlers
 from singlepass.config import REPOSITORY_KEYS, Settings
+from singlepass.lsp import handlers
 from vscode import EXTENSION, LEGS, ROOT, editor, need_node, npm, own_python
 
 OWN_SETTINGS = {"singlepass.server.path", "singlepass.inlineReview"}

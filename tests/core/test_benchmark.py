@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from singlepass.core.benchmark import (
+from singlepass.measuring.calculator import Speed
+from singlepass.measuring.rates import (
     Result,
     Run,
     compare,
@@ -14,7 +15,6 @@ from singlepass.core.benchmark import (
     rows,
     speeds,
 )
-from singlepass.core.calculator import Speed
 
 
 def run(depth: int, prefill_ms: float = 1000.0, decode_ms: float = 1000.0, n_decoded: int = 11) -> Run:

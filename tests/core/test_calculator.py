@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.calculator import (
+from singlepass.measuring.calculator import (
     Measured,
     Phases,
     Shape,

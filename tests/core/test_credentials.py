@@ -4,7 +4,7 @@ import pytest
 from core.test_protect import disguises
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.credentials import is_credential
+from singlepass.files.credentials import is_credential
 
 SECRET = [
     *(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from singlepass.core.diff_parser import (
+from singlepass.core.replies.diff_parser import (
     TRANSITIONS,
     DiffParser,
     Hunk,
@@ -16,7 +16,6 @@ from singlepass.core.diff_parser import (
     HunkRepeated,
     Ignored,
     Kind,
-    Malformed,
     NewLine,
     OldLine,
     ParserEvent,
@@ -65,8 +64,6 @@ def short_form(event: ParserEvent) -> str:
             return "repeated"
         case HunkDropped(path=path, reason=reason):
             return f"{path} dropped: {reason}"
-        case Malformed(text=text):
-            return f"malformed: {text}"
         case Ignored(text=text):
             return f"ignored: {text}"
         case _:
@@ -96,6 +93,8 @@ def check_order(events: list[ParserEvent]) -> None:
                 assert hunk == Hunk(index, hunk.path, tuple(old), tuple(new), hunk.is_path_stated)
             case HunkDropped(reason="repeated" | "unreadable"):
                 assert event is events[-1]
+            case HunkDropped(reason="unread"):
+                assert event.index > index
             case HunkDropped(reason="cut_off") if index < 0:
                 assert event is events[-1]
             case HunkDropped():
@@ -133,11 +132,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "no path at all": (BLOCK.removeprefix("a.py\n"), [": old -> new"]),
     "a second separator": (
         "a.md\n<<<<<<< SEARCH\nold\n=======\nExample\n=======\n>>>>>>> REPLACE\n",
-        ["a.md dropped: second_separator"],
+        ["a.md dropped: doubtful"],
     ),
     "runs of another length without their word are text": (
-        "a.md\n<<<<<<< SEARCH\n========\n<<<<<<\n=======\n>>>>>>>>\n=====\n>>>>>>> REPLACE\n",
-        ["a.md: ========|<<<<<< -> >>>>>>>>|====="],
+        "a.md\n<<<<<<< SEARCH\n<<<<<<\n=======\n>>>>>>>> is how it is shown\n=====\n>>>>>>> REPLACE\n",
+        ["a.md: <<<<<< -> >>>>>>>> is how it is shown|====="],
     ),
     **{
         f"markers of {n} characters": (
@@ -193,7 +192,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "ends in a block": (BLOCK + "a.py\n<<<<<<< SEARCH\nol", ["a.py: old -> new", "a.py dropped: unclosed"]),
     "stray markers": (
         "=======\n>>>>>>> REPLACE\n",
-        ["malformed: =======", "malformed: >>>>>>> REPLACE", " dropped: unreadable"],
+        [" dropped: unreadable"],
+    ),
+    "stray markers beside a block": (
+        BLOCK + ">>>>>>> REPLACE\n" + BLOCK.replace("old", "2") + "=======\n",
+        ["a.py: old -> new", "a.py: 2 -> new", " dropped: unread"],
     ),
     "prose alone": ("Nothing has to change.\n", ["ignored: Nothing has to change.", " dropped: unreadable"]),
     "a thought alone": ("<think>\nNo.\n</think>\n", [" dropped: unreadable"]),
@@ -238,7 +241,7 @@ def test_markers_of_another_size(constrained: bool) -> None:
         "a.md\n<<<<<<<<< SEARCH\n<<<<<<< SEARCH\n=========\n=======\n>>>>>>>>> REPLACE\n",
         ["a.md: <<<<<<< SEARCH -> ======="],
         size=9,
-        files={"a.md": "<<<<<<<< SEARCH\n"},
+        files={"a.md": "<<<<<<<< SEARCH\n<<<<<<< SEARCH\n"},
         constrained=constrained,
     )
 
@@ -334,7 +337,7 @@ def test_what_is_written_in_the_format_is_read_back(
     assert [event.hunk for event in events if isinstance(event, HunkFinished)] == [
         Hunk(index, path, tuple(old), tuple(new)) for index, (path, old, new) in enumerate(blocks)
     ]
-    assert not [event for event in events if isinstance(event, Ignored | Malformed | HunkDropped)]
+    assert not [event for event in events if isinstance(event, Ignored | HunkDropped)]
 
 
 pieces = st.sampled_from(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core import framing
-from singlepass.core.framing import Body, Frame, Framing, Garbage, NotJson, TooLong
+from singlepass.lsp import framing
+from singlepass.lsp.framing import Body, Frame, Framing, Garbage, NotJson, TooLong
 
 
 def framed(body: bytes, header: bytes = b"Content-Length: %d\r\n\r\n") -> bytes:

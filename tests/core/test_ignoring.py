@@ -7,7 +7,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.ignoring import MAX_WILD_CHARS, Rules, hides, parse_pattern, rules_of
+from singlepass.files.ignoring import MAX_WILD_CHARS, Rules, hides, parse_pattern, rules_of
 
 LONG = "a" * 255
 DEEP = "/".join("a" * 100)
@@ -35,7 +35,7 @@ HOSTILE = {
 
 WATCHED = """
 import sys, time
-from singlepass.core.ignoring import hides, Rules
+from singlepass.files.ignoring import hides, Rules
 line, size, *paths = sys.argv[1:]
 n = int(size) // (len(line) + 1)
 rules = (Rules([line] * n), Rules([f"{line}{number}" for number in range(n)]))

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.neighbours import Graph, neighbours, resolve
-from singlepass.core.outlines import Definition, Outline
+from singlepass.repository.neighbours import Graph, neighbours, resolve
+from singlepass.repository.outline import Definition, Outline
 
 CASES = [
     # importer, language, import as written, known files, what is meant

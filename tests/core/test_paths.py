@@ -1,7 +1,7 @@
 """Which file a line of a reply names: one table of the ways in which models write paths."""
 
 import pytest
-from singlepass.core.paths import Named, fitting, named
+from singlepass.core.replies.paths import Named, fitting, named
 
 FILES = {
     "src/app/views.py": "",

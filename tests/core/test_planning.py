@@ -3,8 +3,14 @@
 from typing import Any
 
 import pytest
-from singlepass.core.calculator import Phases, Shape
-from singlepass.core.planning import Option, advise_loop, bound_sentence, recommend, textbook_remarks
+from singlepass.measuring.calculator import Phases, Shape
+from singlepass.measuring.hardware_choice import (
+    Option,
+    advise_loop,
+    bound_sentence,
+    recommend,
+    textbook_remarks,
+)
 
 GIB = 1 << 30
 

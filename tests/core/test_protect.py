@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.protect import protection
+from singlepass.files.protect import protection
 
 PROTECTED = [
     *(".git/config", ".git/hooks/pre-commit", "sub/.git/HEAD", ".git", ".gitmodules", ".hg/hgrc"),

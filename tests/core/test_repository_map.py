@@ -5,8 +5,8 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.outlines import Definition, Outline
-from singlepass.core.repository_map import IDLE_S, build_map, drift, drifted, next_step
+from singlepass.repository.map import IDLE_S, build_map, drift, drifted, next_step
+from singlepass.repository.outline import Definition, Outline
 
 names = st.sampled_from(["alpha", "Beta", "gamma_ray", "_delta", "run", "Config", "load"])
 definitions = st.lists(

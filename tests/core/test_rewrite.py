@@ -1,7 +1,11 @@
 """Text written anew as a whole: which texts a reply holds, and of which lines one is the new text."""
 
+import html
+import textwrap
+
 import pytest
-from singlepass.core.rewrite import Rewrite, place, read_rewrites
+from singlepass.core.replies.matcher import Found
+from singlepass.core.replies.rewrite import Rewrite, Unplaced, place, read_rewrites
 
 SHAPES = """\
 import math
@@ -39,7 +43,7 @@ def changed(**words: str) -> list[str]:
         ),
         ('<file path="b.py">\nx\n</file>', [Rewrite("b.py", ("x",))]),
         ('<file path="b.py">\n```\nx\n```\n</file>', [Rewrite("b.py", ("x",))]),
-        ("<file path='b.py' access=\"read only\">\nx", [Rewrite("b.py", ("x",))]),
+        ("<file path='b.py' access=\"read only\">\nx\n</file>", [Rewrite("b.py", ("x",))]),
         ("```\nx\n```\n```sh\npython a.py\n```", [Rewrite("", ("x",))]),
         ("````md\n```\nx\n```\n````", [Rewrite("", ("```", "x", "```"))]),
         # Which of two it is, whether it is whole, or whether it is text at all is not known.
@@ -48,6 +52,7 @@ def changed(**words: str) -> list[str]:
         ("```\nx", []),
         ("```diff\n-x\n+y\n```", []),
         ("```\n@@ -1 +1 @@\n-x\n+y\n```", []),
+        ("```python\n x\n+y\n```", []),
         ("x = 1", []),
     ],
 )
@@ -72,7 +77,8 @@ def test_what_a_reply_holds(reply: str, expected: list[Rewrite]) -> None:
         (NEW_AREA, None, None),
         (SHAPES[:6], None, None),
         (SHAPES[8:], None, None),
-        (SHAPES[3:], AREA, None),
+        # What it repeats of the lines around the selection is taken off: here nothing is left to change.
+        (SHAPES[3:], AREA, AREA),
         (["", "", *SHAPES[1:6]], (4, 6), None),
         (["print(area(2, 3))"], None, None),
         (["print(area(2, 3))"], AREA, None),
@@ -92,7 +98,7 @@ def test_the_lines_that_a_text_takes_the_place_of(
     new: list[str], selection: tuple[int, int] | None, expected: tuple[int, int] | None
 ) -> None:
     found = place(SHAPES, new, selection)
-    assert (found and found[:2]) == expected
+    assert (found[:2] if isinstance(found, Found) else None) == expected
 
 
 def test_a_text_for_the_selection_gets_its_indentation() -> None:
@@ -105,9 +111,342 @@ def test_a_text_for_the_selection_gets_its_indentation() -> None:
         "        return 2",
     ]
     found = place(document, ["def f(self):", "    return 3"], (1, 3))
-    assert found == (1, 3, ("    def f(self):", "        return 3"))
+    assert found == Found(1, 3, "rewrite", ("    def f(self):", "        return 3"))
 
 
 def test_a_file_of_one_line() -> None:
-    assert place(["x = 1"], ["x = 2"], None) == (0, 1, ("x = 2",))
-    assert place(["x = 1"], ["print('hello')"], None) is None
+    assert place(["x = 1"], ["x = 2"], None) == Found(0, 1, "rewrite", ("x = 2",))
+    assert isinstance(place(["x = 1"], ["print('hello')"], None), Unplaced)
+
+
+CART = """\
+import json
+
+
+class Cart:
+    def __init__(self, owner):
+        self.owner = owner
+        self.items = []
+
+    @property
+    def size(self):
+        return len(self.items)
+
+    def total(self):
+        result = 0
+        for item in self.items:
+            result += item.price
+        return result
+
+
+def load(path):
+    with open(path) as file:
+        data = json.load(file)
+    return Cart(data["owner"])
+
+
+def save(cart, path):
+    data = {"owner": cart.owner}
+    with open(path, "w") as file:
+        json.dump(data, file)
+"""
+TOTAL = """\
+    def total(self):
+        result = 0
+        for item in self.items:
+            result += item.price
+        return result
+"""
+SUM = """\
+    def total(self):
+        return sum(item.price for item in self.items)
+"""
+LOAD = CART[CART.index("def load") : CART.index("\n\ndef save")]
+SAVE = CART[CART.index("def save") :]
+STORE = """\
+export class Store {
+  find(id) {
+    for (const item of this.items) {
+      if (item.id === id) {
+        return item;
+      }
+    }
+    return null;
+  }
+
+  clear() {
+    this.items = [];
+  }
+}
+"""
+FIND = STORE[STORE.index("  find") : STORE.index("\n  clear")]
+GUARDED = """\
+find(id) {
+  if (id) {
+    for (const item of this.items) {
+      if (item.id === id) {
+        return item;
+      }
+    }
+  }
+  return null;
+}
+"""
+FIND_ALIKE = FIND.replace("===", "==")
+MAKEFILE = "app: main.o\n\tcc -o app main.o\n\tstrip app\n\nclean:\n\trm -f app\n"
+SERVICES = """\
+services:
+  web:
+    image: nginx
+    ports:
+      - "80:80"
+  db:
+    image: postgres
+    ports:
+      - "5432:5432"
+"""
+README = "# Tool\n\n## Install\n\nRun it – once.\n\n## Use\n\nCall it.\n\nAgain.\n\n## License\n\nMIT\n"
+
+
+def after(document: str, new: str, selected: str = "") -> str | None:
+    """The document with the new text in its place; None where it has none."""
+    lines = document.splitlines()
+    selection = None
+    if selected:
+        first = document[: document.index(selected)].count("\n")
+        selection = first, first + selected.count("\n")
+    found = place(lines, new.splitlines(), selection)
+    if isinstance(found, Unplaced):
+        assert found.message.endswith(".")
+        return None
+    return "\n".join([*lines[: found.start], *found.new, *lines[found.end :]]) + "\n"
+
+
+def indented(text: str, by: str = "    ") -> str:
+    return "".join(by + line if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+def dedented(text: str) -> str:
+    return textwrap.dedent(text)
+
+
+@pytest.mark.parametrize(
+    ("document", "new", "selected"),
+    [
+        # A definition, at any depth, and whether or not something else is changed or new.
+        (CART, CART.replace(LOAD + "\n\n", ""), ""),
+        (CART, CART.replace(LOAD, "def clear(cart):\n    cart.items.clear()\n"), ""),
+        (CART, CART.replace("\n\n" + SAVE, "").replace("result = 0", "result = 1"), ""),
+        (CART, CART.replace(TOTAL, ""), ""),
+        (
+            CART,
+            CART[CART.index("class") : CART.index("\n\ndef load")].replace(TOTAL, ""),
+            CART[CART.index("class") : CART.index("\n\ndef load")],
+        ),
+        (CART, SAVE, LOAD + "\n\n" + SAVE),
+        (CART, "class Cart:\n" + SUM, CART[CART.index("class") : CART.index("\n\ndef load")]),
+        (CART, dedented(SUM), CART[CART.index("class") : CART.index("\n\ndef load")]),
+        (STORE, STORE.replace(FIND, ""), ""),
+        # Another block of least depth, a section.
+        (MAKEFILE, MAKEFILE[: MAKEFILE.index("clean")].replace("main", "start"), ""),
+        (SERVICES, SERVICES[: SERVICES.index("  db")].replace("nginx", "caddy"), ""),
+        (README, README.replace("## Use\n\nCall it.\n\nAgain.\n\n", ""), ""),
+        # A body, or several lines of it, with nothing or next to nothing in their place.
+        (CART, CART.replace(TOTAL, "    def total(self):\n        # adds up the prices\n"), ""),
+        (CART, "    def total(self):\n        pass\n", TOTAL),
+        (CART, "    def total(self):\n        ...\n", TOTAL),
+        (CART, "    def total(self):\n        return None\n", TOTAL),
+        (CART, SAVE[: SAVE.index("    with")], SAVE),
+        (STORE, FIND_ALIKE.removesuffix("  }\n"), FIND),
+    ],
+)
+def test_what_a_text_may_not_leave_out(document: str, new: str, selected: str) -> None:
+    assert after(document, new, selected) is None
+
+
+@pytest.mark.parametrize(
+    ("document", "new", "selected"),
+    [
+        (CART, CART.replace("import json\n", "import json\nimport os\n"), ""),
+        (CART, CART.replace("def load(", "def read_cart("), ""),
+        (CART, CART.replace(LOAD + "\n\n" + SAVE, SAVE + "\n\n" + LOAD), ""),
+        (CART, CART.replace(TOTAL, SUM), ""),
+        (CART, CART.replace(TOTAL, SUM), TOTAL),
+        (CART, CART.replace("        self.items = []\n", ""), ""),
+        (CART, SUM, TOTAL),
+        (CART, SUM + "\n    def clear(self):\n        self.items = []\n", TOTAL),
+        (STORE, "  find(id) {\n    return this.items.find((item) => item.id === id) ?? null;\n  }\n", FIND),
+        (SERVICES, SERVICES.replace('      - "80:80"\n', '      - "80:80"\n      - "443:443"\n'), ""),
+        (README, README.replace("MIT", "BSD"), ""),
+    ],
+)
+def test_a_complete_text_is_written_as_it_is(document: str, new: str, selected: str) -> None:
+    wanted = document.replace(selected, new) if selected and new.count("\n") < 12 else new
+    assert after(document, new, selected) == wanted
+
+
+@pytest.mark.parametrize(
+    ("document", "new", "selected", "wanted"),
+    [
+        # To the letter, so it is taken off: the class around it, its decorator, imports, the next function.
+        (
+            CART,
+            CART[CART.index("class") : CART.index("\n\ndef load")].replace(TOTAL, SUM),
+            TOTAL,
+            CART.replace(TOTAL, SUM),
+        ),
+        (CART, "class Cart:\n" + SUM, TOTAL, CART.replace(TOTAL, SUM)),
+        (
+            CART,
+            "@property\ndef size(self):\n    return 2\n",
+            "    def size(self):\n        return len(self.items)\n",
+            CART.replace("return len(self.items)", "return 2"),
+        ),
+        (
+            CART,
+            "import json\n\n\n" + LOAD.replace("path", "name"),
+            LOAD,
+            CART.replace(LOAD, LOAD.replace("path", "name")),
+        ),
+        (
+            CART,
+            LOAD.replace("open(path)", "open(path, 'rb')") + "\n\n" + SAVE[: SAVE.index("    with")],
+            LOAD,
+            CART.replace("open(path) as", "open(path, 'rb') as"),
+        ),
+        (STORE, "export class Store {\n" + FIND_ALIKE + "}\n", FIND, STORE.replace("===", "==")),
+        (STORE, dedented(FIND_ALIKE) + "}\n", FIND, STORE.replace("===", "==")),
+        # In other words, so it would be there twice.
+        (CART, "class Cart(Base):\n" + SUM, TOTAL, None),
+        (
+            CART,
+            "@cached_property\ndef size(self):\n    return 2\n",
+            "    def size(self):\n        return len(self.items)\n",
+            None,
+        ),
+        (CART, "def total(self, tax):\n" + dedented(TOTAL).split("\n", 1)[1], TOTAL.split("\n", 2)[2], None),
+        (CART, LOAD + "\n\n" + SAVE.replace("path", "name"), LOAD, None),
+        # It would come between a decorator and its function.
+        (
+            CART,
+            "def count(self):\n    return 1\n\ndef size(self):\n    return len(self.items)\n",
+            "    def size(self):\n        return len(self.items)\n",
+            None,
+        ),
+        # A brace of its own.
+        (
+            STORE,
+            "if (this.items) {\n  this.items = [];\n}\n",
+            "    this.items = [];\n",
+            STORE.replace("    this.items = [];\n", "    if (this.items) {\n      this.items = [];\n    }\n"),
+        ),
+    ],
+)
+def test_a_text_that_goes_on_around_the_selection(
+    document: str, new: str, selected: str, wanted: str | None
+) -> None:
+    assert after(document, new, selected) == wanted
+
+
+@pytest.mark.parametrize(
+    ("document", "new", "selected", "wanted"),
+    [
+        # A unit of its own, tabs for spaces and the reverse, a fence in a list item.
+        (
+            MAKEFILE,
+            MAKEFILE.replace("\t", "    ").replace("strip", "strip -s"),
+            "",
+            MAKEFILE.replace("strip", "strip -s"),
+        ),
+        (
+            MAKEFILE,
+            MAKEFILE.replace("\t", " " * 8) + "\nall: app\n        ./app\n",
+            "",
+            MAKEFILE + "\nall: app\n\t./app\n",
+        ),
+        (CART, CART.replace("    ", "\t").replace("= 0", "= 1"), "", CART.replace("= 0", "= 1")),
+        (CART, indented(CART, "   ").replace("= 0", "= 1"), "", CART.replace("= 0", "= 1")),
+        # Without the indentation of the selection, also where lines become deeper.
+        (CART, dedented(SUM), TOTAL, CART.replace(TOTAL, SUM)),
+        (CART, SUM.lstrip(), TOTAL, CART.replace(TOTAL, SUM)),
+        (
+            CART,
+            SUM.lstrip() + "\n    def clear(self):\n        self.items = []\n",
+            TOTAL,
+            CART.replace(TOTAL, SUM + "\n    def clear(self):\n        self.items = []\n"),
+        ),
+        (STORE, dedented(FIND_ALIKE).replace("  ", "\t"), FIND, STORE.replace("===", "==")),
+        (
+            STORE,
+            GUARDED,
+            FIND,
+            STORE.replace(FIND, indented(GUARDED, "  ")),
+        ),
+        (
+            CART,
+            "if path:\n" + SAVE.split("\n", 1)[1],
+            SAVE.split("\n", 1)[1],
+            CART.replace(SAVE.split("\n", 1)[1], "    if path:\n" + indented(SAVE.split("\n", 1)[1])),
+        ),
+    ],
+)
+def test_lines_stand_as_deep_as_the_document_has_them(
+    document: str, new: str, selected: str, wanted: str
+) -> None:
+    assert after(document, new, selected) == wanted
+
+
+def signed(document: str, old: str, new: str, column: str = " ") -> str:
+    return "".join(
+        f"-{old}\n+{new}\n" if line == old else f"{column}{line}\n" for line in document.splitlines()
+    )
+
+
+RESULT, RESULT_NEW = "        result = 0", "        result = Decimal(0)"
+
+
+@pytest.mark.parametrize(
+    ("new", "selected", "wanted"),
+    [
+        (signed(CART, RESULT, RESULT_NEW), "", CART.replace("= 0", "= Decimal(0)")),
+        (signed(TOTAL, RESULT, RESULT_NEW), TOTAL, CART.replace("= 0", "= Decimal(0)")),
+        (signed(TOTAL, RESULT, RESULT_NEW, ""), "", CART.replace("= 0", "= Decimal(0)")),
+        # Only deleted lines may as well be a list.
+        (TOTAL.replace(RESULT, "-" + RESULT), TOTAL, None),
+        (
+            "".join(f"{n} | {line}\n" for n, line in enumerate(CART.replace("= 0", "= 1").splitlines(), 1)),
+            "",
+            CART.replace("= 0", "= 1"),
+        ),
+        (
+            "".join(f"{n}: {line}\n" for n, line in enumerate(SUM.splitlines(), 13)),
+            TOTAL,
+            CART.replace(TOTAL, SUM),
+        ),
+        (
+            "".join(f"{n}: {line}\n" for n, line in enumerate(TOTAL.splitlines(), 13)) + "    # end\n",
+            TOTAL,
+            None,
+        ),
+        # Other spellings of characters.
+        (CART.replace("= 0", "= 1").replace('"w"', "“w”"), "", CART.replace("= 0", "= 1")),
+        (CART.replace('"w"', "“w”"), "", None),
+    ],
+)
+def test_signs_and_spellings_of_the_model_are_not_written(
+    new: str, selected: str, wanted: str | None
+) -> None:
+    assert after(CART, new, selected) == wanted
+
+
+def test_entities_and_dashes_are_the_documents() -> None:
+    document = "#include <a.h>\n\nint f(p *a)\n{\n\tg(a->b);\n\treturn a->c < 1; /* – */\n}\n"
+    wanted = document.replace("\tg(a->b);\n", "\tg(a->b);\n\th(a->d);\n")
+    assert after(document, html.escape(wanted).replace("–", "-")) == wanted
+
+
+def test_unchanged_lines_keep_their_white_space() -> None:
+    document = CART.replace("        self.items = []\n", "        self.items = []  \n").replace(
+        "\n\n    @", "\n    \n    @"
+    )
+    assert after(document, CART.replace("= 0", "= 1")) == document.replace("= 0", "= 1")

@@ -4,18 +4,18 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.estimate import Rates
-from singlepass.core.routing import (
+from singlepass.config import Route
+from singlepass.engines.routing import (
     LONG_PREFILL_S,
     MANY_ITERATIONS,
     Candidate,
     Request,
-    Route,
     advise,
     compare,
     estimate_s,
     route,
 )
+from singlepass.stats.estimate import Rates
 
 ASKED = Request(n_prompt=10_000, n_reply=200, kind="refactor.rewrite", language="python")
 

@@ -1,14 +1,12 @@
 """Medians, tails and counts over requests."""
 
-from typing import Any
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from singlepass.core.statistics import (
+from records import record
+from singlepass.stats.statistics import (
     BYS,
-    Record,
     Spread,
     grouped,
     percentile,
@@ -16,11 +14,6 @@ from singlepass.core.statistics import (
     spread,
     summarise,
 )
-
-
-def record(**fields: Any) -> Record:
-    values: dict[str, Any] = {"id": "1", "day": "2026-11-22", "at": 0.0, "outcome": "done"}
-    return Record(**{**values, **fields})
 
 
 @pytest.mark.parametrize(

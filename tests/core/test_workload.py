@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from singlepass.core.workload import Change, Request, Workload, compare, differences
+from singlepass.measuring.workload import Change, Request, Workload, compare, differences
 
 
 def request(path: str, phase: Any = "cold", ttft_ms: float | None = 100.0, **fields: Any) -> Request:

@@ -7,8 +7,8 @@ import pytest
 from evaluate import Case, ask, is_right, read_cases
 from export import read_gguf, write_gguf
 from singlepass_backends.base import DEMO_MODEL, Backend, Target
-from singlepass_backends.choose import open_backend
-from singlepass_backends.gguf_to_mlx import write_mlx_model
+from singlepass_backends.opening import open_backend
+from singlepass_backends.testing.gguf_to_mlx import write_mlx_model
 
 REACHED, MARGIN = 74, 3
 """Of the 100 cases so many came out right when the weights were made; other processors round differently."""

@@ -12,7 +12,7 @@ from typing import IO, Any
 import pytest
 from fuzz import framed, fuzz
 from lsprotocol import types as lsp
-from singlepass.core.framing import MAX_BODY, Body, Framing
+from singlepass.lsp.framing import MAX_BODY, Body, Framing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes and pipes of POSIX")
 

@@ -15,8 +15,8 @@ from scenarios.clients import check_done, edit, lines, write
 from singlepass.cli.headless import HeadlessEditor
 from singlepass_backends.base import GenerateRequest, Segment, Target
 from singlepass_backends.client import EngineClient
-from singlepass_backends.random_model import Shape, write_random_model
 from singlepass_backends.runtime_dir import absolute, engine_paths
+from singlepass_backends.testing.random_model import Shape, write_random_model
 
 pytestmark = pytest.mark.anyio
 

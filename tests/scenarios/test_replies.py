@@ -130,6 +130,24 @@ async def test_what_was_placed_by_similarity_is_told_in_three_places(tmp_path: P
         assert file.text[place:].startswith("    result = fsum")
 
 
+async def test_what_was_not_read_beside_a_block_is_told_and_can_be_opened(tmp_path: Path) -> None:
+    block = "shop.py\n<<<<<<< SEARCH\ndef average(rows):\n=======\ndef mean(rows):\n>>>>>>> REPLACE\n"
+    reply = f"{block}\nAnd the test:\n```python\nassert mean([1]) == 1\n```\n"
+    path = write(tmp_path, "shop.py", SOURCE)
+    async with Reader(tmp_path, reply) as editor:
+        file = editor.open(path)
+        told = await edit(editor, file, lines(1, 7))
+        assert (told["n_applied"], file.text) == (1, SOURCE.replace("average", "mean"))
+        assert "1 hunk applied, 1 part of the reply not read" in told["message"]
+        assert [one["reason"] for one in told["rejected"]] == ["unread"]
+        (warning,) = [text for level, text in editor.messages if level == "warning"]
+        assert "assert mean([1]) == 1" in warning
+        assert "Show what the model wrote" in warning
+        (problem,) = [one for one in editor.diagnostics[file.uri] if one.code == "unread"]
+        titles = [one.title for one in await editor.actions(file, problem.range, [problem])]
+        assert "Show what the model wrote" in titles
+
+
 async def test_a_block_that_is_repeated_is_applied_once_and_told_once(tmp_path: Path) -> None:
     block = "shop.py\n<<<<<<< SEARCH\ndef average(rows):\n=======\ndef mean(rows):\n>>>>>>> REPLACE\n"
     path = write(tmp_path, "shop.py", SOURCE)

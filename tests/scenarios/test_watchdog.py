@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from fuzz import framed
-from singlepass.core.framing import Body, Framing
+from singlepass.lsp.framing import Body, Framing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes and pipes of POSIX")
 

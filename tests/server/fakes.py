@@ -7,12 +7,13 @@ from typing import Any
 from lsprotocol import types as lsp
 from singlepass.cli.headless import headless_capabilities
 from singlepass.core.edits import Edit, apply
-from singlepass.core.lines import LineIndex
-from singlepass.documents import Documents
-from singlepass.editor import ApplyResult
-from singlepass.lsp import Capabilities, changes_from_lsp, range_to_lsp, span_from_lsp
+from singlepass.core.lines import Encoding, LineIndex
+from singlepass.editor.documents import Documents
+from singlepass.editor.positions import Capabilities, changes_from_lsp, range_to_lsp, span_from_lsp
+from singlepass.editor.requests import ApplyResult
 from singlepass_backends.base import (
     Event,
+    Evicted,
     Finished,
     GenerateRequest,
     ModelInfo,
@@ -49,6 +50,7 @@ class FakeEditor:
 
     def __init__(self, documents: Documents | None = None) -> None:
         self.capabilities = Capabilities(headless_capabilities())
+        self.encoding: Encoding = "utf-16"
         self.documents = documents or Documents()
         self.texts: dict[str, str] = {}
         self.versions: dict[str, int] = {}
@@ -202,9 +204,9 @@ class FakeEngine:
         self.requests: list[GenerateRequest] = []
         self.prewarmed: list[tuple[Segment, ...]] = []
         self.grammars: list[str | None] = []
-        self.beside: list[tuple[str, ...]] = []
-        """Of the prewarms."""
-        self.on_prewarm: Callable[[Event], None] | None = None
+        self.corpora: list[tuple[str, ...]] = []
+        """The draft corpora of the prewarms."""
+        self.on_prewarm: Callable[[Event | Evicted | None], object] | None = None
         """Takes the events of the latest prewarm."""
         self.fails: Exception | None = None
         """What `connect` and `prewarm` raise."""
@@ -213,6 +215,7 @@ class FakeEngine:
         """How many streams are open now."""
         self.connecting: asyncio.Event | None = None
         self.on_loading: Callable[[float], None] | None = None
+        self.on_lost: Callable[[], None] = lambda: None
 
     async def connect(self) -> ModelInfo:
         if self.connecting is not None:
@@ -254,18 +257,23 @@ class FakeEngine:
         grammar: str | None = None,
         sources: tuple[str, ...] = (),
         spawn: bool = True,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Callable[[Event | Evicted | None], object] | None = None,
     ) -> None:
         if self.fails is not None:
             raise self.fails
         self.prewarmed.append(segments)
         self.grammars.append(grammar)
-        self.beside.append(sources)
+        self.corpora.append(sources)
         self.on_prewarm = on_event
 
     async def inspect(self, segments: tuple[Segment, ...], *, spawn: bool = False) -> tuple[SegmentUse, ...]:
         self.n_inspected += 1
         return tuple(SegmentUse(one.name, len(one.text), 0) for one in segments)
+
+    def end(self) -> None:
+        """The engine's process ends, and with it the connection."""
+        self.info = self.on_prewarm = None
+        self.on_lost()
 
     async def aclose(self) -> None:
         self.n_closed += 1

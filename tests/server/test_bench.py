@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from server.fakes import FakeEngine
-from singlepass import bench
-from singlepass.bench import Bench, load, new_result, newest, result_path, save, saved
-from singlepass.core.benchmark import Result
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
+from singlepass.measuring import runs
+from singlepass.measuring.rates import Result
+from singlepass.measuring.runs import Bench, load, new_result, newest, result_path, save, saved
 from singlepass_backends.base import (
     BackendError,
     Event,
@@ -26,7 +26,7 @@ from singlepass_backends.base import (
 
 pytestmark = pytest.mark.anyio
 
-SOURCES = Path(bench.__file__).parent
+SOURCES = Path(runs.__file__).parent
 INFO = ModelInfo(backend="llama_cpp", name="m", n_ctx=4096)
 
 
@@ -143,7 +143,7 @@ def test_results_on_disk(state: Path) -> None:
     first = result()
     save(first)
     path = result_path(first)
-    assert path.parent == state / "bench" == bench.results_dir()
+    assert path.parent == state / "bench" == runs.results_dir()
     assert path.stem.endswith("llama-cpp-m.gguf")
     assert load(path) == first
     assert newest("llama_cpp m.gguf") is None  # it has no runs

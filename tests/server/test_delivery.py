@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from server.fakes import FakeEditor, LateEditor, ReadOnlyEditor
-from singlepass import delivery as delivery_module
-from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.delivery import Delivery, Source, deliver
+from singlepass.core.replies.diff_parser import Hunk
+from singlepass.editor.documents import EditableFile
+from singlepass.jobs import delivery as delivery_module
+from singlepass.jobs.delivery import Delivery, deliver
 
 URI = "file:///w/a.py"
 OTHER = "file:///w/b.py"
@@ -35,22 +36,25 @@ def no_waiting() -> Iterable[None]:
         yield
 
 
-def source(editor: FakeEditor, uri: str = URI) -> Source:
+def source(editor: FakeEditor, uri: str = URI) -> EditableFile:
     path = uri.rpartition("/")[2]
     document = editor.documents.get(uri)
     if document is None:
-        return Source(path, Snapshot(uri, None, editor.texts[uri]), None, 0)
-    return Source(path, document.snapshot(), document, document.revision)
+        return EditableFile(path, Snapshot(uri, None, editor.texts[uri]), None, 0)
+    return EditableFile(path, document.snapshot(), document, document.revision)
 
 
-def planned(origin: Source, old: Sequence[str], new: Sequence[str], index: int = 0) -> PlannedHunk:
+def planned(origin: EditableFile, old: Sequence[str], new: Sequence[str], index: int = 0) -> PlannedHunk:
     found = plan(Hunk(index, origin.path, tuple(old), tuple(new)), {origin.path: origin.snapshot}, None, ())
     assert isinstance(found, PlannedHunk), found
     return found
 
 
 async def send(
-    editor: FakeEditor, sources: Mapping[str, Source], hunks: Sequence[PlannedHunk], confirm: bool = False
+    editor: FakeEditor,
+    sources: Mapping[str, EditableFile],
+    hunks: Sequence[PlannedHunk],
+    confirm: bool = False,
 ) -> Delivery:
     return await deliver(hunks, sources, editor, "utf-16", "Do", confirm=confirm)  # type: ignore[arg-type]
 
@@ -249,7 +253,9 @@ def test_an_edit_applied_to_a_later_version_is_reported_every_time(
 TEXT = "one\ntwo\nthree\n"
 
 
-def opened(kind: type[FakeEditor] = FakeEditor, text: str = TEXT) -> tuple[FakeEditor, dict[str, Source]]:
+def opened(
+    kind: type[FakeEditor] = FakeEditor, text: str = TEXT
+) -> tuple[FakeEditor, dict[str, EditableFile]]:
     editor = kind()
     editor.open(URI, text)
     return editor, {URI: source(editor)}
@@ -362,7 +368,7 @@ async def test_a_closed_document_gets_nothing() -> None:
 
 @pytest.mark.anyio
 async def test_more_changes_than_are_remembered_reject_the_hunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.documents._LOG_LIMIT", 2)
+    monkeypatch.setattr("singlepass.editor.documents._LOG_LIMIT", 2)
     editor, sources = opened()
     hunk = planned(sources[URI], ["two"], ["2"])
     for _ in range(4):

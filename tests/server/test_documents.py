@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lsprotocol import types as lsp
 from pygls.workspace import PositionCodec, TextDocument
-from singlepass import documents as documents_module
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.lines import Encoding
-from singlepass.documents import Document, Documents
-from singlepass.lsp import changes_from_lsp
+from singlepass.editor import documents as documents_module
+from singlepass.editor.documents import Document, Documents
+from singlepass.editor.positions import changes_from_lsp
 
 URI = "file:///a.py"
 UNIT_BYTES = {"utf-8": 1, "utf-16": 2, "utf-32": 4}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from singlepass.core.ignoring import Rules, bytewise, hides, parse_pattern
-from singlepass.files import MAX_DEPTH, MAX_IGNORE_BYTES, is_generated, list_files, walk
+from singlepass.files.ignoring import Rules, bytewise, hides, parse_pattern
+from singlepass.files.source_files import MAX_DEPTH, MAX_IGNORE_BYTES, is_generated, list_files, walk
 
 
 @pytest.fixture(autouse=True)
@@ -218,7 +218,7 @@ def hostile_file(kind: str, path: Path, outside: Path) -> None:
 
 
 LIST = """
-import sys, pathlib, singlepass.files as files
+import sys, pathlib, singlepass.files.source_files as files
 told = []
 found = [path for path, _ in files.list_files(pathlib.Path(sys.argv[1]), (), told.append)]
 print(*found, *told, sep="\\n")

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,13 +16,16 @@ from server.fakes import FakeEditor
 from singlepass.cli.headless import headless_capabilities
 from singlepass.config import Settings
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
-from singlepass.core.statistics import Record
-from singlepass.documents import Held
-from singlepass.handlers import Handlers
-from singlepass.journal_file import write
-from singlepass.lsp import Capabilities, converter
-from singlepass.outcome import JobRequest
-from singlepass.workspace import UserError
+from singlepass.editor.documents import Documents, Held
+from singlepass.editor.positions import Capabilities, converter
+from singlepass.editor.workspace import UserError
+from singlepass.jobs.outcome import JobRequest
+from singlepass.lsp.commands import Commands
+from singlepass.lsp.handlers import Handlers
+from singlepass.lsp.menu import Menu
+from singlepass.lsp.parts import Parts
+from singlepass.stats.history_file import write
+from singlepass.stats.record import Record
 from singlepass_backends.base import Target
 
 pytestmark = pytest.mark.anyio
@@ -44,11 +46,11 @@ class World:
     """Handlers of a server that was never started, with `a.py` open; jobs are noted instead of run."""
 
     def __init__(self, capabilities: lsp.ClientCapabilities | None = None, **options: Any) -> None:
-        workspace = SimpleNamespace(position_encoding=lsp.PositionEncodingKind.Utf16)
-        self.handlers = Handlers(SimpleNamespace(workspace=workspace))  # type: ignore[arg-type]
-        self.editor = FakeEditor(self.handlers.documents)
-        jobs = self.handlers.jobs
-        self.handlers.editor = jobs.editor = jobs.reviews.editor = self.editor  # type: ignore[assignment]
+        documents = Documents()
+        self.editor = FakeEditor(documents)
+        self.parts = Parts(self.editor, documents)  # type: ignore[arg-type]
+        self.handlers, self.commands = Handlers(self.parts), Commands(self.parts)
+        self.menu = Menu(self.parts)
         self.handlers.initialize(
             lsp.InitializeParams(
                 capabilities=capabilities or headless_capabilities(),
@@ -59,12 +61,12 @@ class World:
         self.requests: list[JobRequest] = []
         self.cancelled: list[int | None] = []
         self.prewarmed: list[str] = []
-        self.handlers.jobs.looking = self.looking  # type: ignore[method-assign,assignment]
-        self.handlers.jobs.start = self.start  # type: ignore[method-assign,assignment]
-        self.handlers.jobs.cancel = self.cancel  # type: ignore[method-assign]
-        self.handlers.jobs.prewarm = self._prewarm  # type: ignore[method-assign]
-        self.handlers.jobs.repository._start = lambda: None  # no process for files that are not there
-        self.handlers.jobs.settled.set()
+        self.parts.jobs.looking = self.looking  # type: ignore[method-assign,assignment]
+        self.parts.jobs.start = self.start  # type: ignore[method-assign,assignment]
+        self.parts.jobs.cancel = self.cancel  # type: ignore[method-assign]
+        self.parts.prewarm.document = self._prewarm  # type: ignore[method-assign]
+        self.parts.repository._start = lambda: None  # no process for files that are not there
+        self.parts.settled.set()
         self.open(URI, "python", TEXT)
 
     def _prewarm(self, uri: str, pause_s: float | None = None) -> None:
@@ -73,7 +75,7 @@ class World:
             self.prewarmed.append(uri)
 
     def looking(self, request: JobRequest, held: Sequence[Held]) -> Callable[[], JobRequest]:
-        assert [one.now.text for one in held] == [one.text for one in self.handlers.documents.recent()]
+        assert [one.now.text for one in held] == [one.text for one in self.parts.documents.recent()]
         return lambda: request
 
     def start(self, request: JobRequest) -> int:
@@ -89,7 +91,7 @@ class World:
         self.handlers.did_open(lsp.DidOpenTextDocumentParams(item))
 
     def actions(self, first: int = 0, end: int = 1, uri: str = URI, **context: Any) -> list[Any]:
-        return self.handlers.code_action(
+        return self.menu.actions(
             lsp.CodeActionParams(
                 lsp.TextDocumentIdentifier(uri),
                 lsp_range(first, 0, end, 0),
@@ -124,7 +126,7 @@ LITERALS = lsp.ClientCapabilities(
 
 async def test_actions_carry_the_command_and_prewarm() -> None:
     world = World()
-    world.handlers.jobs.settings = Settings(actions=(Action("Mine", "Do mine."),))
+    world.parts.settings = Settings(actions=(Action("Mine", "Do mine."),))
     found = world.actions(0, 1)
     assert [one.title for one in found] == ["Do: sort it", "Mine", *BUILTIN]
     assert world.prewarmed == [URI]
@@ -136,7 +138,7 @@ async def test_actions_carry_the_command_and_prewarm() -> None:
     assert arguments == {**expected, "kind": "refactor.rewrite"}
     # What is offered is what the command takes.
     for one in found:
-        assert await world.handlers.edit(*one.command.arguments) == {"job": 7}
+        assert await world.commands.edit(*one.command.arguments) == {"job": 7}
     assert [request.instruction for request in world.requests][:2] == ["sort it", "Do mine."]
     assert world.requests[0].comment is not None
 
@@ -208,9 +210,9 @@ async def test_titles_of_the_menu_do_nothing_whoever_wrote_them(text: str, tmp_p
     assert titles[3:] == BUILTIN
     for one in found:
         (arguments,) = one.command.arguments
-        await world.handlers.edit(arguments)
-        await world.handlers.edit({**arguments, "title": text})
-        await world.handlers.edit({**arguments, "title": "", "instruction": text})
+        await world.commands.edit(arguments)
+        await world.commands.edit({**arguments, "title": text})
+        await world.commands.edit({**arguments, "title": "", "instruction": text})
         for title in (one.title, one.command.title, arguments["title"]):
             test_inert.check(title)
             assert "\n" not in title
@@ -227,10 +229,10 @@ async def test_a_refusal_does_nothing_whatever_it_names() -> None:
     def refuse(request: JobRequest) -> int:
         raise UserError(f"{request.uri} is outside.")
 
-    world.handlers.jobs.start = refuse  # type: ignore[method-assign]
+    world.parts.jobs.start = refuse  # type: ignore[method-assign]
     for text in test_inert.HOSTILE:
         with pytest.raises(JsonRpcException) as raised:
-            await world.handlers.edit(f"file:///{text}", json_range(0, 0), "Do it.")
+            await world.commands.edit(f"file:///{text}", json_range(0, 0), "Do it.")
         test_inert.check(raised.value.message)
         assert "is outside" in raised.value.message
 
@@ -252,7 +254,7 @@ async def test_a_problem_without_a_plain_message_has_a_title_too() -> None:
         },
     }
     structure, unstructure = converter().structure, converter().unstructure
-    found = World().handlers.code_action(structure(given, lsp.CodeActionParams))
+    found = World().menu.actions(structure(given, lsp.CodeActionParams))
     assert [one.title for one in found] == [
         "Fix: error: name is not defined more",
         "Fix: a *star*",
@@ -309,15 +311,15 @@ async def test_languages_choose_actions() -> None:
 )
 async def test_edit_by_position_and_by_name(asked: dict[str, Any], lines: tuple[int, int]) -> None:
     world = World()
-    await world.handlers.edit(URI, asked, "  Do\nit. ")
-    await world.handlers.edit({"uri": URI, "range": asked, "instruction": "  Do\nit. "})
+    await world.commands.edit(URI, asked, "  Do\nit. ")
+    await world.commands.edit({"uri": URI, "range": asked, "instruction": "  Do\nit. "})
     one, two = world.requests
     assert one == two == JobRequest(URI, "Do it.", "  Do\nit. ", *lines)
 
 
 async def test_edit_with_everything() -> None:
     world = World()
-    await world.handlers.edit(
+    await world.commands.edit(
         {
             "uri": URI,
             "range": json_range(0, 1),
@@ -367,7 +369,7 @@ GOOD = {"uri": URI, "range": json_range(0, 1), "instruction": "Do."}
 async def test_wrong_arguments_are_named(arguments: list[Any], part: str) -> None:
     world = World()
     with pytest.raises(JsonRpcException) as error:
-        await world.handlers.edit(*arguments)
+        await world.commands.edit(*arguments)
     assert part in error.value.message
     assert error.value.code == -32803
     assert world.requests == []
@@ -379,9 +381,9 @@ async def test_what_jobs_refuse_is_answered() -> None:
     def refuse(request: JobRequest) -> int:
         raise UserError("Not now.")
 
-    world.handlers.jobs.start = refuse  # type: ignore[method-assign]
+    world.parts.jobs.start = refuse  # type: ignore[method-assign]
     with pytest.raises(JsonRpcException, match=r"Not now\.") as error:
-        await world.handlers.edit(GOOD)
+        await world.commands.edit(GOOD)
     assert error.value.code == -32803
 
 
@@ -394,27 +396,27 @@ async def test_what_jobs_refuse_is_answered() -> None:
 )
 async def test_requests_that_the_real_jobs_refuse(uri: str, instruction: str, part: str) -> None:
     world = World()
-    del world.handlers.jobs.start, world.handlers.jobs.looking
+    del world.parts.jobs.start, world.parts.jobs.looking
     with pytest.raises(JsonRpcException, match=part):
-        await world.handlers.edit(uri, json_range(0, 0), instruction)
+        await world.commands.edit(uri, json_range(0, 0), instruction)
 
 
 async def test_cancel_takes_a_job_or_nothing() -> None:
     world = World()
-    assert world.handlers.cancel() == {"cancelled": 2}
-    assert world.handlers.cancel(None) == {"cancelled": 2}
-    assert world.handlers.cancel(3) == {"cancelled": 2}
+    assert world.commands.cancel() == {"cancelled": 2}
+    assert world.commands.cancel(None) == {"cancelled": 2}
+    assert world.commands.cancel(3) == {"cancelled": 2}
     assert world.cancelled == [None, None, 3]
     for wrong in ("3", True, {}, 3.5):
         with pytest.raises(JsonRpcException, match="takes the number of a job"):
-            world.handlers.cancel(wrong)
+            world.commands.cancel(wrong)
     assert len(world.cancelled) == 3
 
 
 async def test_revert_answers_with_a_message_or_an_error() -> None:
     world = World()
     with pytest.raises(JsonRpcException, match="no edit of singlepass") as error:
-        await world.handlers.revert()
+        await world.commands.revert()
     assert error.value.code == -32803
 
 
@@ -488,14 +490,14 @@ async def test_settings_come_from_every_layer(tmp_path: Path, monkeypatch: pytes
     world.editor.settings = {"seed": 2, "log_level": "error"}
     await world.handlers.initialized(lsp.InitializedParams())
     expected = Settings(target=Target(model="m", n_ctx=6), seed=2, log_level="error", ignore=("x",))
-    assert world.handlers.jobs.settings == expected
+    assert world.parts.settings == expected
     assert logging.getLogger("singlepass").level == logging.ERROR
     wrong, evil = world.editor.said("warning")
     assert "initializationOptions" in wrong
     assert "`max_tokens`" in wrong
     assert ".singlepass.toml" in evil
     assert "`target` is ignored" in evil
-    await world.handlers.jobs.shutdown()
+    await world.parts.aclose()
 
 
 async def test_a_repositorys_file_gets_one_message_whatever_is_in_it(tmp_path: Path) -> None:
@@ -510,12 +512,12 @@ async def test_a_repositorys_file_gets_one_message_whatever_is_in_it(tmp_path: P
     assert "only the first 2,000 of 20,000 `ignore` are used" in theirs
     assert "more problems in this file" in theirs
     assert len(theirs) < 1_500
-    await world.handlers.jobs.shutdown()
+    await world.parts.aclose()
 
 
 async def test_a_command_waits_for_the_editors_settings() -> None:
     world = World()
-    world.handlers.jobs.settled.clear()
+    world.parts.settled.clear()
     answered = asyncio.Event()
     seeds: list[int | None] = []
 
@@ -524,20 +526,20 @@ async def test_a_command_waits_for_the_editors_settings() -> None:
         return {"seed": 2}
 
     def start(request: JobRequest) -> int:
-        seeds.append(world.handlers.jobs.settings.seed)
+        seeds.append(world.parts.settings.seed)
         return 7
 
     world.editor.configuration = configuration  # type: ignore[method-assign]
-    world.handlers.jobs.start = start  # type: ignore[method-assign]
+    world.parts.jobs.start = start  # type: ignore[method-assign]
     async with asyncio.TaskGroup() as group:
         group.create_task(world.handlers.initialized(lsp.InitializedParams()))
-        command = group.create_task(world.handlers.edit(GOOD))
+        command = group.create_task(world.commands.edit(GOOD))
         await asyncio.sleep(0.01)
         assert seeds == []
         answered.set()
     assert seeds == [2]
     assert command.result() == {"job": 7}
-    await world.handlers.jobs.shutdown()
+    await world.parts.aclose()
 
 
 @pytest.mark.parametrize(
@@ -556,7 +558,7 @@ async def test_changed_settings_are_asked_for_or_taken_as_pushed(
     world = World(initialization_options={"seed": 1})
     world.editor.settings = asked
     await world.handlers.did_change_configuration(lsp.DidChangeConfigurationParams(pushed))
-    assert world.handlers.jobs.settings.seed == seed
+    assert world.parts.settings.seed == seed
     assert {name for name, *_ in world.editor.calls} <= {"singlepass/status"}  # that no model is configured
 
 
@@ -574,42 +576,42 @@ async def test_settings_that_a_repository_brings_later_are_taken(tmp_path: Path)
     await world.handlers.initialized(lsp.InitializedParams())
     file = tmp_path / ".singlepass.toml"
     file.write_text('ignore = ["x"]\n', encoding="utf-8")
-    assert world.handlers.jobs.settings.ignore == ()
+    assert world.parts.settings.ignore == ()
     change = lsp.FileEvent(file.as_uri(), lsp.FileChangeType.Created)
     world.handlers.did_change_watched_files(lsp.DidChangeWatchedFilesParams([change]))
-    assert world.handlers.jobs.settings.ignore == ("x",)
+    assert world.parts.settings.ignore == ("x",)
     added = tmp_path / "other"
     added.mkdir()
     (added / ".singlepass.toml").write_text('ignore = ["y"]\n', encoding="utf-8")
     event = lsp.WorkspaceFoldersChangeEvent([lsp.WorkspaceFolder(added.as_uri(), "other")], [])
     world.handlers.did_change_workspace_folders(lsp.DidChangeWorkspaceFoldersParams(event))
-    assert world.handlers.jobs.settings.ignore == ("x", "y")
+    assert world.parts.settings.ignore == ("x", "y")
 
 
 async def test_capabilities_are_read_when_the_editor_says_hello() -> None:
-    rich, poor = World().handlers.editor.capabilities, World(NO_LITERALS).handlers.editor.capabilities
+    rich, poor = World().editor.capabilities, World(NO_LITERALS).editor.capabilities
     assert isinstance(rich, Capabilities)
     assert (rich.versioned_edits, poor.versioned_edits) == (True, False)
 
 
 async def test_stats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
-    handlers = World().handlers
-    assert (await handlers.stats())["all"]["n"] == 0
+    commands = World().commands
+    assert (await commands.stats())["all"]["n"] == 0
     now = time.time()
     records = [
         Record(id=str(days), day="2026-11-22", at=now - days * 86_400, outcome="done", target="default")
         for days in (1, 5, 50)
     ]
     write(tmp_path / "requests.sqlite3", records)
-    assert (await handlers.stats(None))["all"]["n"] == 2
-    found = await handlers.stats({"days": 0, "by": ["target"]})
+    assert (await commands.stats(None))["all"]["n"] == 2
+    found = await commands.stats({"days": 0, "by": ["target"]})
     assert found["all"]["n"] == 3
     assert [*found["by"]] == ["target"]
     assert found["by"]["target"]["default"]["n"] == 3
     for wrong in ({"days": -1}, {"by": ["moon"]}, {"since": 1}, 7):
         with pytest.raises(JsonRpcException):
-            await handlers.stats(wrong)
+            await commands.stats(wrong)
     (tmp_path / "requests.sqlite3").write_bytes(b"no database" * 100)
     with pytest.raises(JsonRpcException, match="cannot be read"):
-        await handlers.stats()
+        await commands.stats()

@@ -4,8 +4,8 @@ import datetime
 import re
 
 import pytest
-from singlepass.core.calculator import decode_ceiling, fit, prefill_ceiling
-from singlepass.hardware_table import Hardware, hardware_table
+from singlepass.measuring.calculator import decode_ceiling, fit, prefill_ceiling
+from singlepass.measuring.hardware_table import Hardware, hardware_table
 
 TABLE = hardware_table()
 DATE = re.compile(r"(read )?20\d\d(-\d\d)?(-\d\d)?(, read 20\d\d-\d\d-\d\d)?")

@@ -12,17 +12,18 @@ from server.fakes import TIMINGS, FakeEditor, FakeEngine, LateEditor, ReadOnlyEd
 from singlepass.config import DEFAULT, DEMO, Settings
 from singlepass.core.actions import CommentTask
 from singlepass.core.edits import Edit
-from singlepass.documents import Documents
-from singlepass.editor import ApplyResult
-from singlepass.jobs import Jobs
-from singlepass.journal_file import read
-from singlepass.outcome import JobRequest
-from singlepass.reviewing import ALL
-from singlepass.targets import rates_key
-from singlepass.workspace import UserError, Workspace
+from singlepass.editor.documents import Documents
+from singlepass.editor.requests import ApplyResult
+from singlepass.editor.workspace import UserError
+from singlepass.engines.targets import rates_key
+from singlepass.jobs.outcome import JobRequest
+from singlepass.jobs.review import ALL
+from singlepass.lsp.parts import Parts
+from singlepass.stats.history_file import read
 from singlepass_backends.base import (
     RANDOM_MODEL_NAME,
     BackendError,
+    Evicted,
     Finished,
     Miss,
     ModelInfo,
@@ -53,15 +54,16 @@ class World:
         **of: Any,
     ) -> None:
         self.documents = Documents()
-        self.workspace = Workspace()
-        self.workspace.folders = [Path("/w")]
         self.editor = kind(self.documents)
         self.editor.open(URI, of.pop("text", TEXT))
         self.engine = FakeEngine(*scripts, **of)
         self.engines: list[tuple[Target, FakeEngine]] = []
-        self.jobs = Jobs(self.documents, self.workspace, self.editor)  # type: ignore[arg-type]
-        self.jobs.configure(settings)
-        self.jobs.settled.set()
+        self.parts = Parts(self.editor, self.documents)  # type: ignore[arg-type]
+        self.jobs = self.parts.jobs
+        self.workspace = self.parts.workspace
+        self.workspace.folders = [Path("/w")]
+        self.parts.configure(settings)
+        self.parts.settled.set()
 
     @property
     def text(self) -> str:
@@ -72,7 +74,9 @@ class World:
         return self.jobs.start(self.jobs.looking(request)())
 
     async def run(self, **fields: Any) -> dict[str, Any]:
-        return await self.editor.finish(self.start(**fields))
+        told = await self.editor.finish(self.start(**fields))
+        self.parts.history.close(10)  # estimates follow in the background
+        return told
 
 
 @pytest.fixture(autouse=True)
@@ -93,8 +97,8 @@ def current(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(World, "__init__", noted)
     monkeypatch.setattr("singlepass_backends.client.EngineClient", client)
-    monkeypatch.setattr("singlepass.delivery._ECHO_TIMEOUT_S", 0)
-    monkeypatch.setattr("singlepass.delivery._TYPED_TIMEOUT_S", 0)
+    monkeypatch.setattr("singlepass.jobs.delivery._ECHO_TIMEOUT_S", 0)
+    monkeypatch.setattr("singlepass.jobs.delivery._TYPED_TIMEOUT_S", 0)
     yield
     assert all(engine.n_streams == 0 for world in worlds for _, engine in world.engines)
 
@@ -115,7 +119,7 @@ THREE = block("a.py", ["three"], ["3"])
 async def test_a_block_is_shown_while_it_is_written(
     announced: bool, review: Any, path: str, shows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("singlepass.preview._TELL_EVERY_S", 0)
+    monkeypatch.setattr("singlepass.jobs.preview._TELL_EVERY_S", 0)
     lines = block(path, ["one", "two"], ["1", "2"]).splitlines(keepends=True)
     world = World(
         [*lines, block(path, ["three"], ["3"])], settings=Settings(target=SETTINGS.target, review=review)
@@ -171,10 +175,10 @@ async def test_the_timings_go_with_the_next_keystroke() -> None:
     await world.run()
     document = world.documents.get(URI)
     assert document is not None
-    world.jobs.document_changed(document)
+    world.parts.jobs.document_changed(document)
     assert world.editor.told("publish")[-1] == (URI, None, [])
     n = len(world.editor.calls)
-    world.jobs.document_changed(document)
+    world.parts.jobs.document_changed(document)
     assert len(world.editor.calls) == n
 
 
@@ -244,7 +248,7 @@ async def test_a_reply_that_was_cut_off_keeps_its_whole_hunks() -> None:
     assert sorted(one.code for one in published) == ["cut_off", "timings"]
     document = world.documents.get(URI)
     assert document is not None
-    world.jobs.document_changed(document)
+    world.parts.jobs.document_changed(document)
     assert world.editor.told("publish")[-1][2] == published  # warnings stay while the user types
 
 
@@ -303,7 +307,7 @@ async def test_a_cancel_just_before_an_edit_is_sent_keeps_it_from_going() -> Non
 
 
 async def test_an_edit_that_is_never_answered_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
+    monkeypatch.setattr("singlepass.jobs.hunks._LAST_EDIT_S", 0)
 
     class Silent(FakeEditor):
         async def apply(self, *args: Any, **options: Any) -> Any:
@@ -341,9 +345,9 @@ class Slow(FakeEditor):
 async def test_an_edit_that_is_answered_late_comes_into_review(
     ending: str, says: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("singlepass.session._LAST_EDIT_S", 0)
+    monkeypatch.setattr("singlepass.jobs.hunks._LAST_EDIT_S", 0)
     if ending == "time-out":
-        monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+        monkeypatch.setattr("singlepass.jobs.delivery._ANSWER_TIMEOUT_S", 0.01)
     world = World([ONE, THREE], [""], kind=Slow)
     editor = world.editor
     assert isinstance(editor, Slow)
@@ -372,12 +376,13 @@ async def test_an_edit_that_is_answered_late_comes_into_review(
     assert (hunks["job"], [hunk["old"] for hunk in hunks["hunks"]]) == (job, ["one\n"])
     assert any("applied late" in line for line in editor.told("log"))
     # It can be taken back like all others.
+    monkeypatch.setattr("singlepass.jobs.delivery._ANSWER_TIMEOUT_S", 0.01)
     assert await world.jobs.revert() == "1 of 1 edits taken back"
     assert world.text == TEXT
 
 
 async def test_an_edit_that_comes_late_while_the_job_goes_on_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("singlepass.jobs.delivery._ANSWER_TIMEOUT_S", 0.01)
     gate, given_up = asyncio.Event(), asyncio.Event()
     world = World([ONE, given_up.set, gate, THREE], kind=Slow)
     editor = world.editor
@@ -394,16 +399,16 @@ async def test_an_edit_that_comes_late_while_the_job_goes_on_counts(monkeypatch:
 
 
 async def test_a_late_edit_of_a_document_that_was_closed_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.delivery._ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("singlepass.jobs.delivery._ANSWER_TIMEOUT_S", 0.01)
     world = World([ONE], kind=Slow)
     job = world.start()
     await world.editor.finish(job)
     document = world.documents.get(URI)
     assert document is not None
     world.documents.close(URI)
-    world.jobs.document_closed(document)
+    world.parts.jobs.document_closed(document)
     await settle()
-    assert world.jobs.reviews.keep(ALL) == 0
+    assert world.parts.reviews.keep(ALL) == 0
     assert document._expectations == []  # nothing watches it any more
 
 
@@ -423,7 +428,7 @@ async def test_a_job_ends_with_its_document() -> None:
     document = world.documents.get(URI)
     assert document is not None
     world.documents.close(URI)
-    world.jobs.document_closed(document)
+    world.parts.jobs.document_closed(document)
     told = await world.editor.finish(job)
     assert world.engine.n_streams == 0  # the engine computes no further
     assert (told["outcome"], told["n_applied"]) == ("cancelled", 1)
@@ -439,7 +444,7 @@ async def test_a_job_goes_on_where_another_of_its_files_is_closed() -> None:
     document = world.documents.get(OTHER)
     assert document is not None
     world.documents.close(OTHER)
-    world.jobs.document_closed(document)
+    world.parts.jobs.document_closed(document)
     gate.set()
     told = await world.editor.finish(job)
     assert (told["outcome"], told["n_applied"]) == ("done", 1)
@@ -555,6 +560,21 @@ async def test_confirm_sends_one_edit_at_the_end() -> None:
     assert [confirm for _, _, confirm in world.editor.applied] == [True]
 
 
+async def test_a_cancel_at_the_first_question_keeps_the_text_of_those_that_would_come() -> None:
+    """Each protected file has a question of its own, at the end of the reply."""
+    files = ".envrc", "AGENTS.md"
+    world = World([block(name, ["one"], ["1"]) for name in files])
+    uris = [f"file:///w/{name}" for name in files]
+    for uri in uris:
+        world.editor.open(uri, TEXT)
+    world.editor.before_apply = lambda: world.jobs.cancel()
+    told = await world.editor.finish(world.start(uri=uris[0], files=(uris[1],)))
+    assert (told["outcome"], told["n_applied"]) == ("cancelled", 1)
+    assert [(one["path"], one["reason"], one["new"]) for one in told["rejected"]] == [
+        ("AGENTS.md", "refused", ["1"])
+    ]
+
+
 async def test_confirm_keeps_the_text_of_hunks_that_were_never_sent() -> None:
     lost = BackendError("engine_lost", "The engine died.")
     world = World([ONE, lost], settings=Settings(target=SETTINGS.target, review="confirm"))
@@ -628,14 +648,14 @@ async def test_the_status_has_the_numbers_that_its_message_words() -> None:
     assert (first["decode_rate"], first["eta_ms"]) == (None, None)  # no time was measured yet
     assert told[-1]["state"] == "done"
     assert told[-1]["decode_rate"] is None
-    documented = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = re.search(r"`singlepass/status` carries `\{(.+?)\}`", documented)
+    documented = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    named = re.search(r"`singlepass/status`\*\* carries `\{(.+?)\}`", documented)
     assert named is not None
     assert set(named[1].split(", ")) == set(told[0])
 
 
 async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.session._REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("singlepass.jobs.display._REPORT_EVERY_S", 0.0)
     world = World([TextChunk(ONE, n_decoded=122, elapsed_ms=2000.0)])
     await world.run()
     (decode,) = (one for one in world.editor.told("singlepass/status") if one["state"] == "decode")
@@ -646,8 +666,8 @@ async def test_the_status_has_the_rate_while_text_is_written(monkeypatch: pytest
 async def test_the_demo_model_is_told_once_and_so_is_its_end() -> None:
     world = World(settings=Settings())
     for settings in (Settings(), Settings(seed=1), SETTINGS, SETTINGS, Settings()):
-        world.jobs.configure(settings)
-        world.jobs.tell_whether_it_is_the_demo_model()
+        world.parts.configure(settings)
+        world.parts.tell_whether_demo()
     told = [(one["state"], one["target"]) for one in world.editor.told("singlepass/status")]
     assert told == [("demo_model", DEMO), ("target", DEFAULT), ("demo_model", DEMO)]
 
@@ -736,7 +756,7 @@ async def test_files_that_cannot_be_read_are_refused_at_once(
 async def test_what_is_no_file_is_refused(uri: str, tmp_path: Path) -> None:
     world = World()
     in_folder(world, tmp_path)
-    world.jobs.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
+    world.parts.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
     with pytest.raises(UserError):
         world.start(uri=uri if uri != "file:///w" else tmp_path.as_uri())
 
@@ -838,7 +858,7 @@ async def test_a_revert_under_which_somebody_types_on_and_on_can_be_tried_again(
 async def test_kept_edits_are_reverted_too() -> None:
     world = World([ONE, THREE])
     await world.run()
-    assert world.jobs.reviews.keep(ALL) == 2
+    assert world.parts.reviews.keep(ALL) == 2
     assert await world.jobs.revert() == "2 of 2 edits taken back"
     assert world.text == TEXT
 
@@ -869,7 +889,7 @@ async def test_trying_again_ends_a_job_that_still_runs() -> None:
 
 
 async def test_only_the_latest_requests_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.jobs._MAX_ASKED", 2)
+    monkeypatch.setattr("singlepass.jobs.jobs._MAX_ASKED", 2)
     world = World(*(["\n"] for _ in range(3)))
     for _ in range(3):
         await world.run()
@@ -883,18 +903,23 @@ async def test_only_the_latest_requests_are_remembered(monkeypatch: pytest.Monke
 
 async def prewarmed(world: World) -> None:
     """Wait for the prewarm that was asked for last."""
-    task = world.jobs.warming.task
+    task = world.parts.prewarm.task
     assert task is not None
     await asyncio.wait([task])
 
 
+def estimate(world: World) -> str:
+    """What a title says of an action in the first line."""
+    return world.parts.forecast.titles(URI, 0, 0)("", "")
+
+
 async def test_no_model_is_loaded_before_the_settings_are_known() -> None:
     world = World()
-    world.jobs.settled.clear()
-    world.jobs.prewarm(URI, 0)
+    world.parts.settled.clear()
+    world.parts.prewarm.document(URI, 0)
     await asyncio.sleep(0.02)
     assert (world.engine.info, world.engine.prewarmed) == (None, [])
-    world.jobs.settled.set()
+    world.parts.settled.set()
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 1
 
@@ -902,14 +927,14 @@ async def test_no_model_is_loaded_before_the_settings_are_known() -> None:
 async def test_prewarm_waits_for_a_pause_and_is_not_repeated() -> None:
     world = World([ONE])
     for _ in range(3):
-        world.jobs.prewarm(URI, 0)
+        world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert [[one.name for one in segments] for segments in world.engine.prewarmed] == [["system", "a.py"]]
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 1
     world.editor.type(URI, Edit(0, 0, "x\n"))
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 2
     await world.run()
@@ -924,14 +949,14 @@ async def test_near_files_that_have_no_place_in_the_prompt_are_drafted_from(
     paths = [tmp_path / name for name in ("first.py", "second.py", "third.py")]
     for path in paths:
         path.write_text(f"# {path.name}\n")
-    monkeypatch.setattr(world.jobs.repository, "near", lambda uri: paths)
-    world.jobs.prewarm(URI, 0)
+    monkeypatch.setattr(world.parts.repository, "near", lambda uri: paths)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     await world.run()
     (request,) = world.engine.requests
     assert request.draft is not None
     assert request.draft.sources == ("# second.py\n", "# third.py\n")
-    assert world.engine.beside == [request.draft.sources]
+    assert world.engine.corpora == [request.draft.sources]
     prompt = "".join(segment.text for segment in request.segments)
     assert "first.py" in prompt
     assert "second.py" not in prompt
@@ -939,34 +964,34 @@ async def test_near_files_that_have_no_place_in_the_prompt_are_drafted_from(
 
 async def test_what_every_prompt_begins_with_is_read_before_a_document_is_open() -> None:
     world = World()
-    world.jobs.repository.map = "a.py\n"
-    world.jobs.workspace_opened()
+    world.parts.repository.map = "a.py\n"
+    world.parts.workspace_opened()
     await prewarmed(world)
     (shared,) = world.engine.prewarmed
     assert [one.name for one in shared] == ["system", "repository map"]
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert world.engine.prewarmed[1][:2] == shared
     statuses = [told for method, told in world.editor.calls if method == "singlepass/status"]
     assert statuses == []
-    await world.jobs.shutdown()
+    await world.parts.aclose()
 
 
 async def test_nothing_is_read_ahead_without_a_folder() -> None:
     world = World()
     world.workspace.folders = []
-    world.jobs.workspace_opened()
-    assert world.jobs.warming.task is None
+    world.parts.workspace_opened()
+    assert world.parts.prewarm.task is None
 
 
 async def test_another_map_is_read_ahead_for_the_document_in_use() -> None:
     world = World()
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     for _ in range(2):  # the second finds nothing new
-        world.jobs.repository.map = "b.py\n"
-        world.jobs.repository.on_update()
-        world.jobs.warming.again(0)
+        world.parts.repository.map = "b.py\n"
+        world.parts.repository.on_update()
+        world.parts.prewarm.again(0)
         await prewarmed(world)
     names = [[one.name for one in segments] for segments in world.engine.prewarmed]
     assert names == [["system", "a.py"], ["system", "repository map", "a.py"]]
@@ -976,7 +1001,7 @@ async def test_what_does_not_fit_is_left_out_before_it_is_read_ahead() -> None:
     world = World([ONE])
     world.engine.model = msgspec.structs.replace(world.engine.model, n_ctx=4000)
     world.editor.open(OTHER, "x = 1\n" * 500)
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     told = await world.run()
     (ahead,), (request,) = world.engine.prewarmed, world.engine.requests
@@ -997,10 +1022,10 @@ async def test_what_is_left_out_is_told_whether_or_not_it_was_read_ahead(
     target.write_text(TEXT)
     world = World([block("a.py", ["one"], ["1"])])
     world.workspace.folders = [tmp_path]
-    world.jobs.repository.near = lambda uri: (near,)  # type: ignore[method-assign]
+    world.parts.repository.near = lambda uri: (near,)  # type: ignore[method-assign]
     world.editor.open(target.as_uri(), TEXT)
     if is_prewarmed:
-        world.jobs.prewarm(target.as_uri(), 0)
+        world.parts.prewarm.document(target.as_uri(), 0)
         await prewarmed(world)
     told = await world.run(uri=target.as_uri())
     assert told["outcome"] == "done"
@@ -1010,7 +1035,7 @@ async def test_what_is_left_out_is_told_whether_or_not_it_was_read_ahead(
 
 async def test_a_prewarm_carries_the_grammar_of_the_request() -> None:
     world = World([ONE], constrains=True)
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     await world.run()
     assert world.engine.grammars == [world.engine.requests[0].grammar]
@@ -1020,10 +1045,10 @@ async def test_a_prewarm_carries_the_grammar_of_the_request() -> None:
 async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
     world = World()
     world.engine.fails = BackendError("engine_lost", "gone")
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     world.engine.fails = None
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 1
     assert world.editor.calls == []
@@ -1031,14 +1056,14 @@ async def test_a_prewarm_that_failed_is_tried_again_in_silence() -> None:
 
 async def test_no_prewarm_where_it_is_turned_off() -> None:
     world = World(settings=Settings(target=SETTINGS.target, prewarm=False))
-    world.jobs.prewarm(URI, 0)
-    assert world.jobs.warming.task is None
+    world.parts.prewarm.document(URI, 0)
+    assert world.parts.prewarm.task is None
 
 
 async def test_no_prewarm_beside_a_job() -> None:
     world = World([asyncio.Event()])
     job = world.start()
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert world.engine.prewarmed == []
     world.jobs.cancel()
@@ -1047,14 +1072,14 @@ async def test_no_prewarm_beside_a_job() -> None:
 
 async def test_the_status_tells_how_warm_a_document_is() -> None:
     world = World([ONE])
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     told = world.engine.on_prewarm
     assert told is not None
     told(PrefillProgress(200, 20, 20, 0.0, None))
     told(PrefillProgress(200, 20, 126, 50.0, 30.0))
-    assert world.jobs.warming.read(URI) == (126, 74)
-    assert world.jobs.warming.read("file:///other.py") is None
+    assert world.parts.targets.cached(DEFAULT, URI) == (126, 74)
+    assert world.parts.targets.cached(DEFAULT, "file:///other.py") is None
     told(Finished("stop", TIMINGS))
     statuses = [told for method, told in world.editor.calls if method == "singlepass/status"]
     states = [(one["state"], one["message"], one["job"], one["uri"], one["eta_ms"]) for one in statuses]
@@ -1063,14 +1088,87 @@ async def test_the_status_tells_how_warm_a_document_is() -> None:
         ("warming", "warming 63%", None, URI, 30.0),
         ("warm", "warm", None, URI, None),
     ]
-    # One that was interrupted is tried again, one that was finished is not.
-    world.jobs.prewarm(URI, 0)
+
+
+async def test_a_prewarm_is_asked_for_again_unless_it_still_runs() -> None:
+    """The engine knows what it holds, the server does not. What runs would only be interrupted."""
+    world = World()
+
+    async def ask() -> int:
+        world.parts.prewarm.document(URI, 0)
+        await prewarmed(world)
+        return len(world.engine.prewarmed)
+
+    assert await ask() == 1
+    for event in (Finished("stop", TIMINGS), Finished("cancelled", TIMINGS), None):
+        n_asked = len(world.engine.prewarmed)
+        assert await ask() == n_asked
+        assert world.engine.on_prewarm is not None
+        world.engine.on_prewarm(event)
+        assert await ask() == n_asked + 1
+    # The end of one that was replaced says nothing of the one that runs.
+    replaced = world.engine.on_prewarm
+    world.editor.type(URI, Edit(0, 0, "x\n"))
+    n_asked = await ask()
+    assert replaced is not None
+    replaced(Finished("cancelled", TIMINGS))
+    assert await ask() == n_asked
+
+
+async def test_what_is_known_of_an_engine_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status, titles and routing count on nothing that it had cached, and the next prewarm is a whole one."""
+    monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
+    spent = Timings(n_prompt=900, n_cached=0, n_prefilled=900, n_decoded=9, prefill_ms=9000, decode_ms=900)
+    world = World([Finished("stop", spent)], [Finished("stop", spent)])
+    world.engine.model = msgspec.structs.replace(world.engine.model, n_ctx=4000)
+    world.editor.open(OTHER, "x = 1\n" * 500)
+    await world.run()
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
-    assert len(world.engine.prewarmed) == 1
-    told(Finished("cancelled", TIMINGS))
-    world.jobs.prewarm(URI, 0)
+    assert world.engine.on_prewarm is not None
+    world.engine.on_prewarm(PrefillProgress(n_prompt=850, n_cached=0, n_done=850, elapsed_ms=0, eta_ms=None))
+    world.engine.on_prewarm(Finished("stop", spent))
+    n_inspected = world.engine.n_inspected
+    assert estimate(world) != ""
+
+    world.engine.end()
+    assert world.editor.told("singlepass/status")[-1]["state"] == "cold"
+    assert world.parts.targets.cached(DEFAULT, URI) is None
+    assert world.parts.targets.n_ctx(DEFAULT) != 4000
+    assert estimate(world) == ""
+    (option,) = (await world.run())["options"]
+    assert option["prefill_s"] == pytest.approx(9)
+
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert len(world.engine.prewarmed) == 2
+    assert world.engine.n_inspected > n_inspected  # how much fits is found out anew
+
+
+async def test_what_other_requests_evict_counts_as_uncached() -> None:
+    world = World()
+    world.parts.prewarm.document(URI, 0)
+    await prewarmed(world)
+    told = world.engine.on_prewarm
+    assert told is not None
+    told(PrefillProgress(850, 0, 850, 0.0, None))
+    told(Finished("stop", TIMINGS))
+    told(Evicted(600))
+    assert world.parts.targets.cached(DEFAULT, URI) == (250, 600)
+    told(Evicted(50))
+    assert world.parts.targets.cached(DEFAULT, URI) == (200, 650)
+    states = [one["state"] for one in world.editor.told("singlepass/status")]
+    assert states == ["warm", "cold"]
+
+
+async def test_only_what_was_told_as_warm_grows_cold() -> None:
+    world = World()
+    world.parts.prewarm.document(URI, 0)
+    await prewarmed(world)
+    world.engine.end()
+    assert world.editor.told("singlepass/status") == []
 
 
 async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
@@ -1082,31 +1180,30 @@ async def test_an_estimate_needs_rates_and_knowledge_of_the_cache(
     )
     segments = SegmentUse("a.py", 910, 0), SegmentUse("task", 90, 0)
     world = World([Finished("stop", slow, segments)], [Finished("stop", slow)])
-    assert world.jobs.estimate(URI) == ""
+    assert estimate(world) == ""
     await world.run()
-    known = world.jobs.history.rates(rates_key(SETTINGS.target))
+    known = world.parts.history.rates(rates_key(SETTINGS.target))
     assert known is not None
-    (sample,) = known.samples
-    assert (sample.n_selected, sample.n_task) == (len("one"), 90)
-    assert sample.other_ms is not None
-    assert world.jobs.estimate(URI) == ""
-    world.jobs.prewarm(URI, 0)
+    (kept,) = known.records
+    assert (kept.n_selected, kept.n_task) == (len("one"), 90)
+    assert kept.other_ms is not None
+    assert estimate(world) == ""
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert world.engine.on_prewarm is not None
     world.engine.on_prewarm(PrefillProgress(2000, 0, 2000, 0.0, None))
-    assert world.jobs.estimate(URI) == " · ~6 s"  # 90 tokens of task at 100 tok/s, 50 of reply at 10
+    assert estimate(world) == " · ~6 s"  # 90 tokens of task at 100 tok/s, 50 of reply at 10
     await world.run()
-    world.jobs.journal.close(10)
     first, second = sorted(read(tmp_path / "requests.sqlite3"), key=lambda one: one.at)
     assert first.estimate_ms is None
     assert second.estimate_ms == pytest.approx(5900, rel=0.05)  # what the title said, as `stats` compares it
-    world.jobs.configure(msgspec.structs.replace(world.jobs.settings, estimates=False))
-    assert world.jobs.estimate(URI) == ""
+    world.parts.configure(msgspec.structs.replace(world.parts.settings, estimates=False))
+    assert estimate(world) == ""
 
 
 async def test_the_context_of_a_document() -> None:
     world = World()
-    told = await world.jobs.contexts.show(URI)
+    told = await world.parts.contexts.show(URI)
     assert [(one["name"], one["n_cached"]) for one in told["segments"]] == [("system", 0), ("a.py", 0)]
     assert told["left_out"] == []
 
@@ -1140,28 +1237,32 @@ async def test_neighbours_stand_as_last_saved() -> None:
 async def test_another_target_gets_another_engine() -> None:
     world = World([ONE])
     await world.run()
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
-    world.jobs.configure(Settings(target=SETTINGS.target, max_tokens=5))
+    world.parts.configure(Settings(target=SETTINGS.target, max_tokens=5))
     assert world.engine.n_closed == 0
-    world.jobs.configure(Settings(target=Target(model="other.gguf")))
-    world.jobs.prewarm(URI, 0)
+    world.parts.configure(Settings(target=Target(model="other.gguf")))
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert [target.model for target, _ in world.engines] == ["m.gguf", "other.gguf"]
     assert world.engine.n_closed == 1
     assert len(world.engines[1][1].prewarmed) == 1
-    await world.jobs.shutdown()
+    await world.parts.aclose()
     assert [engine.n_closed for _, engine in world.engines] == [1, 1]
 
 
 async def test_shutdown_ends_everything() -> None:
+    tasks = asyncio.all_tasks()
     world = World([ONE, asyncio.Event()])
     job = world.start()
     await world.editor.until(job, "decode")
-    world.jobs.prewarm(URI, 0)
-    await world.jobs.shutdown()
+    world.parts.prewarm.document(URI, 0)
+    world.parts.configure(Settings(target=Target(model="other.gguf")))  # the engine is left when the job ends
+    world.parts.prewarm.again(0)
+    await world.parts.aclose()
     assert (await world.editor.finish(job))["outcome"] == "cancelled"
-    assert world.engine.n_closed == 1
+    assert all(engine.n_closed == 1 for _, engine in world.engines)
+    assert asyncio.all_tasks() == tasks  # nothing outlives its owner
 
 
 async def test_random_weights_are_said_to_be_random() -> None:
@@ -1180,7 +1281,7 @@ async def test_a_closed_document_takes_its_diagnostics_along() -> None:
     document = world.documents.get(URI)
     assert document is not None
     world.documents.close(URI)
-    world.jobs.document_closed(document)
+    world.parts.jobs.document_closed(document)
     assert world.editor.told("publish")[-1] == (URI, None, [])
 
 
@@ -1198,13 +1299,12 @@ async def test_what_a_job_took_is_kept(kept: Path) -> None:
     finished = Finished("stop", TIMINGS, (), Miss("a.py", 40, "changed"))
     world = World([ONE, block("a.py", ["nothing"], ["1"]), finished])
     await world.run(kind="quickfix")
-    world.jobs.reviews.keep(ALL)
-    await world.jobs.shutdown()
+    world.parts.reviews.keep(ALL)
+    await world.parts.aclose()
     (found,) = read(kept)
     assert (found.outcome, found.finish_reason, found.kind) == ("done", "stop", "quickfix")
     assert (found.repository, found.target, found.model) == ("/w", "default", "fake model")
-    assert (found.n_prompt, found.n_cached, found.n_prefilled, found.n_decoded) == (10, 4, 6, 5)
-    assert (found.prefill_ms, found.decode_ms) == (2, 3)
+    assert found.timings == TIMINGS
     assert found.total_ms >= (found.ttft_ms or 0) > 0
     assert (found.miss, found.n_missed) == ("changed", 40)
     assert (found.n_hunks, found.n_applied, found.n_edits, found.n_kept) == (2, 1, 1, 1)
@@ -1215,6 +1315,23 @@ async def test_what_a_job_took_is_kept(kept: Path) -> None:
     assert b"Do it" not in everything
 
 
+@pytest.mark.parametrize(
+    ("review", "path", "was_asked"),
+    [("stream", "a.py", False), ("confirm", "a.py", True), ("stream", ".envrc", True)],
+)
+async def test_the_time_in_which_the_user_was_asked_is_nobody_elses(
+    review: Any, path: str, was_asked: bool, kept: Path
+) -> None:
+    world = World([block(path, ["one"], ["1"])], settings=Settings(target=SETTINGS.target, review=review))
+    uri = f"file:///w/{path}"
+    world.editor.open(uri, TEXT)
+    await world.run(uri=uri)
+    await world.parts.aclose()
+    (found,) = read(kept)
+    assert (found.other_ms is None) == was_asked
+    assert (found.rates_key, found.n_selected) == (rates_key(SETTINGS.target), len("one"))
+
+
 async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> None:
     gate = asyncio.Event()
     world = World([BackendError("out_of_memory", "No memory.")], [ONE, gate])
@@ -1223,16 +1340,17 @@ async def test_jobs_that_fail_or_are_cancelled_are_kept_as_such(kept: Path) -> N
     await world.editor.until(job, "decode")
     world.jobs.cancel()
     await world.editor.finish(job)
-    await world.jobs.shutdown()
+    await world.parts.aclose()
     failed, cancelled = read(kept)
     assert (failed.outcome, failed.error, failed.ttft_ms) == ("failed", "out_of_memory", None)
     assert (cancelled.outcome, cancelled.error) == ("cancelled", "")
+    assert (cancelled.finish_reason, cancelled.timings.n_decoded) == ("", 1)  # as far as it came
 
 
 async def test_nothing_is_kept_where_the_user_wants_none(kept: Path) -> None:
     world = World([ONE], settings=Settings(target=Target(model="m.gguf"), stats=False))
     await world.run()
-    await world.jobs.shutdown()
+    await world.parts.aclose()
     assert read(kept) == []
 
 
@@ -1240,4 +1358,4 @@ async def test_a_history_that_cannot_be_written_costs_no_job(monkeypatch: pytest
     monkeypatch.setenv("SINGLEPASS_STATE_DIR", "/dev/null/state")
     world = World([ONE])
     assert (await world.run())["outcome"] == "done"
-    await world.jobs.shutdown()
+    await world.parts.aclose()

@@ -12,7 +12,7 @@ from lsprotocol import types as lsp
 from singlepass.cli.headless import headless_capabilities
 from singlepass.core.edits import Edit
 from singlepass.core.lines import Encoding, LineIndex
-from singlepass.lsp import (
+from singlepass.editor.positions import (
     Capabilities,
     edits_to_lsp,
     encoding_from_lsp,
@@ -177,7 +177,6 @@ FLAGS = (
     "progress",
     "action_literals",
     "action_tags",
-    "diagnostic_data",
     "diagnostic_versions",
 )
 

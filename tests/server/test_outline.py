@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from singlepass import outline as module
-from singlepass.outline import MAX_BYTES, language_of, outline
+from singlepass.repository import parsing as module
+from singlepass.repository.parsing import MAX_BYTES, language_of, outline
 
 PYTHON = '''\
 """The module."""

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from lsprotocol import types as lsp
 from server.fakes import FakeEditor
-from singlepass.core.diff_parser import DiffParser
 from singlepass.core.edits import Edit
 from singlepass.core.lines import LineIndex
-from singlepass.delivery import Source
-from singlepass.lsp import Capabilities
-from singlepass.preview import PREVIEW, Preview
+from singlepass.core.replies.diff_parser import DiffParser
+from singlepass.editor.documents import EditableFile
+from singlepass.editor.positions import Capabilities
+from singlepass.jobs.preview import PREVIEW, Preview
 
 URI = "file:///w/a.py"
 TEXT = "one = '𝔘'\ntwo = 2\nthree = 3\ntwo = 2\nfour = 4\n"
@@ -26,8 +26,8 @@ class Watched:
         self.editor.open(URI, text)
         self.document = self.editor.documents.get(URI)
         assert self.document is not None
-        self.sources = {URI: Source("a.py", self.document.snapshot(), self.document, self.document.revision)}
-        self.preview = Preview(7, self.sources, self.editor)  # type: ignore[arg-type]
+        file = EditableFile("a.py", self.document.snapshot(), self.document, self.document.revision)
+        self.preview = Preview(7, [file], self.editor)  # type: ignore[arg-type]
         self.parser = DiffParser(7, {"a.py": ""})
 
     def feed(self, text: str) -> None:
@@ -55,7 +55,7 @@ class Watched:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singlepass.preview._TELL_EVERY_S", 0)
+    monkeypatch.setattr("singlepass.jobs.preview._TELL_EVERY_S", 0)
 
 
 def test_lines_are_shown_as_they_come_and_gone_when_the_hunk_is_whole() -> None:

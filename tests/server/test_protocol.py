@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from singlepass.app import Protocol, build_server
+from singlepass.lsp.app import Protocol, build_server
 
 
 def plain() -> int:

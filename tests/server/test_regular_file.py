@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from singlepass.regular_file import read_regular
+from singlepass.files.regular_file import read_regular
 
 
 @pytest.mark.parametrize("n", [0, 1, 9, 10])

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,15 +15,16 @@ from typing import Any
 
 import psutil
 import pytest
-from singlepass import repository as module
 from singlepass.config import Settings
-from singlepass.contexts import context, gathering
 from singlepass.core.context import Context
-from singlepass.documents import Documents
-from singlepass.index_wire import Folder, MapBuilt, Near
-from singlepass.indexer import Index
-from singlepass.repository import Repository
-from singlepass.workspace import Workspace
+from singlepass.editor.documents import Documents
+from singlepass.editor.workspace import Workspace
+from singlepass.engines.contexts import context
+from singlepass.engines.gathering import gathering
+from singlepass.repository import client as module
+from singlepass.repository.client import Repository
+from singlepass.repository.indexer import Index
+from singlepass.repository.wire import Folder, MapBuilt, Near
 from singlepass_backends.base import Target
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +47,7 @@ FILES = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SINGLEPASS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "IDLE_S", 0.05)
-    monkeypatch.setattr("singlepass.core.repository_map.IDLE_S", 0.05)
+    monkeypatch.setattr("singlepass.repository.map.IDLE_S", 0.05)
     root = tmp_path / "work"
     for path, text in FILES.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -55,10 +56,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @asynccontextmanager
-async def repository(folder: Path, settings: Settings = SETTINGS) -> AsyncIterator[Repository]:
+async def repository(
+    folder: Path, settings: Settings = SETTINGS, busy: Callable[[], bool] = lambda: False
+) -> AsyncIterator[Repository]:
     workspace = Workspace()
     workspace.folders = [folder]
-    found = Repository(workspace)
+    found = Repository(workspace, busy)
+    found.on_update = found._told.set
     found.configure(settings)
     try:
         yield found
@@ -67,10 +71,12 @@ async def repository(folder: Path, settings: Settings = SETTINGS) -> AsyncIterat
         assert found._process is None or found._process.returncode is not None
 
 
-async def until(condition: Callable[[], Any]) -> None:
+async def until(found: Repository, condition: Callable[[], Any]) -> None:
+    """Wait for what follows from something that the indexer said, its end, or a moment when that is used."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        while not condition():
+            found._told.clear()
+            await found._told.wait()
 
 
 def uri(folder: Path, path: str) -> str:
@@ -86,8 +92,8 @@ async def test_the_map_and_the_neighbours_come_by_themselves(folder: Path) -> No
         assert (found.map, near(found, folder, "app/store.py")) == ("", [])
         found.opened(uri(folder, "app/store.py"))
         assert found.map == ""
-        await until(lambda: near(found, folder, "app/store.py") == ["app/model.py", "app/cli.py"])
-        await until(lambda: found.map)
+        await until(found, lambda: near(found, folder, "app/store.py") == ["app/model.py", "app/cli.py"])
+        await until(found, lambda: found.map)
         assert found.n_files == 4
         assert "class Store  # Rows.\n" in found.map
         assert "Secret" not in found.map
@@ -97,8 +103,8 @@ async def test_the_map_and_the_neighbours_come_by_themselves(folder: Path) -> No
     async with repository(folder) as found:
         found.opened(uri(folder, "app/cli.py"))
         assert found.map == first
-        await until(lambda: found.n_files)
-        await asyncio.sleep(0.3)
+        await found.settled(uri(folder, "app/cli.py"))
+        assert found.n_files == 4
         assert found.map == first
 
 
@@ -107,7 +113,7 @@ async def test_waiting_until_a_prompt_is_what_it_will_be(
 ) -> None:
     """Not for the pauses of the user's: an idle moment may be far away."""
     monkeypatch.setattr(module, "IDLE_S", 3600)
-    monkeypatch.setattr("singlepass.core.repository_map.IDLE_S", 3600)
+    monkeypatch.setattr("singlepass.repository.map.IDLE_S", 3600)
     async with repository(folder) as found, asyncio.timeout(60):
         await found.settled(uri(folder, "app/store.py"))
         assert "class Store  # Rows.\n" in found.map
@@ -137,7 +143,7 @@ async def test_waiting_ends_where_nothing_is_indexed(folder: Path, monkeypatch: 
 async def test_saved_new_and_deleted_files_are_noticed(folder: Path) -> None:
     async with repository(folder) as found:
         found.opened(uri(folder, "app/cli.py"))
-        await until(lambda: found.map)
+        await until(found, lambda: found.map)
         assert near(found, folder, "app/cli.py") == ["app/store.py"]
         (folder / "app/extra.py").write_text("class Brand_new: pass\n")
         (folder / "app/cli.py").write_text("from app.extra import Brand_new\nBrand_new()\n")
@@ -145,24 +151,28 @@ async def test_saved_new_and_deleted_files_are_noticed(folder: Path) -> None:
         (folder / "app/model.py").write_text("class Other_row: pass\n")
         names = ("app/extra.py", "app/cli.py", "app/gone.py", "app/model.py")
         found.changed(*(uri(folder, name) for name in names))
-        await until(lambda: near(found, folder, "app/cli.py") == ["app/extra.py"])
-        await until(lambda: "Brand_new" in found.map)
+        await until(found, lambda: near(found, folder, "app/cli.py") == ["app/extra.py"])
+        await until(found, lambda: "Brand_new" in found.map)
         assert "class Row" not in found.map
 
 
 async def test_nothing_new_comes_into_use_while_the_user_types(folder: Path) -> None:
-    workspace = Workspace()
-    workspace.folders = [folder]
-    busy = True
-    found = Repository(workspace, lambda: busy)
-    found.configure(SETTINGS)
-    found.opened(uri(folder, "app/cli.py"))
-    await until(lambda: found.n_files)
-    await asyncio.sleep(0.3)
-    assert found.map == ""
-    busy = False
-    await until(lambda: found.map)
-    await found.aclose()
+    is_busy, looks = True, asyncio.Semaphore(0)
+
+    def busy() -> bool:
+        looks.release()
+        return is_busy
+
+    async with repository(folder, busy=busy) as found:
+        found.opened(uri(folder, "app/cli.py"))
+        await until(found, lambda: found.n_files)
+        async with asyncio.timeout(20):
+            await looks.acquire()  # there is something to do, and nothing is done
+            assert found.map == ""
+            await looks.acquire()
+        assert found.map == ""
+        is_busy = False
+        await until(found, lambda: found.map)
 
 
 async def test_other_folders_have_another_map_and_nothing_of_the_old_one(folder: Path) -> None:
@@ -171,24 +181,24 @@ async def test_other_folders_have_another_map_and_nothing_of_the_old_one(folder:
     (other / "thing.py").write_text("class Thing:\n    def turn(self): ...\n")
     async with repository(folder) as found:
         found.opened(uri(folder, "app/store.py"))
-        await until(lambda: found.map and near(found, folder, "app/store.py"))
+        await until(found, lambda: found.map and near(found, folder, "app/store.py"))
         first = found.map
         found.workspace.folders = [folder, other]
         found.folders_changed()
         assert found.map == ""
         assert found.near(uri(folder, "app/store.py")) == ()
         found.opened(uri(folder, "app/store.py"))
-        await until(lambda: "class Thing" in found.map)
+        await until(found, lambda: "class Thing" in found.map)
         assert "work/app/store.py\n" in found.map
         assert "other/thing.py\n" in found.map
-        await until(lambda: near(found, folder, "app/store.py"))
+        await until(found, lambda: near(found, folder, "app/store.py"))
 
         found.workspace.folders = [other]
         found.folders_changed()
         found._take(MapBuilt("class Late", 0, "where the map of the two folders is kept"))
         found._take(Near(str(folder / "app/store.py"), (str(folder / "app/model.py"),), complete=True))
         assert found.near(uri(folder, "app/store.py")) == ()
-        await until(lambda: found.map)
+        await until(found, lambda: found.map)
         assert found.map.startswith("thing.py\n")
         assert "Store" not in found.map
 
@@ -201,10 +211,10 @@ async def test_other_folders_have_another_map_and_nothing_of_the_old_one(folder:
 async def test_what_is_ignored_from_now_on_leaves_the_map(folder: Path) -> None:
     async with repository(folder) as found:
         found.opened(uri(folder, "app/store.py"))
-        await until(lambda: "class Row" in found.map)
+        await until(found, lambda: "class Row" in found.map)
         found.configure(Settings(target=SETTINGS.target, ignore=("model.py",)))
         assert found.map == ""
-        await until(lambda: found.map)
+        await until(found, lambda: found.map)
         assert "class Row" not in found.map
         assert "class Store" in found.map
 
@@ -215,14 +225,14 @@ async def test_an_indexer_that_dies_is_started_again_and_then_left(
     async with repository(folder) as found:
         found.opened(uri(folder, "app/store.py"))
         for n_starts in (1, 2, 3):
-            await until(lambda n=n_starts: found._n_starts == n and found._process)
+            await until(found, lambda: found.n_files)
+            assert found._n_starts == n_starts
             process = found._process
             assert process is not None
-            await until(lambda: found.n_files)
             found.n_files = None
             process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(process.wait)
-        await until(lambda: found._task is not None and found._task.done())
+        await until(found, lambda: found._task is not None and found._task.done())
         found.changed(uri(folder, "app/store.py"))
         found.opened(uri(folder, "app/model.py"))
         assert found.near(uri(folder, "app/model.py")) == ()
@@ -241,13 +251,13 @@ async def test_no_indexer_where_nothing_needs_it(folder: Path) -> None:
 async def test_other_settings_scan_anew(folder: Path) -> None:
     async with repository(folder) as found:
         found.opened(uri(folder, "app/store.py"))
-        await until(lambda: found.n_files == 4)
+        await until(found, lambda: found.n_files == 4)
         found.configure(Settings(target=SETTINGS.target, ignore=("gone.py",)))
-        await until(lambda: found.n_files == 3)
+        await until(found, lambda: found.n_files == 3)
 
 
 def test_the_process_ends_with_its_input(folder: Path) -> None:
-    command = [sys.executable, "-P", "-m", "singlepass.indexer"]
+    command = [sys.executable, "-P", "-m", "singlepass.repository.indexer"]
     asked = {"type": "Scan", "folders": [{"path": str(folder)}]}
     done = subprocess.run(
         command,
@@ -270,7 +280,7 @@ time.sleep(1000)
 """
 CHILD = """
 import os, re, sys
-from singlepass.indexer import Watch
+from singlepass.repository.indexer import Watch
 watch = Watch()
 watch.follow(int(sys.argv[1]))
 print(os.getpid(), flush=True)
@@ -284,12 +294,13 @@ BUSY = {
 
 
 def ends(process: psutil.Process) -> None:
-    """Wait for the end of a process; a zombie, whose new parent is slow to look, has ended."""
-    watchdog = time.monotonic() + 30
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while process.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < watchdog, "it runs on"
-            time.sleep(0.01)
+    """Wait for the end of a process that is no child of ours; also of a zombie, whose parent did not look."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            assert select.select([descriptor], [], [], 30)[0], "it runs on"
+        finally:
+            os.close(descriptor)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where the system tells of a parent's end")
@@ -314,8 +325,8 @@ def test_a_real_indexer_in_its_work_ends_with_a_server_that_is_killed(folder: Pa
         (folder / f"many{number}.py").write_text("def name():\n    return 1\n" * 300)
     code = """
 import sys, msgspec
-from singlepass.index_wire import Folder, Scan
-from singlepass.repository import _indexer
+from singlepass.repository.wire import Folder, Scan
+from singlepass.repository.client import _indexer
 process = _indexer()
 process.stdin.write(msgspec.json.encode(Scan((Folder(sys.argv[1]),))) + b"\\n")
 process.stdin.flush()
@@ -335,14 +346,14 @@ process.wait()
 def test_a_process_whose_server_is_gone_already_ends() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as server:
         pass
-    command = [sys.executable, "-P", "-m", "singlepass.indexer", str(server.pid)]
+    command = [sys.executable, "-P", "-m", "singlepass.repository.indexer", str(server.pid)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=30) == 0
 
 
 def test_a_step_that_takes_too_long_ends_the_process_without_help_of_its_threads() -> None:
     code = CHILD.replace("watch.follow(int(sys.argv[1]))", "") + (
-        "import singlepass.indexer as module\n"
+        "import singlepass.repository.indexer as module\n"
         "module.STEP_S = 0.2\n"
         "watch.step(True)\n"
         "watch.step(False)\n"
@@ -364,9 +375,9 @@ async def test_ignore_files_that_cannot_be_used_are_told_once(
     (folder / "seen" / ".gitignore").symlink_to("/dev/zero")
     async with repository(folder) as found:
         found.opened(uri(folder, "app/store.py"))
-        await until(lambda: found.n_files)
+        await until(found, lambda: found.n_files)
         found.configure(Settings(target=SETTINGS.target, ignore=("gone.py",)))
-        await until(lambda: found.n_files == 4)
+        await until(found, lambda: found.n_files == 4)
     messages = [one.message for one in caplog.records if ".gitignore" in one.message]
     (message,) = messages
     assert str(folder / "app" / ".gitignore") in message
@@ -387,7 +398,7 @@ async def test_a_file_that_became_a_pipe_is_not_waited_for(folder: Path) -> None
 async def test_near_files_are_looked_at_again_when_they_are_used(folder: Path) -> None:
     async with repository(folder) as found:
         found.opened(uri(folder, "app/store.py"))
-        await until(lambda: near(found, folder, "app/store.py") == ["app/model.py", "app/cli.py"])
+        await until(found, lambda: near(found, folder, "app/store.py") == ["app/model.py", "app/cli.py"])
         (folder / "app/model.py").unlink()
         (folder / "app/model.py").symlink_to(folder.parent / "elsewhere.py")
         assert near(found, folder, "app/store.py") == ["app/cli.py"]
@@ -453,7 +464,7 @@ async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path)
             return taken
 
         assert (gathered().map, gathered().neighbours) == ("", ())
-        await until(lambda: found.map and len(near(found, folder, "app/store.py")) == 3)
+        await until(found, lambda: found.map and len(near(found, folder, "app/store.py")) == 3)
         now = gathered()
         assert now.map == found.map
         assert [file.path for file in now.neighbours] == ["app/cli.py", "app/model.py"]

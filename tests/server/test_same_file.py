@@ -13,11 +13,11 @@ from server.test_jobs import (
     World,
     current,  # pyright: ignore[reportUnusedImport]  # noqa: F401  # a fixture
 )
-from singlepass.documents import Documents
-from singlepass.lsp import path_from_uri, prompt_path
-from singlepass.reviewing import ALL, Selected
-from singlepass.same_file import distinct, file_id, is_same, path_inside
-from singlepass.workspace import Workspace
+from singlepass.editor.documents import Documents
+from singlepass.editor.positions import path_from_uri, prompt_path
+from singlepass.editor.workspace import Workspace
+from singlepass.files.same_file import distinct, file_id, is_same, path_inside
+from singlepass.jobs.review import ALL, Selected
 
 pytestmark = pytest.mark.anyio
 
@@ -158,13 +158,13 @@ def test_a_root_that_is_a_link_and_a_file_that_is_not_belong_together(
     for name in ("a.py", "sub/c.py", "new/file.py"):
         uri = (folder / named / name).as_uri()
         assert workspace.name(uri) == (name, True)
-        assert workspace.is_inside(uri)
+        assert workspace.resolve(uri).is_inside
         assert workspace.folder_of(uri) == folder / root
         assert workspace.indexed_path(uri) == folder / root / name
-    assert workspace.is_hidden((folder / named / "sub/.env").as_uri(), ())
-    assert workspace.is_hidden((folder / named / "sub/c.py").as_uri(), ("/sub/",))
-    assert workspace.protection((folder / named / ".git/config").as_uri())
-    assert not workspace.is_inside((folder / "elsewhere/a.py").as_uri())
+    assert workspace.resolve((folder / named / "sub/.env").as_uri()).is_hidden(())
+    assert workspace.resolve((folder / named / "sub/c.py").as_uri()).is_hidden(("/sub/",))
+    assert workspace.resolve((folder / named / ".git/config").as_uri()).protection
+    assert not workspace.resolve((folder / "elsewhere/a.py").as_uri()).is_inside
 
 
 def test_folders_that_are_one_are_one(folder: Path) -> None:
@@ -202,7 +202,7 @@ async def test_an_edit_goes_to_the_name_that_the_editor_uses(
         (request,) = world.engine.requests
         names = [segment.name for segment in request.segments]
         assert sorted(names[1:-1]) == sorted([path, "b.py"])
-        assert world.jobs.reviews.keep(Selected(uri=asked)) == 1
+        assert world.parts.reviews.keep(Selected(uri=asked)) == 1
 
 
 async def test_a_file_that_is_open_twice_stands_in_a_prompt_once(folder: Path) -> None:
@@ -242,7 +242,7 @@ async def test_a_file_that_is_opened_under_another_name_than_it_was_asked_for(
             world.editor.open(opened, TEXT)
 
     world = World([block("a.py", ["one"], ["1"]), open_it])
-    world.jobs.repository.opened = lambda uri: None  # type: ignore[method-assign]  # no process for this
+    world.parts.repository.opened = lambda uri: None  # type: ignore[method-assign]  # no process for this
     world.workspace.folders = [folder / "link"]
     world.editor.open(target, TEXT)
     world.editor.put(asked, TEXT)
@@ -253,12 +253,13 @@ async def test_a_file_that_is_opened_under_another_name_than_it_was_asked_for(
         world.editor.open(opened, "1\ntwo\n")
         document = world.documents.get(opened)
         assert document is not None
-        world.jobs.document_opened(document)
+        for listener in world.documents.on_opened:
+            listener(document)
     assert world.editor.texts[opened] == "1\ntwo\n"
-    assert len(world.jobs.reviews.listed(asked)[1]) == 1
+    assert len(world.parts.reviews.listed(asked)[1]) == 1
     hunks = world.editor.told("singlepass/hunks")[-1]
     assert (hunks["uri"], len(hunks["hunks"])) == (opened, 1)
-    assert (await world.jobs.reviews.undo(ALL, "undo")).undone == 1
+    assert (await world.parts.reviews.undo(ALL, "undo")).undone == 1
     assert world.editor.texts[opened] == TEXT
 
 

@@ -12,7 +12,7 @@ import pytest
 from singlepass.cli import saving
 from singlepass.cli.paths import model_path, read_edited, real_path
 from singlepass.cli.saving import Draft, Saved, SaveError, save
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
 
 OLD, NEW = "one\ntwo\nthree\nfour\n", "one\n2\nthree\nfour\n"
 

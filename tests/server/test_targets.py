@@ -6,15 +6,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from records import sample
 from server.fakes import FakeEngine
 from server.test_jobs import ONE, SETTINGS, URI, World, current, prewarmed
-from singlepass.config import DEFAULT, DEMO, Settings, load_settings
-from singlepass.core.estimate import Sample
-from singlepass.core.routing import Route
-from singlepass.history import History
-from singlepass.outcome import JobRequest
-from singlepass.targets import Targets, is_remote, rates_key
-from singlepass.workspace import UserError
+from singlepass.config import DEFAULT, DEMO, Route, Settings, load_settings
+from singlepass.editor.workspace import UserError
+from singlepass.engines.targets import Targets, is_remote, rates_key
+from singlepass.jobs.outcome import JobRequest
+from singlepass.stats.history import History
 from singlepass_backends.base import DEMO_MODEL, Finished, PrefillProgress, Target, Timings
 
 pytestmark = pytest.mark.anyio
@@ -75,26 +74,26 @@ def test_a_remote_target_is_for_listed_workspaces(
 ) -> None:
     found = targets(*folders, target=SERVER, remote_workspaces=listed)
     if allowed:
-        assert found.ahead() == DEFAULT
+        assert found.to_prewarm() == DEFAULT
         found.select(DEFAULT)
         return
-    for use in (found.ahead, lambda: found.select(DEFAULT)):
+    for use in (found.to_prewarm, lambda: found.select(DEFAULT)):
         with pytest.raises(UserError, match=r"api\.example\.com.*remote_workspaces"):
             use()
 
 
 def test_a_remote_target_that_is_not_allowed_is_passed_over() -> None:
     found = targets("/w", target=SERVER, targets={"here": SMALL, "near": LOCAL_SERVER})
-    assert found.ahead() == "here"
+    assert found.to_prewarm() == "here"
     listed = {one["name"]: (one["remote"], one["allowed"]) for one in found.listed()}
     assert listed == {DEFAULT: (True, False), "here": (False, True), "near": (False, True)}
     found.configure(Settings(target=SERVER, targets={"here": SMALL}, remote_workspaces=("*",)))
-    assert found.ahead() == DEFAULT
+    assert found.to_prewarm() == DEFAULT
 
 
 def test_the_demo_model_is_there_only_without_another() -> None:
     found = targets("/w")
-    assert found.ahead() == DEMO
+    assert found.to_prewarm() == DEMO
     assert found.by_name == {DEMO: Target(model=str(DEMO_MODEL))}
     assert DEMO_MODEL.exists()
     for settings in (Settings(target=SMALL), Settings(targets={"here": SMALL}), Settings(target=SERVER)):
@@ -102,7 +101,7 @@ def test_the_demo_model_is_there_only_without_another() -> None:
         assert DEMO not in found.by_name
     # Not even where the other may not be used: the user would not know what edits.
     with pytest.raises(UserError, match="remote_workspaces"):
-        found.ahead()
+        found.to_prewarm()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,11 @@ def test_a_malformed_address_is_no_question_of_permission(url: str) -> None:
     for listed in ((), ("*",)):
         found = targets("/w", target=wrong, remote_workspaces=listed)
         assert found.by_name == {}
-        for use in (found.ahead, lambda f=found: f.select(DEFAULT), lambda f=found: f.client(DEFAULT)):
+        for use in (
+            found.to_prewarm,
+            lambda f=found: f.select(DEFAULT),
+            lambda f=found: f.attachment(DEFAULT),
+        ):
             with pytest.raises(UserError, match="not the address of a server") as caught:
                 use()
             assert "http:// or https://" in str(caught.value) or "port" in str(caught.value)
@@ -137,8 +140,8 @@ def test_a_malformed_address_is_no_question_of_permission(url: str) -> None:
     with pytest.raises(
         UserError, match=r"remote server \(api\.example\.com\).*`targets\.near`: The setting `url`"
     ):
-        found.ahead()
-    assert targets("/w", target=wrong, targets={"here": SMALL}).ahead() == "here"
+        found.to_prewarm()
+    assert targets("/w", target=wrong, targets={"here": SMALL}).to_prewarm() == "here"
 
 
 def test_a_target_that_was_selected_and_broke_is_not_replaced() -> None:
@@ -147,29 +150,29 @@ def test_a_target_that_was_selected_and_broke_is_not_replaced() -> None:
     values = {"target": {"model": "small.gguf"}, "targets": {"large": {"model": ["large.gguf"]}}}
     found.configure(*load_settings([("the file", values)]))
     assert found.selected == "large"
-    for use in (found.ahead, lambda: found.select("large"), lambda: found.client("large")):
+    for use in (found.to_prewarm, lambda: found.select("large"), lambda: found.attachment("large")):
         with pytest.raises(
             UserError, match=r"`large` cannot be used\. the file: `targets\.large\.model`: expected"
         ):
             use()
     found.select(None)
-    assert found.ahead() == DEFAULT
+    assert found.to_prewarm() == DEFAULT
 
 
 async def test_no_job_runs_where_the_named_target_cannot_be_used() -> None:
     world = World()
-    world.jobs.configure(Settings())
-    world.jobs.tell_whether_it_is_the_demo_model()
+    world.parts.configure(Settings())
+    world.parts.tell_whether_demo()
     settings, problems = load_settings([("the file", {"targets": {"large": {"model": 5}}})])
-    world.jobs.configure(settings, problems)
-    world.jobs.tell_whether_it_is_the_demo_model()
+    world.parts.configure(settings, problems)
+    world.parts.tell_whether_demo()
     with pytest.raises(
         UserError, match=r"No target can be used\. the file: `targets\.large\.model`: expected `str`"
     ):
         world.start()
     with pytest.raises(UserError, match="No target can be used"):
-        await world.jobs.contexts.show(URI)
-    world.jobs.prewarm(URI, 0)
+        await world.parts.contexts.show(URI)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert all(engine.info is None for _, engine in world.engines)
     states = [one for method, one in world.editor.calls if method == "singlepass/status"]
@@ -177,7 +180,7 @@ async def test_no_job_runs_where_the_named_target_cannot_be_used() -> None:
         ("demo_model", "no model is configured: the demo model edits"),
         ("target", "no target can be used"),
     ]
-    await world.jobs.shutdown()
+    await world.parts.aclose()
 
 
 async def test_another_spelling_of_a_target_keeps_its_engine(
@@ -192,20 +195,23 @@ async def test_another_spelling_of_a_target_keeps_its_engine(
         async def stop(self, unless: str) -> None:
             stopped.append(self.target)
 
+        async def aclose(self) -> None:
+            pass
+
     monkeypatch.setattr("singlepass_backends.client.EngineClient", Client)
     monkeypatch.chdir(tmp_path)
     found = targets("/w", target=SMALL, targets={"server": LOCAL_SERVER})
-    found.client(DEFAULT)
-    found.client("server")
+    found.attachment(DEFAULT)
+    found.attachment("server")
     respelled = msgspec.structs.replace(LOCAL_SERVER, url=f"{LOCAL_SERVER.url}/v1/")
     found.configure(
         Settings(target=Target(model=str(tmp_path / "small.gguf")), targets={"server": respelled})
     )
-    await found.stop_dropped()
+    await found.make_room()
     assert stopped == []
-    found.client(DEFAULT)
+    found.attachment(DEFAULT)
     found.configure(Settings(target=LARGE, targets={"server": respelled}))
-    await found.stop_dropped()
+    await found.make_room()
     assert [Path(target.model).name for target in stopped] == ["small.gguf"]
 
 
@@ -242,12 +248,12 @@ class Two(World):
 
 def test_the_first_target_serves_what_is_not_measured() -> None:
     found = targets("/w", target=SMALL, targets={"large": LARGE})
-    assert found.ahead() == DEFAULT
+    assert found.to_prewarm() == DEFAULT
 
 
 async def test_a_rule_sends_a_kind_of_action_to_its_target() -> None:
     world = Two([], routes=(Route(target="large", kinds=("refactor",)),))
-    world.jobs.targets.client("large")  # the first engine is the one with the script
+    world.parts.targets.attachment("large")  # the first engine is the one with the script
     told = await world.run(kind="refactor.extract")
     assert (told["target"]["name"], told["target"]["why"]) == ("large", "a rule sends refactor to `large`")
     assert world.engine_of(LARGE).requests
@@ -261,10 +267,11 @@ async def test_the_first_within_the_wait_serves_and_else_the_fastest() -> None:
     world = Two([ONE, Finished("stop", slow)])
     told = await world.run()
     assert told["target"]["name"] == DEFAULT
-    for _ in range(2):
-        world.jobs.history.add(Sample(rates_key(LARGE), 1000, 1000.0, 50, 1000.0))
+    for number in range(2):
+        world.parts.history.add(sample(rates_key(LARGE), 1000, 1000.0, 50, 1000.0, id=number))
+    world.parts.history.close(10)
     world.engine.scripts.append([])
-    client = world.jobs.targets.client("large")
+    client = world.parts.targets.attachment("large").client
     client.scripts.append([])  # type: ignore[attr-defined]
     told = await world.run()
     assert told["target"]["name"] == "large"
@@ -288,8 +295,9 @@ async def test_what_is_cached_counts_when_the_same_place_is_asked_again() -> Non
     spent = Timings(n_prompt=900, n_cached=0, n_prefilled=900, n_decoded=9, prefill_ms=9000, decode_ms=900)
     world = World([Finished("stop", spent)], [Finished("stop", spent)])
     await world.run()
-    world.jobs.history.add(Sample(rates_key(SETTINGS.target), 900, 9000.0, 9, 900.0))
-    world.jobs.prewarm(URI, 0)
+    world.parts.history.add(sample(rates_key(SETTINGS.target), 900, 9000.0, 9, 900.0))
+    world.parts.history.close(10)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert world.engine.on_prewarm is not None
     world.engine.on_prewarm(PrefillProgress(n_prompt=850, n_cached=0, n_done=800, elapsed_ms=0, eta_ms=None))
@@ -302,9 +310,9 @@ async def test_what_is_cached_counts_when_the_same_place_is_asked_again() -> Non
 
 async def test_a_target_is_selected_by_hand() -> None:
     world = Two()
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
-    found = world.jobs.select_target("large")
+    found = world.parts.select_target("large")
     assert found["selected"] == "large"
     assert [one["name"] for one in found["targets"]] == [DEFAULT, "large"]
     await prewarmed(world)
@@ -312,26 +320,26 @@ async def test_a_target_is_selected_by_hand() -> None:
     status = next(one for method, one in world.editor.calls if method == "singlepass/status")
     assert (status["state"], status["target"]) == ("target", "large")
     with pytest.raises(UserError, match=r"no target `huge`\. There are: default, large"):
-        world.jobs.select_target("huge")
-    assert world.jobs.select_target(None)["selected"] is None
+        world.parts.select_target("huge")
+    assert world.parts.select_target(None)["selected"] is None
     # One that is no more is not selected any more.
-    world.jobs.select_target("large")
-    world.jobs.configure(Settings(target=SMALL))
-    assert world.jobs.list_targets()["selected"] is None
+    world.parts.select_target("large")
+    world.parts.configure(Settings(target=SMALL))
+    assert world.parts.list_targets()["selected"] is None
     await asyncio.sleep(0)
-    await world.jobs.shutdown()
+    await world.parts.aclose()
 
 
 async def test_what_would_be_sent_is_shown_before_it_is_allowed() -> None:
     world = World(settings=Settings(target=SERVER))
-    found = await world.jobs.contexts.show(URI)
+    found = await world.parts.contexts.show(URI)
     assert found["target"] == {"name": DEFAULT, "url": SERVER.url, "remote": True, "allowed": False}
     assert [one["name"] for one in found["segments"]] == ["system", "a.py"]
-    assert world.engines[0][1].n_inspected == 0
+    assert world.engines == []
     with pytest.raises(UserError, match="remote_workspaces"):
         world.start()
-    world.jobs.prewarm(URI, 0)
+    world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
     assert all(not engine.prewarmed and engine.info is None for _, engine in world.engines)
-    world.jobs.configure(Settings(target=SERVER, remote_workspaces=("/w",)))
-    assert (await world.jobs.contexts.show(URI))["target"]["allowed"]
+    world.parts.configure(Settings(target=SERVER, remote_workspaces=("/w",)))
+    assert (await world.parts.contexts.show(URI))["target"]["allowed"]

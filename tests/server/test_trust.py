@@ -23,11 +23,11 @@ from server.test_jobs import (
 )
 from singlepass.cli.edit import Output, Result, report
 from singlepass.cli.headless import OpenFile
-from singlepass.config import Settings
+from singlepass.config import DEFAULT, Settings
 from singlepass.core.edits import Edit
-from singlepass.editor import Editor
-from singlepass.lsp import Capabilities, path_from_uri
-from singlepass.workspace import UserError, Workspace
+from singlepass.editor.positions import Capabilities, path_from_uri
+from singlepass.editor.requests import Editor
+from singlepass.editor.workspace import UserError, Workspace
 from singlepass_backends.base import Target
 
 pytestmark = pytest.mark.anyio
@@ -128,7 +128,7 @@ def test_no_uri_leads_out_of_the_workspace(folder: Path) -> None:
         if urlsplit(uri).scheme.lower() != "file" or "\0" in unquote(uri):
             continue
         there = os.path.realpath(unquote(urlsplit(uri).path))
-        if workspace.is_inside(uri):
+        if workspace.resolve(uri).is_inside:
             n_inside += 1
             assert os.path.commonpath([real, there]) == real, uri
         else:
@@ -136,7 +136,7 @@ def test_no_uri_leads_out_of_the_workspace(folder: Path) -> None:
     assert n_outside >= 400
     assert n_outside + n_inside >= 2 * N_HOSTILE  # a name may be strange and lie inside all the same
     for inside in ("a.py", "sub/a.py", "inner/a.py", "new.py", "sub/../a.py"):
-        assert workspace.is_inside(f"{folder.as_uri()}/{inside}"), inside
+        assert workspace.resolve(f"{folder.as_uri()}/{inside}").is_inside, inside
 
 
 @pytest.mark.parametrize("path", ["secret.py", "link/secret.py", "../outside/secret.py", "../ws-other/a.py"])
@@ -153,9 +153,9 @@ async def test_what_lies_outside_is_no_target_and_no_further_file(
     for target, files in ((uri, ()), (inside, (uri,))):
         with pytest.raises(UserError, match="outside the workspace folders"):
             world.start(uri=target, files=files)
-    world.jobs.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
+    world.parts.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
     assert world.start(uri=uri)
-    await world.jobs.shutdown()
+    await world.parts.aclose()
 
 
 async def test_a_link_that_appears_while_the_model_writes_is_not_followed(folder: Path) -> None:
@@ -251,14 +251,14 @@ OUTSIDE = [
 
 async def settle(world: World) -> None:
     """Wait for the prewarm that was asked for last, if any was."""
-    if world.jobs.warming.task is not None:
-        await asyncio.wait([world.jobs.warming.task])
+    if world.parts.prewarm.task is not None:
+        await asyncio.wait([world.parts.prewarm.task])
 
 
 def ahead(world: World) -> str:
     """All that was read ahead, with what drafts were taken from."""
     texts = [segment.text for segments in world.engine.prewarmed for segment in segments]
-    return "".join([*texts, *(text for texts in world.engine.beside for text in texts)])
+    return "".join([*texts, *(text for texts in world.engine.corpora for text in texts)])
 
 
 def world_of(folder: Path, target: Target, **settings: Any) -> World:
@@ -276,27 +276,28 @@ async def test_what_may_not_be_edited_is_not_read_ahead(folder: Path, path: str,
     world.editor.open(uri, "the secret\n")
     document = world.documents.get(uri)
     assert document is not None
-    for event in (world.jobs.document_opened, world.jobs.document_changed):
-        event(document)
+    for listener in (*world.documents.on_opened, *world.documents.on_changed):
+        listener(document)
         await settle(world)
-    world.jobs.prewarm(uri, 0)
+    world.parts.prewarm.document(uri, 0)
     await settle(world)
     # Nor where the question comes another way.
-    world.jobs.warming.soon(uri, 0)
+    world.parts.prewarm.soon(uri, 0)
     await settle(world)
-    for use in (world.jobs.contexts.show, world.jobs.contexts.ahead):
+    attachment = world.parts.targets.attachment(DEFAULT)
+    for asked in (world.parts.contexts.show(uri), world.parts.contexts.plan(uri, attachment)):
         with pytest.raises(UserError, match="outside the workspace folders"):
-            await use(uri)
+            await asked
     assert world.engine.prewarmed == []
     assert world.engine.n_inspected == 0
-    await world.jobs.shutdown()
+    await world.parts.aclose()
 
 
 async def test_what_has_no_file_goes_to_no_remote_target_that_is_for_some_folders(folder: Path) -> None:
     uri = "untitled:Untitled-1"
     world = world_of(folder, REMOTE)
     world.editor.open(uri, "the secret\n")
-    world.jobs.prewarm(uri, 0)
+    world.parts.prewarm.document(uri, 0)
     await settle(world)
     with pytest.raises(UserError, match=r"api\.example\.com.*remote_workspaces"):
         world.start(uri=uri)
@@ -304,11 +305,11 @@ async def test_what_has_no_file_goes_to_no_remote_target_that_is_for_some_folder
     world.editor.open(inside, "one\n")
     with pytest.raises(UserError, match=r"api\.example\.com.*remote_workspaces"):
         world.start(uri=inside, files=(uri,))
-    shown = await world.jobs.contexts.show(uri)
+    shown = await world.parts.contexts.show(uri)
     assert not shown["target"]["allowed"]
     assert (world.engine.prewarmed, world.engine.n_inspected) == ([], 0)
     # It is no neighbour either, of what may be sent.
-    world.jobs.prewarm(inside, 0)
+    world.parts.prewarm.document(inside, 0)
     await settle(world)
     assert "one\n" in ahead(world)
     assert "secret" not in ahead(world)
@@ -316,7 +317,7 @@ async def test_what_has_no_file_goes_to_no_remote_target_that_is_for_some_folder
     for settings in (Settings(target=REMOTE, remote_workspaces=("*",)), SETTINGS):
         world = World(settings=settings)
         world.editor.open(uri, "the secret\n")
-        world.jobs.prewarm(uri, 0)
+        world.parts.prewarm.document(uri, 0)
         await settle(world)
         assert "the secret" in ahead(world)
 
@@ -325,10 +326,10 @@ async def test_a_target_on_this_machine_serves_what_may_not_leave_it(folder: Pat
     world = world_of(folder, REMOTE, targets={"here": SETTINGS.target})
     uri = "untitled:Untitled-1"
     world.editor.open(uri, "the secret\n")
-    assert world.jobs.targets.ahead() == "default"
-    world.jobs.prewarm(uri, 0)
+    assert world.parts.targets.to_prewarm() == "default"
+    world.parts.prewarm.document(uri, 0)
     await settle(world)
-    assert world.jobs.contexts.ahead_on == "here"
+    assert world.parts.prewarm.target == "here"
     assert [target for target, _ in world.engines] == [SETTINGS.target]
     assert "the secret" in ahead(world)
 
@@ -341,7 +342,7 @@ async def test_a_file_that_only_may_be_edited_leaves_this_machine_only_from_a_li
         for uri in (outside, (folder / "secret.py").as_uri()):
             world = world_of(folder, REMOTE, allow_outside_workspace=True, remote_workspaces=listed)
             world.editor.open(uri, "the secret\n")
-            world.jobs.prewarm(uri, 0)
+            world.parts.prewarm.document(uri, 0)
             await settle(world)
             assert ("the secret" in ahead(world)) == is_sent
             if is_sent:
@@ -349,7 +350,7 @@ async def test_a_file_that_only_may_be_edited_leaves_this_machine_only_from_a_li
             else:
                 with pytest.raises(UserError, match="remote_workspaces"):
                     world.start(uri=uri)
-            await world.jobs.shutdown()
+            await world.parts.aclose()
 
 
 @pytest.mark.parametrize("target", [REMOTE, SETTINGS.target], ids=["remote", "local"])
@@ -362,11 +363,11 @@ async def test_nothing_beside_the_document_comes_from_elsewhere(folder: Path, ta
     swapped = [folder / name for name in ("secret.py", "link/secret.py", "config.py", ".env", "near.py")]
     (folder.parent / "outside" / "secret.py").write_text("the secret\n")
     inside = folder / "a.py"
-    world.jobs.repository._near[str(inside)] = tuple(map(str, swapped))
+    world.parts.repository._near[str(inside)] = tuple(map(str, swapped))
     for path in (*OUTSIDE, "config.py", "sub/.env"):
         world.editor.open(f"{folder.as_uri()}/{path}", "the secret\n")
     world.editor.open(inside.as_uri(), "one\n")
-    world.jobs.prewarm(inside.as_uri(), 0)
+    world.parts.prewarm.document(inside.as_uri(), 0)
     await settle(world)
     assert "one\n" in ahead(world)
     assert "near\n" in ahead(world)
@@ -380,17 +381,17 @@ async def test_what_was_read_ahead_before_is_not_once_it_is_ignored_or_its_folde
     for change in ("ignored", "gone", "not allowed"):
         world = world_of(folder, REMOTE)
         world.editor.open(inside, "one\n")
-        world.jobs.prewarm(inside, 0)
+        world.parts.prewarm.document(inside, 0)
         await settle(world)
         assert len(world.engine.prewarmed) == 1
         world.editor.type(inside, Edit(0, 0, "new "))
         if change == "ignored":
-            world.jobs.configure(Settings(target=REMOTE, remote_workspaces=(str(folder),), ignore=("a.py",)))
+            world.parts.configure(Settings(target=REMOTE, remote_workspaces=(str(folder),), ignore=("a.py",)))
         elif change == "gone":
             world.workspace.folders = [folder / "sub"]
         else:
-            world.jobs.configure(Settings(target=REMOTE))
-        world.jobs.warming.again(0)
+            world.parts.configure(Settings(target=REMOTE))
+        world.parts.prewarm.again(0)
         await settle(world)
         assert len(world.engine.prewarmed) == 1
 
@@ -407,7 +408,7 @@ def test_no_pattern_brings_credentials_back(folder: Path, ignore: tuple[str, ...
     (folder / "secrets").mkdir()
     (folder / "conf").symlink_to("secrets")
     for path in (".env", ".ENV", "sub/id_ecdsa", "config.py", "conf/db.py", "secrets/db.py", "sub/../.env"):
-        assert workspace.is_hidden(f"{folder.as_uri()}/{path}", ignore), path
+        assert workspace.resolve(f"{folder.as_uri()}/{path}").is_hidden(ignore), path
     # Also where no folder is open, and in what has no file.
     workspace.folders = []
     for uri in (
@@ -416,7 +417,7 @@ def test_no_pattern_brings_credentials_back(folder: Path, ignore: tuple[str, ...
         "file:///home/me/.aws/x",
         "untitled:.env",
     ):
-        assert workspace.is_hidden(uri, ignore), uri
+        assert workspace.resolve(uri).is_hidden(ignore), uri
 
 
 def test_a_link_to_what_the_settings_ignore_is_ignored(folder: Path) -> None:
@@ -424,9 +425,9 @@ def test_a_link_to_what_the_settings_ignore_is_ignored(folder: Path) -> None:
     workspace.folders = [folder]
     (folder / "gen").mkdir()
     (folder / "own.py").symlink_to("gen/b.py")
-    assert workspace.is_hidden((folder / "own.py").as_uri(), ("gen/",))
-    assert not workspace.is_hidden((folder / "own.py").as_uri(), ())
-    assert not workspace.is_hidden((folder / "inner" / "a.py").as_uri(), ("gen/",))
+    assert workspace.resolve((folder / "own.py").as_uri()).is_hidden(("gen/",))
+    assert not workspace.resolve((folder / "own.py").as_uri()).is_hidden(())
+    assert not workspace.resolve((folder / "inner" / "a.py").as_uri()).is_hidden(("gen/",))
 
 
 # Protected files.
@@ -490,11 +491,11 @@ async def test_a_link_to_a_protected_file_is_protected(tmp_path: Path) -> None:
     (tmp_path / "plain.txt").write_text("x\n")
     workspace = Workspace()
     workspace.folders = [tmp_path]
-    assert workspace.protection((tmp_path / "notes.txt").as_uri())
-    assert not workspace.protection((tmp_path / "plain.txt").as_uri())
+    assert workspace.resolve((tmp_path / "notes.txt").as_uri()).protection
+    assert not workspace.resolve((tmp_path / "plain.txt").as_uri()).protection
     # What lies above the workspace's own folder is no business of its files.
     workspace.folders = [tmp_path / ".git"]
-    assert not workspace.protection((tmp_path / ".git" / "x.py").as_uri())
+    assert not workspace.resolve((tmp_path / ".git" / "x.py").as_uri()).protection
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""One file per runtime. A driver imports `base` and its own runtime only; only `choose` names drivers."""
+"""One file per runtime. A driver imports `base` and its own runtime only; only `opening` names drivers."""

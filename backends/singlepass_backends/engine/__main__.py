@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from singlepass_backends.base import Target
-from singlepass_backends.choose import open_backend
 from singlepass_backends.engine.service import Service
+from singlepass_backends.opening import open_backend
 from singlepass_backends.runtime_dir import EnginePaths
 
 EXIT_ALREADY_RUNNING = 4

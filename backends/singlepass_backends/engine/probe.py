@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import read_draft_facts, read_model_facts
-from singlepass_backends.drivers.gguf_header import read_header
-from singlepass_backends.drivers.llama_cpp import load_library
-from singlepass_backends.drivers.mlx_folder import is_model_folder
-from singlepass_backends.facts import Machine, ModelFacts
-from singlepass_backends.fit import Choice, build_todo, choose
-from singlepass_backends.hardware import machine
+from singlepass_backends.drivers.llama.driver import load_library
+from singlepass_backends.drivers.llama.gguf_header import read_header
+from singlepass_backends.drivers.mlx.sizes import is_model_folder
+from singlepass_backends.machine.facts import Machine, ModelFacts
+from singlepass_backends.machine.fit import Choice, build_todo, choose
+from singlepass_backends.machine.hardware import machine
+from singlepass_backends.opening import read_model_facts
 from singlepass_backends.runtime_dir import absolute
 
 
@@ -79,7 +79,7 @@ def probe(target: Target) -> Probe:
                 facts = read_model_facts(path)
                 found.model.architecture, found.model.size_bytes = facts.architecture, facts.size_bytes
                 found.model.n_ctx_train, found.model.facts = facts.n_ctx_train, facts
-                found.choice = choose(found.machine, facts, target, read_draft_facts(target))
+                found.choice = choose(found.machine, facts, target)
             except BackendError as error:
                 found.model.error_code, found.model.error = error.code, error.message
     found.todo = found.choice.todo if found.choice else build_todo(found.machine)

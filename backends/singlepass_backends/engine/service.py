@@ -1,5 +1,8 @@
 """The engine's two halves: connections on the event loop, and the model on its own thread.
 
+`Service.run` owns all tasks, in a task group, and returns once the model's thread has ended and no client is
+connected, each within a time.
+
 The halves share one `Scheduler` under one lock. The model thread never waits for a client: it hands frames to
 the loop, which buffers them, and drops a client that stops reading. Prompt text is never logged.
 """
@@ -12,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -26,6 +29,7 @@ from singlepass_backends.base import (
     Target,
     Timings,
 )
+from singlepass_backends.engine.evictions import Evictions
 from singlepass_backends.engine.scheduler import Job, Scheduler
 from singlepass_backends.wire import (
     PROTOCOL,
@@ -42,6 +46,7 @@ from singlepass_backends.wire import (
     LoadFailed,
     Loading,
     Prewarm,
+    PrewarmEvicted,
     Progress,
     Refused,
     StatusReply,
@@ -60,8 +65,10 @@ REST_AFTER_S = 5.0
 """Seconds without a request after which the backend may save what it has."""
 _JOIN_S = 60.0
 """Longest wait for the model thread: a chunk, and saving the prefix."""
+_FLUSH_S = 1.0
+"""Longest wait, when stopping, for clients to read what was sent to them."""
 _LOAD_FAILED_LINGER_S = 5.0
-"""How long the news of a failed load waits for a first client to hear it."""
+"""How long the engine stays after its model failed to load, so that a first client hears why."""
 
 OpenBackend = Callable[[Target, Callable[[float], bool]], Backend]
 
@@ -77,7 +84,11 @@ class Service:
         self._idle_exit_s = idle_exit_s
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        self._told = asyncio.Event()  # a client has heard of the failed load
+        self._failed = asyncio.Event()  # to load the model
+        self._told = asyncio.Event()  # a client has heard of that
+        self._thread_ended = asyncio.Event()
+        self._all_closed = asyncio.Event()  # no client is connected
+        self._all_closed.set()
         self._connections: dict[int, _Connection] = {}
         self._n_accepted = 0
         self._fraction = 0.0
@@ -102,25 +113,27 @@ class Service:
     async def run(self, on_stopping: Callable[[], None]) -> int:
         """Load the model, serve until stopped, idle or failed. Returns the process's exit code.
 
-        `on_stopping` is called before what runs is waited for: the place to stop being found.
+        `on_stopping` is called before the running job is waited for: the moment to remove the socket.
         """
         self._thread.start()
-        idle = self._loop.create_task(self._watch_idle())
-        await self._stopped.wait()
-        idle.cancel()
-        on_stopping()
-        await self._loop.run_in_executor(None, self._thread.join, _JOIN_S)
-        for job in self._left_over():
-            self._answer_unstarted(job)
-        for connection in list(self._connections.values()):
-            connection.transport.close()
-        deadline = time.monotonic() + 1.0
-        while self._connections and time.monotonic() < deadline:  # noqa: ASYNC110 - a second at most
-            await asyncio.sleep(0.01)
+        async with asyncio.TaskGroup() as tasks:
+            watching = [tasks.create_task(self._watch_idle()), tasks.create_task(self._stop_after_failure())]
+            await self._stopped.wait()
+            on_stopping()
+            await _within(_JOIN_S, self._thread_ended)
+            if self._thread_ended.is_set():
+                self._thread.join()  # at once
+            for job in self._left_over():
+                self._answer_unstarted(job)
+            for connection in list(self._connections.values()):
+                connection.transport.close()
+            await _within(_FLUSH_S, self._all_closed)
+            for task in watching:
+                task.cancel()
         return EXIT_LOAD_FAILED if self._failure else 0
 
     def stop(self) -> None:
-        """End `run` soon: what runs is interrupted."""
+        """Make `run` return soon; the running job is interrupted."""
         with self._wake:
             self._is_stopping = True
             self._scheduler.must_stop.set()
@@ -128,7 +141,7 @@ class Service:
         self._stopped.set()
 
     def _left_over(self) -> list[Job]:
-        """What was never begun. A chunk that takes longer than the wait may still run beside this."""
+        """Jobs that were never begun. One that did not end within the wait may still run meanwhile."""
         found: list[Job] = []
         with self._wake:
             while job := self._scheduler.take():
@@ -151,14 +164,17 @@ class Service:
 
     def opened(self, connection: "_Connection") -> None:
         self._connections[connection.number] = connection
+        self._all_closed.clear()
 
     def closed(self, connection: "_Connection") -> None:
         self._connections.pop(connection.number, None)
+        if not self._connections:
+            self._all_closed.set()
         with self._wake:
             self._scheduler.drop(connection.number)
 
     def greeted(self, connection: "_Connection") -> None:
-        """A client said hello: tell it where loading stands."""
+        """A client has introduced itself: tell it how far loading is."""
         if self._failure:
             connection.send(self._failure)
             self._told.set()
@@ -256,23 +272,29 @@ class Service:
 
     def _on_load_failed(self, failure: LoadFailed) -> None:
         _log.error("loading failed (%s): %s", failure.code, failure.message)
-        if not self._is_stopping:  # else it was interrupted, and the model may be as good as any
+        if not self._is_stopping:  # else loading was interrupted, which says nothing about the model
             self._failure = failure
         self._broadcast(failure)
-        self._loop.create_task(self._stop_when_told())
+        self._failed.set()
 
-    async def _stop_when_told(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._told.wait(), _LOAD_FAILED_LINGER_S)
+    async def _stop_after_failure(self) -> None:
+        await self._failed.wait()
+        await _within(_LOAD_FAILED_LINGER_S, self._told)
         self.stop()
 
     # On the model thread.
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is going
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is exiting
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _model_thread(self) -> None:
+        try:
+            self._load_and_work()
+        finally:
+            self._post(self._thread_ended.set)
+
+    def _load_and_work(self) -> None:
         def on_progress(fraction: float) -> bool:
             nonlocal told
             if fraction - told >= 0.01:
@@ -296,16 +318,19 @@ class Service:
         with self._wake:
             self._backend = backend
         self._post(self._on_loaded, backend.info)
+        evictions = Evictions()
         while (job := self._next_job(backend)) is not None:
-            self._run_job(backend, job)
+            is_done = self._run_job(backend, job)
             with self._wake:
                 self._scheduler.finish()
+            self._tell_evicted(evictions.after(job, backend, is_done=is_done))
         with self._wake:
             self._backend = None
         backend.close()
 
     def _next_job(self, backend: Backend) -> Job | None:
-        """The next job, once there is one; None when stopping. Answers inspections, lets `backend` rest."""
+        """Wait for the next job; None when stopping. Meanwhile inspections are answered, and `backend` may
+        save what it has."""
         is_rested = False
         while True:
             with self._wake:
@@ -342,8 +367,17 @@ class Service:
                 reply = Failed(message.id, "internal", f"The engine failed: {type(error).__name__}.")
             self._post(self._deliver, connection, encode(reply))
 
-    def _run_job(self, backend: Backend, job: Job) -> None:
+    def _tell_evicted(self, found: Iterator[tuple[int, PrewarmEvicted]]) -> None:
+        try:
+            for connection, evicted in found:
+                self._post(self._deliver, connection, encode(evicted))
+        except Exception as error:
+            _log.error("what was evicted is not known: %s", _where(error))
+
+    def _run_job(self, backend: Backend, job: Job) -> bool:
+        """Do the job and tell of it; whether all of it was done."""
         interrupt = self._scheduler.must_stop
+        is_done = False
         try:
             if isinstance(job.work, GenerateRequest):
                 events = backend.generate(job.work, interrupt, job.arrived)
@@ -351,6 +385,7 @@ class Service:
                 events = backend.prewarm(job.work, interrupt)
             for event in events:
                 self._post(self._deliver, job.connection, encode(Progress(job.id, event)))
+                is_done = isinstance(event, Finished) and event.finish_reason == "stop"
                 if self._inspections:
                     self._inspect(backend)
         except BackendError as error:
@@ -359,9 +394,17 @@ class Service:
         except Exception as error:
             _log.error("a request failed: %s", _where(error))
             self._fail(job, Failed(job.id, "internal", f"The engine failed: {type(error).__name__}."))
+        return is_done
 
     def _fail(self, job: Job, failed: Failed) -> None:
         self._post(self._deliver, job.connection, encode(failed))
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for `event`, but not longer than that."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _where(error: Exception) -> str:

@@ -1,9 +1,9 @@
-"""How many tokens the next prefill chunk takes (sans-IO).
+"""How many tokens the next prefill chunk has (sans-IO).
 
-A cancel, and a user's request behind a prewarm, wait for the chunk that is running, unless the runtime can
-stop within it; what it had done of the chunk is lost then. Progress comes once a chunk. So small chunks make
-waits short, and large ones make prefill fast: the chunk follows the measured rate, as much work as fits into
-the time that such a wait may take, between `MIN_CHUNK` and what the runtime takes at once.
+A cancel, and a user's request behind a prewarm, wait for the running chunk to end, unless the runtime can
+stop within it; what it had done of the chunk is lost then. Progress is told after each chunk. So small chunks
+keep waits short, and large ones keep prefill fast: a chunk is what the measured rate computes in the time
+that a wait may take, between `MIN_CHUNK` and the runtime's batch size.
 """
 
 MIN_CHUNK = 96

@@ -68,10 +68,6 @@ class Constraint:
         self._matcher.consume_token(token)
         self._check()
 
-    def n_valid(self, tokens: list[int]) -> int:
-        """How many of `tokens`, in a row, may come next. Nothing is consumed."""
-        return 0 if self.stopped else int(self._matcher.validate_tokens(tokens))
-
     def forced_after(self, tokens: list[int]) -> list[int] | None:
         """The tokens that would be forced after `tokens`; None where those may not come next. Nothing is
         consumed."""

@@ -35,7 +35,7 @@ class Driver(Protocol):
     n_batch: int
     """Most tokens of one `forward`."""
     n_branches: int
-    """Most ends of a tree of tokens that `branch` takes; 1 where it is never called."""
+    """Most leaves of a draft tree that `branch` takes; 1 where it is never called."""
     n_vocab: int
     eog_tokens: frozenset[int]
     """Tokens that end the assistant's turn."""
@@ -70,18 +70,18 @@ class Driver(Protocol):
         ...
 
     def branch(self, tokens: Sequence[int], position: int, parents: Sequence[int]) -> Logits:
-        """As `forward`, but the last tokens, one for each of the `parents`, are a tree: each comes after the
-        one of this number among them, or after the tokens before the tree where it is -1. Parents come before
-        their children.
+        """Like `forward`, but the last `len(parents)` tokens are a draft tree (tree attention): each sees the
+        tokens before the tree and its own ancestors. `parents` has the number of each one's predecessor
+        within the tree, -1 for none; parents come before their children.
 
-        Returns the logits after the last token before the tree, and after each of the tree. `keep` follows
-        before anything else of sequence 0 is asked for or changed.
+        Returns the logits after the last token before the tree, and after each token of it. `keep` is called
+        before anything else that concerns sequence 0.
         """
         ...
 
     def keep(self, position: int, nodes: Sequence[int]) -> None:
-        """Of the tree that begins at `position`, keep these tokens, by number and each under the one before
-        it, and forget the others."""
+        """Of the tree that begins at `position`, keep these nodes, a path from its root, and forget the
+        others."""
         ...
 
     def watch(self, interrupt: Interrupt) -> bool:

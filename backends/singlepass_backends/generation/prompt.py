@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from singlepass_backends.base import BackendError, Segment
+from singlepass_backends.generation.cache.prefix import Mark
 from singlepass_backends.generation.driver import Driver
-from singlepass_backends.generation.prefix import Mark
 from singlepass_backends.generation.template import split_template
 
 

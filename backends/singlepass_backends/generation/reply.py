@@ -1,11 +1,11 @@
-"""What is said in answer to one request: which token comes next, and what is known of those after it."""
+"""One reply as it is decoded: which token comes next, under sampler and grammar."""
 
 from collections.abc import Callable
 
 from singlepass_backends.generation.constraint import Constraint
+from singlepass_backends.generation.drafting.tree import Guesser
 from singlepass_backends.generation.driver import Driver, Logits
 from singlepass_backends.generation.sampling import Sampler
-from singlepass_backends.generation.tree import Guesser
 
 
 class Reply:
@@ -29,9 +29,9 @@ class Reply:
     def choose(
         self, logits: Logits, is_expected: Callable[[int], bool], n_most: int
     ) -> tuple[list[int], int]:
-        """The next token and those the grammar then forces, at most `n_most` together, and how many of them
-        were forced. None at the end of the turn. Tokens that are `is_expected` were drafted here, and the
-        grammar admits them."""
+        """The next token with those that the grammar forces after it, at most `n_most` in all, and how many
+        of them were forced; no tokens at the end of the turn. `is_expected` tells the tokens that were
+        drafted here, which the grammar is known to admit."""
         constraint = self._constraint
         if constraint and not self._has_begun:
             # Only at the very start can the grammar force tokens before any is sampled.
@@ -48,11 +48,11 @@ class Reply:
         return [token, *forced], len(forced)
 
     def _pick(self, logits: Logits, is_expected: Callable[[int], bool]) -> int:
-        """The next token. Most often the grammar admits the likeliest one, and then the others need no look.
+        """The next token. Mostly the grammar admits the likeliest one, so its mask need not be expanded.
 
-        Drafts are certain of their tokens, so the rule of speculative sampling (take one with the model's
-        probability, else draw from the others) comes to drawing as always and comparing, with however many
-        tokens were drafted here.
+        A draft has no distribution of its own: it is certain of its tokens. The acceptance rule of
+        speculative sampling (accept with the model's probability, else draw from the rest) then amounts to
+        sampling as always and comparing, however many tokens were drafted here.
         """
         constraint, sampler = self._constraint, self._sampler
         if constraint is None:
@@ -68,8 +68,3 @@ class Reply:
         if not self._control_tokens.isdisjoint(tokens):
             return None
         return [] if self._constraint is None else self._constraint.forced_after(tokens)
-
-    def n_valid(self, tokens: list[int]) -> int:
-        """How many of `tokens`, in a row, may come next."""
-        n = next((at for at, token in enumerate(tokens) if token in self._control_tokens), len(tokens))
-        return n if self._constraint is None else self._constraint.n_valid(tokens[:n])

@@ -20,8 +20,8 @@ _SYSTEM = "\ue000system placeholder\ue001"
 _USER = "\ue000user placeholder\ue001"
 _MAX_CHARS = 100_000
 _MOST_S = 5
-"""Of processor time; the longest templates in use take a few hundredths. Twelve times that on the clock: a
-busy machine is no reason."""
+"""Seconds of processor time; real templates take at most a few hundredths. Twelve times as much is allowed on
+the clock, because the machine may be busy."""
 _MOST_BYTES = 1 << 30
 """Of address space, where the system keeps to it (Linux)."""
 

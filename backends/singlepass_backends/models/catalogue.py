@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from singlepass_backends.facts import ModelFacts
+from singlepass_backends.machine.facts import ModelFacts
 
 Format = Literal["gguf", "mlx"]
 _Positive = Annotated[int, Meta(gt=0)]
@@ -73,7 +73,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def facts(self, format: Format) -> ModelFacts:
         """What `fit` needs to know, as estimated. Layers count as equal parts of the weights."""
         size_bytes = self.size_bytes(format)
-        # As `mlx_folder` has it: all of an MLX model is in one memory, so its parts do not matter.
+        # As `drivers/mlx/sizes.py` has it: all of an MLX model is in one memory, so its parts do not matter.
         embedding = int(self.n_vocab * self.n_embd * self._bits(format) / 8) if format == "gguf" else 0
         layers = size_bytes - (embedding if self.is_tied else 2 * embedding)
         return ModelFacts(

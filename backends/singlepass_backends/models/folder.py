@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from singlepass_backends.base import BackendError
-from singlepass_backends.facts import ModelFacts
+from singlepass_backends.machine.facts import ModelFacts
 from singlepass_backends.models.catalogue import Entry, Format
 from singlepass_backends.models.files import Listing
 
@@ -51,7 +51,7 @@ def pulled(entry: Entry, format: Format, root: Path | None = None) -> Path | Non
 
 def pulled_facts(path: Path) -> ModelFacts | None:
     """The sizes of a downloaded model; None where its files cannot be read."""
-    from singlepass_backends.choose import read_model_facts
+    from singlepass_backends.opening import read_model_facts
 
     try:
         return read_model_facts(path)

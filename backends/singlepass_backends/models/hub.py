@@ -43,14 +43,14 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 class Interrupted(Exception):
-    """A transfer broke off, or cannot begin just now: trying again from where it was may help."""
+    """A transfer broke off, or cannot begin just now; it may resume."""
 
     def __init__(self, reason: str, wait_s: float = 0.0, *, from_start: bool = False) -> None:
         super().__init__(reason)
         self.from_start = from_start
-        """Nothing of what is here can be gone on with."""
+        """The download cannot resume from what was received: it has to start again."""
         self.wait_s = wait_s
-        """What the server asks to wait; 0 where it does not."""
+        """Seconds that the server asks to wait; 0 where it does not."""
 
 
 class _Revision(msgspec.Struct):
@@ -291,7 +291,8 @@ class Hub:
 
 
 def _file(item: _Item) -> HubFile:
-    """Hashes that are none are left out. A large file's own id is that of the pointer which git holds."""
+    """A file of the tree. Malformed hashes are ignored. The git id of a large file (LFS) is that of its
+    pointer, not of its content."""
     if item.lfs:
         sha256 = item.lfs.oid if _SHA256.fullmatch(item.lfs.oid) else ""
         return HubFile(item.path, item.lfs.size, sha256=sha256)

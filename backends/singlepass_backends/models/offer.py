@@ -10,12 +10,13 @@ from typing import Any, Literal
 import msgspec
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.facts import Machine, ModelFacts, kv_bytes
-from singlepass_backends.fit import Choice, choose
+from singlepass_backends.machine.facts import Machine, ModelFacts, kv_bytes
+from singlepass_backends.machine.fit import Choice, choose
 from singlepass_backends.models.catalogue import Entry, Format
 
 Place = Literal["gpu", "part", "cpu", "none", "unknown"]
-"""Where it would run: all on a GPU, in part, on the processor, nowhere; or the machine is not known."""
+"""Where it would run: on a GPU, partly there, on the processor, nowhere; or nothing is known of the
+machine."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def format_for(machine: Machine | None) -> Format:
-    """MLX where it is at home and installed, GGUF everywhere else."""
+    """MLX on Apple Silicon with mlx-lm installed, GGUF everywhere else."""
     return "mlx" if machine and machine.apple and machine.mlx else "gguf"
 
 

@@ -1,10 +1,11 @@
-"""Downloading a model: resumed, checked, and there all at once or not at all.
+"""Downloading a model: interrupted downloads resume, contents are checked, and a model appears whole or not
+at all.
 
 Theory of operation. Everything goes into `NAME.part` beside the final folder, whose note says which files
 at which commit it is to hold. A file grows as `FILE.part`; its content is hashed as it comes, and only when
 size and hash are those that the hub announced does it lose its `.part`. When all have, the folder does. So
 whatever happens in between (a cut line, Ctrl+C, a full disk, a crash), what has its final name is complete,
-and the next `pull` goes on where this one stopped: it reads what is there once, for the hash, and asks for
+and the next `pull` resumes where this one stopped: it reads what is there once, for the hash, and asks for
 the rest.
 
 Where the hub has another version by then, files of the same hash are kept and the others begin again.
@@ -20,19 +21,19 @@ from pathlib import Path
 from typing import IO, Literal
 
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.choose import check_target, read_model_facts
-from singlepass_backends.facts import ModelFacts
-from singlepass_backends.fit import size
+from singlepass_backends.machine.facts import ModelFacts
+from singlepass_backends.machine.fit import size
 from singlepass_backends.models import folder as folders
 from singlepass_backends.models.catalogue import Entry, Format
 from singlepass_backends.models.files import Digest, HubFile, Listing, PullError, gguf_files, mlx_files
 from singlepass_backends.models.hub import Hub, Interrupted
+from singlepass_backends.opening import check_target, read_model_facts
 
 _CHUNK = 1 << 20
 _MARGIN_BYTES = 256 << 20
-"""To leave free on the disk."""
+"""Disk space to leave free."""
 _MAX_FAILURES = 6
-"""Attempts in a row that brought nothing."""
+"""Most attempts in a row that brought no byte."""
 _MAX_WAIT_S = 60.0
 
 Stage = Literal["check", "load", "wait"]
@@ -131,7 +132,9 @@ def _download(
             f"Make room, or set {folders.ENVIRONMENT_VARIABLE} to a folder on another disk."
         )
     done = 0
-    for file in sorted(listing.files, key=lambda file: file.size_bytes):  # what is small tells early
+    for file in sorted(
+        listing.files, key=lambda file: file.size_bytes
+    ):  # the small ones show early that something is wrong
         if not (staging / file.path).exists():
             _File(hub, listing, file, staging, progress, sleep, done).load()
         done += file.size_bytes

@@ -61,7 +61,7 @@ class _By(enum.Enum):
 @app.command()
 def serve() -> None:
     """Speak LSP over stdio; editors start this."""
-    from singlepass.app import serve
+    from singlepass.lsp.app import serve
 
     raise typer.Exit(serve())
 
@@ -223,7 +223,8 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure a target's prefill and decode rates at several depths, through the engine, and save them."""
-    from singlepass.cli.bench import Asked, compare_results, list_results, run_bench
+    from singlepass.cli.bench import Asked, run_bench
+    from singlepass.cli.results import compare_results, list_results
 
     if target and model:
         raise typer.BadParameter("--target is of the settings, --model instead of them: give one.")
@@ -274,7 +275,7 @@ def stats(
 ) -> None:
     """Say what requests took on this machine: times, what was cached, why not, and what became of edits."""
     from singlepass.cli.stats import clear_stats, run_stats
-    from singlepass.core.statistics import BYS, By
+    from singlepass.stats.statistics import BYS, By
 
     if clear:
         raise typer.Exit(clear_stats())

@@ -1,7 +1,6 @@
 """`singlepass bench`: prefill and decode rates of a target at depths, through the real engine."""
 
 import asyncio
-import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,23 @@ from rich.table import Table
 from rich.text import Text
 from singlepass_backends.base import BackendError, Target
 from singlepass_backends.client import EngineClient, engine_status, list_engines
-from singlepass_backends.facts import Machine, ModelFacts
-from singlepass_backends.fit import choose
+from singlepass_backends.machine.facts import Machine, ModelFacts
+from singlepass_backends.machine.fit import choose
 from singlepass_backends.models.offer import machine_from
 
-from singlepass import bench
 from singlepass.cli.bars import bar
 from singlepass.cli.doctor import probe
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from singlepass.cli.output import make_console, print_json
 from singlepass.cli.paths import model_path
 from singlepass.cli.svg import line_chart, write_chart
+from singlepass.cli.this_machine import described
 from singlepass.config import DEFAULT, DEMO, usable_targets, user_settings
-from singlepass.core import benchmark, report
-from singlepass.core.benchmark import N_ROOM, Result, Row, Spread
-from singlepass.core.workload import Workload
-from singlepass.targets import rates_key
-from singlepass.workspace import UserError
+from singlepass.core import report
+from singlepass.editor.workspace import UserError
+from singlepass.engines.targets import rates_key
+from singlepass.measuring import rates, runs
+from singlepass.measuring.rates import N_ROOM, Result, Row, Spread
 
 _BAR_CELLS = 20
 
@@ -42,7 +41,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     depths: tuple[int, ...] = ()
     """Empty for the usual ones, as far as they fit."""
     n_runs: int = 3
-    n_reply: int = benchmark.N_REPLY
+    n_reply: int = rates.N_REPLY
     resume: bool = False
     plot: Path | None = None
     as_json: bool = False
@@ -68,7 +67,7 @@ def run_bench(asked: Asked) -> int:
         print_result_as_json(result)
     else:
         print_result(result, console)
-        console.print(Text(f"saved: {bench.result_path(result)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"saved: {runs.result_path(result)}", style="dim"), soft_wrap=True)
     return 0
 
 
@@ -77,7 +76,7 @@ async def _measure(asked: Asked, drawing: "_Drawing") -> Result:
     target = _target(asked)
     key = rates_key(target)
     earlier = _unfinished(key) if asked.resume else None
-    wanted = earlier.depths if earlier else asked.depths or benchmark.DEPTHS
+    wanted = earlier.depths if earlier else asked.depths or rates.DEPTHS
     target, depths, machine, notes = await asyncio.to_thread(_fitting, target, wanted)
     client = EngineClient(target)
     try:
@@ -91,7 +90,7 @@ async def _measure(asked: Asked, drawing: "_Drawing") -> Result:
         depths = [depth for depth in depths if not info.n_ctx or depth + N_ROOM <= info.n_ctx]
         if not depths:
             raise UserError(f"Not even the least depth fits into a context of {info.n_ctx:,} tokens.")
-        result = earlier or bench.new_result(
+        result = earlier or runs.new_result(
             *(target, key, info, machine),
             depths=depths,
             n_runs=asked.n_runs,
@@ -101,7 +100,7 @@ async def _measure(asked: Asked, drawing: "_Drawing") -> Result:
         try:
             with drawing:
                 drawing.update(result, depths[0], 0.0)
-                return await bench.Bench(client, drawing.update).run(result, drawing.saved)
+                return await runs.Bench(client, drawing.update).run(result, drawing.saved)
         finally:
             if not was_running:
                 await client.stop()
@@ -126,7 +125,7 @@ def _target(asked: Asked) -> Target:
 
 def _unfinished(key: str) -> Result:
     found = next(
-        (one for _, one in reversed(bench.saved()) if one.target == key and not one.is_complete), None
+        (one for _, one in reversed(runs.saved()) if one.target == key and not one.is_complete), None
     )
     if found is None:
         raise UserError(f"There is no unfinished benchmark of {key}.")
@@ -140,13 +139,13 @@ def _fitting(
     is_remote = target.backend == "openai_compatible"
     found, failure = probe(Target() if is_remote else target)
     machine = machine_from(found.get("machine"))
-    described: dict[str, Any] = found.get("model") or {}
-    if described.get("error"):
-        raise UserError(str(described["error"]))
+    model: dict[str, Any] = found.get("model") or {}
+    if model.get("error"):
+        raise UserError(str(model["error"]))
     notes = [failure] if failure else []
     kept = sorted({*depths})
-    if described.get("facts") and machine is not None:
-        facts = msgspec.convert(described["facts"], ModelFacts)
+    if model.get("facts") and machine is not None:
+        facts = msgspec.convert(model["facts"], ModelFacts)
         fitting = [depth for depth in kept if _fits(machine, facts, target, depth)]
         if left := [depth for depth in kept if depth not in fitting]:
             listed = ", ".join(f"{depth:,}" for depth in left)
@@ -155,13 +154,7 @@ def _fitting(
         if not kept:
             raise UserError("Not even the least depth fits: " + "; ".join(notes) + ".")
         target = msgspec.structs.replace(target, n_ctx=target.n_ctx or kept[-1] + N_ROOM)
-    return target, kept, _described(machine), notes
-
-
-def this_machine() -> dict[str, str | int | float]:
-    """What a figure depends on, as it is saved."""
-    found, _ = probe(Target())
-    return _described(machine_from(found.get("machine")))
+    return target, kept, described(machine), notes
 
 
 def _fits(machine: Machine, facts: ModelFacts, target: Target, depth: int) -> bool:
@@ -169,21 +162,6 @@ def _fits(machine: Machine, facts: ModelFacts, target: Target, depth: int) -> bo
     if (facts.n_ctx_train and n_ctx > facts.n_ctx_train) or (target.n_ctx and n_ctx > target.n_ctx):
         return False
     return choose(machine, facts, msgspec.structs.replace(target, n_ctx=n_ctx)).fits
-
-
-def _described(machine: Machine | None) -> dict[str, str | int | float]:
-    if machine is None:
-        return {}
-    cpu = machine.apple.name if machine.apple else machine.llama.cpu if machine.llama else ""
-    devices = machine.llama.devices if machine.llama else ()
-    return {
-        "system": machine.system,
-        "architecture": machine.architecture,
-        "cpu": cpu,
-        "cores": machine.n_cores,
-        "ram_gib": round(machine.ram_bytes / 2**30, 1),
-        "gpus": ", ".join(device.name for device in devices),
-    }
 
 
 # Progress.
@@ -214,24 +192,24 @@ class _Drawing:
 
     def update(self, result: Result, depth: int, share: float) -> None:
         """`share` of the prompt of the run at `depth` was read."""
-        left = benchmark.remaining(result)
+        left = rates.remaining(result)
         n_all = sum(result.depths) * result.n_runs
         n_done = n_all - sum(left) + share * depth
         self._bar.update(
             self._task,
             description=f"{depth:,} tokens, run {len(result.runs) + 1} of {len(result.runs) + len(left)}",
             completed=n_done / n_all if n_all else 1.0,
-            left=_left(benchmark.left_s(result, depth, share)),
+            left=_left(rates.left_s(result, depth, share)),
         )
 
     def saved(self, result: Result) -> None:
         """A run ended."""
-        bench.save(result)
+        runs.save(result)
         run = result.runs[-1]
         if not self._console.is_terminal:
             self._console.print(
                 f"{run.depth:,} tokens: prefill {run.prefill_rate:,.0f} tok/s, decode {run.decode_rate:,.1f} "
-                f"tok/s; {_left(benchmark.left_s(result))}",
+                f"tok/s; {_left(rates.left_s(result))}",
                 soft_wrap=True,
             )
 
@@ -247,7 +225,7 @@ def _left(seconds: float | None) -> str:
 
 def print_result_as_json(result: Result) -> None:
     """The result with what its runs say, as JSON."""
-    told = {**msgspec.to_builtins(result), "rows": msgspec.to_builtins(benchmark.rows(result))}
+    told = {**msgspec.to_builtins(result), "rows": msgspec.to_builtins(rates.rows(result))}
     print_json(told)
 
 
@@ -258,7 +236,7 @@ def print_result(result: Result, console: Console) -> None:
     console.print(
         f"{result.target} on {machine.get('device', '?')} ({where or 'unknown machine'})", soft_wrap=True
     )
-    found = benchmark.rows(result)
+    found = rates.rows(result)
     table = Table(box=None, padding=(0, 2), pad_edge=False)
     for name in ("prompt", "runs", "prefill", "±", "decode", "±", "first token"):
         table.add_column(name, justify="right")
@@ -275,7 +253,7 @@ def print_result(result: Result, console: Console) -> None:
 
 def chart(result: Result) -> str:
     """Prefill over the lengths of prompts, median and bounds, as SVG."""
-    found = benchmark.rows(result)
+    found = rates.rows(result)
     return line_chart(
         f"{result.target}: prefill by length of the prompt",
         [f"{row.depth:,}" for row in found],
@@ -303,88 +281,3 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _around(spread: Spread) -> str:
     """Half of what lies between the least and the most."""
     return f"{spread.share / 2:.1%}"
-
-
-def list_results() -> int:
-    """Print what is saved, each with its number; returns the exit code."""
-    console = make_console()
-    found = bench.all_saved()
-    for number, (path, result) in zip(range(len(found), 0, -1), found, strict=True):
-        console.print(f"{number:>3}  {path.stem}  {_listed(result)}", soft_wrap=True)
-    if not found:
-        console.print(f"Nothing is saved in {bench.results_dir()}.", soft_wrap=True)
-    return 0
-
-
-def _listed(result: Result | Workload) -> str:
-    if isinstance(result, Workload):
-        return f"edits of {result.repository}, {report.count(len(result.requests), 'request')}"
-    state = "" if result.is_complete else ", unfinished"
-    depths = f"{min(result.depths):,} to {max(result.depths):,} tokens"
-    return f"{depths}, {report.count(len(result.runs), 'run')}{state}"
-
-
-def compare_results(first: str, second: str, *, as_json: bool) -> int:
-    """Print two results side by side; returns the exit code."""
-    console = make_console()
-    try:
-        one, other = _find(first), _find(second)
-        if isinstance(one, Workload) and isinstance(other, Workload):
-            from singlepass.cli.workload import print_comparison
-
-            return print_comparison(one, other, as_json=as_json)
-        if isinstance(one, Workload) or isinstance(other, Workload):
-            raise UserError(
-                "One of them is of rates, the other of a workload: they measure different things."
-            )
-    except UserError as error:
-        console.print(Text(str(error), style="red"), soft_wrap=True)
-        return EXIT_USAGE
-    changes = benchmark.compare(one, other)
-    different = benchmark.differences(one, other)
-    if as_json:
-        told = {"changes": msgspec.to_builtins(changes), "differences": list(different)}
-        print_json(told)
-        return 0
-    for line in different:
-        console.print(Text(line, style="dim"), soft_wrap=True)
-    table = Table(box=None, padding=(0, 2), pad_edge=False)
-    for name in ("prompt", "prefill", "", "", "decode", "", ""):
-        table.add_column(name, justify="right")
-    rows = {row.depth: row for row in benchmark.rows(one)}, {row.depth: row for row in benchmark.rows(other)}
-    for change in changes:
-        a, b = rows[0][change.depth], rows[1][change.depth]
-        table.add_row(
-            f"{change.depth:,}",
-            f"{a.prefill.median:,.0f} → {b.prefill.median:,.0f}",
-            *told_change(change.prefill, is_clear=change.is_prefill_clear),
-            f"{a.decode.median:,.1f} → {b.decode.median:,.1f}",
-            *told_change(change.decode, is_clear=change.is_decode_clear),
-        )
-    console.print(table)
-    console.print(Text("tok/s; a change within the spread of the runs is marked with ~", style="dim"))
-    return 0
-
-
-def told_change(ratio: float, *, is_clear: bool) -> tuple[str, str]:
-    """Two cells: the change in percent, and a mark where not every run shows it."""
-    return f"{ratio - 1:+.1%}", "" if is_clear else "~"
-
-
-def _find(name: str) -> Result | Workload:
-    """A result by its path, its name, or how many back it is: `1` is the latest. Raises UserError."""
-    path = Path(name)
-    with contextlib.suppress(RuntimeError):  # no such user
-        path = path.expanduser()
-    if path.is_file():
-        return bench.load(path)
-    found = bench.all_saved()
-    if name.lstrip("-").isdigit():
-        back = abs(int(name))
-        if 1 <= back <= len(found):
-            return found[-back][1]
-    matching = [result for path, result in found if path.stem.startswith(name)]
-    if len(matching) != 1:
-        what = "several results begin" if matching else "no result begins"
-        raise UserError(f"There is no file {name}, and {what} with it. `singlepass bench --list` names them.")
-    return matching[0]

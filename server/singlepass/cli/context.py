@@ -14,7 +14,7 @@ from singlepass.cli.headless import HeadlessEditor, ServerGone, load
 from singlepass.cli.output import make_console
 from singlepass.cli.paths import say
 from singlepass.core.inert import visible
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
 
 
 def print_context(file: Path, model: Path | None) -> int:

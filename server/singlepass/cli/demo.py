@@ -16,7 +16,7 @@ from singlepass.cli.headless import ServerGone
 from singlepass.cli.output import make_console
 from singlepass.cli.paths import say
 from singlepass.config import DEMO, usable_targets, user_settings
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
 
 
 class Edit(NamedTuple):

@@ -20,7 +20,7 @@ from singlepass.cli.output import make_console
 from singlepass.cli.paths import model_path, say
 from singlepass.config import usable_targets, user_file, user_settings
 from singlepass.core import report
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
 
 EXIT_USAGE = 2
 _PROBE_TIMEOUT_S = 120

@@ -21,7 +21,7 @@ from singlepass.cli.saving import Draft, SaveError, save, uninterrupted
 from singlepass.core.inert import visible
 from singlepass.core.lines import split_lines
 from singlepass.core.report import count
-from singlepass.workspace import UserError, Workspace
+from singlepass.editor.workspace import UserError, Workspace
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -168,7 +168,7 @@ def _write(result: Result, folder: Path, protected: bool) -> bool:
 
 def _protection(file: OpenFile, workspace: Workspace) -> str:
     """What a file is that needs `--protected`, by its own name and by that of a link to it."""
-    return workspace.protection(file.uri) or workspace.protection(file.name.as_uri())
+    return workspace.resolve(file.uri).protection or workspace.resolve(file.name.as_uri()).protection
 
 
 async def edit_files(

@@ -21,8 +21,8 @@ from singlepass import __version__
 from singlepass.cli.paths import read_edited, real_path
 from singlepass.core.edits import Edit, apply
 from singlepass.core.lines import Encoding, LineIndex
-from singlepass.lsp import encoding_from_lsp, path_from_uri, plain, span_from_lsp
-from singlepass.workspace import decode_source
+from singlepass.editor.positions import encoding_from_lsp, path_from_uri, plain, span_from_lsp
+from singlepass.editor.workspace import decode_source
 
 _START_TIMEOUT_S = 30.0
 _FINAL_STATES = ("done", "failed", "cancelled")

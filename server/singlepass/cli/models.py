@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 from singlepass_backends.base import Target
-from singlepass_backends.facts import Machine
+from singlepass_backends.machine.facts import Machine
 from singlepass_backends.models import folder as folders
 from singlepass_backends.models.catalogue import Entry, Format, catalogue
 from singlepass_backends.models.files import PullError

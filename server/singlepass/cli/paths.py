@@ -6,8 +6,8 @@ import stat
 from pathlib import Path
 
 from singlepass.core.inert import visible
-from singlepass.regular_file import read_regular
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
+from singlepass.files.regular_file import read_regular
 
 MAX_BYTES = 16 * 1024 * 1024
 """Of a file that is edited; no model reads as much."""

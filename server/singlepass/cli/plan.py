@@ -1,7 +1,7 @@
 """`singlepass plan`: what a model and a context take on some hardware, before anybody buys or waits for it.
 
-Formulas are in `core/calculator.py`, reasons in `core/planning.py`. Here inputs are found and put together;
-`plan_view.py` draws the answers.
+Formulas are in `measuring/calculator.py`, reasons in `measuring/hardware_choice.py`. Here inputs are
+found and put together; `plan_view.py` draws the answers.
 """
 
 import math
@@ -12,24 +12,26 @@ from typing import Any
 import msgspec
 from rich.text import Text
 from singlepass_backends.base import BackendError, Target
-from singlepass_backends.facts import N_RECURRENT_SEQUENCES, Device, Machine, ModelFacts, kv_bytes
-from singlepass_backends.fit import choose, compute_bytes, gpu_margin
-from singlepass_backends.hardware import working_set
+from singlepass_backends.machine.facts import N_RECURRENT_SEQUENCES, Device, Machine, ModelFacts, kv_bytes
+from singlepass_backends.machine.fit import choose, compute_bytes, gpu_margin
+from singlepass_backends.machine.hardware import working_set
 from singlepass_backends.models import folder as folders
 from singlepass_backends.models.catalogue import catalogue
 from singlepass_backends.models.offer import machine_from
 
-from singlepass import bench
+from singlepass.cli import plan_view as view
 from singlepass.cli.doctor import probe
 from singlepass.cli.output import make_console, print_json
 from singlepass.cli.paths import model_path, say
-from singlepass.core import benchmark, calculator, planning
-from singlepass.core.calculator import KVCacheType, Phases, Shape, Speed, Step
-from singlepass.core.planning import LoopAdvice, Option
-from singlepass.hardware_table import Hardware, Rates, hardware_table
-from singlepass.history import History
-from singlepass.targets import rates_key
-from singlepass.workspace import UserError
+from singlepass.editor.workspace import UserError
+from singlepass.engines.targets import rates_key
+from singlepass.measuring import calculator, hardware_choice, runs
+from singlepass.measuring import rates as benchmark
+from singlepass.measuring.calculator import Phases, Shape, Speed, Step
+from singlepass.measuring.hardware_choice import Option
+from singlepass.measuring.hardware_table import Hardware, Rates, hardware_table
+from singlepass.measuring.plan import Asked, Cache, Plan, PlanError, Session
+from singlepass.stats.history import known_rates
 
 EXIT_USAGE = 2
 _GIB = 1 << 30
@@ -45,76 +47,6 @@ _LEAST_RATE, _MOST_RATE = 1e-6, 1e12
 _LEAST_GIB, _MOST_GIB = 0.001, 1e9
 
 
-class PlanError(Exception):
-    """What was asked for cannot be computed; the message says what to change."""
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """The command line. Numbers are 0 where they were left out."""
-
-    hardware: tuple[str, ...] = ()
-    memory_gib: float = 0.0
-    model: str = ""
-    """A file, a folder, or a name of the catalogue."""
-    shape: str = ""
-    """`LAYERSxHEADSxHEAD`, with `xKV_HEADS` perhaps."""
-    kv_cache_type: KVCacheType = "f16"
-    n_ctx: int = 0
-    n_prompt: int = 0
-    n_output: int = 500
-    n_new: int = 200
-    prefill_rate: float = 0.0
-    decode_rate: float = 0.0
-    n_steps: int = 1
-    n_added: int = 0
-    n_iterations: int = 0
-
-
-class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Several steps, without and with a prefix cache."""
-
-    n_steps: int
-    plain: Phases
-    cached: Phases
-
-
-class Cache(msgspec.Struct, frozen=True, kw_only=True):
-    """The KV cache of a model, by its real heads and by the textbook. Bytes."""
-
-    kv_cache_type: KVCacheType
-    n_ctx: int
-    per_token: float
-    textbook_per_token: float
-
-    @property
-    def total(self) -> float:
-        return self.per_token * self.n_ctx
-
-    @property
-    def textbook_total(self) -> float:
-        return self.textbook_per_token * self.n_ctx
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """All answers. What was not asked for is None or empty."""
-
-    n_ctx: int
-    n_prompt: int
-    n_output: int
-    shape: Shape | None = None
-    is_estimate: bool = False
-    """The model's sizes are those of the catalogue, until it is downloaded."""
-    cache: Cache | None = None
-    times: Phases | None = None
-    """By the rates that were given."""
-    session: Session | None = None
-    loop: LoopAdvice | None = None
-    options: tuple[Option, ...] = ()
-    choice: planning.Recommendation | None = None
-    remarks: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
 class _Model(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape
     facts: ModelFacts
@@ -125,7 +57,6 @@ class _Model(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_plan(asked: Asked, *, as_json: bool) -> int:
     """Compute and print; returns the exit code."""
-    from singlepass.cli import plan_view as view  # which draws what is defined here
 
     console = make_console()
     if asked == Asked():
@@ -291,7 +222,7 @@ def _with_memory(plan: Plan, asked: Asked, model: _Model) -> Plan:
         shape=shape,
         is_estimate=model.is_estimate,
         cache=cache,
-        remarks=planning.textbook_remarks(shape, asked.kv_cache_type, cache.per_token),
+        remarks=hardware_choice.textbook_remarks(shape, asked.kv_cache_type, cache.per_token),
         notes=tuple(notes),
     )
 
@@ -317,7 +248,7 @@ def _with_times(plan: Plan, asked: Asked, prefill: Speed, decode: Speed) -> Plan
         plain, cached = both(asked.n_steps)
         session = Session(n_steps=asked.n_steps, plain=plain, cached=cached)
     if asked.n_iterations:
-        loop = planning.advise_loop(asked.n_iterations, *both(asked.n_iterations), once)
+        loop = hardware_choice.advise_loop(asked.n_iterations, *both(asked.n_iterations), once)
     return msgspec.structs.replace(plan, times=once, session=session, loop=loop)
 
 
@@ -348,7 +279,7 @@ def _with_options(plan: Plan, asked: Asked, model: _Model | None, machine: Machi
     return msgspec.structs.replace(
         plan,
         options=tuple(options),
-        choice=planning.recommend(options, plan.n_ctx) if options else None,
+        choice=hardware_choice.recommend(options, plan.n_ctx) if options else None,
         remarks=remarks,
         notes=tuple(notes),
     )
@@ -471,13 +402,13 @@ def _measured_here(key: str, plan: Plan) -> tuple[Speed, Speed, str, bool] | Non
 
     A benchmark knows how rates fall with depth; jobs give a median only.
     """
-    result = bench.newest(key)
+    result = runs.newest(key)
     found = benchmark.speeds(result.runs) if result else None
     if result and found:
         longest = max(run.n_cached + run.n_prefilled for run in result.runs)
         basis = f"`singlepass bench` of {result.created}, up to {longest:,} tokens"
         return *found, basis, plan.n_prompt > _FAR * longest
-    known = History().rates(key)
+    known = known_rates(key)
     if known is None:
         return None
     basis = f"the median of its latest jobs: {known.prefill:,.0f} and {known.decode:,.1f} tok/s"

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from singlepass.cli.plan import Cache, Plan
-from singlepass.core import calculator
-from singlepass.core.calculator import Phases, Shape
-from singlepass.core.planning import Option, gib
 from singlepass.core.report import seconds
-from singlepass.hardware_table import hardware_table
+from singlepass.measuring import calculator
+from singlepass.measuring.calculator import Phases, Shape
+from singlepass.measuring.hardware_choice import Option, gib
+from singlepass.measuring.hardware_table import hardware_table
+from singlepass.measuring.plan import Cache, Plan
 
 _EXAMPLE = "singlepass plan --hardware rtx-4090 --hardware m4-max --model qwen2.5-coder-14b --context 30000"
 

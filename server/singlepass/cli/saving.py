@@ -33,7 +33,7 @@ import msgspec
 from singlepass.cli.paths import read_edited, real_path, shown
 from singlepass.core.lines import BYTE_ORDER_MARK
 from singlepass.core.merge import Conflict, merge
-from singlepass.workspace import UserError, decode_source
+from singlepass.editor.workspace import UserError, decode_source
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MARK = BYTE_ORDER_MARK.encode()

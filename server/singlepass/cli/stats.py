@@ -19,14 +19,23 @@ from singlepass.cli.output import make_console, print_json
 from singlepass.cli.paths import real_path
 from singlepass.cli.svg import line_chart, write_chart
 from singlepass.core import report
-from singlepass.core.statistics import BYS, By, Record, Spread, Summary, grouped, summarise
-from singlepass.core.statistics import report as as_json
-from singlepass.journal import journal_path
-from singlepass.journal_file import JournalError, clear, read
+from singlepass.stats.history import history_path
+from singlepass.stats.history_file import HistoryError, clear, read
+from singlepass.stats.record import Record
+from singlepass.stats.statistics import BYS, By, Spread, Summary, grouped, summarise
+from singlepass.stats.statistics import report as as_json
 
 EXIT_FAILED = 1
 _DAY_S = 86_400
 _BAR_CELLS = 24
+_CSV = (
+    *("id", "day", "at", "repository", "target", "model", "backend", "device", "kind", "outcome"),
+    *("finish_reason", "error", "estimate_ms", "connect_ms", "queue_ms", "prefill_ms", "ttft_ms"),
+    *("decode_ms", "total_ms", "n_prompt", "n_cached", "n_prefilled", "n_decoded", "n_forced"),
+    *("n_accepted", "miss", "n_missed", "n_hunks", "n_applied", "n_unchanged", "n_edits", "rejected"),
+    *("n_kept", "n_undone", "n_changed"),
+)
+"""Columns, in this order whatever else is kept."""
 
 Output = Literal["table", "json", "csv"]
 
@@ -42,8 +51,8 @@ def run_stats(
     """Print what was asked for, of the last `days` days (0 is all); returns the exit code."""
     console = make_console()
     try:
-        records = read(journal_path(), time.time() - days * _DAY_S if days else 0.0)
-    except JournalError as error:
+        records = read(history_path(), time.time() - days * _DAY_S if days else 0.0)
+    except HistoryError as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_FAILED
     folder = str(real_path(repository)) if repository else ""
@@ -88,7 +97,7 @@ def chart(records: Sequence[Record]) -> str:
 def clear_stats() -> int:
     """Delete the history; returns the exit code."""
     console = make_console()
-    path = journal_path()
+    path = history_path()
     try:
         was_there = clear(path)
     except OSError as error:
@@ -100,17 +109,17 @@ def clear_stats() -> int:
 
 def _nothing(days: int) -> str:
     when = f" in the last {days} days" if days else ""
-    return f"No request was kept{when}. The history is {journal_path()}; `stats = false` turns it off."
+    return f"No request was kept{when}. The history is {history_path()}; `stats = false` turns it off."
 
 
 def _print_csv(records: Sequence[Record]) -> None:
     """One line a request, reasons of rejected hunks as JSON."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(Record.__struct_fields__)
+    writer.writerow(_CSV)
     for one in records:
-        values = msgspec.structs.asdict(one)
+        values = msgspec.structs.asdict(one.timings) | msgspec.structs.asdict(one)
         values["rejected"] = json.dumps(one.rejected)
-        writer.writerow(["" if value is None else value for value in values.values()])
+        writer.writerow(["" if values[name] is None else values[name] for name in _CSV])
 
 
 def _print_summary(summary: Summary, records: Sequence[Record], console: Console) -> None:

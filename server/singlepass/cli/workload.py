@@ -20,18 +20,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from singlepass import bench
 from singlepass.cli.bars import bar
-from singlepass.cli.bench import this_machine, told_change
 from singlepass.cli.edit import model_options
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone
 from singlepass.cli.models import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
 from singlepass.cli.output import make_console, print_json
 from singlepass.cli.paths import real_path, say
+from singlepass.cli.this_machine import this_machine
 from singlepass.core import report
 from singlepass.core.edits import Edit
 from singlepass.core.lines import LineIndex
-from singlepass.core.workload import (
+from singlepass.editor.workspace import UserError
+from singlepass.files.source_files import is_generated, list_files
+from singlepass.measuring import runs
+from singlepass.measuring.workload import (
     PHASES,
     Change,
     Figure,
@@ -41,9 +43,7 @@ from singlepass.core.workload import (
     compare,
     differences,
 )
-from singlepass.files import is_generated, list_files
-from singlepass.outline import language_of
-from singlepass.workspace import UserError
+from singlepass.repository.parsing import language_of
 
 _N_SELECTED = 20
 _LEAST_BYTES, _MOST_BYTES = 1000, 100_000
@@ -73,7 +73,7 @@ def run_workload(
         folder.stat()  # raises for none
         paths = choose_files(folder, n_files)
         found = asyncio.run(_measure(folder, paths, options, target, lambda one: _tell(one, console)))
-        bench.save(found)
+        runs.save(found)
     except (UserError, ServerGone, OSError) as error:
         console.print(Text(say(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
@@ -84,7 +84,7 @@ def run_workload(
         print_json(msgspec.to_builtins(found))
     else:
         _print(found, console)
-        console.print(Text(f"saved: {bench.result_path(found)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"saved: {runs.result_path(found)}", style="dim"), soft_wrap=True)
     return 0 if any(one.outcome == "done" for one in found.requests) else EXIT_FAILED
 
 
@@ -140,7 +140,7 @@ async def _measure(
         # Why it was chosen is a sentence about the first request.
         target={name: value for name, value in (targets[0] if targets else {}).items() if name != "why"},
         machine=await asyncio.to_thread(this_machine),
-        versions=bench.versions(),
+        versions=runs.versions(),
         requests=tuple(requests),
     )
 
@@ -226,6 +226,11 @@ def _print(found: Workload, console: Console) -> None:
         )
     console.print(table)
     console.print(Text("medians; reading ahead was off, with it cold and edited become warm", style="dim"))
+
+
+def told_change(ratio: float, *, is_clear: bool) -> tuple[str, str]:
+    """Two cells: the change in percent, and a mark where not every run shows it."""
+    return f"{ratio - 1:+.1%}", "" if is_clear else "~"
 
 
 def print_comparison(first: Workload, second: Workload, *, as_json: bool) -> int:

@@ -1,8 +1,8 @@
 """Edits as values: an `Edit` is a span of a text, in offsets, and what replaces it.
 
 Offsets count characters of a Python string (Unicode code points) everywhere inside singlepass; LSP
-positions exist only in `lsp.py`. The edits of one list all refer to the same text, do not overlap, and are
-applied as if at once, as in an LSP `TextEdit[]`.
+positions exist only in `editor/positions.py`. The edits of one list all refer to the same text, do not
+overlap, and are applied as if at once, as in an LSP `TextEdit[]`.
 """
 
 from collections.abc import Iterable, Sequence

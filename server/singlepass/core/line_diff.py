@@ -1,12 +1,15 @@
 """What differs between two lists of lines."""
 
 import difflib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
 MOST_COMPARISONS = 2_000_000
 """Above this many pairs of equal lines the difference of two texts is not worth its time; one block then
 holds all that lies between their first and last change."""
+_MOST_AT_ONCE = 100_000
+"""Above this many pairs of lines, those that occur once in each text divide them first."""
 
 
 def changed_blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
@@ -20,8 +23,49 @@ def changed_blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, in
     a, b, c, d = n_front, len(old) - n_back, n_front, len(new) - n_back
     if a == b and c == d:
         return []
+    blocks: list[tuple[int, int, int, int]] = []
+    for i, k in (*_anchors(old, new, (a, b, c, d)), (b, d)):
+        blocks += _between(old, new, (a, i, c, k))
+        a, c = i + 1, k + 1
+    return blocks
+
+
+def _anchors(
+    old: Sequence[str], new: Sequence[str], span: tuple[int, int, int, int]
+) -> list[tuple[int, int]]:
+    """Lines that both have once, as many as come in one order; none where there is little to divide."""
+    a, b, c, d = span
+    if (b - a) * (d - c) <= _MOST_AT_ONCE:
+        return []
+    counts, counts_new = Counter(old[a:b]), Counter(new[c:d])
+    place = {new[k]: k for k in range(c, d) if counts_new[new[k]] == 1}
+    once = [(i, place[old[i]]) for i in range(a, b) if counts[old[i]] == 1 and old[i] in place]
+    # The longest increasing subsequence: for each length, the one that ends first.
+    ends: list[int] = []
+    last: list[int] = []
+    before: list[int] = []
+    for n, (_, k) in enumerate(once):
+        length = bisect_left(ends, k)
+        before.append(last[length - 1] if length else -1)
+        ends[length : length + 1] = [k]
+        last[length : length + 1] = [n]
+    found: list[tuple[int, int]] = []
+    n = last[-1] if last else -1
+    while n >= 0:
+        found.append(once[n])
+        n = before[n]
+    return found[::-1]
+
+
+def _between(
+    old: Sequence[str], new: Sequence[str], span: tuple[int, int, int, int]
+) -> list[tuple[int, int, int, int]]:
+    """The same for a part of the texts."""
+    a, b, c, d = span
+    if a == b or c == d:
+        return [span] if a < b or c < d else []
     counts = Counter(new[c:d])
     if sum(counts[line] for line in old[a:b]) > MOST_COMPARISONS:
-        return [(a, b, c, d)]
+        return [span]
     matcher = difflib.SequenceMatcher(None, old[a:b], new[c:d], autojunk=False)
     return [(a + i, a + j, c + k, c + m) for tag, i, j, k, m in matcher.get_opcodes() if tag != "equal"]

@@ -24,14 +24,24 @@ from typing import Literal
 
 import msgspec
 
-from singlepass.core.diff_parser import DropReason, Hunk, HunkDropped
 from singlepass.core.edits import Edit, Snapshot, rebase_span
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import Line, is_line_start, line_ending, split_lines, visible_lines
-from singlepass.core.matcher import Ambiguous, Differs, Found, How, Match, NotFound, locate, match
-from singlepass.core.paths import fitting
-from singlepass.core.rewrite import place
-from singlepass.core.stray import stray
+from singlepass.core.replies.diff_parser import DropReason, Hunk, HunkDropped
+from singlepass.core.replies.matcher import (
+    Ambiguous,
+    Differs,
+    Found,
+    How,
+    Match,
+    NotFound,
+    Unclear,
+    locate,
+    match,
+)
+from singlepass.core.replies.paths import fitting
+from singlepass.core.replies.rewrite import place
+from singlepass.core.replies.stray import stray, without_path_comment
 
 RejectReason = Literal[
     "unknown_file",
@@ -43,10 +53,11 @@ RejectReason = Literal[
     "malformed",
     "repeated",
     "unreadable",
+    "unread",
     "refused",
 ]
 """Why a hunk is not applied. `repeated` is one that was applied before; `unreadable` is a reply without a
-block; `refused` is for those who refuse a hunk later, such as the editor."""
+block, `unread` code beside the blocks; `refused` is for those who refuse a hunk later, such as the editor."""
 
 
 class PlannedHunk(msgspec.Struct, frozen=True):
@@ -97,6 +108,7 @@ def plan(
     snapshot = snapshots[hunk.path]
     lines = split_lines(snapshot.text)
     shown = visible_lines(snapshot.text)
+    hunk = without_path_comment(hunk, shown)
     if problem := stray(hunk.old, hunk.new, shown, hunk.path):
         return RejectedHunk(hunk, "malformed", f"The block was not applied. {problem}")
 
@@ -153,12 +165,18 @@ def resolve(
     if path is None:
         message = "A block without a path is for none of the files that may be edited."
         return RejectedHunk(hunk, "unknown_file", message)
+    for rival in fitting(hunk.rival, snapshots):
+        both = [visible_lines(snapshots[one].text) for one in (path, rival)]
+        if rival != path and all(_stands_in(hunk, shown, whole=True) for shown in both):
+            message = f"The reply names both {path} and {rival} for it; which is meant is not known."
+            return RejectedHunk(hunk, "ambiguous", message)
     return msgspec.structs.replace(hunk, path=path, is_path_stated=True)
 
 
-def _stands_in(hunk: Hunk, shown: Sequence[str]) -> bool:
+def _stands_in(hunk: Hunk, shown: Sequence[str], *, whole: bool = False) -> bool:
+    """Whether the old lines stand there; with `whole` also, whether the text is a new one of the file."""
     if hunk.is_rewrite:
-        return False
+        return whole and isinstance(place(shown, hunk.new, None), Found)
     return isinstance(locate(shown, hunk.old, hunk.new), Found | Ambiguous)
 
 
@@ -170,15 +188,10 @@ def _is_selected(hunk: Hunk, shown: Sequence[str] | None, selection: Selection) 
 
 
 def _rewritten(hunk: Hunk, shown: Sequence[str], selection: tuple[int, int] | None) -> Found | RejectedHunk:
+    if not any(line.strip() for line in shown):
+        return Found(0, len(shown), "rewrite", hunk.new)
     found = place(shown, hunk.new, selection)
-    if found is None:
-        message = (
-            "The reply is code without edit blocks, and not the whole new text of "
-            f"{'the selection or the file' if selection else 'the file'}."
-        )
-        return RejectedHunk(hunk, "unreadable", message)
-    start, end, new = found
-    return Found(start, end, "rewrite", new)
+    return found if isinstance(found, Found) else RejectedHunk(hunk, "unreadable", found.message)
 
 
 def _unmatched(hunk: Hunk, n_lines: int, found: Match) -> RejectedHunk:
@@ -192,6 +205,12 @@ def _unmatched(hunk: Hunk, n_lines: int, found: Match) -> RejectedHunk:
                 f"{'that' if end - start == 1 else 'those'} read otherwise where the block makes its change."
             )
             return RejectedHunk(hunk, "not_found", message)
+        case Unclear(start, end, why):
+            message = {
+                "signs": "Whether the “+” before its new lines belongs to them is not known.",
+                "repeated": "Its new lines repeat lines beside the old ones, which would stand there twice.",
+            }[why]
+            return RejectedHunk(hunk, "ambiguous", f"{_range(start, end).capitalize()}: {message}")
         case NotFound():
             return RejectedHunk(hunk, "not_found", _not_found_message(n_old, n_lines, found))
         case Found():
@@ -239,17 +258,19 @@ def reject_dropped(dropped: HunkDropped) -> RejectedHunk:
         "unclosed": "The reply ended inside this block.",
         "reopened": "The block was not closed before the next one began.",
         "no_separator": "The block was closed without new text.",
-        "second_separator": "Which of its lines is the separator between old and new lines is not known.",
+        "doubtful": "Which of its lines are the markers around old and new lines is not known.",
         "repeated": f"The model wrote the same block again{f', {dropped.n} times' if dropped.n > 1 else ''}; "
         "it was applied once.",
         "unreadable": "The model wrote no edit block that can be read.",
+        "unread": "Beside its edit blocks the reply has text that was not read.",
     }
     message = messages[dropped.reason]
-    if dropped.reason == "unreadable":
+    if dropped.reason in ("unreadable", "unread"):
         begins = next((line.strip() for line in dropped.hunk.new if line.strip()), "")
         begins = begins[:_MOST_SHOWN] + "…" * (len(begins) > _MOST_SHOWN)
-        message = f"{message} Its reply begins: “{begins}”"
-    reason = dropped.reason if dropped.reason in ("cut_off", "repeated", "unreadable") else "malformed"
+        message = f"{message} {'It' if dropped.reason == 'unread' else 'Its reply'} begins: “{begins}”"
+    reasons = ("cut_off", "repeated", "unreadable", "unread")
+    reason = dropped.reason if dropped.reason in reasons else "malformed"
     return RejectedHunk(dropped.hunk, reason, message)
 
 

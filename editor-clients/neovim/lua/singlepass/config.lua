@@ -17,7 +17,7 @@ local M = {}
 ---@field cmd string[]|false how to start the server; `false` finds it
 ---@field filetypes string[]|false where the server starts by itself; `false` for everywhere
 ---@field root_markers string[] what the root folder of a project holds
----@field settings table the server's settings, as in the README
+---@field settings table the server's settings, as in docs/settings.md
 ---@field keys singlepass.Keys|false
 ---@field input "float"|"ui" where the instruction is typed: our own window, or `vim.ui.input`
 ---@field signs boolean a sign at changed lines

@@ -50,11 +50,19 @@ export const NOTHING: Status = {
 
 const ENDS = new Set(["done", "failed", "cancelled"]);
 
+/** What a status says of reading ahead; undefined where it is about something else. */
+function aheadOf(params: StatusParams): string | undefined {
+  if (params.state === "cold") {
+    return ""; // what was cached is gone with its engine
+  }
+  return params.state === "warming" || params.state === "warm" ? params.message : undefined;
+}
+
 /** The state after a word of the server. */
 export function told(status: Status, params: StatusParams): Status {
   const target = params.target ?? status.target;
   if (params.job === null) {
-    const ahead = params.state === "warming" || params.state === "warm" ? params.message : status.ahead;
+    const ahead = aheadOf(params) ?? status.ahead;
     const isAbout = params.state === "demo_model" || params.state === "target";
     const isDemo = isAbout ? params.state === "demo_model" : status.isDemo;
     return { ...status, ahead, target, isDemo };

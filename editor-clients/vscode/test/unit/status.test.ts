@@ -46,6 +46,7 @@ describe("the status bar", () => {
     ["it would not start", became(NOTHING, "failed"), "singlepass failed"],
     ["reading ahead", told(RUNNING, params("warming", "warming 63%", 63, null)), "warming 63%"],
     ["read", WARM, "warm"],
+    ["the engine is gone", told(WARM, params("cold", "cold: its engine is gone", 0, null)), "singlepass"],
     ["a target was chosen", told(WARM, params("target", "target: large", null, null)), "warm"],
     ["a job starts", told(WARM, params("starting", "starting")), "starting"],
     ["the model loads", told(WARM, params("loading", "loading the model: 40%", 40)), "loading 40%"],

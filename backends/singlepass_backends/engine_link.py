@@ -1,0 +1,200 @@
+"""One connection to an engine: attach, greet, ask."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from singlepass_backends.base import BackendError, Event, Evicted, Finished, ModelInfo
+from singlepass_backends.engine_process import POLL_S, is_child, reap
+from singlepass_backends.runtime_dir import EnginePaths
+from singlepass_backends.wire import (
+    PROTOCOL,
+    ClientMessage,
+    Decoder,
+    EngineMessage,
+    Failed,
+    Hello,
+    Inspected,
+    Loaded,
+    LoadFailed,
+    Loading,
+    PrewarmEvicted,
+    Progress,
+    Refused,
+    StatusReply,
+    StatusRequest,
+    Stop,
+    Stopping,
+    Unless,
+    Welcome,
+    WireError,
+    encode,
+)
+
+_ANSWER_S = 10.0
+"""Longest wait for an engine's loop to answer; it answers at once unless its process is stopped or stuck."""
+
+Listener = Callable[[Event | Evicted | None], object]
+"""Told of a prewarm's events, then of what was evicted of it; of None where it failed."""
+
+_log = logging.getLogger(__name__)
+
+
+class Link(asyncio.Protocol):
+    """One connection. What the engine says is kept as state, with an event for each thing to wait for."""
+
+    def __init__(self, paths: EnginePaths, on_loading: Callable[[float], None]) -> None:
+        self.paths = paths
+        self.pid = 0
+        self.refused: Refused | None = None
+        self.info: ModelInfo | None = None
+        self.failure: LoadFailed | None = None
+        self.greeted = asyncio.Event()
+        """`Welcome` or `Refused` came, or the connection is closed."""
+        self.settled = asyncio.Event()
+        """`Loaded` or `LoadFailed` came, or the connection is closed."""
+        self.on_closed: Callable[[Link], None] = lambda _: None
+        self._closed = asyncio.Event()
+        self._on_loading = on_loading
+        self._transport: asyncio.Transport | None = None
+        self._decoder: Decoder[EngineMessage] = Decoder(EngineMessage)
+        self._replies: dict[int, asyncio.Queue[EngineMessage | None]] = {}
+        self._listeners: dict[int, Listener] = {}
+        self._ended: set[int] = set()
+        """Requests that ended. Their listeners are told of evictions until the next `listen`."""
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        for event in (self.greeted, self.settled, self._closed):
+            event.set()
+        for replies in self._replies.values():
+            replies.put_nowait(None)
+        self._listeners.clear()
+        self.on_closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._decoder.feed(data):
+                self._receive(message)
+        except WireError as error:
+            _log.error("the engine sent nonsense: %s", error)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _receive(self, message: EngineMessage) -> None:
+        match message:
+            case Welcome(pid=pid):
+                self.pid = pid
+                self.greeted.set()
+            case Refused(pid=pid):
+                self.pid = pid
+                self.refused = message
+                self.greeted.set()
+            case Loading(fraction):
+                self._on_loading(fraction)
+            case Loaded(info):
+                self.info = info
+                self.settled.set()
+            case LoadFailed():
+                self.failure = message
+                self.settled.set()
+            case Progress(id) | Failed(id) | Inspected(id) | StatusReply(id=id) | Stopping(id):
+                if replies := self._replies.get(id):
+                    replies.put_nowait(message)
+                elif listener := self._listeners.get(id):
+                    if not isinstance(message, Progress) or isinstance(message.event, Finished):
+                        self._ended.add(id)
+                    listener(message.event if isinstance(message, Progress) else None)
+            case PrewarmEvicted(id, evicted):
+                if listener := self._listeners.get(id):
+                    listener(evicted)
+
+    def open(self, id: int) -> "asyncio.Queue[EngineMessage | None]":
+        """Where replies to `id` arrive; None says that the connection is closed."""
+        replies: asyncio.Queue[EngineMessage | None] = asyncio.Queue()
+        if self.is_closed:
+            replies.put_nowait(None)
+        self._replies[id] = replies
+        return replies
+
+    def listen(self, id: int, listener: Listener) -> None:
+        """Tell `listener` of the events of the request `id`, and of what is evicted of it after its end,
+        until another request is listened to."""
+        for ended in self._ended:
+            self._listeners.pop(ended, None)
+        self._ended.clear()
+        self._listeners[id] = listener
+
+    def forget(self, id: int) -> None:
+        self._replies.pop(id, None)
+        self._listeners.pop(id, None)
+
+    def send(self, message: ClientMessage) -> None:
+        """Raises ValueError for what cannot be encoded; a closed connection is noticed by reading."""
+        frame = encode(message)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame)
+
+    async def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        await self._closed.wait()
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
+
+
+async def attach(paths: EnginePaths, version: str, on_loading: Callable[[float], None]) -> Link | None:
+    """Connect and greet; None where nothing listens. Raises BackendError `engine_lost` without an answer."""
+    loop = asyncio.get_running_loop()
+    try:
+        _, link = await loop.create_unix_connection(lambda: Link(paths, on_loading), str(paths.socket))
+    except OSError:
+        return None
+    try:
+        link.send(Hello(PROTOCOL, version))
+        await asyncio.wait_for(link.greeted.wait(), _ANSWER_S)
+    except TimeoutError:
+        await link.close()
+        raise BackendError(
+            "engine_lost",
+            f"The engine on {paths.socket} does not answer. End its process, or see its log {paths.log}.",
+        ) from None
+    except BaseException:
+        await link.close()
+        raise
+    return None if link.is_closed else link
+
+
+async def ask(link: Link, message: StatusRequest | Stop) -> EngineMessage | None:
+    """The reply to `message`; None where none comes."""
+    replies = link.open(message.id)
+    try:
+        link.send(message)
+        return await asyncio.wait_for(replies.get(), _ANSWER_S)
+    except TimeoutError:
+        return None
+    finally:
+        link.forget(message.id)
+
+
+async def stop_by(link: Link, id: int, unless: Unless = "never") -> bool:
+    """Stop the engine and wait until it is gone. False where it will not, or did not answer."""
+    reply = await ask(link, Stop(id, unless))
+    if reply is not None and not (isinstance(reply, Stopping) and reply.accepted):
+        return False
+    await link.wait_closed()
+    for _ in range(50):  # its process is about to end; only a child's end can be waited for
+        reap()
+        if not is_child(link.pid):
+            break
+        await asyncio.sleep(POLL_S)
+    return True

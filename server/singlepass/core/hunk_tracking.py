@@ -1,0 +1,212 @@
+"""Where the hunks that singlepass wrote stand, while the text around them changes.
+
+Theory of operation
+===================
+
+A `TrackedText` is a text and our hunks in it, as values: where each stands, and what stood there before. The
+text there is always what the hunk wrote. Three things can happen, each a function from one value to the next:
+
+- `typed`: the user changed the text. Hunks beside the change move. One whose lines were touched is not ours
+  any more and leaves.
+- `wrote`: singlepass changed it. Hunks under the new edits leave, the others move, and every edit is a hunk.
+- `undone`: some hunks went back to what stood there before. All others stay, also those that border on them.
+
+Why our own edits do not go through `typed`: two deletions side by side leave two empty hunks at one offset.
+When the lines of one come back, nothing but their order tells on which side of them the other stands.
+
+A hunk is whole lines. Who types in its first line, before its first character, has touched it, although no
+character of it changed. So the borders of a hunk must stay borders of lines in the text, unless they were
+none from the beginning, as at the end of a file without a last line end.
+"""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from singlepass.core.edits import Edit, apply, rebase_span, validate
+from singlepass.core.line_diff import changed_blocks
+from singlepass.core.lines import is_line_start, visible_lines
+from singlepass.core.replies.matcher import How
+
+
+class Origin(NamedTuple):
+    """Where an edit of ours comes from."""
+
+    start: int
+    """Its offset in the text that its job was asked about."""
+    how: How = "exact"
+    """How the lines that it changes were found."""
+
+
+class TrackedHunk(msgspec.Struct, frozen=True):
+    """One edit of ours. Its `TrackedText` has `new` at `text[start:end]`."""
+
+    id: int
+    job: int
+    start: int
+    end: int
+    old: str
+    """What stood there before."""
+    new: str
+    origin: Origin | None = None
+    """None where that is not known."""
+    is_kept: bool = False
+    """The user accepted it. It can still be taken back with the rest of its job."""
+
+
+class TrackedText(msgspec.Struct, frozen=True):
+    """A document's text and our hunks in it, in the order of the text. They do not overlap."""
+
+    text: str
+    hunks: tuple[TrackedHunk, ...] = ()
+
+
+def typed(tracked: TrackedText, changes: Sequence[Edit], text: str) -> TrackedText:
+    """After changes that were not ours, one after the other; `text` is their result."""
+    if not changes:
+        return tracked
+
+    def move(hunk: TrackedHunk) -> Iterable[TrackedHunk]:
+        span = rebase_span(hunk.start, hunk.end, changes)
+        if span is None:
+            return
+        start, end = span
+        if is_line_start(tracked.text, hunk.start) and not is_line_start(text, start):
+            return
+        if _ends_lines(tracked.text, hunk.end) and not _ends_lines(text, end):
+            return
+        yield msgspec.structs.replace(hunk, start=start, end=end)
+
+    return TrackedText(text, tuple(moved for hunk in tracked.hunks for moved in move(hunk)))
+
+
+def wrote(
+    tracked: TrackedText, edits: Iterable[Edit], job: int, first_id: int, origins: Sequence[Origin] = ()
+) -> TrackedText:
+    """After edits of ours, applied as if at once. Each is a hunk, numbered from `first_id` on.
+
+    `origins` says for each edit where it comes from. Raises ValueError as `validate` does.
+    """
+    edits = [*edits]
+    begins = {id(edit): origin for edit, origin in zip(edits, origins, strict=False)}
+    ordered = validate(tracked.text, edits)
+    in_order: list[TrackedHunk | Edit] = [
+        hunk for hunk in tracked.hunks if not any(_overlap(hunk, edit) for edit in ordered)
+    ]
+    for edit in ordered:
+        at = bisect_right(in_order, _span(edit), key=_span)
+        while at and _comes_before(begins.get(id(edit)), edit, job, in_order[at - 1]):
+            at -= 1
+        in_order.insert(at, edit)
+    hunks: list[TrackedHunk] = []
+    shift = 0
+    for one in in_order:
+        start = one.start + shift
+        if isinstance(one, TrackedHunk):
+            hunks.append(msgspec.structs.replace(one, start=start, end=one.end + shift))
+        else:
+            old, origin = tracked.text[one.start : one.end], begins.get(id(one))
+            hunks.append(TrackedHunk(first_id, job, start, start + len(one.new), old, one.new, origin))
+            first_id += 1
+            shift += len(one.new) - len(old)
+    return TrackedText(apply(tracked.text, ordered), tuple(hunks))
+
+
+def _span(one: TrackedHunk | Edit) -> tuple[int, int]:
+    return one.start, one.end
+
+
+def _comes_before(origin: Origin | None, edit: Edit, job: int, other: TrackedHunk | Edit) -> bool:
+    """Whether an insertion stands before a hunk without text at the same offset.
+
+    Only what the job was asked about tells. Without that the hunk, which is older, stands first.
+    """
+    if not isinstance(other, TrackedHunk) or edit.start != edit.end or _span(other) != _span(edit):
+        return False
+    if other.job != job or origin is None or other.origin is None:
+        return False
+    return origin.start <= other.origin.start
+
+
+def undo_edits(tracked: TrackedText, ids: Collection[int]) -> list[Edit]:
+    """The edits that restore what stood under these hunks.
+
+    Those that border on each other are one edit, because editors differ in what they make of several that
+    begin at one place.
+    """
+    edits: list[Edit] = []
+    for hunk in tracked.hunks:
+        if hunk.id not in ids:
+            continue
+        if edits and edits[-1].end == hunk.start:
+            last = edits.pop()
+            edits.append(Edit(last.start, hunk.end, last.new + hunk.old))
+        else:
+            edits.append(Edit(hunk.start, hunk.end, hunk.old))
+    return edits
+
+
+def undone(tracked: TrackedText, ids: Collection[int]) -> TrackedText:
+    """After `undo_edits` of the same hunks."""
+    hunks: list[TrackedHunk] = []
+    shift = 0
+    for hunk in tracked.hunks:
+        if hunk.id in ids:
+            shift += len(hunk.old) - len(hunk.new)
+        else:
+            hunks.append(msgspec.structs.replace(hunk, start=hunk.start + shift, end=hunk.end + shift))
+    return TrackedText(apply(tracked.text, undo_edits(tracked, ids)), tuple(hunks))
+
+
+def kept(tracked: TrackedText, ids: Collection[int]) -> TrackedText:
+    """After the user accepted these hunks."""
+    return msgspec.structs.replace(
+        tracked,
+        hunks=tuple(
+            msgspec.structs.replace(hunk, is_kept=True) if hunk.id in ids else hunk for hunk in tracked.hunks
+        ),
+    )
+
+
+def without(tracked: TrackedText, ids: Collection[int]) -> TrackedText:
+    """Without these hunks, whose text stays."""
+    left = tuple(hunk for hunk in tracked.hunks if hunk.id not in ids)
+    return msgspec.structs.replace(tracked, hunks=left)
+
+
+def merged(one: TrackedText, other: TrackedText) -> TrackedText:
+    """The hunks of both, which have the same text; where they overlap, those of the second."""
+    assert one.text == other.text
+    left = [hunk for hunk in one.hunks if not any(_overlap(hunk, newer) for newer in other.hunks)]
+    hunks = sorted([*left, *other.hunks], key=lambda hunk: (hunk.start, hunk.end))
+    return TrackedText(one.text, tuple(hunks))
+
+
+def lines_now(before: str, now: str, first: int, end: int) -> tuple[int, int]:
+    """Where lines of an earlier text (0-based, `end` exclusive) stand now.
+
+    Lines that became others are answered with those others, as far as the difference of the texts tells.
+    """
+    shift, first_now, end_now = 0, None, None
+    for old_start, old_end, new_start, new_end in changed_blocks(visible_lines(before), visible_lines(now)):
+        if end_now is None and end <= old_start:
+            end_now = end + shift
+        if first_now is None and first < old_end:
+            first_now = first + shift if first <= old_start else new_start
+        if end_now is None and end < old_end:
+            end_now = new_end
+        shift = new_end - old_end
+    first_now = first + shift if first_now is None else first_now
+    end_now = end + shift if end_now is None else end_now
+    return first_now, max(first_now, end_now)
+
+
+def _overlap(hunk: TrackedHunk, other: TrackedHunk | Edit) -> bool:
+    return other.start < hunk.end and hunk.start < other.end
+
+
+def _ends_lines(text: str, offset: int) -> bool:
+    """Whether a run of lines may end here: before a line, before a line end, or with the text."""
+    return offset == len(text) or text[offset] in "\r\n" or is_line_start(text, offset)

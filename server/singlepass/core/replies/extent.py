@@ -1,0 +1,196 @@
+"""Whether a text that was written anew for some lines goes on with those around them.
+
+A model that is asked for a selection often writes more: the decorator or the signature above, the brace
+below, the class around it. `within` takes such lines off where they repeat the document's to the letter; a
+text that goes on with them in other words would have them twice, and has no answer.
+"""
+
+import itertools
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from singlepass.core.replies.left_out import defined_name
+from singlepass.core.replies.levels import columns, indent_of
+from singlepass.core.replies.pairing import MIN_ALIKE, similarity
+
+_N_NEAR = 3
+"""How many lines before and after its place a text is compared with at least, …"""
+_MOST_NEAR = 10
+"""… and how many at most."""
+_WORD = re.compile(r"\w")
+_CLOSES = re.compile(r"[)}\]\s;,]+$")
+_END = re.compile(r"(?:end|fi|done|esac)\b\s*;?\s*$|</([\w.-]+)>\s*$")
+_IMPORT = re.compile(r"(?:import|from|using|use|require|package)\b|#\s*include\b|const .*=\s*require\(")
+_ASSIGNED = re.compile(
+    r"(?:(?:const|let|var|final|static|public|private|export|auto)\s+)*([\w$.]+)\s*(?::[^=]*|:)?=[^=]"
+)
+_OPENS_BEFORE_COMMENT = re.compile(r"[{(\[]\s*(?://|#|/\*)")
+_ATTRIBUTE = re.compile(r"@\w|#!?\[")
+
+
+def within(
+    document: Sequence[str], span: tuple[int, int], new: Sequence[str], pairs: Mapping[int, int]
+) -> list[str] | None:
+    """The text without what it repeats of the lines around its place; None where it goes on with these in
+    other words.
+
+    `pairs` are the lines of the text that have a counterpart in its place.
+    """
+    start, end = span
+    before, behind = (
+        [line.strip() for line in lines if line.strip()] for lines in (document[:start], document[end:])
+    )
+    text = [n for n, line in enumerate(new) if line.strip()]
+    if not pairs or not (before or behind):
+        return [*new]
+    names = frozenset(map(defined_name, (*before, *behind)))
+
+    front = [n for n in text if n < min(pairs)]
+    imports = {line for line in (*before, *behind) if _IMPORT.match(line)}
+    front_left = [n for n in front if new[n].strip() not in imports]
+    around = [*_around(document, start)][-_MOST_NEAR:]
+    written = [new[n].strip() for n in front_left]
+    front_left = front_left[max(_n_repeated(written, before), _n_repeated(written, around)) :]
+    is_before = pairs[min(pairs)] == 0
+    if front_left and is_before and before and _ATTRIBUTE.match(before[-1]):
+        # What stands above the place belongs to its first line.
+        return None
+    if _is_repeated(new, front_left, before[: -_n_near(front) - 1 : -1] + around, names):
+        return None
+
+    cut = {*front} - {*front_left}
+    left = _without_ends(new, [n for n in text if n not in cut], max(pairs), document, span, behind)
+    if left is None:
+        return None
+    back = [n for n in left if n > max(pairs)]
+    written = [new[n].strip() for n in reversed(back)]
+    n_cut = 0 if not back or _is_end(written[0]) else _n_repeated(written, behind[: len(written)][::-1])
+    back = back[: len(back) - n_cut]
+    if _is_repeated(new, back, behind[: _n_near(back)], names):
+        return None
+    left = left[: len(left) - n_cut]
+    return [line for n, line in enumerate(new) if left and left[0] <= n <= left[-1] and n not in cut]
+
+
+def _n_near(lines: Sequence[int]) -> int:
+    return min(max(_N_NEAR, len(lines)), _MOST_NEAR)
+
+
+def _around(document: Sequence[str], start: int) -> Iterator[str]:
+    """The lines that the blocks around a place begin with, from the outermost one on."""
+    return reversed([*_outwards(document, start)])
+
+
+def _outwards(document: Sequence[str], start: int) -> Iterator[str]:
+    least = columns(indent_of(document[start]))
+    for line in reversed(document[:start]):
+        if line.strip() and columns(indent_of(line)) < least:
+            least = columns(indent_of(line))
+            yield line.strip()
+
+
+def _n_repeated(written: Sequence[str], before: Sequence[str]) -> int:
+    """How many of the first lines are the last ones of what stands before."""
+    most = min(len(written), len(before))
+    return next(
+        (n for n in range(most, 0, -1) if written[n - 1] == before[-1] and [*written[:n]] == [*before[-n:]]),
+        0,
+    )
+
+
+def _is_repeated(
+    new: Sequence[str], lines: Sequence[int], near: Sequence[str], names: Collection[str]
+) -> bool:
+    """Whether one of these new lines is, or resembles, one of those nearby. In a definition that the document
+    has not yet, it may."""
+    checked = [new[n].strip() for n in _outside_definitions(new, lines, names)]
+    checked = [line for line in checked if _WORD.search(line) and not _END.match(line)]
+    if {*checked} & {*near}:
+        return True
+    some = [*checked[:_MOST_NEAR], *checked[-_MOST_NEAR:]]
+    return any(_is_changed(line, one) for line, one in itertools.product(some, near))
+
+
+def _is_changed(line: str, other: str) -> bool:
+    """Whether a line may be what became of another one. Lines that name different things only look alike."""
+    if _IMPORT.match(line):
+        return False
+    names = [
+        (defined_name(one), found[1] if (found := _ASSIGNED.match(one)) else "") for one in (line, other)
+    ]
+    if any(all(both) and both[0] != both[1] for both in zip(*names, strict=True)):
+        return False
+    return similarity(line, other, MIN_ALIKE) > 0
+
+
+def _outside_definitions(new: Sequence[str], lines: Sequence[int], names: Collection[str]) -> Iterator[int]:
+    """The lines that are in no definition of a new name."""
+    depth: int | None = None
+    attributes: list[int] = []
+    for n in lines:
+        its = columns(indent_of(new[n]))
+        if depth is not None and (its > depth or (its == depth and not _WORD.search(new[n]))):
+            continue
+        name = defined_name(new[n].strip())
+        below = next((one for one in new[n + 1 : n + _MOST_NEAR] if one.strip()), "")
+        has_body = columns(indent_of(below)) > its or below.strip() == "{"
+        depth = its if has_body and name and name not in names else None
+        if depth is not None:
+            attributes = []
+        elif _ATTRIBUTE.match(new[n].strip()):
+            attributes.append(n)
+        else:
+            yield from (*attributes, n)
+            attributes = []
+    yield from attributes
+
+
+def _is_end(line: str) -> bool:
+    return _CLOSES.match(line) is not None or _END.match(line) is not None
+
+
+def _without_ends(
+    new: Sequence[str],
+    text: Sequence[int],
+    last: int,
+    document: Sequence[str],
+    span: tuple[int, int],
+    behind: Sequence[str],
+) -> list[int] | None:
+    """The lines without the last ones that end a block which none of them begins; None if that is unclear.
+    `last` is the last one with a counterpart."""
+    left = [*text]
+    opened: dict[str, int] = {}
+    while left and _is_end(line := new[left[-1]].strip()):
+        found = _END.match(line)
+        if found and not found[1]:
+            # Which word begins a block depends on the language.
+            return None if left[-1] > last and behind[:1] == [line] else left
+        tag = found[1] if found else ""
+        if tag not in opened:
+            whole = [*document[: span[0]], *(new[n] for n in left), *document[span[1] :]]
+            opened[tag] = n_open(whole, tag)
+        without = opened[tag] - n_open([line], tag)
+        if abs(opened[tag]) <= abs(without):
+            break
+        opened[tag] = without
+        left.pop()
+    return left
+
+
+def n_open(lines: Sequence[str], tag: str = "") -> int:
+    """How many brackets, or elements of a name, are begun and not ended. Only brackets count that have
+    further lines between them: others may be in strings."""
+    if tag:
+        text = "\n".join(lines)
+        return len(re.findall(rf"<{re.escape(tag)}\b", text)) - text.count(f"</{tag}>")
+    n = 0
+    for line in lines:
+        bare = line.strip()
+        if (
+            bare.endswith(("{", "(", "["))
+            or bare.startswith(("}", ")", "]"))
+            or _OPENS_BEFORE_COMMENT.search(bare)
+        ):
+            n += sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
+    return n

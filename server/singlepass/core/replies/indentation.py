@@ -1,0 +1,218 @@
+"""Indentation that a model changed: how that of its lines becomes the document's.
+
+A model that quotes with other indentation does so throughout: without it, with half of it, with spaces for
+tabs. So what tells one quoted line's indentation tells that of all, and of the new lines that go with them.
+`indentation_map` learns it from pairs of lines; `reindent` applies it. Both are None where the lines
+contradict each other, or where it is not clear which indentation the new lines have.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from singlepass.core.replies.levels import columns, indent_of, is_sound, unit_of
+from singlepass.core.replies.pairing import pairs_of
+
+
+class IndentationMap(NamedTuple):
+    """From the indentation of quoted lines to the document's."""
+
+    known: dict[str, str]
+    """What the quoted lines have, and what the document has there."""
+    unit: str
+    """One level in the model's lines …"""
+    unit_there: str
+    """… and in the document's; both are empty where a level is the same."""
+    first: tuple[str, str] | None = None
+    """Where the first quoted line alone lost its indentation: what it has, and what the document has."""
+    tab: str = "\t"
+    """What a tab stands for in the document; a tab where it has some itself."""
+    flat: str | None = None
+    """The one indentation that all quoted lines have, where the document's lines have several."""
+    level: str = ""
+    """One level of the document, whether or not the model's are the same; empty where it is not known."""
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing changes."""
+        return (
+            self.first is None
+            and self.flat is None
+            and all(one == there for one, there in self.known.items())
+        )
+
+    def convert(self, indent: str) -> str:
+        """The document's indentation for a new line's."""
+        if indent in self.known:
+            return self.known[indent]
+        prefixes = [one for one in self.known if indent.startswith(one)]
+        if prefixes:
+            longest = max(prefixes, key=len)
+            return self.known[longest] + self._scaled(indent[len(longest) :])
+        deeper = min((one for one in self.known if one.startswith(indent)), key=len, default="")
+        there, less = self.known.get(deeper, ""), self._scaled(deeper[len(indent) :])
+        return there[: max(0, len(there) - len(less))] if deeper else self._scaled(indent)
+
+    def _scaled(self, indent: str) -> str:
+        """Deeper levels in the document's unit; what is no whole level, as behind a bracket, stays."""
+        n_levels = len(indent) // len(self.unit) if self.unit else 0
+        if not n_levels or self.unit * n_levels != indent:
+            return indent.replace("\t", self.tab)
+        return self.unit_there * n_levels
+
+
+def indentation_map(
+    old: Sequence[str], there: Sequence[str], new: Sequence[str], document: Sequence[str]
+) -> IndentationMap | None:
+    """How the indentation of the old lines becomes that of the lines there.
+
+    New lines and document tell how deep a level is. None where no such map exists: two lines of one depth
+    stand at different depths in the document, or two of different depth at the same.
+    """
+    pairs = [(indent_of(a), indent_of(b)) for a, b in zip(old, there, strict=True) if a.strip() and b.strip()]
+    if not pairs:
+        return IndentationMap({}, "", "")
+    unit = unit_of(document)
+    tab = unit if unit and not any(line.startswith("\t") for line in document) else "\t"
+    known, rest = _growing(pairs), _growing(pairs[1:]) or {}
+    is_shallower = columns(pairs[0][0]) < columns(pairs[0][1])
+    is_first_alone = is_shallower and bool(rest) and all(one == there for one, there in rest.items())
+    # Lines without indentation are the same in whatever unit, so they tell nothing where a map exists.
+    if is_first_alone and (known is None or any(rest)):
+        return IndentationMap(rest, "", "", first=pairs[0], tab=tab, level=unit)
+    if known is not None:
+        return IndentationMap(known, *_units(known, old, new, unit), tab=tab, level=unit)
+    indents = {one for one, _ in pairs}
+    return IndentationMap({}, "", "", flat=indents.pop()) if len(indents) == 1 else None
+
+
+def is_mappable(old: Sequence[str], there: Sequence[str]) -> bool:
+    """Whether there is a map from the indentation of the old lines to that of the lines there."""
+    return indentation_map(old, there, (), ()) is not None
+
+
+def _growing(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:
+    known: dict[str, str] = {}
+    for one, there in pairs:
+        if known.setdefault(one, there) != there:
+            return None
+    ordered = sorted((columns(one), columns(there)) for one, there in known.items())
+    grows = all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(ordered))
+    return known if grows else None
+
+
+def _units(known: dict[str, str], old: Sequence[str], new: Sequence[str], unit: str) -> tuple[str, str]:
+    if all(one == there for one, there in known.items()):
+        return "", ""
+    steps = [
+        (deeper[len(one) :], known[deeper][len(known[one]) :])
+        for one, deeper in pairwise(sorted(known, key=len))
+        if deeper.startswith(one) and known[deeper].startswith(known[one])
+    ]
+    if steps:
+        # The quoted lines themselves tell.
+        shortest = min(steps, key=lambda step: len(step[0]))
+        return shortest if shortest[0] != shortest[1] else ("", "")
+    units = unit_of(old) or unit_of([*old, *new]), unit
+    return units if all(units) and units[0] != units[1] else ("", "")
+
+
+def reindent(
+    old: Sequence[str], there: Sequence[str], new: Sequence[str], found: IndentationMap
+) -> list[str] | None:
+    """The new lines with the document's indentation; None where it is not clear which one they have now.
+
+    `old` and `there` are the quoted lines and the document's. New lines that have the document's indentation
+    already, although the old ones lack it, stay as they are.
+    """
+    if found.is_identity:
+        return [*new]
+    if _has_lost_levels(old, new):
+        return None
+    if found.flat is not None:
+        return _raised(old, there, new, found.flat)
+    if found.first is not None:
+        lines = _first_moved(new, *found.first, found.known)
+        return lines if is_sound(lines) or not is_sound(there) else None
+    converted = {indent: found.convert(indent) for indent in {indent_of(line) for line in new}}
+    lines = [converted[indent_of(line)] + line.lstrip() if line.strip() else line for line in new]
+    if lines == [*new]:
+        return lines
+    quoted, real = next(iter(found.known.items()))
+    if sum(bool(line.strip()) for line in old) == 1 and columns(quoted) < columns(real):
+        # Nothing else is quoted that tells whether all lines lost their indentation or the first one alone.
+        as_there = _first_moved(new, quoted, real, {})
+        readings = [one for one in (lines, as_there) if is_sound(one, found.level)]
+        has_quoted = any(line.strip() and indent_of(line) == quoted for line in new)
+        if lines == as_there or len(readings) < 2 or has_quoted:
+            return readings[0] if len(readings) == 1 or lines == as_there else None
+    is_the_documents = _is_the_documents(old, there, new, found)
+    return None if is_the_documents is None else [*new] if is_the_documents else lines
+
+
+def _first_moved(new: Sequence[str], quoted: str, real: str, known: Mapping[str, str]) -> list[str]:
+    """The new lines where the first quoted one alone lost its indentation: what is as deep as it was quoted
+    goes along, unless other quoted lines are that deep too, and all else has the document's indentation."""
+    first = next((n for n, line in enumerate(new) if line.strip()), -1)
+    return [
+        real + line.lstrip()
+        if line.strip() and indent_of(line) == quoted and (n == first or quoted not in known)
+        else line
+        for n, line in enumerate(new)
+    ]
+
+
+def _has_lost_levels(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether a new line opens a block, and the line below it is not deeper."""
+    lines = [line.rstrip() for line in new if line.strip()]
+    known = {line.strip() for line in old}
+    return any(
+        line.endswith((":", "{"))
+        and line.strip() not in known
+        and columns(indent_of(below)) <= columns(indent_of(line))
+        for line, below in pairwise(lines)
+    )
+
+
+def _raised(old: Sequence[str], there: Sequence[str], new: Sequence[str], flat: str) -> list[str] | None:
+    """New lines without indentation, each with that of the line that it changes; None where one changes
+    none."""
+    pairs = pairs_of(old, new)
+    if any(line.strip() and (indent_of(line) != flat or j not in pairs) for j, line in enumerate(new)):
+        return None
+    return [
+        indent_of(there[pairs[j]]) + line.lstrip() if line.strip() else line for j, line in enumerate(new)
+    ]
+
+
+def _is_the_documents(
+    old: Sequence[str], there: Sequence[str], new: Sequence[str], found: IndentationMap
+) -> bool | None:
+    """Whether the new lines have the document's indentation, and not that of the quoted ones; None if
+    unclear."""
+    indents, indents_there, wanted = (
+        {indent_of(line) for line in lines if line.strip()} for lines in (old, there, new)
+    )
+    as_quoted = all(_is_reached(indent, indents, found.unit) for indent in wanted)
+    as_there = all(_is_reached(indent, indents_there, found.unit_there) for indent in wanted)
+    if as_quoted != as_there:
+        return as_there
+    votes = {
+        (indent_of(new[j]) == indent_of(old[i]), indent_of(new[j]) == indent_of(there[i]))
+        for j, i in pairs_of(old, new).items()
+    } & {(True, False), (False, True)}
+    if len(votes) == 1:
+        return votes == {(False, True)}
+    if votes:
+        return None
+    least, least_new = (min(map(columns, one), default=0) for one in (indents, wanted))
+    return False if least_new == least else None
+
+
+def _is_reached(indent: str, known: Iterable[str], unit: str) -> bool:
+    """Whether an indentation is one of these, or some levels deeper than one of them."""
+    return any(
+        indent.startswith(one)
+        and (not (deeper := indent[len(one) :]) or not unit or unit * (len(deeper) // len(unit)) == deeper)
+        for one in known
+    )

@@ -1,0 +1,248 @@
+"""New lines that repeat the document's lines right beside the quoted ones.
+
+Theory of operation
+===================
+
+A model quotes `def f():` alone and writes the whole function; it quotes a body and writes the bracket behind
+it too. Put in place of the quoted lines only, those would stand there twice. `taken_along` sees that, and
+takes the lines beside as quoted too. Then they are in no edit, since they are the same before and after.
+
+Evidence is that the new lines end as the document goes on, or begin as it goes up to there, which the quoted
+lines do not. It is none where the same lines may well follow each other: a new function ends with `}` before
+the `}` of its class. Whether a bracket closes what is among the new lines is counted; of a keyword such as
+`end` the depths tell. Blank lines, tags and lines without a word never count.
+
+Where the new lines resemble the block behind the quoted lines, but are not the same with more lines among
+them, a line that was not quoted would have to go. Then there is no answer.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from singlepass.core.line_diff import changed_blocks
+from singlepass.core.replies.levels import balance, columns, indent_of
+from singlepass.core.replies.pairing import MIN_ALIKE, similarity
+
+_MOST = 1_000
+"""More lines are not looked at."""
+_MOST_ALIKE = 30
+"""More pairs of lines are not compared letter by letter on either side."""
+_WORD = re.compile(r"[^\W\d_]{2}|\w[\"']?\s*[:=(]")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_VOID = re.compile(r"<(?:area|br|col|hr|img|input|link|meta|source|wbr)\b", re.IGNORECASE)
+_CLOSING = re.compile(r"\s*(?:end\b.*|fi|done|esac|#\s*endif\b.*|\{%-?\s*end.*|\w*END\w*)\s*;?\s*")
+"""Lines that close a block with a word."""
+_BEFORE_DEFINITION = re.compile(r"\s*(?:@|#\[|\[\w+.*\]$|///|/\*\*|\*|template\b)")
+"""What stands above the definition that it belongs to."""
+_LEAVES = re.compile(r"\s*(return|raise|throw)\b")
+
+
+class Beside(NamedTuple):
+    """The lines that were quoted together with those beside them, and what is to stand there."""
+
+    start: int
+    end: int
+    """Exclusive."""
+    new: list[str]
+
+
+def taken_along(document: Sequence[str], start: int, end: int, new: Sequence[str]) -> Beside | None:
+    """The change of the lines from start to end with the lines beside them that its new lines repeat; None
+    where it would have lines stand twice, or lose some."""
+    old = document[start:end]
+    plain_old, plain = [line.rstrip() for line in old], [line.rstrip() for line in new]
+    if not any(plain_old) or not any(plain) or plain == plain_old:
+        return Beside(start, end, [*new])
+    above = [line.rstrip() for line in document[max(0, start - _MOST) : start]]
+    below = [line.rstrip() for line in document[end : end + _MOST]]
+    n_back = n_front = 0
+    if plain[-1] != plain_old[-1]:
+        n_back = _n_repeated(plain_old, plain, below, _overlaps(plain, below))
+    if plain[0] != plain_old[0] and not n_back:
+        backwards = _overlaps(plain[::-1], above[::-1])
+        n_front = _n_repeated(plain_old[::-1], plain[::-1], above[::-1], backwards)
+        n_front = n_front or _n_decorations(plain_old, plain, above)
+    if n_back < 0 or n_front < 0:
+        return None
+    if n_back:
+        return Beside(start, end + n_back, [*new[: len(new) - n_back], *document[end : end + n_back]])
+    if n_front:
+        return Beside(start - n_front, end, [*new])
+    return _with_block(document, start, end, new, plain, below)
+
+
+def _overlaps(lines: Sequence[str], beside: Sequence[str]) -> list[int]:
+    """How many of the last lines can be the first ones beside, the most first."""
+    most = min(len(lines), len(beside))
+    return [n for n in range(most, 0, -1) if lines[-n] == beside[0] and lines[-n:] == beside[:n]]
+
+
+def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], numbers: Sequence[int]) -> int:
+    """How many of the lines beside are repeated at the end; -1 where that cannot be known."""
+    surplus = balance(new) - balance(old)
+    for n in numbers:
+        repeated, rest = beside[:n], new[: len(new) - n]
+        closed = balance(repeated)
+        if closed:
+            if surplus == closed:
+                return n
+            continue
+        if all(line.lstrip().startswith("<") for line in repeated if line) and (tags := _tags(repeated)):
+            if _tags(new) - _tags(old) == tags:
+                return n
+            continue
+        words = [line for line in repeated if _WORD.search(_TAG.sub("", line))]
+        if not words:
+            continue
+        if all(_CLOSING.fullmatch(line) for line in words):
+            least = min(columns(indent_of(line)) for line in words)
+            quoted = {*old}
+            added = [line for line in rest if line.strip() and line not in quoted]
+            # A line as shallow may be what is closed.
+            if any(columns(indent_of(line)) <= least and not _is_version(line, old) for line in added):
+                continue
+            return n
+        stay = {*rest}
+        gone = [line for line in old[-_MOST_ALIKE:] if line and line not in stay]
+        gone = [line for line in gone if not any(_is_change(line, one) for one in rest[-_MOST_ALIKE:])]
+        if any(_is_change(line, one) for line in gone for one in words[:_MOST_ALIKE]):
+            continue
+        return n if any(rest) else -1
+    return 0
+
+
+def _tags(lines: Sequence[str]) -> int:
+    """How many more elements of HTML are opened than closed."""
+    tags = [tag for line in lines for tag in _TAG.findall(line)]
+    return sum(-1 if tag[1] == "/" else not (tag.endswith("/>") or _VOID.match(tag)) for tag in tags)
+
+
+def _is_change(old: str, new: str) -> bool:
+    return old == new or similarity(old, new) >= MIN_ALIKE
+
+
+def _is_version(line: str, old: Sequence[str]) -> bool:
+    return any(_is_change(one, line) for one in old[-_MOST_ALIKE:])
+
+
+def _n_decorations(old: Sequence[str], new: Sequence[str], above: Sequence[str]) -> int:
+    """How many of the lines above the old ones the new ones have too, behind others like them: decorators and
+    comments of the definition that was quoted."""
+    n_added = next((n for n, line in enumerate(new) if not _BEFORE_DEFINITION.match(line)), 0)
+    if not n_added or not _is_change(old[0], new[n_added]):
+        return 0
+    added = new[:n_added]
+    return next((n for n in range(min(n_added, len(above)), 0, -1) if added[-n:] == above[-n:]), 0)
+
+
+def _with_block(
+    document: Sequence[str],
+    start: int,
+    end: int,
+    new: Sequence[str],
+    plain: Sequence[str],
+    below: Sequence[str],
+) -> Beside | None:
+    """The change with the block behind the old lines, where the new lines have all of it and more lines in
+    between; as it is, where they have little of it."""
+    as_it_is = Beside(start, end, [*new])
+    old = [line.rstrip() for line in document[start:end]]
+    last = next(line for line in reversed(old) if line)
+    n_kept = _n_kept(last, plain)
+    tail, block = plain[n_kept:], _block(last, below)
+    first = next((line for line in block if line), "")
+    if not n_kept or not any(tail) or not first:
+        return as_it_is
+    changed = changed_blocks(block, tail)
+    kept = _others(changed, len(block))
+    begins_same = next(line for line in tail if line) == first
+    if begins_same and len(kept) > 2 and tail[-1] and tail[-1] == block[kept[-1]]:
+        # The new text goes on as the document does, up to some line of the block.
+        block = block[: kept[-1] + 1]
+        changed = changed_blocks(block, tail)
+        kept = _others(changed, len(block))
+    n_equal = sum(bool(_WORD.search(block[n])) for n in kept)
+    if n_equal > 1 and all(not line for a, b, *_ in changed for line in block[a:b]):
+        # Lines of the document stay as they are, to the blanks at their ends.
+        own = dict(zip(_others([(c, d, a, b) for a, b, c, d in changed], len(tail)), kept, strict=True))
+        written = [document[end + own[n]] if n in own else line for n, line in enumerate(new[n_kept:])]
+        return Beside(start, end + len(block), [*new[:n_kept], *written])
+    is_rewrite = begins_same and (
+        first.strip() == "{" or (bool(_WORD.search(first)) and 1 < n_equal >= sum(map(bool, block)) / 2)
+    )
+    is_wrong = (
+        is_rewrite
+        or _is_dead(tail, block, first)
+        or _closes(old, plain, last)
+        or (columns(indent_of(first)) > columns(indent_of(last)) and _ends(tail, last))
+        or ("(" in last and _is_other_version(tail, block))
+    )
+    return None if is_wrong else as_it_is
+
+
+def _n_kept(last: str, new: Sequence[str]) -> int:
+    """How many of the new lines are for the quoted ones, the last of which is given; 0 where none is."""
+    equal = next((n for n in range(len(new) - 1, -1, -1) if new[n] == last), None)
+    if equal is not None:
+        return equal + 1
+    alike = (
+        n for n in range(min(len(new), _MOST_ALIKE), 0, -1) if new[n - 1] and _is_change(last, new[n - 1])
+    )
+    return next(alike, 0)
+
+
+def _others(ranges: Iterable[tuple[int, int, int, int]], n: int) -> list[int]:
+    """The numbers below n that are in none of the ranges."""
+    inside = {number for start, end, *_ in ranges for number in range(start, end)}
+    return [number for number in range(n) if number not in inside]
+
+
+def _block(last: str, below: Sequence[str]) -> list[str]:
+    """The lines behind the old ones that are as deep as the first of them, and what closes them; where they
+    begin with a brace of its own, those up to its end."""
+    first = next((line for line in below if line), "")
+    depth = columns(indent_of(first))
+    if first.strip() == "{":
+        start = below.index(first)
+        opened = [*accumulate(balance([line]) for line in below[start:])]
+        return [*below[: start + opened.index(0) + 1]] if 0 in opened else []
+    if depth < columns(indent_of(last)) or not first:
+        return []
+    n = next((n for n, line in enumerate(below) if line and columns(indent_of(line)) < depth), len(below))
+    if n < len(below) and (
+        (balance(below[:n]) == 0 > balance([below[n]]) and not _WORD.search(below[n]))
+        or (_CLOSING.fullmatch(below[n]) and indent_of(below[n]) == indent_of(last))
+    ):
+        n += 1
+    while n and not below[n - 1]:
+        n -= 1
+    return [*below[:n]]
+
+
+def _is_dead(tail: Sequence[str], block: Sequence[str], first: str) -> bool:
+    """Whether the new lines leave the block at its own depth, and the block behind them would be left too."""
+    depth = columns(indent_of(first))
+    ends = [next((line for line in reversed(lines) if _WORD.search(line)), "") for lines in (tail, block)]
+    leaves = [_LEAVES.match(line) for line in ends]
+    return all(leaves) and all(columns(indent_of(line)) == depth for line in ends)
+
+
+def _closes(old: Sequence[str], new: Sequence[str], last: str) -> bool:
+    """Whether the quoted lines open a block that the new ones close, too."""
+    opened = balance([last])
+    return opened > 0 and balance(old) == opened and balance(new) == 0
+
+
+def _ends(tail: Sequence[str], last: str) -> bool:
+    """Whether the new lines end with a word that closes what the quoted lines open."""
+    end = next(line for line in reversed(tail) if line)
+    return _CLOSING.fullmatch(end) is not None and indent_of(end) == indent_of(last)
+
+
+def _is_other_version(tail: Sequence[str], block: Sequence[str]) -> bool:
+    """Whether each of several lines of the block has its counterpart among the new lines, and there are no
+    others."""
+    lines, others = ([line for line in one if line] for one in (tail, block))
+    return 1 < len(lines) == len(others) <= _MOST_ALIKE and all(map(_is_change, others, lines))

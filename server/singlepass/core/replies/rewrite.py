@@ -1,0 +1,288 @@
+"""Replies without edit blocks that are new text as a whole: one fenced code block, or files as the prompt
+shows them.
+
+Models that cannot keep the format of blocks often write the selection, or the file, anew. `read_rewrites`
+finds such text in a reply, and `place` says of which lines it is the new text. Text that is neither the whole
+file nor the whole selection, such as an example or one function of a file, has no place: what it leaves out
+would be deleted.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from singlepass.core.line_diff import changed_blocks
+from singlepass.core.replies.anew import as_diff, in_document_spelling
+from singlepass.core.replies.depths import at_depth
+from singlepass.core.replies.extent import n_open, within
+from singlepass.core.replies.habits import is_fence
+from singlepass.core.replies.left_out import MOST_GONE, MOST_GONE_SELECTED, defined_name, left_out
+from singlepass.core.replies.levels import indent_of
+from singlepass.core.replies.matcher import Found, locate
+from singlepass.core.replies.pairing import aligned, similarity
+from singlepass.core.replies.paths import Named, commented_path, named, named_before
+from singlepass.core.replies.sections import Section, sections
+
+_MIN_EQUAL = 0.25
+"""The share of the document's lines from which a text that has them is another version of these."""
+_VERY_ALIKE = 0.8
+"""The similarity of a line and its other version, where no line around it tells that they belong together."""
+_MOST_FOR_FEW = 200
+"""The lines that a text has at most which is a version of one or two."""
+_MOST_SHOWN = 60
+"""Characters of a line that a message shows."""
+
+_DIFFS = frozenset({"diff", "patch", "udiff"})
+_SHELLS = frozenset({"bash", "sh", "shell", "console", "zsh"})
+_NO_CODE = _SHELLS | {"text", "output", "plaintext"}
+"""Languages of fences that tell how to run something, beside one with code."""
+_SCRIPTS = (".sh", ".bash", ".zsh", ".txt", ".md")
+
+
+class Rewrite(NamedTuple):
+    """New text of a file, or of a part of it."""
+
+    path: str
+    """The file that the reply names; empty where it names none."""
+    lines: tuple[str, ...]
+    rival: str = ""
+    """Another file that it may be of."""
+
+
+def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrite]:
+    """The texts in a reply without edit blocks; none where it is not clear what they are.
+
+    Of code blocks in fences only one may leave open which file it is of. `files` are those that may be
+    edited.
+    """
+    found: list[tuple[Rewrite, str]] = []
+    prose = 0
+    for section in sections(lines):
+        language = _language(section)
+        is_diff = section.is_fence and _has_signs(section.lines, files)
+        if not section.is_closed or language in _DIFFS or is_diff:
+            return []
+        rewrite = _rewrite(section, lines[prose : section.start], files)
+        if rewrite is None:
+            return []
+        found.append((rewrite, language))
+        prose = section.end
+    if len(found) > 1:
+        found = [one for one in found if one[1] not in _NO_CODE]
+    elif found and found[0][1] in _SHELLS:
+        named_files = [found[0][0].path] if found[0][0].path else [*files]
+        found = [one for one in found if any(_may_be_script(path) for path in named_files)]
+    rewrites = [rewrite for rewrite, _ in found]
+    names = [rewrite.path for rewrite in rewrites]
+    return rewrites if len(set(names)) == len(names) and (len(names) < 2 or "" not in names) else []
+
+
+def _rewrite(section: Section, before: Sequence[str], files: Mapping[str, str]) -> Rewrite | None:
+    """One text with its file; None where two files are named alike."""
+    text = section.lines if section.is_fence else _inside(section.lines)
+    above = named_before(before, files, is_far=True)
+    stated = named(section.name, files)
+    if not section.is_fence:
+        stated = stated or Named(section.name, False)
+    if stated is None and above.named and named(above.line, files, alone=True):
+        stated = above.named
+    comment = commented_path(next((line for line in text if line.strip()), ""), files)
+    if comment is not None:
+        text = without_first(text)
+        if comment.path and stated not in (None, comment):
+            return None
+        stated = stated or (comment if comment.path else None)
+    if stated is None or stated == above.named:
+        return Rewrite(above.named.path if above.named else "", text, above.rival)
+    return Rewrite(stated.path, text)
+
+
+def unread_parts(lines: Sequence[str | None]) -> list[tuple[str, ...]]:
+    """What a reply with edit blocks holds beside them that looks like an edit: texts of files, code blocks
+    and diffs. None among the lines is an edit block."""
+    found = sections(lines)
+    parts: list[tuple[str, ...]] = []
+    for one in found:
+        text = one.lines
+        if one.holds_blocks:
+            # One that was never closed may be a text before the blocks.
+            before = itertools.takewhile(lambda line: line is not None, lines[one.start + 1 : one.end])
+            text = () if one.is_closed else tuple(line for line in before if line is not None)
+        if any(line.strip() for line in text) and _language(one) not in _NO_CODE:
+            parts.append(text)
+    in_sections = {n for one in found for n in range(one.start, one.end)}
+    diff: list[str] = []
+    for n, line in enumerate((*lines, None)):
+        if line is None or not line.strip() or n in in_sections:
+            if any(one.startswith("@@ ") for one in diff):
+                parts.append(tuple(diff))
+            diff = []
+        else:
+            diff.append(line)
+    return parts
+
+
+def without_first(lines: Sequence[str]) -> tuple[str, ...]:
+    """The lines without the first one that has text, and without the blank ones around it."""
+    there = [n for n, line in enumerate(lines) if line.strip()]
+    return tuple(lines[there[1] :]) if len(there) > 1 else ()
+
+
+def _has_signs(lines: Sequence[str], files: Mapping[str, str]) -> bool:
+    """Whether these are lines of a diff, in files that have no lines of that kind themselves."""
+    if any(line.startswith("@@ ") for line in lines):
+        return True
+    if any(line.startswith("+") for line in lines):
+        return not any(text.startswith("+") or "\n+" in text for text in files.values())
+    removed = [line[1:] for line in lines if line.startswith("-") and line[1:].strip()]
+    known = {line for text in files.values() for line in text.split("\n")} if removed else set[str]()
+    return any(line in known for line in removed)
+
+
+def _language(section: Section) -> str:
+    return section.name.partition(" ")[0].partition(":")[0].casefold() if section.is_fence else ""
+
+
+def _may_be_script(path: str) -> bool:
+    return path.casefold().endswith(_SCRIPTS) or "." not in path.rpartition("/")[2]
+
+
+def _inside(lines: Sequence[str]) -> tuple[str, ...]:
+    """Without a fence around all of it."""
+    text = [n for n, line in enumerate(lines) if line.strip()]
+    fences = [n for n in text if is_fence(lines[n])]
+    is_around = len(fences) == 2 and fences == [text[0], text[-1]]
+    return tuple(lines[text[0] + 1 : text[-1]] if is_around else lines)
+
+
+class Unplaced(NamedTuple):
+    """A text that takes the place of no lines."""
+
+    message: str
+    """Why, for people."""
+
+
+def place(
+    document: Sequence[str], written: Sequence[str], selection: tuple[int, int] | None
+) -> Found | Unplaced:
+    """The lines of the document that a new text takes the place of, and what is to stand there: the
+    document's own lines where it repeats them, others as the document spells and indents its lines.
+
+    It has to be the new text of the whole file or the whole selection. Nothing tells of what it leaves out
+    whether that is meant, so a text that may be incomplete, or more than that, has no place.
+    """
+    if (diff := as_diff(written, document)) is not None:
+        found = locate(document, diff.old, diff.new, selection) if diff.is_clear else None
+        return found if isinstance(found, Found) else Unplaced(_HAS_SIGNS)
+    new = in_document_spelling(written, document)
+    if new is None:
+        return Unplaced(_HAS_SIGNS)
+    found = _place(document, new, selection)
+    is_respelled = {*map(str.strip, new)} != {*map(str.strip, written)}
+    if isinstance(found, Found) and is_respelled and [*found.new] == [*document[found.start : found.end]]:
+        return Unplaced(_SAME_BUT_SPELLED)
+    return found
+
+
+def _place(
+    document: Sequence[str], new: Sequence[str], selection: tuple[int, int] | None
+) -> Found | Unplaced:
+    whole = _text_span(document, (0, len(document)))
+    selected = None
+    if selection is not None and selection[0] < selection[1]:
+        selected = _text_span(document, selection)
+    if selected is None or selected == whole:
+        return _placed(document, new, whole, whole, MOST_GONE if selected is None else MOST_GONE_SELECTED)
+    of_file = _placed(document, new, whole, selected, MOST_GONE_SELECTED)
+    if isinstance(of_file, Found):
+        return of_file
+    of_selection = _placed(document, new, selected, selected, MOST_GONE_SELECTED)
+    return of_file if of_selection == Unplaced(_IS_ANOTHER) else of_selection
+
+
+def _placed(
+    document: Sequence[str],
+    new: Sequence[str],
+    span: tuple[int, int],
+    changing: tuple[int, int],
+    most_gone: float,
+) -> Found | Unplaced:
+    """The same for these lines of the document, of which some may be deleted or replaced."""
+    start, end = span
+    old = document[start:end]
+    if not _is_version(old, new):
+        return Unplaced(_IS_ANOTHER)
+    inside = within(document, span, new, _pairs(old, new))
+    if inside is None:
+        return Unplaced(_GOES_ON)
+    pairs = _pairs(old, inside)
+    gone = left_out(old, inside, pairs, most_gone, (changing[0] - start, changing[1] - start))
+    if gone is not None:
+        return Unplaced(_left_out_message(old, *gone, start))
+    if abs(n_open(document) - n_open(old) + n_open(inside)) > abs(n_open(document)):
+        return Unplaced(_BRACKETS)
+    lines = at_depth(old, inside, pairs, document)
+    if lines is None:
+        return Unplaced(_NO_DEPTH)
+    return Found(start, end, "rewrite", tuple(_with_own_lines(old, lines)))
+
+
+_IS_ANOTHER = (
+    "The reply is code without edit blocks, and not the whole new text of the selection or the file."
+)
+_HAS_SIGNS = (
+    "The reply has signs of a diff or numbers of lines, and which lines of the file it is about is not clear."
+)
+_GOES_ON = "The reply goes on with lines around the selection, and writes them anew too."
+_BRACKETS = "The reply begins or ends a block that the lines it is for do not."
+_NO_DEPTH = "How deep the lines of the reply are to be indented is not clear."
+_SAME_BUT_SPELLED = "The reply differs from the file only in how characters are spelled."
+
+
+def _text_span(lines: Sequence[str], span: tuple[int, int]) -> tuple[int, int]:
+    """The range without blank lines at its borders."""
+    start, end = max(0, span[0]), min(span[1], len(lines))
+    text = [n for n in range(start, end) if lines[n].strip()]
+    return (text[0], text[-1] + 1) if text else (start, start)
+
+
+def _left_out_message(old: Sequence[str], first: int, end: int, start: int) -> str:
+    line = old[first].strip()
+    shown = line[:_MOST_SHOWN] + "…" * (len(line) > _MOST_SHOWN)
+    lines = f"line {start + first + 1}" if end - first == 1 else f"lines {start + first + 1} to {start + end}"
+    return f"The reply leaves out {lines} (“{shown}”), and whether they are to be deleted is not clear."
+
+
+def _is_version(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether a text is another version of the lines at all: a quarter of them is in it as it is, or it
+    defines what they begin to define, or, of one or two lines, each is very much alike."""
+    old_bare, new_bare = ([line.strip() for line in lines if line.strip()] for lines in (old, new))
+    known = {*new_bare}
+    n_equal = sum(line in known for line in old_bare)
+    if n_equal and n_equal >= _MIN_EQUAL * len(old_bare):
+        return True
+    if len(old_bare) > 2 and (name := defined_name(old_bare[0])):
+        return any(defined_name(line) == name for line in new_bare)
+    if not 0 < len(old_bare) <= 2 or len(new_bare) > _MOST_FOR_FEW:
+        return False
+    return all(any(similarity(one, line, _VERY_ALIKE) for line in new_bare) for one in old_bare)
+
+
+def _pairs(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
+    """By new line, the old line that it repeats or changes; blank lines have none."""
+    text, text_new = ([n for n, line in enumerate(lines) if line.strip()] for lines in (old, new))
+    found = aligned([old[i] for i in text], [new[j] for j in text_new])
+    return {text_new[j]: text[i] for j, i in found.items()}
+
+
+def _with_own_lines(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """The new lines, those of the document among them as they are, whatever white space ends them."""
+    lines = [*new]
+    a = c = 0
+    blocks = changed_blocks([*map(str.strip, old)], [*map(str.strip, new)])
+    for start, end, start_new, end_new in (*blocks, (len(old), len(old), len(new), len(new))):
+        for n, line in zip(range(c, start_new), old[a:start], strict=True):
+            if not line.strip() or indent_of(line) == indent_of(lines[n]):
+                lines[n] = line
+        a, c = end, end_new
+    return lines

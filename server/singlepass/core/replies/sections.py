@@ -1,0 +1,94 @@
+"""Code blocks in fences, and elements such as `<file path="a.py">`, in the lines of a reply.
+
+Where one is not closed its text is not known: what follows may be prose, or the next file. So a fence with a
+language inside a fence, or an element inside an element, says that the first was never closed.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_FENCE = re.compile(r"(\s*)(`{3,}|~{3,})([^`]*)$")
+_ELEMENT = re.compile(r"<(file|document|source)\b([^<>]*[^<>/]|)>$")
+_PATH = re.compile(r"\b(?:path|name|src)\s*=\s*(?:\"([^\"]+)\"|'([^']+)'|([^\s\"']+))")
+
+
+class Section(NamedTuple):
+    """The text between two fences or two tags."""
+
+    start: int
+    """The line of the reply that opens it."""
+    end: int
+    """The line of the reply after it."""
+    is_fence: bool
+    name: str
+    """What stands behind the opening fence, or the path of the element."""
+    lines: tuple[str, ...]
+    holds_blocks: bool
+    is_closed: bool
+
+
+def sections(lines: Sequence[str | None]) -> list[Section]:
+    """The fences and elements in order, none inside another. None among the lines is an edit block."""
+    found: list[Section] = []
+    n = 0
+    while n < len(lines):
+        line = lines[n]
+        section = None if line is None else _fenced(lines, n, line) or _element(lines, n, line)
+        if section is not None:
+            found.append(section)
+        n = section.end if section else n + 1
+    return found
+
+
+def element_path(line: str) -> str | None:
+    """The path of the element that the line opens; None where it opens none."""
+    opened = _ELEMENT.match(line.strip())
+    path = _PATH.search(opened[2]) if opened else None
+    return next(one for one in path.groups() if one is not None) if path else None
+
+
+def _fenced(lines: Sequence[str | None], start: int, line: str) -> Section | None:
+    opened = _FENCE.match(line)
+    if opened is None:
+        return None
+    end, is_closed = len(lines), False
+    for n in range(start + 1, len(lines)):
+        other = _FENCE.match(lines[n] or "")
+        # One that is indented further, or shorter, is part of the text.
+        if other and other[2].startswith(opened[2]) and len(other[1]) <= len(opened[1]):
+            end, is_closed = n, not other[3].strip()
+            break
+    return _section(lines, start, end, True, opened[3].strip(), is_closed)
+
+
+def _element(lines: Sequence[str | None], start: int, line: str) -> Section | None:
+    path = element_path(line)
+    if path is None:
+        return None
+    tag = line.strip()[1:].split(None, 1)[0]
+    end, is_closed = len(lines), False
+    for n in range(start + 1, len(lines)):
+        bare = (lines[n] or "").strip()
+        if bare == f"</{tag}>" or (bare.startswith(f"<{tag}") and element_path(bare) is not None):
+            end, is_closed = n, bare.startswith("</")
+            break
+    following = next((one for one in lines[start + 1 : end] if one is None or one.strip()), None)
+    if not is_closed and following is not None and _FENCE.match(following):
+        return None  # it names the file of the fence
+    return _section(lines, start, end, False, path, is_closed)
+
+
+def _section(
+    lines: Sequence[str | None], start: int, end: int, is_fence: bool, name: str, is_closed: bool
+) -> Section:
+    inside = lines[start + 1 : end]
+    opening = lines[start] or ""
+    n_indent = len(opening) - len(opening.lstrip(" ")) if is_fence else 0
+    text = tuple(_dedented(line, n_indent) for line in inside if line is not None)
+    return Section(start, end + is_closed, is_fence, name, text, len(text) < len(inside), is_closed)
+
+
+def _dedented(line: str, n: int) -> str:
+    """The line without the indentation that its fence has, in a list."""
+    return line[min(n, len(line) - len(line.lstrip(" "))) :]

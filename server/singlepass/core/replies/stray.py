@@ -1,0 +1,202 @@
+"""Lines of a reply that are no code: they were meant for the reader, or are part of the format, and would be
+written into the file.
+
+A model puts a fence around the new lines, or a comment in place of code that it did not repeat; a separator
+or a tag of another format stands among them, or the token that ends its message. Where the old lines and the
+document have no such line, the block is not what its author means to stand there.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+import msgspec
+
+from singlepass.core.line_diff import changed_blocks
+from singlepass.core.replies.diff_parser import Hunk
+from singlepass.core.replies.habits import is_fence
+from singlepass.core.replies.markings import PROSE, at_a_border, is_sentence, of_a_format, token_in
+from singlepass.core.replies.pairing import similarity
+from singlepass.core.replies.paths import commented_path
+from singlepass.core.replies.placeholders import Doubt, comment_text, doubt, is_comment, is_dots
+from singlepass.core.replies.rewrite import without_first
+
+_RULE = re.compile(r"={5,}")
+_MOST_SHOWN = 100
+_CHANGED = 0.75
+"""The similarity from which a new line is an old one that changed."""
+_MOST_PAIRS = 2_500
+_DOCSTRING_END = re.compile(r"(?:\"\"\"|''')\s*$|^\s*[ru]?([\"']).*\1\s*$", re.IGNORECASE)
+_DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def\b|class\b|\)).*:\s*(?:#.*)?$")
+
+
+def stray(old: Sequence[str], new: Sequence[str], document: Sequence[str], path: str) -> str | None:
+    """Why the new lines must not be written, in words for the user; None where nothing speaks against
+    them."""
+    block = _Block(old, new, document, path)
+    if (fence := _unpaired_fence(block)) is not None:
+        return f"Among its new lines is a fence of Markdown, “{fence.strip()}”."
+    for n in block.text:
+        bare = new[n].strip()
+        if bare in block.known:
+            continue
+        if what := _of_the_format(block, n):
+            return f"Among its new lines is {what}, “{bare[:_MOST_SHOWN]}”."
+        if _is_placeholder(block, n):
+            return f"It has a placeholder where code is left out, “{bare}”."
+    return None
+
+
+def without_path_comment(hunk: Hunk, document: Sequence[str]) -> Hunk:
+    """The block without a line or a comment on top of its lines that is only the path of its file, unless
+    the document has it."""
+
+    def without(lines: tuple[str, ...]) -> tuple[str, ...]:
+        first = next((line for line in lines if line.strip()), "")
+        name = commented_path(first, {hunk.path: ""})
+        is_its = first.strip(" \t`*:") == hunk.path or (name is not None and name.path in ("", hunk.path))
+        if not is_its or first.strip() in map(str.strip, document):
+            return lines
+        return without_first(lines) or lines
+
+    old, new = without(hunk.old), without(hunk.new)
+    return hunk if (old, new) == (hunk.old, hunk.new) else msgspec.structs.replace(hunk, old=old, new=new)
+
+
+class _Block:
+    """The lines of a block, and what is asked of them more than once."""
+
+    def __init__(self, old: Sequence[str], new: Sequence[str], document: Sequence[str], path: str) -> None:
+        self.old, self.new, self.document, self.path = old, new, document, path
+        self.text = [n for n, line in enumerate(new) if line.strip()]
+        self.is_prose = path.casefold().endswith(PROSE)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The lines that were there before."""
+        return frozenset(line.strip() for line in (*self.old, *self.document))
+
+    @cached_property
+    def lost(self) -> list[int]:
+        """For each new line, how many lines with code vanish there that no new line takes the place of."""
+        lost = [0] * len(self.new)
+        for gone, new, c, d in self._changes:
+            lost[c:d] = [len(gone) - len(new)] * (d - c)
+        return lost
+
+    @cached_property
+    def lost_for_nothing(self) -> list[int]:
+        """The same where all other new lines are old ones that changed; 0 where something new appears."""
+        lost = [0] * len(self.new)
+        for gone, new, c, d in self._changes:
+            is_known_text = len(gone) * len(new) <= _MOST_PAIRS and all(
+                any(similarity(line, one) >= _CHANGED for one in gone) for line in new
+            )
+            if len(gone) > len(new) and is_known_text:
+                lost[c:d] = [len(gone) - len(new)] * (d - c)
+        return lost
+
+    @cached_property
+    def _changes(self) -> list[tuple[list[str], list[str], int, int]]:
+        """The lines with code that vanish and appear, and the range of new lines in which that is."""
+        before = [line.strip() for line in self.old or self.document]
+        after = [line.strip() for line in self.new]
+        changes: list[tuple[list[str], list[str], int, int]] = []
+        for a, b, c, d in changed_blocks(before, after):
+            gone = [line for line in before[a:b] if line and (self.is_prose or not is_comment(line))]
+            new = [line for line in after[c:d] if line and not is_dots(line) and not doubt(line)]
+            changes.append((gone, new, c, d))
+        return changes
+
+
+def _unpaired_fence(block: _Block) -> str | None:
+    """A fence around the new lines, or behind them, with what the model says about them."""
+    fences = _fences(block.new)
+    if not fences:
+        return None
+    n_old = len(_fences(block.old))
+    if len(fences) % 2 != n_old % 2:
+        return block.new[fences[-1]]
+    if block.is_prose:
+        return None
+    for n in fences:
+        if n in (block.text[0], block.text[-1]) and block.new[n].strip() not in block.known:
+            return block.new[n]
+    for n in fences[1::2] if n_old % 2 == 0 else ():
+        if block.new[n].strip().strip("`~"):
+            return block.new[n]  # opens one inside another
+    return None
+
+
+def _fences(lines: Sequence[str]) -> list[int]:
+    """The lines that open or close a block of code in Markdown, and are no underline of a title."""
+
+    def is_underline(n: int) -> bool:
+        bare, title = lines[n].strip(), lines[n - 1].strip() if n else ""
+        return not bare.strip("~") and abs(len(bare) - len(title)) <= 1
+
+    return [n for n, line in enumerate(lines) if is_fence(line) and not is_underline(n)]
+
+
+def _of_the_format(block: _Block, n: int) -> str:
+    """What a line is that belongs to the format of replies, and not to a file; empty for all others."""
+    line, is_border = block.new[n], n in (block.text[0], block.text[-1])
+    bare = line.strip()
+    if what := of_a_format(line, block.path):
+        token, tag = token_in(line), bare[2:-1] if bare.startswith("</") else ""
+        is_ours = any(token in one for one in block.known) if token else False
+        is_pair = bool(tag) and any(one.lstrip().startswith(f"<{tag}") for one in block.new)
+        is_thought = what.startswith("a thought")
+        return "" if is_ours or (is_pair and not is_thought) else what
+    if _RULE.fullmatch(bare) and not _is_underline(block, n):
+        return "a marker"
+    if is_border and (what := at_a_border(line, block.path)):
+        return "" if is_sentence(line) and any(map(is_sentence, block.old)) else what
+    if n == block.text[0] and _names_another(bare, block.path):
+        return "the name of a file"
+    return ""
+
+
+def _is_underline(block: _Block, n: int) -> bool:
+    """Whether a rule stands below a title, as in reStructuredText and Markdown."""
+    title = block.new[n - 1].strip() if n else ""
+    if n in (block.text[0], block.text[-1]):
+        return block.is_prose and bool(title) and abs(len(title) - len(block.new[n].strip())) <= 1
+    return bool(title)
+
+
+def _names_another(bare: str, path: str) -> bool:
+    """Whether a comment is only the path of a file in the same language."""
+    name = commented_path(bare, {path: ""})
+    return name is not None and name.path.rpartition(".")[2] == path.rpartition(".")[2]
+
+
+def _is_placeholder(block: _Block, n: int) -> bool:
+    line = block.new[n]
+    if is_dots(line):
+        if block.is_prose:
+            return block.lost[n] > 1
+        return not _may_be_body(block, n) or block.lost[n] > 1
+    found = doubt(line)
+    if block.is_prose and not line.strip().startswith("<!--"):
+        # Headings and bullets look like comments.
+        return bool(found) and not is_comment(line) and block.lost[n] > 0
+    if found in (Doubt.NONE, Doubt.CERTAIN):
+        return found is Doubt.CERTAIN
+    if comment_text(line) in block.known:
+        return False  # code that is commented out
+    return (block.lost if found is Doubt.LIKELY else block.lost_for_nothing)[n] > 0
+
+
+def _may_be_body(block: _Block, n: int) -> bool:
+    """Whether dots are a body in Python: below a definition or its docstring, with nothing beside them."""
+    if not block.path.endswith((".py", ".pyi")):
+        return False
+    new = block.new
+    above = next((new[m] for m in range(n - 1, -1, -1) if new[m].strip()), "")
+    below = next((new[m] for m in range(n + 1, len(new)) if new[m].strip()), "")
+    depth, depth_above, depth_below = (len(one) - len(one.lstrip()) for one in (new[n], above, below))
+    begins_block = depth_above < depth and _DEFINITION.match(above) is not None
+    follows_docstring = depth_above == depth and _DOCSTRING_END.search(above) is not None
+    is_body = not above or begins_block or follows_docstring
+    return is_body and not (bool(below) and depth_below >= depth)

@@ -1,0 +1,44 @@
+"""The comment that asked for an edit (`AI: …`) is removed once the edit is done.
+
+A model may delete it, leave its lines alone, or repeat it among its new lines. Only the whole comment counts:
+one of its lines alone, such as a closing `*/`, may belong to another comment.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from singlepass.core.actions import CommentTask
+from singlepass.core.edits import Edit, Snapshot
+from singlepass.core.lines import split_lines, visible_lines
+from singlepass.core.planner import PlannedHunk
+from singlepass.core.replies.diff_parser import Hunk
+from singlepass.core.replies.matcher import find_runs
+
+
+def without_comment(hunk: Hunk, comment: CommentTask, text: str) -> Hunk:
+    """A hunk for the comment's file, whose text is `text`, without the comment among its new lines."""
+    lines = _lines(comment, text)
+    for start in find_runs(hunk.new, lines)[:1]:
+        new = (*hunk.new[:start], *hunk.new[start + len(lines) :])
+        return msgspec.structs.replace(hunk, new=new)
+    return hunk
+
+
+def comment_removal(
+    comment: CommentTask, path: str, snapshot: Snapshot, planned: Iterable[PlannedHunk], index: int
+) -> PlannedHunk | None:
+    """The hunk, with this index, that deletes the comment; None where a planned one has its lines already.
+
+    `path` and `snapshot` are those of the comment's file.
+    """
+    lines = split_lines(snapshot.text)[comment.start : comment.end]
+    start, end = lines[0].start, lines[-1].next
+    if any(one.snapshot.uri == snapshot.uri and one.start < end and start < one.end for one in planned):
+        return None
+    hunk = Hunk(index, path, _lines(comment, snapshot.text), ())
+    return PlannedHunk(hunk, snapshot, start, end, (Edit(start, end, ""),))
+
+
+def _lines(comment: CommentTask, text: str) -> tuple[str, ...]:
+    return tuple(visible_lines(text)[comment.start : comment.end])

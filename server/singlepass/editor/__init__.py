@@ -1,0 +1,1 @@
+"""The editor as the server sees it: its documents, its folders, positions, and what may be asked of it."""

@@ -1,0 +1,124 @@
+"""The files around a request: what the editor holds of them, and what is read from the disk."""
+
+import itertools
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
+
+import msgspec
+
+from singlepass.config import Settings
+from singlepass.core.context import MAP, SourceFile
+from singlepass.core.edits import Snapshot
+from singlepass.editor.documents import EditableFile, Held
+from singlepass.editor.positions import id_of_uri
+from singlepass.editor.workspace import UserError, Workspace, read_near, read_source
+from singlepass.files.same_file import FileId, file_id, is_among, is_same
+
+MAX_READ_CHARS = 64 * 1024 * 1024
+"""Of all files of a request that are not open."""
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """The files around a request."""
+
+    sources: dict[str, EditableFile]
+    """Those that it may change, by the URI under which they are edited."""
+    named: tuple[str, ...]
+    """Which of them it names, the target first."""
+    target: SourceFile
+    neighbours: dict[str, SourceFile]
+    """The others that stand beside the target, by URI, those that it names first."""
+
+
+def gathering(
+    uri: str,
+    files: Sequence[str],
+    held: Sequence[Held],
+    workspace: Workspace,
+    settings: Settings,
+    near: Sequence[Path] = (),
+) -> Callable[[], Gathered]:
+    """What gathers the files for work on one document: of `held`, what the editor holds of them, the others
+    read from the disk, which is not for the event loop. A file that is named in two ways is there once.
+
+    It raises UserError for a file that is not open and cannot be read.
+    """
+
+    def gather() -> Gathered:
+        found = _Files(workspace)
+        by_uri = {one.document.uri: one for one in held}
+        named: list[SourceFile] = []
+        for given in (uri, *files):
+            one = by_uri.get(given)
+            file = one.document.file if one is not None else id_of_uri(given)
+            one = one or _held_of(file, held)
+            if not is_among(file, found.ids):
+                named.append(
+                    found.read(given, file) if one is None else found.add(one, one.now, one.revision)
+                )
+        uris = tuple(found.sources)
+        target, *others = named
+        neighbours = dict(zip(uris[1:], others, strict=True))
+        limit = settings.max_neighbours
+        for one, file in workspace.neighbours(held, [*found.ids], settings.ignore, limit):
+            if file.protection:  # nobody has asked for an edit of it
+                opened = one.document.opened
+                shown = found.show(one.document.uri, one.document.file, one.saved.text, opened)
+            else:
+                shown = found.add(one, one.saved, one.saved_revision)
+            neighbours[one.document.uri] = shown
+        for path in near:
+            if len(neighbours) >= limit:
+                break
+            id = file_id(path)
+            if not is_among(id, found.ids) and (text := read_near(path)):
+                neighbours[path.as_uri()] = found.show(path.as_uri(), id, text)
+        return Gathered(found.sources, uris, target, neighbours)
+
+    return gather
+
+
+class _Files:
+    """Files as they are found, each with a name of its own."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.sources: dict[str, EditableFile] = {}
+        self.ids: list[FileId] = []
+        self._workspace = workspace
+        self._paths = {MAP}
+        self._n_read = 0
+
+    def add(self, one: Held, snapshot: Snapshot, revision: int) -> SourceFile:
+        """One that is open and may be changed."""
+        document = one.document
+        file = self.show(document.uri, document.file, snapshot.text, document.opened)
+        self.sources[document.uri] = EditableFile(file.path, snapshot, document, revision)
+        return msgspec.structs.replace(file, editable=True)
+
+    def read(self, uri: str, id: FileId) -> SourceFile:
+        """One that is not open and may be changed. Raises UserError."""
+        text = read_source(uri)
+        self._n_read += len(text)
+        if self._n_read > MAX_READ_CHARS:
+            raise UserError(f"The files of the request have over {MAX_READ_CHARS:,} characters. Name fewer.")
+        file = self.show(uri, id, text)
+        self.sources[uri] = EditableFile(file.path, Snapshot(uri, None, text), None, 0)
+        return msgspec.structs.replace(file, editable=True)
+
+    def show(self, uri: str, id: FileId, text: str, opened: int | None = None) -> SourceFile:
+        """One that is only read by the model."""
+        path = _unlike(self._paths, self._workspace.name(uri)[0])
+        self._paths.add(path)
+        self.ids.append(id)
+        return SourceFile(path, text, editable=False, opened=opened)
+
+
+def _held_of(file: FileId, held: Sequence[Held]) -> Held | None:
+    """What the editor holds of a file, under whichever URI; the one used last of several."""
+    return next((one for one in held if is_same(one.document.file, file)), None)
+
+
+def _unlike(paths: Container[str], path: str) -> str:
+    """The path, numbered where another file already has it, so that a hunk means one file."""
+    numbered = (f"{path} ({number})" for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if name not in paths)

@@ -1,0 +1,290 @@
+"""A finished hunk's way into the editor's buffer. The methods stand in the order in which it goes through.
+
+    take       what the parser found in the reply
+    _plan      the hunk on the snapshot that the model saw: edits, or a reason against them
+    _route     sent at once, or held back until the reply is complete
+    finish     the reply is complete: the request's comment goes, and what was held back is sent
+    _deliver   one workspace edit, also seen through to its answer when the job is cancelled meanwhile
+    _book      what became of it, in the job's record and in review
+
+Each hunk is delivered before the next is taken, so at most one edit is on its way. An edit that the editor
+does not answer in time may still show up; then it is booked like all others.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from singlepass.core.planner import (
+    PlannedHunk,
+    RejectedHunk,
+    RejectReason,
+    plan,
+    reject_dropped,
+    resolve,
+)
+from singlepass.core.replies.diff_parser import Hunk, HunkDropped, HunkFinished, ParserEvent
+from singlepass.core.request_comment import comment_removal, without_comment
+from singlepass.editor.documents import Documents, EditableFile
+from singlepass.editor.requests import Editor
+from singlepass.editor.workspace import UserError, read_source
+from singlepass.jobs.delivery import MAY_BE_THERE, Delivery, Late, Sent, booked, deliver
+from singlepass.jobs.outcome import Job, note_unseen
+from singlepass.jobs.review import Reviews
+
+log = logging.getLogger(__name__)
+
+_LAST_EDIT_S = 2.0
+"""How long a cancelled job waits for the answer to the edit it has already sent."""
+
+
+class HunkPipeline:
+    """Takes the hunks of one job's reply.
+
+    `files` are those that the job may edit, by URI, as they were when it was asked for. With `confirm` the
+    user is asked before any edit.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        files: dict[str, EditableFile],
+        *,
+        confirm: bool,
+        documents: Documents,
+        editor: Editor,
+        reviews: Reviews,
+        is_inside: Callable[[str], bool],
+    ) -> None:
+        self.files = files
+        self.on_late: Callable[[], object] = lambda: None
+        """Called when an edit that was not answered in time was applied after all."""
+        self._job = job
+        self._confirm = confirm
+        self._documents = documents
+        self._editor = editor
+        self._reviews = reviews
+        self._is_inside = is_inside
+        self._held: list[PlannedHunk] = []
+        self._late: set[asyncio.Task[Sent]] = set()
+        """What becomes of edits that the editor has not answered in time."""
+
+    # The reply.
+
+    async def take(self, events: Sequence[ParserEvent]) -> None:
+        """Send the hunks that are finished on their way, and report those that the parser dropped."""
+        self._note_dropped(events)
+        for event in events:
+            if isinstance(event, HunkFinished):
+                self._job.n_hunks += 1
+                await self._route(self._plan(event.hunk))
+
+    async def finish(self) -> None:
+        """Do what waits for the end of the reply."""
+        asked = self._job.request
+        if asked.comment is not None and (self._job.n_applied or self._held):
+            file = self.files[asked.uri]
+            planned, index = self._job.planned, self._job.n_hunks
+            removal = comment_removal(asked.comment, file.path, file.snapshot, planned, index)
+            if removal is not None:
+                self._job.n_hunks += 1
+                await self._route(removal)
+        while together := self._next_held():
+            await self._deliver(together)
+
+    def abandon(self, events: Sequence[ParserEvent]) -> None:
+        """The job ended before: report what the parser cut off and what was held back, with its text."""
+        self._note_dropped(events)
+        self._reject(self._held, "refused", "The job ended before its edits were sent together.")
+        self._held.clear()
+
+    def _note_dropped(self, events: Iterable[ParserEvent]) -> None:
+        for event in events:
+            if isinstance(event, HunkDropped):
+                rejected = reject_dropped(event)
+                if rejected.reason == "repeated":
+                    self._job.notes.append(rejected.message)
+                else:
+                    self._job.rejected.append(rejected)
+
+    # Plan.
+
+    def _plan(self, hunk: Hunk) -> PlannedHunk | RejectedHunk:
+        asked = self._job.request
+        target = self.files[asked.uri]
+        snapshots = {file.path: file.snapshot for file in self.files.values()}
+        selection = target.path, asked.first_line, asked.end_line
+        resolved = resolve(hunk, snapshots, selection)
+        if isinstance(resolved, RejectedHunk):
+            return resolved
+        if asked.comment is not None and resolved.path == target.path:
+            resolved = without_comment(resolved, asked.comment, target.snapshot.text)
+        return plan(resolved, snapshots, selection, self._job.planned)
+
+    # Now, or held back.
+
+    async def _route(self, planned: PlannedHunk | RejectedHunk) -> None:
+        if isinstance(planned, RejectedHunk):
+            self._job.rejected.append(planned)
+            return
+        self._job.planned.append(planned)
+        if not planned.edits:
+            return
+        file = self.files[planned.snapshot.uri]
+        # A file that is not open sends no changes to rebase through, so its hunks go as one edit; so do those
+        # of a protected file, so that there is one question about it.
+        if not self._confirm and file.document is not None and not file.protection:
+            await self._deliver([planned])
+        else:
+            self._held.append(planned)
+
+    def _next_held(self) -> list[PlannedHunk]:
+        """The held hunks that are sent together next: those of ordinary files, then those of each protected
+        file, which has a question of its own."""
+
+        def question(one: PlannedHunk) -> str:
+            return one.snapshot.uri if self.files[one.snapshot.uri].protection else ""
+
+        first = min(map(question, self._held), key=bool, default="")
+        together = [one for one in self._held if question(one) == first]
+        self._held = [one for one in self._held if question(one) != first]
+        return together
+
+    # Deliver.
+
+    async def _deliver(self, hunks: Sequence[PlannedHunk]) -> None:
+        """Deliver hunks and book what became of them, also when the job is cancelled meanwhile."""
+        hunks = await self._current(hunks)
+        if not hunks:
+            return
+        # A cancel is answered at once, and this task hears of it only after `sending` may have begun.
+        job = asyncio.current_task()
+        assert job is not None
+        sending = asyncio.ensure_future(self._send(hunks, lambda: job.cancelling() > 0))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            # The edit is on its way already: know what became of it, so that it can be reverted.
+            try:
+                await asyncio.wait([sending], timeout=_LAST_EDIT_S)
+            finally:
+                if not sending.done():
+                    sending.cancel()
+                    message = f"The job was cancelled before the editor answered; {MAY_BE_THERE}"
+                    self._reject(hunks, "refused", message)
+            raise
+
+    async def _current(self, hunks: Sequence[PlannedHunk]) -> list[PlannedHunk]:
+        """The hunks that can be sent; rejects the others."""
+        if self._late:
+            message = "The editor has not answered an edit before this one; nothing was written."
+            self._reject(hunks, "refused", message)
+            return []
+        current: list[PlannedHunk] = []
+        n_looked = 0
+        try:
+            for hunk in hunks:
+                problem = await self._outdated(hunk.snapshot.uri)
+                if problem:
+                    self._reject([hunk], "stale", f"{problem}; nothing was written.")
+                else:
+                    current.append(hunk)
+                n_looked += 1
+        except asyncio.CancelledError:
+            message = "The job was cancelled before this hunk was sent; nothing was written."
+            self._reject([*current, *hunks[n_looked:]], "refused", message)
+            raise
+        return current
+
+    async def _outdated(self, uri: str) -> str:
+        """Why a file that was not open is not what the model saw any more; empty where it is.
+
+        One that was opened meanwhile is edited as a document from now on.
+        """
+        file = self.files[uri]
+        if file.document is not None:
+            return ""
+        text, is_inside = await asyncio.to_thread(lambda: (_text_now(uri), self._is_inside(uri)))
+        document = self._documents.get(uri)
+        if document is not None:
+            text = document.text
+        if not is_inside:
+            return "A link leads out of the workspace now"
+        if text != file.snapshot.text:
+            return "The file was changed while the block was generated"
+        if document is not None:
+            self.files[uri] = msgspec.structs.replace(file, document=document, revision=document.revision)
+        return ""
+
+    async def _send(self, hunks: Sequence[PlannedHunk], is_cancelled: Callable[[], bool]) -> None:
+        files = [self.files[hunk.snapshot.uri] for hunk in hunks]
+        confirm = self._confirm or any(file.protection for file in files)
+        self._job.was_asked = self._job.was_asked or confirm
+        # A file may have been opened under another URI than it was named by.
+        uris = [file.snapshot.uri for file in files]
+        uris += (file.document.uri for file in files if file.document is not None)
+        # The user may take long over a confirmation; no other edit waits for that.
+        async with contextlib.nullcontext() if confirm else self._reviews.sending(uris):
+            delivery = await deliver(
+                hunks,
+                self.files,
+                self._editor,
+                self._documents.encoding,
+                self._job.request.title,
+                confirm=confirm,
+                is_cancelled=is_cancelled,
+                on_late=self._watch,
+            )
+            self._book(delivery)
+
+    # Book.
+
+    def _book(self, delivery: Delivery) -> None:
+        job = self._job
+        for applied in delivery.applied:
+            self._reviews.add(job.id, applied)
+        job.n_applied += delivery.n_applied
+        job.applied += delivery.applied
+        job.rejected += delivery.rejected
+        job.mismatches += delivery.mismatches
+        note_unseen(job, delivery.applied)
+
+    def _reject(self, hunks: Iterable[PlannedHunk], reason: RejectReason, message: str) -> None:
+        self._job.rejected += (RejectedHunk(one.hunk, reason, message) for one in hunks)
+
+    # An edit that was not answered in time.
+
+    def _watch(self, late: Late) -> None:
+        self._late.add(late.sent)
+        late.sent.add_done_callback(lambda _: self._take_late(late))
+
+    def _take_late(self, late: Late) -> None:
+        self._late.discard(late.sent)
+        if late.sent.cancelled():
+            return
+        if (error := late.sent.exception()) is not None:
+            log.error("what became of an edit of job %d cannot be told", self._job.id, exc_info=error)
+            return
+        sent = late.sent.result()
+        if not sent.is_applied:
+            return
+        delivery = booked(sent, late.hunks)
+        ours = [one.hunk for one in late.hunks]
+        self._job.rejected = [one for one in self._job.rejected if one.hunk not in ours]
+        self._book(delivery)
+        self.on_late()
+        for mismatch in delivery.mismatches:
+            self._editor.say("warning", f"singlepass: {mismatch}")
+        if delivery.applied:
+            self._editor.log(f"{self._job.request.title}: an edit was applied late; it is in review")
+
+
+def _text_now(uri: str) -> str | None:
+    """What a file holds that is not open; None where it cannot be read."""
+    try:
+        return read_source(uri)
+    except UserError:
+        return None

@@ -1,0 +1,343 @@
+"""The jobs in flight: start, newest wins, cancel, revert, try again, shutdown.
+
+A command starts a job and returns: pygls does not cancel an asynchronous command, and a command whose task is
+cancelled never answers. At most one job runs on a document; a newer one cancels it. An engine queues jobs of
+different documents.
+"""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from singlepass.config import DEFAULT, Settings
+from singlepass.core.context import Context
+from singlepass.core.hunk_tracking import lines_now
+from singlepass.editor.documents import Document, Documents, Held
+from singlepass.editor.positions import lines_to_json
+from singlepass.editor.requests import NO_EDITS, Editor
+from singlepass.editor.workspace import Resolved, UserError, Workspace
+from singlepass.engines.attachment import Attachment
+from singlepass.engines.contexts import Contexts
+from singlepass.engines.gathering import Gathered
+from singlepass.engines.targets import Targets
+from singlepass.files.same_file import FileId, is_same
+from singlepass.jobs.display import JobDisplay
+from singlepass.jobs.forecast import Forecast
+from singlepass.jobs.hunks import HunkPipeline
+from singlepass.jobs.outcome import Job, JobRequest, Outcome
+from singlepass.jobs.review import Reviews, Selected
+from singlepass.jobs.session import Session
+
+log = logging.getLogger(__name__)
+
+MAX_FILES = 1_000
+"""More files in one request are a mistake: no model holds them."""
+_MAX_ASKED = 20
+"""So many requests, with the text they were about, can be tried again."""
+_END_S = 2.0
+"""Longest wait for jobs to end at the shutdown."""
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """A request, and what its files hold."""
+
+    request: JobRequest
+    """It names files as the editor does that has them open, and each once."""
+    edited: Resolved
+    """The file that it asks to edit first of all, with the selection."""
+    gathered: Gathered
+    protected: dict[str, str]
+    """The files that it names, by URI, which need a question of their own, each with what it is."""
+
+
+class _Running(NamedTuple):
+    """A job in flight."""
+
+    job: Job
+    file: FileId
+    """What tells the file with the selection from others."""
+    session: Session
+    attachment: Attachment
+    task: "asyncio.Task[Outcome]"
+
+
+class Jobs:
+    """What the user asked for: in flight, and the latest that can be taken back or tried again."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        workspace: Workspace,
+        editor: Editor,
+        *,
+        targets: Targets,
+        contexts: Contexts,
+        forecast: Forecast,
+        reviews: Reviews,
+    ) -> None:
+        self.settings = Settings()
+        self.on_end: Callable[[Job, Outcome], None] = lambda _, __: None
+        """Called when a job has ended and was told."""
+        self._documents = documents
+        self._workspace = workspace
+        self._editor = editor
+        self._targets = targets
+        self._contexts = contexts
+        self._forecast = forecast
+        self._reviews = reviews
+        self._running: dict[int, _Running] = {}
+        self._last: Job | None = None
+        self._n_jobs = 0
+        self._is_shut_down = False
+        self._asked: dict[int, tuple[JobRequest, str]] = {}
+        self._replies: dict[int, str] = {}
+        """What the model wrote for the latest jobs."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is in flight."""
+        return bool(self._running)
+
+    def looking(self, request: JobRequest, held: Sequence[Held] | None = None) -> Callable[[], Looked]:
+        """What looks at the files of a request, for `start`.
+
+        It waits for the disk, so it is not for the event loop. `held` is what the editor held when it asked,
+        where that is not now. Both raise UserError for a request that cannot be served.
+        """
+        if not self._editor.capabilities.apply_edit:
+            raise UserError(f"{NO_EDITS[0].upper()}{NO_EDITS[1:]}.")
+        if len(request.files) > MAX_FILES:
+            raise UserError(
+                f"The request names {len(request.files):,} files, and the most is {MAX_FILES:,}. Name only "
+                "those that are to be changed."
+            )
+        gathering = self._contexts.gathering(request.uri, request.files, held)
+
+        def look() -> Looked:
+            files = [self._workspace.resolve(uri) for uri in (request.uri, *request.files)]
+            self._contexts.check(*files)
+            protected = self._protected(files)
+            if not request.instruction.strip():
+                raise UserError("The instruction is empty. Say what to change.")
+            gathered = gathering()
+            edited, *others = gathered.named
+            if gathered.named != tuple(file.uri for file in files):  # open under another URI, or named twice
+                files = [self._workspace.resolve(uri) for uri in gathered.named]
+                protected = self._protected(files) if protected else {}
+            named = msgspec.structs.replace(request, uri=edited, files=tuple(others))
+            return Looked(named, files[0], gathered, protected)
+
+        return look
+
+    def start(self, looked: Looked) -> int:
+        """Start a job and return its id. Raises UserError for a request that cannot be served."""
+        if self._is_shut_down:
+            raise UserError("The server was shut down.")
+        request, edited = looked.request, looked.edited
+        document = looked.gathered.sources[request.uri].document
+        if document is not None and not document.is_open:
+            raise UserError(f"{edited.name} was closed.")
+        asked, candidates = self._forecast.sized(request)
+        routed = self._targets.choose(asked, candidates)
+        attachment = self._targets.attachment(routed.target or DEFAULT)
+        self._supersede(edited.id)
+        self._documents.touch(request.uri)
+        if (document := self._documents.get(request.uri)) is not None:
+            self._clear(document)
+        self._n_jobs += 1
+        job = Job(self._n_jobs, request, target=attachment.name, routed=routed.why)
+        expected = self._forecast.expected(attachment.name, request)
+        job.estimate_s = expected.middle / 1000 if expected else routed.estimate_s
+        job.n_selected = self._forecast.n_selected(request.uri, request.first_line, request.end_line)
+        self._forecast.advise(job, asked, candidates)
+        self._asked[job.id] = request, looked.gathered.sources[request.uri].snapshot.text
+        if len(self._asked) > _MAX_ASKED:
+            del self._asked[next(iter(self._asked))]
+        session = self._session(job, looked, attachment)
+        task = asyncio.ensure_future(session.run(lambda: self.cancel(job.id)))
+        attachment.use(task)
+        self._running[job.id] = running = _Running(job, edited.id, session, attachment, task)
+        task.add_done_callback(lambda _: self._ended(running))
+        return job.id
+
+    def _session(self, job: Job, looked: Looked, attachment: Attachment) -> Session:
+        gathered = self._contexts.sendable(looked.gathered, attachment.name)
+
+        async def fit(_: Context) -> Context:
+            # Anew, because only an engine that has loaded its model says how much that takes.
+            return await self._contexts.fit(gathered, attachment)
+
+        files = {
+            uri: msgspec.structs.replace(one, protection=looked.protected.get(uri, ""))
+            for uri, one in gathered.sources.items()
+        }
+        hunks = HunkPipeline(
+            job,
+            files,
+            confirm=self.settings.review == "confirm",
+            documents=self._documents,
+            editor=self._editor,
+            reviews=self._reviews,
+            is_inside=lambda uri: self._contexts.is_allowed(self._workspace.resolve(uri)),
+        )
+        hunks.on_late = functools.partial(self._applied_late, job)
+        return Session(
+            job,
+            self._contexts.context(gathered, attachment.name),
+            hunks,
+            JobDisplay(job, files, documents=self._documents, editor=self._editor, settings=self.settings),
+            engine=attachment.client,
+            settings=self.settings,
+            fit=fit,
+            beside=functools.partial(self._contexts.draft_corpus, job.request.uri),
+        )
+
+    def _supersede(self, file: FileId) -> None:
+        """Of two jobs on one file the newer one wins."""
+        for running in self._running.values():
+            if is_same(running.file, file):
+                running.job.superseded = True
+                running.task.cancel()
+
+    def _protected(self, files: Sequence[Resolved]) -> dict[str, str]:
+        """Which of these files need a question of their own, and what they are.
+
+        Raises UserError where the editor cannot ask it at the edit.
+        """
+        found = [file for file in files if file.protection]
+        if found and not self._editor.capabilities.annotations:
+            raise UserError(
+                f"{found[0].name} is {found[0].protection}, so an edit of it needs your consent, and this "
+                "editor cannot ask for it: it does not support change annotations. Edit the file by hand."
+            )
+        return {file.uri: file.protection for file in found}
+
+    def _ended(self, running: _Running) -> None:
+        job, task = running.job, running.task
+        self._running.pop(job.id, None)
+        self._replies[job.id] = "".join(job.reply)
+        if len(self._replies) > _MAX_ASKED:
+            del self._replies[next(iter(self._replies))]
+        if job.applied:
+            self._last = job
+        outcome: Outcome = "failed"
+        if task.cancelled():
+            # Before its first step, as by a second command that came along with the first.
+            running.session.conclude("cancelled")
+            outcome = "cancelled"
+        elif (error := task.exception()) is not None:
+            # Only telling the outcome can have failed: most likely the editor is gone.
+            log.error("the outcome of job %d could not be told", job.id, exc_info=error)
+        else:
+            outcome = task.result()
+        self.on_end(job, outcome)
+
+    def _applied_late(self, job: Job) -> None:
+        """A job that was thought to have changed nothing."""
+        if self._last is None or job.id > self._last.id:
+            self._last = job
+
+    def tell_loading(self, attachment: Attachment, fraction: float) -> None:
+        """So much of the model is loaded that some jobs wait for."""
+        for running in self._running.values():
+            if running.attachment is attachment:
+                running.session.display.loading(fraction)
+
+    # What is asked about them.
+
+    def cancel(self, id: int | None = None) -> int:
+        """Cancel one job, or all; returns how many were in flight."""
+        running = [one for one in self._running.values() if id is None or one.job.id == id]
+        for one in running:
+            one.task.cancel()
+        return len(running)
+
+    async def revert(self) -> str:
+        """Take back the last job's edits where the text is still as it left it; says what it did."""
+        if self._n_jobs in self._running:
+            raise UserError("The last job is still running. Cancel it first.")
+        job = self._last
+        if job is None or not self._reviews.has_edits(job.id):
+            raise UserError("There is no edit of singlepass to take back.")
+        title = f"revert {job.request.title}"
+        taken = await self._reviews.undo(Selected(job=job.id), title, also_kept=True)
+        n_stay = self._reviews.n_changed(job.id)
+        return f"{taken.undone} of {taken.undone + n_stay} edits taken back" + (
+            "; the others were changed since and stay" if n_stay else ""
+        )
+
+    def reply(self, id: int | None = None) -> tuple[int, str]:
+        """What the model wrote for a job, the last one by default. Raises UserError where it is not known."""
+        id = next(reversed(self._replies), 0) if id is None else id
+        if id not in self._replies:
+            raise UserError(
+                f"The reply to job {id} is not kept." if id else "No model has written anything yet."
+            )
+        return id, self._replies[id]
+
+    async def retry(self, id: int | None = None) -> dict[str, Any]:
+        """Take back what is in review of a job, the last one by default; what was asked, for another try.
+
+        Raises UserError for a job that is not remembered, and when the editor refuses.
+        """
+        id = self._n_jobs if id is None else id
+        if id not in self._asked:
+            raise UserError(f"There is no job {id} to try again." if id else "Nothing was asked for yet.")
+        if id in self._running:
+            task = self._running[id].task
+            task.cancel()
+            await asyncio.wait([task])
+        request, text = self._asked[id]
+        await self._reviews.undo(Selected(job=id), f"undo {request.title}")
+        document = self._documents.get(request.uri)
+
+        def now(first: int, end: int) -> tuple[int, int]:
+            return (first, end) if document is None else lines_now(text, document.text, first, end)
+
+        first, end = now(request.first_line, request.end_line)
+        comment = request.comment
+        return {
+            "uri": request.uri,
+            "range": lines_to_json(first, end),
+            "instruction": request.instruction,
+            "title": request.title,
+            "files": list(request.files),
+            "kind": request.kind,
+            "diagnostics": list(request.diagnostics),
+            "comment": comment and now(comment.start, comment.end)[0],
+        }
+
+    # Documents.
+
+    def document_changed(self, document: Document) -> None:
+        """The user typed: diagnostics that only tell the time have served."""
+        if document.transient and not any(
+            running.job.request.uri == document.uri for running in self._running.values()
+        ):
+            self._clear(document)
+
+    def document_closed(self, document: Document) -> None:
+        """End the jobs on it, and take our diagnostics along."""
+        for running in self._running.values():
+            if running.session.target.document is document:
+                running.job.is_closed = True
+                running.task.cancel()
+        self._clear(document)
+
+    def _clear(self, document: Document) -> None:
+        if document.published:
+            document.published = document.transient = False
+            self._editor.publish(document.uri, None, [])
+
+    async def aclose(self) -> None:
+        """Cancel everything, and take no more."""
+        self._is_shut_down = True
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_END_S)

@@ -1,0 +1,219 @@
+"""One job: context → engine → parser → hunks → outcome. This module is the place to begin reading.
+
+`Session.run` is one loop over the engine's events. The text goes through the parser, and what the parser
+finds goes through the `HunkPipeline` (`hunks.py`) before the next event is taken. Whatever the user typed
+meanwhile wins: a hunk whose lines they touched is rejected and reported with its text.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+import msgspec
+from singlepass_backends.base import (
+    BackendError,
+    Event,
+    Finished,
+    GenerateRequest,
+    ModelInfo,
+    PrefillProgress,
+    Sampling,
+    Segment,
+    SegmentUse,
+    TextChunk,
+)
+
+from singlepass.config import Settings
+from singlepass.core import report
+from singlepass.core.context import Context, shrink
+from singlepass.core.grammar import marker_size
+from singlepass.core.prompt import Task, expect_reply, render_prompt
+from singlepass.core.replies.diff_parser import DiffParser, ParserEvent
+from singlepass.editor.documents import EditableFile
+from singlepass.editor.workspace import UserError
+from singlepass.engines.contexts import MIN_REPLY_TOKENS, encodable, grammar_for
+from singlepass.jobs.display import JobDisplay
+from singlepass.jobs.hunks import HunkPipeline
+from singlepass.jobs.outcome import Job, Outcome
+
+log = logging.getLogger(__name__)
+
+_LEAST_EXPLAINED = 32
+"""Tokens of context read after the click, below which the reason is not told."""
+
+
+class Engine(Protocol):
+    """The part of the engine's client that jobs and benchmarks use."""
+
+    async def connect(self) -> ModelInfo: ...
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]: ...
+
+    async def inspect(
+        self, segments: tuple[Segment, ...], *, spawn: bool = False
+    ) -> tuple[SegmentUse, ...] | None: ...
+
+
+class Session:
+    """The life of one job; `run` is called once.
+
+    `context` and the files of `hunks` are those of the moment when the job was asked for, because the
+    selection and the comment are given in their lines; edits are rebased over what is typed since. `fit`
+    leaves out of a context what does not fit the model's, and `beside` reads near files that are not in the
+    prompt, to draft from.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        context: Context,
+        hunks: HunkPipeline,
+        display: JobDisplay,
+        *,
+        engine: Engine,
+        settings: Settings,
+        fit: Callable[[Context], Awaitable[Context]],
+        beside: Callable[[Context], tuple[str, ...]],
+    ) -> None:
+        self.job = job
+        self.engine = engine
+        self.display = display
+        self._context = context
+        self._hunks = hunks
+        self._settings = settings
+        self._fit = fit
+        self._beside = beside
+        self._started = time.monotonic()
+
+    @property
+    def target(self) -> EditableFile:
+        """The file that the job was asked for."""
+        return self._hunks.files[self.job.request.uri]
+
+    async def run(self, cancel: Callable[[], object]) -> Outcome:
+        """Do the job and tell how it went."""
+        outcome: Outcome = "failed"
+        try:
+            await self.display.open(cancel)
+            await self._generate()
+            outcome = "done"
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+        except BackendError as error:
+            self.job.error = error
+        except UserError as error:
+            self.job.error = BackendError("unsupported", str(error))
+        except Exception as error:
+            log.exception("job %d failed inside singlepass", self.job.id)
+            message = f"An internal error, which is a bug of singlepass: {error!r}. The log has more."
+            self.job.error = BackendError("internal", message)
+        finally:
+            self.conclude(outcome)
+        return outcome
+
+    async def _generate(self) -> None:
+        """Run the request, with fewer neighbours when the prompt is too long for the model."""
+        job = self.job
+        before_ms = self._elapsed_ms()
+        job.info = await self.engine.connect()
+        job.connect_ms = self._elapsed_ms() - before_ms
+        context = await self._fit(self._context)
+        while True:
+            try:
+                return await self._stream(context)
+            except BackendError as error:
+                if error.code != "prompt_too_long":
+                    raise
+                n_tokens = {str(name): int(n) for name, n in error.data.get("segments", ())}
+                smaller = shrink(context, n_tokens, int(error.data.get("n_excess", 1)))
+                if smaller is None:
+                    raise
+                context = smaller
+
+    async def _stream(self, context: Context) -> None:
+        """Have the engine write a reply, and take its hunks as they come."""
+        job = self.job
+        job.left_out = context.left_out
+        size = marker_size([*context.editable, *context.editable.values()])
+        # Prompt and grammar of a long file take 0.1 s of computing; the editor is answered meanwhile.
+        request = await asyncio.to_thread(self._request, context, size)
+        parser = DiffParser(size, context.editable, is_constrained=self._is_constrained(request))
+        job.reply.clear()
+        try:
+            async with aclosing(self.engine.generate(request)) as events:
+                async for event in events:
+                    await self._take(event, parser)
+            await self._take_parsed(parser.close(complete=job.finish_reason == "stop"))
+            await self._hunks.finish()
+        except (asyncio.CancelledError, BackendError):
+            self._hunks.abandon(parser.close(complete=False))
+            raise
+
+    def _request(self, context: Context, size: int) -> GenerateRequest:
+        asked, settings = self.job.request, self._settings
+        task = Task(
+            asked.instruction, context.target.path, asked.first_line, asked.end_line, asked.diagnostics
+        )
+        info = self.job.info
+        assert info is not None
+        return GenerateRequest(
+            segments=encodable(render_prompt(context, task, size)),
+            grammar=grammar_for(context, info, asked.first_line, asked.end_line),
+            max_tokens=settings.max_tokens,
+            min_reply=min(settings.max_tokens, MIN_REPLY_TOKENS, info.n_ctx // 4),
+            sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
+            draft=expect_reply(context, task, size, self._beside(context)),
+        )
+
+    def _is_constrained(self, request: GenerateRequest) -> bool:
+        info = self.job.info
+        return request.grammar is not None and info is not None and info.always_constrains
+
+    async def _take(self, event: Event, parser: DiffParser) -> None:
+        job = self.job
+        match event:
+            case PrefillProgress():
+                job.timings = msgspec.structs.replace(
+                    job.timings,
+                    n_prompt=event.n_prompt,
+                    n_cached=event.n_cached,
+                    n_prefilled=event.n_done - event.n_cached,
+                    prefill_ms=event.elapsed_ms,
+                )
+                self.display.prefill(event)
+            case TextChunk():
+                if job.ttft_ms is None:
+                    job.ttft_ms = self._elapsed_ms()
+                n_decoded, decode_ms = event.n_decoded, event.elapsed_ms
+                job.timings = msgspec.structs.replace(job.timings, n_decoded=n_decoded, decode_ms=decode_ms)
+                job.reply.append(event.text)
+                await self._take_parsed(parser.feed(event.text))
+                self.display.decoding()
+            case Finished():
+                job.timings = event.timings
+                job.finish_reason = event.finish_reason
+                job.segments = event.segments
+                if event.miss is not None and event.miss.n_tokens >= _LEAST_EXPLAINED:
+                    job.missed = event.miss
+                    job.miss = report.miss_sentence(event.miss, self._saved_s_ago(event.miss.segment))
+
+    async def _take_parsed(self, events: Sequence[ParserEvent]) -> None:
+        self.display.parsed(events)
+        await self._hunks.take(events)
+
+    def conclude(self, outcome: Outcome) -> None:
+        """Tell how it went."""
+        self.job.total_ms = self._elapsed_ms()
+        self.display.conclude(outcome)
+
+    def _saved_s_ago(self, path: str) -> float | None:
+        """When the file with this name in the prompt was last saved, where that is known."""
+        named = (one.document for one in self._hunks.files.values() if one.path == path and one.document)
+        saved_at = next((document.saved_at for document in named), None)
+        return None if saved_at is None else time.monotonic() - saved_at
+
+    def _elapsed_ms(self) -> float:
+        return (time.monotonic() - self._started) * 1000

@@ -1,0 +1,343 @@
+"""The connection to the editor over stdio: bytes to messages, messages to pygls, and when it all ends.
+
+pygls has a loop of its own for this; it stands here because of what that one does (pygls 2.1.1):
+
+- It knows `Content-Length` in one spelling, and reads as much as it says (`lsp/framing.py`).
+- A request whose parameters have another shape than the protocol's is never answered, and neither is a
+  notification that is sent with an id; an answer of another shape is waited for until a time-out. Here the
+  request gets an error, and so does who waits.
+- Nothing is answered after `shutdown`, and before `initialize` with an internal error. The specification has
+  codes for both, and for a second `initialize`.
+- `exit` without `shutdown` and a lost connection end with code 0, and nobody watches the editor's process.
+- Its thread in `sys.stdin` can keep the process from ending; ours reads the descriptor and does not count.
+
+Messages are handled one by one in the order they came. What a message holds is never logged: it is the user's
+source.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from lsprotocol import types as lsp
+from pygls.exceptions import (
+    JsonRpcException,
+    JsonRpcInvalidParams,
+    JsonRpcInvalidRequest,
+    JsonRpcParseError,
+)
+from pygls.lsp.server import LanguageServer
+from pygls.protocol.json_rpc import JsonRPCNotification, JsonRPCRequestMessage, JsonRPCResponseMessage
+
+from singlepass.lsp.framing import MAX_BODY, Body, Frame, Framing, Garbage, NotJson, TooLong
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 64 * 1024
+_OPENINGS = b"{["
+"""What a message begins with."""
+_MAX_TOLD = 100
+"""Of frames in a row that are no message, so many are told to the editor, or logged."""
+_BUSY_S = 0.005
+"""So long frames are looked at before something else has its turn."""
+_WATCH_EVERY_S = 1.0
+"""How often it is looked whether the editor lives, where the system does not tell."""
+_NOT_INITIALIZED = -32002  # LSP 3.17, ErrorCodes.ServerNotInitialized
+
+
+class Connection:
+    """One client. `run` is called once and returns the exit code."""
+
+    def __init__(self, server: LanguageServer, read_fd: int, write_fd: int) -> None:
+        self._server = server
+        self._protocol: Any = server.protocol  # pygls has no types for what is needed here
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._framing = Framing(_OPENINGS)
+        self._n_strange = 0
+        """Frames since the last message that were none."""
+        self._ended: asyncio.Future[int] | None = None
+        self._is_initialized = False
+        self._is_shut_down = False
+
+    async def run(self) -> int:
+        """Serve until the client says exit, goes away, or its process has ended."""
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        self._protocol.set_writer(_Output(self._write_fd, lambda: self._end(1)))
+        chunks: asyncio.Queue[bytes] = asyncio.Queue(4)
+        # A daemon: the end of the process does not wait for the client's next byte.
+        threading.Thread(target=self._read, args=(loop, chunks), daemon=True).start()
+        serving = asyncio.ensure_future(self._serve(chunks))
+        serving.add_done_callback(lambda _: self._end(0 if self._is_shut_down else 1))
+        await asyncio.wait({serving, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        serving.cancel()
+        return await self._ended
+
+    def _end(self, code: int) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(code)
+
+    def _read(self, loop: asyncio.AbstractEventLoop, chunks: "asyncio.Queue[bytes]") -> None:
+        """In a thread: bytes to the loop, no faster than it takes them. An empty chunk is the end."""
+        while True:
+            try:
+                data = os.read(self._read_fd, _CHUNK)
+            except OSError:
+                data = b""
+            taking = chunks.put(data)
+            try:
+                asyncio.run_coroutine_threadsafe(taking, loop).result()
+            except RuntimeError:  # the loop has ended
+                taking.close()
+                return
+            except BaseException:  # so has whoever waited
+                return
+            if not data:
+                return
+
+    async def _serve(self, chunks: "asyncio.Queue[bytes]") -> None:
+        while data := await chunks.get():
+            self._framing.feed(data)
+            since = time.monotonic()
+            while (frame := self._framing.next_frame()) is not None:
+                self._take_frame(frame)
+                if isinstance(frame, Body) or time.monotonic() - since > _BUSY_S:
+                    await asyncio.sleep(0)
+                    since = time.monotonic()
+
+    # Messages.
+
+    def _take_frame(self, frame: Frame) -> None:
+        match frame:
+            case Body(body):
+                self._take_body(body)
+            case NotJson():
+                self._refuse_text()
+            case TooLong(n_bytes):
+                message = f"a message of {n_bytes:,} bytes is not read; the most is {MAX_BODY:,}"
+                self._refuse(None, JsonRpcInvalidRequest(message))
+            case Garbage(start):
+                if self._is_told():
+                    log.warning("bytes from the editor that are no message: %d and more", len(start))
+
+    def _is_told(self) -> bool:
+        """Whether one more frame that is no message is told. Of a flood only the beginning is."""
+        self._n_strange += 1
+        return self._n_strange <= _MAX_TOLD
+
+    def _refuse_text(self) -> None:
+        if self._is_told():
+            self._refuse(None, JsonRpcParseError("the message is not JSON"))
+
+    def _take_body(self, body: bytes) -> None:
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError):
+            self._refuse_text()
+            self._framing.reread(body)
+            return
+        self._n_strange = 0
+        if not isinstance(message, dict) or cast("dict[str, Any]", message).get("jsonrpc") != "2.0":
+            self._refuse(None, JsonRpcInvalidRequest("the message is not one of JSON-RPC 2.0"))
+            return
+        try:
+            self._take(cast("dict[str, Any]", message))
+        except Exception:
+            log.exception("a message could not be handled")
+
+    def _take(self, message: dict[str, Any]) -> None:
+        method, id = message.get("method"), message.get("id")
+        if "method" not in message:
+            self._take_answer(message)
+        elif not isinstance(method, str):
+            self._refuse(id, JsonRpcInvalidRequest("a method is named by a string"))
+        elif "id" in message:
+            self._take_request(message, method)
+        elif method == lsp.EXIT:
+            self._end(0 if self._is_shut_down else 1)
+        elif self._is_initialized and not self._is_shut_down:
+            self._take_notification(message, method)
+
+    def _take_request(self, message: dict[str, Any], method: str) -> None:
+        id = message["id"]
+        if not _is_id(id):
+            self._refuse(None, JsonRpcInvalidRequest("a request is numbered by an integer or a string"))
+        elif self._is_shut_down:
+            self._refuse(id, JsonRpcInvalidRequest("the server was shut down"))
+        elif self._is_initialized and method == lsp.INITIALIZE:
+            self._refuse(id, JsonRpcInvalidRequest("the server was initialized already"))
+        elif not self._is_initialized and method != lsp.INITIALIZE:
+            self._refuse(id, JsonRpcException("the server is not initialized", _NOT_INITIALIZED))
+        elif _is_notification(method):
+            self._refuse(
+                id, JsonRpcInvalidRequest(f"{method} is a notification, which is sent without an id")
+            )
+        else:
+            # `error` beside a method would make pygls take the request for an answer.
+            request = {key: message[key] for key in ("jsonrpc", "id", "method", "params") if key in message}
+            try:
+                structured = self._structure(request, self._type_of(request, method, JsonRPCRequestMessage))
+            except JsonRpcException as error:
+                self._refuse(id, error)
+                return
+            if method == lsp.INITIALIZE:
+                self._is_initialized = True
+                self._watch(structured.params.process_id)
+            self._is_shut_down = method == lsp.SHUTDOWN
+            self._protocol.handle_message(structured)
+
+    def _take_notification(self, message: dict[str, Any], method: str) -> None:
+        notification = {key: message[key] for key in ("jsonrpc", "method", "params") if key in message}
+        try:
+            structured = self._structure(
+                notification, self._type_of(notification, method, JsonRPCNotification)
+            )
+        except JsonRpcException:
+            log.warning("a notification %.60r has parameters of another shape; it is left out", method)
+            return
+        self._protocol.handle_message(structured)
+
+    def _take_answer(self, message: dict[str, Any]) -> None:
+        id = message.get("id")
+        if not _is_id(id):
+            return
+        try:
+            if "error" in message:
+                structured = self._structure(message, lsp.ResponseErrorMessage)
+            else:
+                kind = self._protocol._result_types.pop(id, None) or JsonRPCResponseMessage
+                structured = self._structure({"result": None, **message}, kind)
+        except JsonRpcException as error:
+            problem = lsp.ResponseError(error.code, "the answer has another shape than the protocol's")
+            structured = lsp.ResponseErrorMessage(id=id, error=problem, jsonrpc="2.0")
+        self._protocol.handle_message(structured)
+
+    def _type_of(self, message: dict[str, Any], method: str, otherwise: type) -> Any:
+        """The type of a message that names its method."""
+        known = self._protocol.get_message_type(method)
+        if known is None:
+            message.setdefault("params", None)
+        return known or otherwise
+
+    def _structure(self, message: dict[str, Any], kind: Any) -> Any:
+        """The message as pygls has it. Raises JsonRpcException.
+
+        pygls's own `structure_message` formats the error for its log, which took 7 s for a deeply nested one.
+        """
+        try:
+            return self._protocol._converter.structure(message, kind)
+        except Exception:  # of any kind: what is nested too deep, for one, exceeds the stack
+            raise JsonRpcInvalidParams("the parameters have another shape than the protocol's") from None
+
+    def _refuse(self, id: Any, error: JsonRpcException) -> None:
+        """Answer with an error; without an id it says what became of a message that could not be read."""
+        self._protocol._send_data(
+            {
+                "jsonrpc": "2.0",
+                "id": id if _is_id(id) else None,
+                "error": {"code": error.code, "message": error.message},
+            }
+        )
+
+    # The editor's process.
+
+    def _watch(self, process_id: int | None) -> None:
+        """End when this process does.
+
+        It may be of another machine or container; then no process here has its number, or we may not know.
+        """
+        if not process_id or process_id < 0 or sys.platform == "win32" or not _lives(process_id):
+            return
+        loop = asyncio.get_running_loop()
+        if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+            try:
+                descriptor = os.pidfd_open(process_id)
+            except OSError:  # an old kernel, or no descriptor left
+                pass
+            else:
+                # Readable when the process ends, also if nobody has waited for it; nothing wakes up before.
+                loop.add_reader(descriptor, lambda: (loop.remove_reader(descriptor), self._end(1)))
+                return
+
+        def look() -> None:
+            if _lives(process_id):
+                loop.call_later(_WATCH_EVERY_S, look)
+            else:
+                self._end(1)
+
+        look()
+
+
+class Discreet(logging.Filter):
+    """Keeps messages, which hold the user's source, out of what pygls logs of them.
+
+    An error that is an answer, such as a request that is refused with a reason, is logged without where it
+    arose.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Cut the parameters off."""
+        args = record.args
+        if isinstance(args, tuple) and args and str(record.msg).endswith("%s"):
+            record.args = (*args[:-1], "…")
+        if record.exc_info and isinstance(record.exc_info[1], JsonRpcException):
+            record.exc_info = None
+        return True
+
+
+class _Output:
+    """Writes whole messages, waiting for the client to read them; pygls calls it."""
+
+    def __init__(self, fd: int, on_lost: Callable[[], None]) -> None:
+        self._fd = fd
+        self._on_lost = on_lost
+        self._is_lost = False
+
+    def write(self, data: bytes) -> None:
+        """Nothing comes out of a connection that is lost, and nobody has to know."""
+        rest = memoryview(data)
+        while rest and not self._is_lost:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except OSError:
+                self._is_lost = True
+                self._on_lost()
+
+    def close(self) -> None:
+        """The descriptor is the process's."""
+
+
+def serve_stdio(server: LanguageServer) -> int:
+    """Speak LSP over stdin and stdout; returns the exit code."""
+    logging.getLogger("pygls.protocol.json_rpc").addFilter(Discreet())
+    read_fd, write_fd = sys.stdin.fileno(), sys.stdout.fileno()
+    try:
+        return asyncio.run(Connection(server, read_fd, write_fd).run())
+    except KeyboardInterrupt:
+        return 1
+
+
+def _is_id(id: object) -> bool:
+    return isinstance(id, int | str) and not isinstance(id, bool)
+
+
+def _is_notification(method: str) -> bool:
+    types: Any = lsp.METHOD_TO_TYPES.get(method)
+    return types is not None and types[1] is None
+
+
+def _lives(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Benchmarks and plans: rates and workloads, what a request takes, which hardware suits."""

@@ -1,0 +1,202 @@
+"""Rates of a target at depths: which runs are made, how long they will take, what they say (sans-IO).
+
+One run is one request of `depth` prompt tokens that were never seen before and a reply of a few tokens. Its
+prefill is what `llama-bench -p DEPTH -n 0` measures, its decode what `llama-bench -n TOKENS -d DEPTH` does.
+Runs of all depths alternate, so that a machine that gets slower as it gets warm does so for all alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import msgspec
+
+from singlepass.measuring.calculator import Measured, Speed, fit
+
+DEPTHS = (512, 2048, 8192, 16_384, 32_768, 50_000)
+N_REPLY = 64
+"""Tokens of a reply; decoding is measured over these."""
+N_ROOM = 256
+"""Tokens of context beside the prompt: the reply, the task and the chat template."""
+VERSION = 1
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One request. Times in ms, as the backend measured them."""
+
+    depth: int
+    """Tokens of prompt that were asked for; the true number is `n_cached + n_prefilled`."""
+    n_cached: int
+    n_prefilled: int
+    prefill_ms: float
+    n_decoded: int
+    decode_ms: float
+    ttft_ms: float
+    """From the request to its first text."""
+
+    @property
+    def prefill_rate(self) -> float:
+        """Tokens a second."""
+        return self.n_prefilled / self.prefill_ms * 1000 if self.prefill_ms else 0.0
+
+    @property
+    def decode_rate(self) -> float:
+        """Tokens a second after the first, which the prefill brings; 0 where there was no other."""
+        return max(0, self.n_decoded - 1) / self.decode_ms * 1000 if self.decode_ms else 0.0
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """A benchmark as it is saved: what was measured, on what, with which settings."""
+
+    version: int = VERSION
+    created: str
+    """`2026-11-22T09:50:00`."""
+    target: str
+    """As estimates know it: backend, model, and perhaps where."""
+    model: dict[str, str | int | bool]
+    machine: dict[str, str | int | float]
+    versions: dict[str, str]
+    settings: dict[str, str | int | bool]
+    depths: tuple[int, ...]
+    n_runs: int
+    n_reply: int
+    notes: tuple[str, ...] = ()
+    """What was left out, and why."""
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        return not remaining(self)
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Several runs of the same."""
+
+    median: float
+    least: float
+    most: float
+
+    @property
+    def share(self) -> float:
+        """How far apart they are, as a share of the median."""
+        return (self.most - self.least) / self.median if self.median else 0.0
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runs at one depth say. Rates in tokens a second."""
+
+    depth: int
+    n_runs: int
+    prefill: Spread
+    decode: Spread
+    ttft_ms: Spread
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One depth in two results."""
+
+    depth: int
+    prefill: float
+    """Of the second, as a share of the first: 1.1 is a tenth faster."""
+    decode: float
+    is_prefill_clear: bool
+    """The spreads of both do not overlap."""
+    is_decode_clear: bool
+
+
+def remaining(result: Result) -> tuple[int, ...]:
+    """The depths of the runs that are still to be made, in their order."""
+    made = [run.depth for run in result.runs]
+    return tuple(
+        depth for number in range(result.n_runs) for depth in result.depths if made.count(depth) <= number
+    )
+
+
+def rows(result: Result) -> tuple[Row, ...]:
+    """For each depth that was run."""
+    found: list[Row] = []
+    for depth in result.depths:
+        runs = [run for run in result.runs if run.depth == depth]
+        if runs:
+            found.append(
+                Row(
+                    depth=depth,
+                    n_runs=len(runs),
+                    prefill=spread([run.prefill_rate for run in runs]),
+                    decode=spread([run.decode_rate for run in runs]),
+                    ttft_ms=spread([run.ttft_ms for run in runs]),
+                )
+            )
+    return tuple(found)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value."""
+    return Spread(median(values), min(values), max(values))
+
+
+def speeds(runs: Sequence[Run]) -> tuple[Speed, Speed] | None:
+    """Prefill and decode as laws of depth, for `singlepass plan`; None without a run that shows both."""
+    prefill = [
+        Measured(run.n_cached, run.n_prefilled, run.prefill_rate) for run in runs if run.prefill_rate > 0
+    ]
+    decode = [
+        Measured(run.n_cached + run.n_prefilled, run.n_decoded - 1, run.decode_rate)
+        for run in runs
+        if run.decode_rate > 0
+    ]
+    return (fit(prefill), fit(decode)) if prefill and decode else None
+
+
+def left_s(result: Result, depth: int = 0, share: float = 0.0) -> float | None:
+    """Seconds that the remaining runs will take, by those that were made; None before the first.
+
+    Of the next one, at `depth`, a `share` of the prompt was read already.
+    """
+    known = speeds(result.runs)
+    if known is None:
+        return None
+    prefill, decode = known
+    left = sum(prefill.duration_s(one) + decode.duration_s(result.n_reply, one) for one in remaining(result))
+    return max(0.0, left - prefill.duration_s(share * depth))
+
+
+def compare(first: Result, second: Result) -> tuple[Change, ...]:
+    """The depths that both have."""
+    others: Mapping[int, Row] = {row.depth: row for row in rows(second)}
+    return tuple(
+        Change(
+            depth=row.depth,
+            prefill=_ratio(row.prefill, others[row.depth].prefill),
+            decode=_ratio(row.decode, others[row.depth].decode),
+            is_prefill_clear=_is_clear(row.prefill, others[row.depth].prefill),
+            is_decode_clear=_is_clear(row.decode, others[row.depth].decode),
+        )
+        for row in rows(first)
+        if row.depth in others
+    )
+
+
+def differences(first: Result, second: Result) -> tuple[str, ...]:
+    """What else is different between two results: machine, versions, model, settings."""
+    return named_differences(first, second, ("model", "machine", "versions", "settings"))
+
+
+def named_differences(first: object, second: object, fields: Sequence[str]) -> tuple[str, ...]:
+    """What differs in fields that are mappings, each in words."""
+    found: list[str] = []
+    for what in fields:
+        one, other = getattr(first, what), getattr(second, what)
+        found += (
+            f"{what}: {name} was {one.get(name, 'not there')}, is {other.get(name, 'not there')}"
+            for name in sorted({*one, *other})
+            if one.get(name) != other.get(name)
+        )
+    return tuple(found)
+
+
+def _ratio(first: Spread, second: Spread) -> float:
+    return second.median / first.median if first.median else 0.0
+
+
+def _is_clear(first: Spread, second: Spread) -> bool:
+    return first.most < second.least or second.most < first.least

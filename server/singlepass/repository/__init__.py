@@ -1,0 +1,1 @@
+"""What is known of the repository around a document: outlines, the map, neighbours."""

@@ -1,0 +1,232 @@
+"""The repository map: the definitions that the rest of the repository refers to most, within a budget.
+
+Theory of operation
+===================
+
+Files refer to each other by the names they use and by what they import. A reference passes a file's weight
+on to the files that define the name, and the weights settle as in PageRank: what important files use is
+important. A definition's score is what flows to it along its own name.
+
+The map is the first thing in every prompt after the system text, so whatever changes in it is read again
+together with all that follows. Therefore it knows nothing of the file being edited; the definitions are
+*chosen* by score but *shown* by path and line, so that two which swap ranks swap nothing in the text; and
+an old map is kept until it is wrong enough (`drift`) and nobody is waiting (`next_step`).
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from singlepass.repository.outline import Outline, Outlines, definers, family
+
+DRIFT = 0.15
+"""A map is rebuilt when more than this share of its lines would change."""
+IDLE_S = 3.0
+"""How long nothing was typed and no job ran before a new map may come into use."""
+
+_MAX_DEFINERS = 8
+"""A name that more files define says little about which of them is meant."""
+_N_ROUNDS = 20
+_DAMPING = 0.85
+_IMPORTED, _SAME_PACKAGE, _ELSEWHERE = 1.0, 0.5, 0.05
+"""How surely a name means a file's definition: a file that was imported; one that need not be, as in Go or
+Java; one that would have to be and was not, so that the name is most likely a local one."""
+_NEEDS_IMPORT = frozenset({"python", "js", "rust", "c", "lua", "bash"})
+_PRIVATE = 0.1
+_NESTED = 0.3
+_PLAIN_WORD = 0.3
+"""For names such as `lines` or `message`, which are also what people call their variables."""
+_MAX_LINE = 200
+_N_MISSES = 50
+"""So many definitions in a row may be too long for what is left of the budget before we stop trying."""
+
+
+def build_map(outlines: Outlines, budget: int, imports: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The map's text, at most `budget` characters; empty where nothing fits or there is nothing to show.
+
+    `imports` are resolved paths by path, where they are known.
+    """
+    paths = sorted(outlines)
+    scores = _scores(outlines, paths, imports or {})
+    chosen = _choose(outlines, paths, scores, budget)
+    return "".join(_render(outlines[paths[idx]], paths[idx], chosen[idx]) for idx in sorted(chosen))
+
+
+def _render(outline: Outline, path: str, chosen: set[int]) -> str:
+    return f"{path}\n" + "".join(_line(outline, idx) for idx in sorted(chosen))
+
+
+def _line(outline: Outline, idx: int) -> str:
+    one = outline.definitions[idx]
+    text = f"{one.signature}  # {one.doc}" if one.doc else one.signature
+    return f"{'  ' * (one.depth + 1)}{text[:_MAX_LINE]}\n"
+
+
+# Choosing.
+
+
+def _choose(outlines: Outlines, paths: Sequence[str], scores: "_Scores", budget: int) -> dict[int, set[int]]:
+    """Definitions by file, the best first until the budget is spent, each with those it stands in."""
+    ranked = sorted(
+        (-score, file, idx)
+        for file, path in enumerate(paths)
+        for idx, score in _definition_scores(outlines[path], file, scores)
+    )
+    chosen: dict[int, set[int]] = {}
+    n_misses = 0
+    for _, file, idx in ranked:
+        outline = outlines[paths[file]]
+        have = chosen.get(file, set())
+        new = {idx, *_around(outline, idx)} - have
+        n_chars = sum(len(_line(outline, one)) for one in new)
+        if not have:
+            n_chars += len(paths[file]) + 1
+        if n_chars > budget:
+            n_misses += 1
+            if n_misses > _N_MISSES:
+                break
+            continue
+        n_misses = 0
+        budget -= n_chars
+        chosen[file] = have | new
+    return chosen
+
+
+def _around(outline: Outline, idx: int) -> Iterator[int]:
+    """The definitions that one stands in, innermost first."""
+    depth = outline.definitions[idx].depth
+    while depth and idx:
+        idx -= 1
+        if outline.definitions[idx].depth < depth:
+            depth = outline.definitions[idx].depth
+            yield idx
+
+
+class _Scores(msgspec.Struct):
+    ranks: list[float]
+    """By file."""
+    names: dict[tuple[int, str], float]
+    """By file and name."""
+
+
+def _definition_scores(outline: Outline, file: int, scores: _Scores) -> Iterator[tuple[int, float]]:
+    n_of = Counter(one.name for one in outline.definitions)
+    # What nothing refers to fills the rest of the budget, in important files first.
+    rest = 0.01 * scores.ranks[file] / (1 + len(outline.definitions))
+    for idx, one in enumerate(outline.definitions):
+        if not one.name:
+            continue
+        score = scores.names.get((file, one.name), 0.0) / n_of[one.name] + (0.0 if one.depth else rest)
+        if one.name.startswith("_"):
+            score *= _PRIVATE
+        if one.depth:
+            score *= _NESTED
+        if one.name.isalpha() and one.name.islower():
+            score *= _PLAIN_WORD
+        if score:
+            yield idx, score
+
+
+# Ranking.
+
+
+def _scores(outlines: Outlines, paths: Sequence[str], imports: Mapping[str, Sequence[str]]) -> _Scores:
+    """The weight of each file and of each name in it. Sums run in the order of `paths`, so they are exact
+    repetitions for equal outlines."""
+    n_files = len(paths)
+    index = {path: idx for idx, path in enumerate(paths)}
+    known = definers(outlines, paths)
+    imported = [{index[other] for other in imports.get(path, ()) if other in index} for path in paths]
+
+    flows: list[dict[int, float]] = []
+    for file, path in enumerate(paths):
+        flow: dict[int, float] = dict.fromkeys(sorted(imported[file] - {file}), 1.0)
+        for target, _, weight in _references(outlines[path], file, imported[file], known):
+            flow[target] = flow.get(target, 0.0) + weight
+        flows.append(flow)
+    totals = [sum(flow.values()) for flow in flows]
+
+    ranks = [1.0] * n_files
+    for _ in range(_N_ROUNDS):
+        # What flows out of files that refer to nothing goes to all.
+        lost = sum(rank for rank, total in zip(ranks, totals, strict=True) if not total)
+        following = [1 - _DAMPING + _DAMPING * lost / max(1, n_files)] * n_files
+        for file, flow in enumerate(flows):
+            if flow:
+                share = _DAMPING * ranks[file] / totals[file]
+                for target, weight in flow.items():
+                    following[target] += share * weight
+        ranks = following
+
+    names: dict[tuple[int, str], float] = {}
+    for file, path in enumerate(paths):
+        if totals[file]:
+            share = ranks[file] / totals[file]
+            for target, name, weight in _references(outlines[path], file, imported[file], known):
+                names[target, name] = names.get((target, name), 0.0) + share * weight
+    return _Scores(ranks, names)
+
+
+def _references(
+    outline: Outline, file: int, imported: set[int], known: Mapping[tuple[str, str], Sequence[int]]
+) -> Iterator[tuple[int, str, float]]:
+    """(file, name, weight) of what a file refers to in others. What it defines itself is its own."""
+    kin = family(outline.language)
+    other = _ELSEWHERE if kin in _NEEDS_IMPORT else _SAME_PACKAGE
+    for name in outline.references:
+        files = known.get((kin, name))
+        if files is None or len(files) > _MAX_DEFINERS or file in files:
+            continue
+        weights = [_IMPORTED if target in imported else other for target in files]
+        total = sum(weights)
+        for target, weight in zip(files, weights, strict=True):
+            yield target, name, weight * weight / total
+
+
+# Keeping an old map.
+
+
+def drift(old: str, new: str) -> float:
+    """How much two maps differ: the share of the lines of both that only one of them has, 0 to 1."""
+    one, other = Counter(_entries(old)), Counter(_entries(new))
+    n_all = (one | other).total()
+    return 1 - (one & other).total() / n_all if n_all else 0.0
+
+
+def drifted(old: str, outlines: Outlines, budget: int, imports: Mapping[str, Sequence[str]]) -> str | None:
+    """A new map if the old one is wrong enough to be worth reading again, else None."""
+    new = build_map(outlines, budget, imports)
+    return new if drift(old, new) > DRIFT or len(old) > budget else None
+
+
+def _entries(text: str) -> Iterator[tuple[str, str]]:
+    """The lines of a map with their file's path."""
+    path = ""
+    for line in text.split("\n"):
+        if line.startswith(" "):
+            yield path, line
+        else:
+            path = line
+
+
+Step = Literal["nothing", "wait", "ask", "adopt"]
+
+
+def next_step(
+    *, stale: bool, ready: bool, busy: bool, idle_s: float, built_s_ago: float, cost_s: float
+) -> Step:
+    """What to do about the map now.
+
+    `stale`: files changed since it was last asked for; `ready`: a new one lies here unused; `busy`: a job
+    runs. A new map makes the model read everything again, so it comes only when nobody waits; and building
+    one takes a second for 20,000 files, so it takes no more than a hundredth of the time.
+    """
+    if not (stale or ready):
+        return "nothing"
+    if busy or idle_s < IDLE_S:
+        return "wait"
+    if ready:
+        return "adopt"
+    return "ask" if built_s_ago >= 100 * cost_s else "wait"
