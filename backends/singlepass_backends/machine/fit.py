@@ -329,8 +329,8 @@ class _Chooser:
         """Whether it fits on the GPUs.
 
         llama.cpp splits whole layers over several GPUs in proportion to their free memory
-        (`llama_model_base::load_tensors`), so each GPU holds at most its share plus one layer, and one of them
-        the output layer. With F bytes free in total, a GPU with f bytes free has to hold
+        (`llama_model_base::load_tensors`), so each GPU holds at most its share plus one layer, and one
+        of them the output layer. With F bytes free in total, a GPU with f bytes free has to hold
         `layers · f / F + largest layer + output + overhead + margin <= f`.
         """
         if need.overhead == 0:
