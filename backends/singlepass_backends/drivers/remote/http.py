@@ -1,11 +1,11 @@
 """Requests to one server: with retries, a limit for the size of answers, and every failure as a
 `BackendError`.
 
-What goes wrong before the first byte of an answer is tried again, a few times: nothing has been computed for
-us yet. Afterwards nothing is, because the text is already on its way into the editor.
+Failures before the first byte of an answer are retried a few times, since nothing has been computed for us
+yet. Later ones are not, because text may already be in the editor.
 
-The API key goes into one header of requests to one origin. It is in no message, no log and no `repr`, and
-redirects are refused, not followed.
+The API key is sent in one header, to one origin only. It is in no message, no log and no `repr`, and
+redirects are rejected, not followed.
 """
 
 import json
