@@ -110,7 +110,7 @@ class Hub:
             ImportError,
             ValueError,
             OSError,
-        ) as error:  # from proxies and certificates in the environment
+        ) as error:  # the environment's proxies, certificates
             raise PullError(f"The proxy or SSL_CERT_FILE in the environment: {_reason(error)}.") from None
 
     @classmethod

@@ -261,6 +261,6 @@ def _size_of(path: Path) -> int:
 
 def _disk_error(error: OSError, folder: Path) -> PullError:
     return PullError(
-        f"Writing to {folder} failed: {error.strerror or error}. What was received is kept; fix that, and pull "
-        f"again to resume. To use another disk, set {folders.ENVIRONMENT_VARIABLE} to a folder on it."
+        f"Writing to {folder} failed: {error.strerror or error}. What was received is kept; fix that, and "
+        f"pull again to resume. To use another disk, set {folders.ENVIRONMENT_VARIABLE} to a folder on it."
     )
