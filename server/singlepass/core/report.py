@@ -86,6 +86,6 @@ def miss_sentence(miss: Miss, saved_s_ago: float | None = None) -> str:
         case "moved":
             return f"what stands before {name} changed: {again}"
         case "unfinished":
-            return f"{name} was still being read ahead: {count(miss.n_tokens, 'token')} were left"
+            return f"the prewarm of {name} was not finished: {count(miss.n_tokens, 'token')} were left"
         case "restart":
             return f"the engine was started anew: {again}, from {name} on"

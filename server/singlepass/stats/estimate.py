@@ -223,8 +223,8 @@ def _fit(counts: Sequence[Sequence[float]], amounts: Sequence[float]) -> Costs:
     """Fit non-negative costs to the amounts, latest last: minimizes the sum of absolute relative errors.
 
     Absolute errors instead of squares make it robust against outliers. Solved by iteratively reweighted least
-    squares (https://en.wikipedia.org/wiki/Iteratively_reweighted_least_squares) with coordinate descent, which
-    begins with the first cost, so with few amounts the other costs stay 0.
+    squares (https://en.wikipedia.org/wiki/Iteratively_reweighted_least_squares) with coordinate descent,
+    which begins with the first cost, so with few amounts the other costs stay 0.
     """
     shares = [_FADING ** (len(amounts) - 1 - number) / amount**2 for number, amount in enumerate(amounts)]
     columns = list(zip(*counts, strict=True))
