@@ -8,7 +8,7 @@ would be deleted.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from singlepass.core.anew import as_diff, in_document_spelling
@@ -52,8 +52,8 @@ class Rewrite(NamedTuple):
 def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrite]:
     """The texts in a reply without edit blocks; none where it is not clear what they are.
 
-    Of code blocks in fences only one may leave open which file it is of. `files` are those that may be
-    edited.
+    Of code blocks in fences only one may leave open which file it is of, quotations of a file aside. `files`
+    are those that may be edited.
     """
     found: list[tuple[Rewrite, str]] = []
     prose = 0
@@ -73,8 +73,17 @@ def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrit
         named_files = [found[0][0].path] if found[0][0].path else [*files]
         found = [one for one in found if any(_may_be_script(path) for path in named_files)]
     rewrites = [rewrite for rewrite, _ in found]
+    if len(rewrites) > 1:
+        bare = ["\n".join(["", *map(str.strip, text.split("\n")), ""]) for text in files.values()]
+        rewrites = [one for one in rewrites if not _is_quotation(one.lines, bare)] or rewrites
     names = [rewrite.path for rewrite in rewrites]
     return rewrites if len(set(names)) == len(names) and (len(names) < 2 or "" not in names) else []
+
+
+def _is_quotation(lines: Sequence[str], files: Iterable[str]) -> bool:
+    """Whether the lines stand in one of the files as they are, whatever their indentation."""
+    quoted = "\n".join(map(str.strip, lines)).strip("\n")
+    return any(f"\n{quoted}\n" in text for text in files)
 
 
 def _rewrite(section: Section, before: Sequence[str], files: Mapping[str, str]) -> Rewrite | None:
