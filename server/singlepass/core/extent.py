@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from singlepass.core.left_out import defined_name
-from singlepass.core.levels import columns, indent_of
+from singlepass.core.levels import balance, columns, indent_of
 from singlepass.core.pairing import MIN_ALIKE, similarity
 
 _N_NEAR = 3
@@ -191,6 +191,7 @@ def n_open(lines: Sequence[str], tag: str = "") -> int:
             bare.endswith(("{", "(", "["))
             or bare.startswith(("}", ")", "]"))
             or _OPENS_BEFORE_COMMENT.search(bare)
+            or (n > 0 and balance([bare]) < 0)
         ):
-            n += sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
+            n += balance([bare])
     return n

@@ -13,7 +13,7 @@ import itertools
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from singlepass.core.depths import is_directive
@@ -39,6 +39,17 @@ _MOST_OF_IT = 0.5
 _MOST_WORDS = 0.7
 """The share of the words of lines from which a changed line beside them is what became of all."""
 
+_SOME_WORDS = 0.34
+_ANY_NAME = re.compile(r"[^\W\d]\w*")
+_KEYWORDS = frozenset(
+    "def class return if elif else for while in not and or is None True False self import from as with try except "
+    "finally raise pass lambda const let var function local then end do this null true false the a of to it async "
+    "await yield assert str int list dict".split()
+)
+_ASSIGNED = re.compile(
+    r"\s*(?:(?:const|let|var|local|export|static|final|mut|auto|int|float|double)\s+)*([\w.]+(?:\s*,\s*[\w.]+)*)\s*(?::[^=]+)?(?::?=)(?!=)"
+)
+_IMPORTED = re.compile(r"\s*(?:from\s+\S+\s+)?import\s+(.*)")
 _NAME = re.compile(r"[^\W\d]\w+")
 _WORD = re.compile(r"\w")
 _CONTROL = re.compile(
@@ -96,6 +107,8 @@ class _Versions(NamedTuple):
     """… and what they define; …"""
     old_names: Counter[str]
     """… what the old text defines, and how often."""
+    n_defined: Counter[str]
+    """How often the new text defines them."""
     gaps: Sequence[tuple[int, int]]
     """For each old line, the counterparts of the nearest lines before and after it that have one in order."""
 
@@ -127,9 +140,13 @@ def left_out(
             return block[:2]
     if (emptied := _emptied(versions)) is not None:
         return emptied, emptied + 1
+    for start, end, _ in blocks:
+        if _is_stub(versions, start, end):
+            return start, end
+    accounts = Accounts(old, new, versions)
     least = min((columns(indent_of(old[n])) for n in text), default=0)
     for row in _rows(versions, text):
-        if _is_too_long(versions, row, len(text), least):
+        if _is_too_long(versions, row, len(text), least) or not accounts.has(row):
             return row[0], row[-1] + 1
     gone = [n for n in text if n not in versions.kept]
     beside = next((n for n in gone if not changing[0] <= n < changing[1]), None)
@@ -169,6 +186,7 @@ def _compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) 
         fresh=fresh,
         names=frozenset(defined_name(new[j].strip()) for j in fresh) - {""},
         old_names=Counter(defined_name(line.strip()) for line in old),
+        n_defined=Counter(defined_name(line.strip()) for line in new),
         gaps=[*zip(before, behind, strict=True)],
     )
 
@@ -216,6 +234,8 @@ def _is_missing(versions: _Versions, start: int, end: int, is_outermost: bool) -
     is_there = n_kept >= _MOST_OF_IT * len(text)
     instead = versions.instead(start, end)
     if name:
+        if versions.n_defined[name] < versions.old_names[name] and not versions.n_defined.keys() - versions.old_names.keys():
+            return True
         renamed = {one for line in instead if (one := defined_name(line)) and one not in versions.old_names}
         if (there := versions.there.get(start)) is not None:
             renamed.add(defined_name(versions.new[there].strip()))
@@ -240,6 +260,18 @@ def _emptied(versions: _Versions) -> int | None:
     last = next((line.strip() for line in reversed(versions.new) if line.strip()), "")
     is_open = last.endswith((":", "{")) and (defined_name(last) or _CONTROL.match(last))
     return len(versions.old) - 1 if is_open else None
+
+
+def _is_stub(versions: _Versions, start: int, end: int) -> bool:
+    """Whether a definition that does something is there without what it does."""
+    there = versions.there.get(start)
+    if there is None or not defined_name(versions.old[start].strip()):
+        return False
+    its = columns(indent_of(versions.new[there]))
+    below = (line for line in versions.new[there + 1 :] if line.strip())
+    body = [*itertools.takewhile(lambda line: columns(indent_of(line)) > its, below)]
+    did = [line for line in versions.old[start + 1 : end] if _WORD.search(line)]
+    return all(_is_filler(line.strip()) for line in body) and not all(_is_filler(line.strip()) for line in did)
 
 
 def _with_deeper(lines: Sequence[str]) -> set[int]:
@@ -281,6 +313,114 @@ def defined_name(line: str) -> str:
 def _is_filler(line: str) -> bool:
     """Whether a line is in the place of others and does nothing."""
     return _COMMENT.match(line) is not None or _STUB.fullmatch(line) is not None
+
+
+class Accounts:
+    """What became of lines that are gone, as far as the text around their place tells."""
+
+    def __init__(self, old: Sequence[str], new: Sequence[str], versions: _Versions) -> None:
+        self._old, self._new, self._versions = old, new, versions
+        self._mentions, self._mentions_old = _mentions(new), _mentions(old)
+        self._added: dict[int, frozenset[str]] = {j: _words(new[j]) for j in versions.fresh}
+        for j, i in versions.pairs.items():
+            if old[i].strip() != new[j].strip():
+                self._added[j] = _words(new[j]) - _words(old[i])
+        self._first_added: dict[str, int] = {}
+        for j in sorted(self._added, reverse=True):
+            self._first_added.update(dict.fromkeys(self._added[j], j))
+
+    def has(self, row: Sequence[int]) -> bool:
+        """Whether nothing of what a row of lines says is missing."""
+        versions = self._versions
+        if any(map(self._is_used, row)):
+            return False
+        before, behind = versions.gaps[row[0]][0], versions.gaps[row[-1]][1]
+        instead = [line for line in versions.instead(row[0], row[-1] + 1) if _WORD.search(line)]
+        instead = [line for line in instead if not _COMMENT.match(line)]
+        words = frozenset[str]().union(*map(_words, instead))
+        for there in (before, behind):
+            words |= self._added.get(there, frozenset())
+        least = _SOME_WORDS if instead else _MOST_OF_IT
+        n_missing = sum(not self._has_line(n, row, words, least) for n in row)
+        return n_missing <= (_MOST_OF_IT * len(row) if instead else 0)
+
+    def _has_line(self, n: int, row: Sequence[int], words: Collection[str], least: float) -> bool:
+        gone = _words(self._old[n])
+        names = _assigned(self._old[n])
+        if sum(word in words for word in gone) >= least * len(gone):
+            return True
+        if all(word in self._first_added for word in names or gone):
+            return True
+        for name in gone | names:
+            # Nothing speaks of it any more, here or elsewhere.
+            others = self._mentions_old.get(name, ())
+            if name not in self._mentions and (others[0] < row[0] or others[-1] > row[-1]):
+                return True
+        if bool(_IMPORTED.match(self._old[n])) and not any(name in self._mentions for name in names):
+            return True
+        return (bool(names) and self._was_used_only_there(n, names)) or self._is_header_of_kept(n)
+
+    def _span(self, n: int) -> tuple[int, int]:
+        """Where the rest of a line's block is in the new text."""
+        its = columns(indent_of(self._old[n]))
+        below = range(n + 1, len(self._old))
+        end = next(
+            (m for m in below if self._old[m].strip() and columns(indent_of(self._old[m])) < its),
+            len(self._old),
+        )
+        return self._versions.gaps[n][0], self._versions.gaps[end - 1][1]
+
+    def _was_used_only_there(self, n: int, names: Iterable[str]) -> bool:
+        first, last = self._span(n)
+        for name in names:
+            there = self._mentions.get(name, ())
+            at = bisect_right(there, first)
+            if at < len(there) and there[at] < last:
+                return False
+        return True
+
+    def _is_used(self, n: int) -> bool:
+        """Whether the new text uses what a line defines before anything else defines it."""
+        names = _assigned(self._old[n])
+        if not names:
+            return False
+        first, last = self._span(n)
+        for name in names:
+            there = self._mentions.get(name, ())
+            at = bisect_right(there, first)
+            if at < len(there) and there[at] < last and self._first_added.get(name, there[at] + 1) > there[at]:
+                if name not in _assigned(self._new[there[at]]):
+                    return True
+        return False
+
+    def _is_header_of_kept(self, n: int) -> bool:
+        """Whether a line began a block whose lines are there without it."""
+        old, new, there = self._old, self._new, self._versions.there
+        if not old[n].rstrip().endswith((":", "{", "then", "do")):
+            return False
+        below = next((m for m in range(n + 1, len(old)) if m in there and old[m].strip()), None)
+        return below is not None and columns(indent_of(new[there[below]])) < columns(indent_of(old[below]))
+
+
+def _mentions(lines: Sequence[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for n, line in enumerate(lines):
+        for word in {*_ANY_NAME.findall(line)}:
+            found.setdefault(word, []).append(n)
+    return found
+
+
+def _words(line: str) -> frozenset[str]:
+    return frozenset(_ANY_NAME.findall(line)) - _KEYWORDS
+
+
+def _assigned(line: str) -> frozenset[str]:
+    """The names that a line defines: variables, what it imports."""
+    if found := _ASSIGNED.match(line):
+        return frozenset(one.rpartition(".")[2] for one in re.findall(r"[\w.]+", found[1]))
+    if found := _IMPORTED.match(line):
+        return frozenset(_ANY_NAME.findall(found[1])) - {"as"}
+    return frozenset()
 
 
 def _rows(versions: _Versions, text: Sequence[int]) -> Iterator[list[int]]:
