@@ -40,6 +40,8 @@ _MOST_WORDS = 0.7
 """The share of the words of lines from which a changed line beside them is what became of all."""
 
 _SOME_WORDS = 0.34
+_CLASS = re.compile(r"\s*(?:[\w@]+\s+)*(?:class|struct|enum|interface|record|object|trait|type)\b")
+_BEFORE = re.compile(r"\s*(?:@|#|//|/\*|\*|import\b|from\b|use\b|using\b|[\"']{3})")
 _ANY_NAME = re.compile(r"[^\W\d]\w*")
 _KEYWORDS = frozenset(
     "def class return if elif else for while in not and or is None True False self import from as with try except "
@@ -112,6 +114,11 @@ class _Versions(NamedTuple):
     gaps: Sequence[tuple[int, int]]
     """For each old line, the counterparts of the nearest lines before and after it that have one in order."""
 
+    def is_mentioned(self, name: str) -> bool:
+        """Whether an unchanged line has the name."""
+        found = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])")
+        return any(self.new[j].strip() == self.old[i].strip() and found.search(self.new[j]) for j, i in self.pairs.items())
+
     def instead(self, start: int, end: int) -> list[str]:
         """The fresh lines in the place of some old ones."""
         first, last = self.gaps[start][0], self.gaps[end - 1][1]
@@ -144,6 +151,12 @@ def left_out(
         if _is_stub(versions, start, end):
             return start, end
     accounts = Accounts(old, new, versions)
+    for n in text:
+        is_changed = n not in versions.there or old[n].strip() != new[versions.there[n]].strip()
+        if is_changed and accounts.is_needed(n):
+            return n, n + 1
+    if _has_no_beginning(versions, text):
+        return text[0], text[0] + 1
     least = min((columns(indent_of(old[n])) for n in text), default=0)
     for row in _rows(versions, text):
         if _is_too_long(versions, row, len(text), least) or not accounts.has(row):
@@ -241,6 +254,8 @@ def _is_missing(versions: _Versions, start: int, end: int, is_outermost: bool) -
             renamed.add(defined_name(versions.new[there].strip()))
         if sum(n in versions.moved for n in text) >= len(text) - 1:
             renamed |= versions.names
+        if versions.n_defined[name] == 0 and versions.is_mentioned(name):
+            return True
         is_elsewhere = name in versions.names and versions.old_names[name] == 1
         return not is_elsewhere and not (
             is_there and any(one not in versions.old_names for one in renamed if one)
@@ -315,82 +330,95 @@ def _is_filler(line: str) -> bool:
     return _COMMENT.match(line) is not None or _STUB.fullmatch(line) is not None
 
 
+def _has_no_beginning(versions: _Versions, text: Sequence[int]) -> bool:
+    """Whether the old text begins with a definition, and the new one in the middle of it."""
+    if not text or text[0] in versions.kept or not defined_name(versions.old[text[0]].strip()):
+        return False
+    begins = next((line.strip() for line in versions.new if _WORD.search(line) and not _BEFORE.match(line)), "")
+    return not defined_name(begins)
+
+
 class Accounts:
     """What became of lines that are gone, as far as the text around their place tells."""
 
     def __init__(self, old: Sequence[str], new: Sequence[str], versions: _Versions) -> None:
         self._old, self._new, self._versions = old, new, versions
         self._mentions, self._mentions_old = _mentions(new), _mentions(old)
+        self._bound = frozenset[str]().union(*map(_assigned, new))
         self._added: dict[int, frozenset[str]] = {j: _words(new[j]) for j in versions.fresh}
         for j, i in versions.pairs.items():
             if old[i].strip() != new[j].strip():
                 self._added[j] = _words(new[j]) - _words(old[i])
-        self._first_added: dict[str, int] = {}
-        for j in sorted(self._added, reverse=True):
-            self._first_added.update(dict.fromkeys(self._added[j], j))
+        self._adding: dict[str, list[int]] = {}
+        for j in sorted(self._added):
+            for word in self._added[j]:
+                self._adding.setdefault(word, []).append(j)
+        self._headers, self._ends = _surroundings(old)
 
     def has(self, row: Sequence[int]) -> bool:
         """Whether nothing of what a row of lines says is missing."""
         versions = self._versions
-        if any(map(self._is_used, row)):
-            return False
         before, behind = versions.gaps[row[0]][0], versions.gaps[row[-1]][1]
         instead = [line for line in versions.instead(row[0], row[-1] + 1) if _WORD.search(line)]
         instead = [line for line in instead if not _COMMENT.match(line)]
+        if not any(defined_name(self._old[n].strip()) for n in row):
+            instead = [*itertools.takewhile(lambda line: not defined_name(line), instead)]
         words = frozenset[str]().union(*map(_words, instead))
-        for there in (before, behind):
+        is_border = not instead and (before < 0 or behind >= len(self._new))
+        for there in () if is_border else (before, behind):
             words |= self._added.get(there, frozenset())
         least = _SOME_WORDS if instead else _MOST_OF_IT
-        n_missing = sum(not self._has_line(n, row, words, least) for n in row)
+        n_missing = sum(not self._has_line(n, row, words, least, is_border) for n in row)
         return n_missing <= (_MOST_OF_IT * len(row) if instead else 0)
 
-    def _has_line(self, n: int, row: Sequence[int], words: Collection[str], least: float) -> bool:
-        gone = _words(self._old[n])
-        names = _assigned(self._old[n])
-        if sum(word in words for word in gone) >= least * len(gone):
-            return True
-        if all(word in self._first_added for word in names or gone):
-            return True
+    def _has_line(
+        self, n: int, row: Sequence[int], words: Collection[str], least: float, is_border: bool
+    ) -> bool:
+        gone, names = _words(self._old[n]), _assigned(self._old[n])
+        if not gone:
+            return least < _MOST_OF_IT or self._is_header_of_kept(n)
+        if not is_border:
+            if sum(word in words for word in gone) >= least * len(gone):
+                return True
+            if all(word in self._adding for word in names or gone):
+                return True
         for name in gone | names:
             # Nothing speaks of it any more, here or elsewhere.
             others = self._mentions_old.get(name, ())
             if name not in self._mentions and (others[0] < row[0] or others[-1] > row[-1]):
                 return True
-        if bool(_IMPORTED.match(self._old[n])) and not any(name in self._mentions for name in names):
+        if _IMPORTED.match(self._old[n]) and not any(name in self._mentions for name in names):
             return True
-        return (bool(names) and self._was_used_only_there(n, names)) or self._is_header_of_kept(n)
+        return self._is_superfluous(n, row, names) or self._is_header_of_kept(n)
 
-    def _span(self, n: int) -> tuple[int, int]:
-        """Where the rest of a line's block is in the new text."""
-        its = columns(indent_of(self._old[n]))
-        below = range(n + 1, len(self._old))
-        end = next(
-            (m for m in below if self._old[m].strip() and columns(indent_of(self._old[m])) < its),
-            len(self._old),
+    def _is_superfluous(self, n: int, row: Sequence[int], names: Collection[str]) -> bool:
+        """Whether the rest of the block used what a line defines, and does so no more."""
+        first, last = self._versions.gaps[n][0], self._versions.gaps[self._ends[n] - 1][1]
+        return bool(names) and all(
+            _within(self._mentions_old.get(name, ()), row[-1], self._ends[n]) is not None
+            and _within(self._mentions.get(name, ()), first, last) is None
+            for name in names
         )
-        return self._versions.gaps[n][0], self._versions.gaps[end - 1][1]
 
-    def _was_used_only_there(self, n: int, names: Iterable[str]) -> bool:
-        first, last = self._span(n)
-        for name in names:
-            there = self._mentions.get(name, ())
-            at = bisect_right(there, first)
-            if at < len(there) and there[at] < last:
-                return False
-        return True
-
-    def _is_used(self, n: int) -> bool:
-        """Whether the new text uses what a line defines before anything else defines it."""
-        names = _assigned(self._old[n])
-        if not names:
+    def is_needed(self, n: int) -> bool:
+        """Whether the new text uses what a line defines that is gone or changed, and nothing else there
+        defines it."""
+        versions, line = self._versions, self._old[n]
+        there = versions.there.get(n)
+        names = _assigned(line) - (_assigned(self._new[there]) if there is not None else frozenset())
+        if not names or n in versions.moved:
             return False
-        first, last = self._span(n)
+        header = self._headers[n]
+        if "." in line[: line.find("=")] or (header >= 0 and _CLASS.match(self._old[header])):
+            return any(name in self._mentions and name not in self._bound for name in names)
+        begin = -1 if header < 0 else versions.gaps[header][0] if header not in versions.there else versions.there[header]
+        first, last = versions.gaps[n][0], versions.gaps[self._ends[n] - 1][1]
         for name in names:
-            there = self._mentions.get(name, ())
-            at = bisect_right(there, first)
-            if at < len(there) and there[at] < last and self._first_added.get(name, there[at] + 1) > there[at]:
-                if name not in _assigned(self._new[there[at]]):
-                    return True
+            at = _within(self._mentions.get(name, ()), first if there is None else there, last)
+            if at is None or name in _assigned(self._new[at]) or _binds(self._new[at], name):
+                continue
+            if _within(self._adding.get(name, ()), begin - 1, at) is None:
+                return True
         return False
 
     def _is_header_of_kept(self, n: int) -> bool:
@@ -400,6 +428,40 @@ class Accounts:
             return False
         below = next((m for m in range(n + 1, len(old)) if m in there and old[m].strip()), None)
         return below is not None and columns(indent_of(new[there[below]])) < columns(indent_of(old[below]))
+
+
+def _within(lines: Sequence[int], after: int, before: int) -> int | None:
+    """The first of the lines that is between two others."""
+    at = bisect_right(lines, after)
+    return lines[at] if at < len(lines) and lines[at] < before else None
+
+
+def _surroundings(lines: Sequence[str]) -> tuple[list[int], list[int]]:
+    """For each line, the definition that it is in, or -1, and where the block ends that it is in."""
+    headers, ends = [-1] * len(lines), [len(lines)] * len(lines)
+    open_: list[tuple[int, int]] = []
+    waiting: list[tuple[int, int]] = []
+    for n, line in enumerate(lines):
+        if not line.strip():
+            continue
+        depth = columns(indent_of(line))
+        while open_ and open_[-1][1] >= depth:
+            open_.pop()
+        while waiting and waiting[-1][1] > depth:
+            ends[waiting.pop()[0]] = n
+        headers[n] = open_[-1][0] if open_ else -1
+        waiting.append((n, depth))
+        if defined_name(line.strip()):
+            open_.append((n, depth))
+    return headers, ends
+
+
+def _binds(line: str, name: str) -> bool:
+    """Whether a line defines a name as a parameter, for a loop, or for what it opens."""
+    bare = line.strip()
+    if defined_name(bare):
+        return True
+    return re.search(rf"\b(?:for\s+[^=]*?\b{name}\b[^=]*?\s+(?:in|of)\b|as\s+{name}\b|lambda\b[^:]*\b{name}\b)", line) is not None
 
 
 def _mentions(lines: Sequence[str]) -> dict[str, list[int]]:
