@@ -115,8 +115,8 @@ class _Versions(NamedTuple):
     """For each old line, the counterparts of the nearest lines before and after it that have one in order."""
 
     def is_mentioned(self, name: str) -> bool:
-        """Whether an unchanged line has the name."""
-        found = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])")
+        """Whether an unchanged line has the name, other than for a part of something else."""
+        found = re.compile(rf"(?<![\w$.])(?:(?:self|this|cls)\.)?{re.escape(name)}(?![\w$])")
         return any(self.new[j].strip() == self.old[i].strip() and found.search(self.new[j]) for j, i in self.pairs.items())
 
     def instead(self, start: int, end: int) -> list[str]:
@@ -353,7 +353,7 @@ class Accounts:
         for j in sorted(self._added):
             for word in self._added[j]:
                 self._adding.setdefault(word, []).append(j)
-        self._headers, self._ends = _surroundings(old)
+        self._headers, self._ends, self._bodies = _surroundings(old)
 
     def has(self, row: Sequence[int]) -> bool:
         """Whether nothing of what a row of lines says is missing."""
@@ -368,6 +368,8 @@ class Accounts:
         for there in () if is_border else (before, behind):
             words |= self._added.get(there, frozenset())
         least = _SOME_WORDS if instead else _MOST_OF_IT
+        if len(row) == len(instead) == 1 and _is_of_a_kind(self._old[row[0]], instead[0]):
+            return True
         n_missing = sum(not self._has_line(n, row, words, least, is_border) for n in row)
         return n_missing <= (_MOST_OF_IT * len(row) if instead else 0)
 
@@ -380,16 +382,35 @@ class Accounts:
         if not is_border:
             if sum(word in words for word in gone) >= least * len(gone):
                 return True
-            if all(word in self._adding for word in names or gone):
+            if _IMPORTED.match(self._old[n]) and all(name in self._adding for name in names):
                 return True
-        for name in gone | names:
-            # Nothing speaks of it any more, here or elsewhere.
-            others = self._mentions_old.get(name, ())
-            if name not in self._mentions and (others[0] < row[0] or others[-1] > row[-1]):
+            if self._is_elsewhere(gone):
                 return True
+        if any(self._is_dropped(name, row) for name in gone | names):
+            return True
         if _IMPORTED.match(self._old[n]) and not any(name in self._mentions for name in names):
             return True
         return self._is_superfluous(n, row, names) or self._is_header_of_kept(n)
+
+    def _is_dropped(self, name: str, row: Sequence[int]) -> bool:
+        """Whether the definition that a row is in spoke of a name elsewhere too, and does so no more."""
+        header = self._headers[row[0]]
+        end = self._bodies[header]
+        there = self._mentions_old.get(name, ())
+        is_beside = _within(there, header - 1, row[0]) is not None or _within(there, row[-1], end) is not None
+        begin, behind = self._begin(header), self._versions.gaps[end - 1][1]
+        return is_beside and _within(self._mentions.get(name, ()), begin - 1, behind) is None
+
+    def _begin(self, header: int) -> int:
+        """Where a definition of the old text begins in the new one."""
+        if header < 0:
+            return -1
+        return self._versions.there.get(header, self._versions.gaps[header][0])
+
+    def _is_elsewhere(self, words: frozenset[str]) -> bool:
+        """Whether one line has all of these words that had not all of them before."""
+        rarest = min((self._adding.get(word, ()) for word in words), key=len)
+        return any(words <= self._added[j] for j in rarest)
 
     def _is_superfluous(self, n: int, row: Sequence[int], names: Collection[str]) -> bool:
         """Whether the rest of the block used what a line defines, and does so no more."""
@@ -411,7 +432,7 @@ class Accounts:
         header = self._headers[n]
         if "." in line[: line.find("=")] or (header >= 0 and _CLASS.match(self._old[header])):
             return any(name in self._mentions and name not in self._bound for name in names)
-        begin = -1 if header < 0 else versions.gaps[header][0] if header not in versions.there else versions.there[header]
+        begin = self._begin(header)
         first, last = versions.gaps[n][0], versions.gaps[self._ends[n] - 1][1]
         for name in names:
             at = _within(self._mentions.get(name, ()), first if there is None else there, last)
@@ -430,15 +451,24 @@ class Accounts:
         return below is not None and columns(indent_of(new[there[below]])) < columns(indent_of(old[below]))
 
 
+def _is_of_a_kind(one: str, other: str) -> bool:
+    """Whether a line may be another version of one that says something else: they begin alike, or are about
+    a word or two."""
+    words, others = _ANY_NAME.findall(one), _ANY_NAME.findall(other)
+    return words[:1] == others[:1] or max(len(words), len(others)) <= _FEW
+
+
 def _within(lines: Sequence[int], after: int, before: int) -> int | None:
     """The first of the lines that is between two others."""
     at = bisect_right(lines, after)
     return lines[at] if at < len(lines) and lines[at] < before else None
 
 
-def _surroundings(lines: Sequence[str]) -> tuple[list[int], list[int]]:
-    """For each line, the definition that it is in, or -1, and where the block ends that it is in."""
+def _surroundings(lines: Sequence[str]) -> tuple[list[int], list[int], dict[int, int]]:
+    """For each line, the definition that it is in, or -1, and where the block ends that it is in; for each
+    definition, where it ends."""
     headers, ends = [-1] * len(lines), [len(lines)] * len(lines)
+    bodies = {-1: len(lines)}
     open_: list[tuple[int, int]] = []
     waiting: list[tuple[int, int]] = []
     for n, line in enumerate(lines):
@@ -446,14 +476,15 @@ def _surroundings(lines: Sequence[str]) -> tuple[list[int], list[int]]:
             continue
         depth = columns(indent_of(line))
         while open_ and open_[-1][1] >= depth:
-            open_.pop()
+            bodies[open_.pop()[0]] = n
         while waiting and waiting[-1][1] > depth:
             ends[waiting.pop()[0]] = n
         headers[n] = open_[-1][0] if open_ else -1
         waiting.append((n, depth))
         if defined_name(line.strip()):
             open_.append((n, depth))
-    return headers, ends
+    bodies.update((n, len(lines)) for n, _ in open_)
+    return headers, ends, bodies
 
 
 def _binds(line: str, name: str) -> bool:

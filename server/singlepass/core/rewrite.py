@@ -8,7 +8,8 @@ would be deleted.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from singlepass.core.anew import as_diff, in_document_spelling
@@ -230,10 +231,24 @@ def _placed(
         return Unplaced(_left_out_message(old, *gone, start))
     if abs(n_open(document) - n_open(old) + n_open(inside)) > abs(n_open(document)):
         return Unplaced(_BRACKETS)
+    if _is_twice([*document[:start], "", *document[end:]], old, inside):
+        return Unplaced(_GOES_ON)
     lines = at_depth(old, inside, pairs, document)
     if lines is None:
         return Unplaced(_NO_DEPTH)
     return Found(start, end, "rewrite", tuple(_with_own_lines(old, lines)))
+
+
+def _is_twice(around: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether a definition begins in the new text as one does around its place, to the letter."""
+    known = {*_begun(old)}
+    repeated = [one for one in _begun(new) if one not in known and defined_name(one[0])]
+    return bool(repeated) and not {*_begun(around)}.isdisjoint(repeated)
+
+
+def _begun(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each line with the next one below that has text."""
+    return pairwise(line.strip() for line in lines if line.strip())
 
 
 _IS_ANOTHER = (
