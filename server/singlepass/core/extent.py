@@ -72,6 +72,27 @@ def within(
     return [line for n, line in enumerate(new) if left and left[0] <= n <= left[-1] and n not in cut]
 
 
+def without_neighbours(document: Sequence[str], span: tuple[int, int], new: Sequence[str]) -> Sequence[str]:
+    """The text without its first and last lines as far as they are those around its place, and say something
+    that no line there says."""
+    known = {line.strip() for line in document[span[0] : span[1]]}
+    text = [n for n, line in enumerate(new) if line.strip()]
+    bare = [new[n].strip() for n in text]
+    before, behind = (
+        [line.strip() for line in lines if line.strip()] for lines in (document[: span[0]], document[span[1] :])
+    )
+    n_front = _n_repeated(bare, before[-len(bare) :])
+    n_back = _n_repeated(bare[::-1], behind[: len(bare)][::-1])
+
+    def says(lines: Sequence[str]) -> bool:
+        return any(_WORD.search(line) and not _END.match(line) and line not in known for line in lines)
+
+    n_front *= says(bare[:n_front])
+    n_back *= says(bare[len(bare) - n_back :])
+    left = text[n_front : len(text) - n_back]
+    return new[left[0] : left[-1] + 1] if left and n_front + n_back else new
+
+
 def _n_near(lines: Sequence[int]) -> int:
     return min(max(_N_NEAR, len(lines)), _MOST_NEAR)
 
@@ -164,8 +185,14 @@ def _without_ends(
     while left and _is_end(line := new[left[-1]].strip()):
         found = _END.match(line)
         if found and not found[1]:
-            # Which word begins a block depends on the language.
-            return None if left[-1] > last and behind[:1] == [line] else left
+            # Which word begins a block depends on the language, but all of it is as deep as its end or deeper.
+            its = columns(indent_of(new[left[-1]]))
+            least = min((columns(indent_of(new[n])) for n in left[:-1]), default=its)
+            if least > its and behind[:1] == [line]:
+                left.pop()
+                continue
+            is_flat = least == its == max(columns(indent_of(new[n])) for n in left)
+            return None if is_flat and left[-1] > last and behind[:1] == [line] else left
         tag = found[1] if found else ""
         if tag not in opened:
             whole = [*document[: span[0]], *(new[n] for n in left), *document[span[1] :]]

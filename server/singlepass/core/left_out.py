@@ -22,24 +22,16 @@ from singlepass.core.levels import columns, indent_of
 MOST_GONE = 0.25
 """The share of a file's lines with text that its new text may leave out or replace where nothing is
 selected."""
-MOST_GONE_SELECTED = 0.5
-"""The share of the selected lines with text that their new text may leave out or replace; more is another
-text."""
-MOST_GONE_AT_BORDER = 0.2
-"""The share of the lines with text that may be missing at the beginning or the end: more are rather a part
-that the text does not repeat."""
-MOST_GONE_IN_A_ROW = 0.1
-"""The share of the lines with text that may be missing in a row, nothing in their place, …"""
 _FEW = 2
-"""… where they are more than these. Some may always be superfluous, such as imports …"""
-_MANY = 8
-"""… but never so many."""
+"""Words of a line that is another version of any as short."""
 _MOST_OF_IT = 0.5
 """The share of a block's lines from which the new text has the block, whatever its first line is."""
-_MOST_WORDS = 0.7
-"""The share of the words of lines from which a changed line beside them is what became of all."""
 
 _SOME_WORDS = 0.34
+MOST_REPEATED = 0.25
+_MOST_OF_WORDS = 0.6
+_RESULT = re.compile(r"(?:return|raise|throw|yield)\b")
+_LOOP = re.compile(r"\bfor\s+\(?(?:const\s+|let\s+)?(\w+)")
 _CLASS = re.compile(r"\s*(?:[\w@]+\s+)*(?:class|struct|enum|interface|record|object|trait|type)\b")
 _BEFORE = re.compile(r"\s*(?:@|#|//|/\*|\*|import\b|from\b|use\b|using\b|[\"']{3})")
 _ANY_NAME = re.compile(r"[^\W\d]\w*")
@@ -130,14 +122,15 @@ def left_out(
     old: Sequence[str],
     new: Sequence[str],
     pairs: Mapping[int, int],
-    most_gone: float,
     changing: tuple[int, int],
+    *,
+    is_selected: bool,
 ) -> tuple[int, int] | None:
     """The first lines of an old text, end exclusive, that its new version seems to leave out unmeant; None
     where it is complete.
 
-    `pairs` are the new lines that repeat or change an old one, in order. `most_gone` is the share of the
-    lines with text that may be deleted or replaced, and `changing` the range of lines of which they may be.
+    `pairs` are the new lines that repeat or change an old one, in order. `changing` is the range of lines that may be
+    deleted or replaced.
     """
     text = [n for n, line in enumerate(old) if line.strip()]
     versions = _compared(old, new, pairs)
@@ -157,9 +150,9 @@ def left_out(
             return n, n + 1
     if _has_no_beginning(versions, text):
         return text[0], text[0] + 1
-    least = min((columns(indent_of(old[n])) for n in text), default=0)
+    is_shorter = is_selected and is_shortened(old, new)
     for row in _rows(versions, text):
-        if _is_too_long(versions, row, len(text), least) or not accounts.has(row):
+        if not is_shorter and not accounts.has(row):
             return row[0], row[-1] + 1
     gone = [n for n in text if n not in versions.kept]
     beside = next((n for n in gone if not changing[0] <= n < changing[1]), None)
@@ -171,7 +164,7 @@ def left_out(
         if start not in known and _is_kept(versions, start):
             known.update(range(start, end))
     gone = [n for n in gone if n not in known]
-    return (gone[0], gone[-1] + 1) if len(gone) > most_gone * len(text) else None
+    return (gone[0], gone[-1] + 1) if not is_selected and len(gone) > MOST_GONE * len(text) else None
 
 
 def _compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) -> _Versions:
@@ -283,7 +276,7 @@ def _is_stub(versions: _Versions, start: int, end: int) -> bool:
     if there is None or not defined_name(versions.old[start].strip()):
         return False
     its = columns(indent_of(versions.new[there]))
-    below = (line for line in versions.new[there + 1 :] if line.strip())
+    below = (line for line in versions.new[there + 1 :] if line.strip() not in ("", "{"))
     body = [*itertools.takewhile(lambda line: columns(indent_of(line)) > its, below)]
     did = [line for line in versions.old[start + 1 : end] if _WORD.search(line)]
     return all(_is_filler(line.strip()) for line in body) and not all(_is_filler(line.strip()) for line in did)
@@ -294,17 +287,6 @@ def _with_deeper(lines: Sequence[str]) -> set[int]:
     text = [n for n, line in enumerate(lines) if line.strip() and not is_directive(line)]
     depths = [columns(indent_of(lines[n])) for n in text]
     return {n for n, its, below in zip(text, depths, depths[1:], strict=False) if below > its}
-
-
-def _is_condensed(versions: _Versions, start: int, end: int) -> bool:
-    """Whether the lines before and after these were changed, and now have their words."""
-    words: set[str] = set()
-    for there in (versions.gaps[start][0], versions.gaps[end - 1][1]):
-        old = versions.pairs.get(there)
-        if old is not None and versions.old[old].strip() != versions.new[there].strip():
-            words.update(_NAME.findall(versions.new[there]))
-    gone = {word for line in versions.old[start:end] for word in _NAME.findall(line)}
-    return len(gone & words) >= _MOST_WORDS * len(gone)
 
 
 def _is_kept(versions: _Versions, start: int) -> bool:
@@ -370,7 +352,10 @@ class Accounts:
         least = _SOME_WORDS if instead else _MOST_OF_IT
         if len(row) == len(instead) == 1 and _is_of_a_kind(self._old[row[0]], instead[0]):
             return True
-        n_missing = sum(not self._has_line(n, row, words, least, is_border) for n in row)
+        missing = [n for n in row if not self._has_line(n, row, words, least, is_border)]
+        # What only lines of the row use goes with them.
+        found = frozenset[str]().union(*(_words(self._old[n]) for n in row if n not in missing))
+        n_missing = sum(_assigned(self._old[n]).isdisjoint(found) for n in missing)
         return n_missing <= (_MOST_OF_IT * len(row) if instead else 0)
 
     def _has_line(
@@ -458,6 +443,29 @@ def _is_of_a_kind(one: str, other: str) -> bool:
     return words[:1] == others[:1] or max(len(words), len(others)) <= _FEW
 
 
+def is_shortened(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether a text says in fewer lines what others say, none of which it repeats but the first and last
+    ones: it begins and ends as they do, and speaks of what they speak of."""
+    lines, others = ([line.strip() for line in text if line.strip()] for text in (old, new))
+    if not 0 < len(others) < len(lines):
+        return False
+    n_equal = len({*lines[1:-1]} & {*others[1:-1]})
+    if n_equal > MOST_REPEATED * len(lines):
+        return False
+    name = defined_name(lines[0])
+    is_same = bool(name) and name == defined_name(others[0])
+    ends_alike = _begins_alike(lines[-1], others[-1]) or (is_same and len(others) == 1)
+    if not ends_alike or not (is_same or _RESULT.match(others[-1])):
+        return False
+    local = frozenset[str]().union(*map(_assigned, lines), *(_LOOP.findall(line) for line in lines))
+    gone = frozenset[str]().union(*map(_words, lines)) - local
+    return len(gone & frozenset[str]().union(*map(_words, others))) >= _MOST_OF_WORDS * len(gone)
+
+
+def _begins_alike(one: str, other: str) -> bool:
+    return one == other or _ANY_NAME.findall(one)[:1] == _ANY_NAME.findall(other)[:1] != []
+
+
 def _within(lines: Sequence[int], after: int, before: int) -> int | None:
     """The first of the lines that is between two others."""
     at = bisect_right(lines, after)
@@ -522,23 +530,3 @@ def _rows(versions: _Versions, text: Sequence[int]) -> Iterator[list[int]]:
     for is_kept, run in itertools.groupby(words, versions.kept.__contains__):
         if not is_kept:
             yield [*run]
-
-
-def _is_too_long(versions: _Versions, row: Sequence[int], n_text: int, least: int) -> bool:
-    """Whether so many lines in a row are missing that they are rather not repeated."""
-    start, end = row[0], row[-1] + 1
-    before, behind = versions.gaps[start][0], versions.gaps[end - 1][1]
-    is_at_border = (before < 0 or behind >= len(versions.new)) and len(row) > max(
-        1, MOST_GONE_AT_BORDER * n_text
-    )
-    if is_at_border and any(columns(indent_of(versions.old[n])) == least for n in row):
-        return True
-    instead = versions.instead(start, end)
-    if not all(map(_is_filler, instead)):
-        return False
-    n_code = sum(not _COMMENT.match(versions.old[n].strip()) for n in row)
-    if any(map(_WORD.search, instead)) and n_code >= _FEW:
-        return True
-    if _is_condensed(versions, start, end):
-        return False
-    return is_at_border or len(row) >= _MANY or len(row) > max(_FEW, MOST_GONE_IN_A_ROW * n_text)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from singlepass.core.anew import as_diff, in_document_spelling
 from singlepass.core.depths import at_depth
-from singlepass.core.extent import n_open, within
+from singlepass.core.extent import n_open, within, without_neighbours
 from singlepass.core.habits import is_fence
-from singlepass.core.left_out import MOST_GONE, MOST_GONE_SELECTED, defined_name, left_out
+from singlepass.core.left_out import defined_name, is_shortened, left_out
 from singlepass.core.levels import indent_of
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.matcher import Found, locate
@@ -202,11 +202,11 @@ def _place(
     if selection is not None and selection[0] < selection[1]:
         selected = _text_span(document, selection)
     if selected is None or selected == whole:
-        return _placed(document, new, whole, whole, MOST_GONE if selected is None else MOST_GONE_SELECTED)
-    of_file = _placed(document, new, whole, selected, MOST_GONE_SELECTED)
+        return _placed(document, new, whole, whole, is_selected=selected is not None)
+    of_file = _placed(document, new, whole, selected, is_selected=True)
     if isinstance(of_file, Found):
         return of_file
-    of_selection = _placed(document, new, selected, selected, MOST_GONE_SELECTED)
+    of_selection = _placed(document, new, selected, selected, is_selected=True)
     return of_file if of_selection == Unplaced(_IS_ANOTHER) else of_selection
 
 
@@ -215,18 +215,20 @@ def _placed(
     new: Sequence[str],
     span: tuple[int, int],
     changing: tuple[int, int],
-    most_gone: float,
+    *,
+    is_selected: bool,
 ) -> Found | Unplaced:
     """The same for these lines of the document, of which some may be deleted or replaced."""
     start, end = span
     old = document[start:end]
-    if not _is_version(old, new):
+    new = without_neighbours(document, span, new)
+    if not _is_version(old, new) and not (is_selected and is_shortened(old, new)):
         return Unplaced(_IS_ANOTHER)
     inside = within(document, span, new, _pairs(old, new))
     if inside is None:
         return Unplaced(_GOES_ON)
     pairs = _pairs(old, inside)
-    gone = left_out(old, inside, pairs, most_gone, (changing[0] - start, changing[1] - start))
+    gone = left_out(old, inside, pairs, (changing[0] - start, changing[1] - start), is_selected=is_selected)
     if gone is not None:
         return Unplaced(_left_out_message(old, *gone, start))
     if abs(n_open(document) - n_open(old) + n_open(inside)) > abs(n_open(document)):
