@@ -15,6 +15,14 @@ from singlepass.core.levels import columns, indent_of
 _NUMBER = re.compile(r"\s*(?:line\s+)?L?\d+\s*[|│┃→:.)\]]?\s*", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t]+")
 _WORD = re.compile(r"\w")
+_INSTEAD = {
+    "<": re.compile(r"&lt;"),
+    ">": re.compile(r"&gt;"),
+    '"': re.compile(r"&quot;|&#34;|[“”„]"),
+    "'": re.compile(r"&#x27;|&#39;|&apos;|[‘’‚]"),
+    "& ": re.compile(r"&amp; "),
+}
+"""What models write instead of characters of code."""
 
 
 class Diff(NamedTuple):
@@ -64,7 +72,17 @@ def in_document_spelling(written: Sequence[str], document: Sequence[str]) -> lis
         return None
     if sum(_is_numbered(line, known) for line in lines) > 1:
         return None
-    return _respelled(lines, document, known)
+    return _respelled(_in_ascii(lines, document), document, known)
+
+
+def _in_ascii(lines: Sequence[str], document: Sequence[str]) -> Sequence[str]:
+    """The text without entities and typographic quotation marks, if it has these and nowhere what they stand
+    for, and the document has none."""
+    text, there = "\n".join(lines), "\n".join(document)
+    for plain, written in _INSTEAD.items():
+        if plain not in text and written.search(text) and not written.search(there):
+            text = written.sub(plain, text)
+    return text.split("\n")
 
 
 def _is_numbered(line: str, known: Collection[str]) -> bool:

@@ -112,11 +112,15 @@ def _outwards(document: Sequence[str], start: int) -> Iterator[str]:
 
 def _n_repeated(written: Sequence[str], before: Sequence[str]) -> int:
     """How many of the first lines are the last ones of what stands before."""
-    most = min(len(written), len(before))
-    return next(
-        (n for n in range(most, 0, -1) if written[n - 1] == before[-1] and [*written[:n]] == [*before[-n:]]),
-        0,
-    )
+    # The prefix function of Knuth, Morris and Pratt, because many lines may be equal.
+    lines = [*written, None, *before[len(before) - min(len(written), len(before)) :]]
+    longest = [0] * len(lines)
+    for n in range(1, len(lines)):
+        k = longest[n - 1]
+        while k and lines[n] != lines[k]:
+            k = longest[k - 1]
+        longest[n] = k + (lines[n] == lines[k])
+    return longest[-1] if before else 0
 
 
 def _is_repeated(

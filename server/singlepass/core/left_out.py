@@ -19,7 +19,7 @@ from typing import NamedTuple
 from singlepass.core.depths import is_directive
 from singlepass.core.levels import columns, indent_of
 
-MOST_GONE = 0.25
+MOST_GONE = 0.5
 """The share of a file's lines with text that its new text may leave out or replace where nothing is
 selected."""
 _FEW = 2
@@ -103,13 +103,16 @@ class _Versions(NamedTuple):
     """… what the old text defines, and how often."""
     n_defined: Counter[str]
     """How often the new text defines them."""
+    mentions: Mapping[str, Sequence[int]]
+    """The lines of the new text with a name."""
     gaps: Sequence[tuple[int, int]]
     """For each old line, the counterparts of the nearest lines before and after it that have one in order."""
 
     def is_mentioned(self, name: str) -> bool:
-        """Whether an unchanged line has the name, other than for a part of something else."""
+        """Whether a line still has the name, other than for a part of something else."""
         found = re.compile(rf"(?<![\w$.])(?:(?:self|this|cls)\.)?{re.escape(name)}(?![\w$])")
-        return any(self.new[j].strip() == self.old[i].strip() and found.search(self.new[j]) for j, i in self.pairs.items())
+        pairs = ((j, self.pairs.get(j)) for j in self.mentions.get(name, ()))
+        return any(i is not None and found.search(self.old[i]) and found.search(self.new[j]) for j, i in pairs)
 
     def instead(self, start: int, end: int) -> list[str]:
         """The fresh lines in the place of some old ones."""
@@ -193,6 +196,7 @@ def _compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) 
         names=frozenset(defined_name(new[j].strip()) for j in fresh) - {""},
         old_names=Counter(defined_name(line.strip()) for line in old),
         n_defined=Counter(defined_name(line.strip()) for line in new),
+        mentions=_mentions(new),
         gaps=[*zip(before, behind, strict=True)],
     )
 
@@ -325,7 +329,7 @@ class Accounts:
 
     def __init__(self, old: Sequence[str], new: Sequence[str], versions: _Versions) -> None:
         self._old, self._new, self._versions = old, new, versions
-        self._mentions, self._mentions_old = _mentions(new), _mentions(old)
+        self._mentions, self._mentions_old = versions.mentions, _mentions(old)
         self._bound = frozenset[str]().union(*map(_assigned, new))
         self._added: dict[int, frozenset[str]] = {j: _words(new[j]) for j in versions.fresh}
         for j, i in versions.pairs.items():

@@ -60,7 +60,7 @@ def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrit
     prose = 0
     for section in sections(lines):
         language = _language(section)
-        is_diff = section.is_fence and _has_signs(section.lines, files)
+        is_diff = section.is_fence and any(line.startswith("@@ ") for line in section.lines)
         if not section.is_closed or language in _DIFFS or is_diff:
             return []
         rewrite = _rewrite(section, lines[prose : section.start], files)
@@ -138,17 +138,6 @@ def without_first(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines[there[1] :]) if len(there) > 1 else ()
 
 
-def _has_signs(lines: Sequence[str], files: Mapping[str, str]) -> bool:
-    """Whether these are lines of a diff, in files that have no lines of that kind themselves."""
-    if any(line.startswith("@@ ") for line in lines):
-        return True
-    if any(line.startswith("+") for line in lines):
-        return not any(text.startswith("+") or "\n+" in text for text in files.values())
-    removed = [line[1:] for line in lines if line.startswith("-") and line[1:].strip()]
-    known = {line for text in files.values() for line in text.split("\n")} if removed else set[str]()
-    return any(line in known for line in removed)
-
-
 def _language(section: Section) -> str:
     return section.name.partition(" ")[0].partition(":")[0].casefold() if section.is_fence else ""
 
@@ -183,7 +172,8 @@ def place(
     """
     if (diff := as_diff(written, document)) is not None:
         found = locate(document, diff.old, diff.new, selection) if diff.is_clear else None
-        return found if isinstance(found, Found) else Unplaced(_HAS_SIGNS)
+        is_sure = isinstance(found, Found) and found.how != "fuzzy"
+        return found if is_sure else Unplaced(_HAS_SIGNS)
     new = in_document_spelling(written, document)
     if new is None:
         return Unplaced(_HAS_SIGNS)
