@@ -33,6 +33,8 @@ class Diff(NamedTuple):
     new: list[str]
     is_clear: bool
     """Whether every line is marked, or is one of the document's."""
+    unsigned: list[str] | None = None
+    """The new text itself, where no line is marked as old, so that what the text replaces is not known."""
 
 
 def as_diff(written: Sequence[str], document: Sequence[str]) -> Diff | None:
@@ -52,7 +54,15 @@ def as_diff(written: Sequence[str], document: Sequence[str]) -> Diff | None:
         [line for line in lines if line not in added],
         [line for line in lines if line not in removed],
         is_clear,
+        None if removed else _unsigned(lines, added, document),
     )
+
+
+def _unsigned(lines: Sequence[str], added: Collection[str], document: Sequence[str]) -> list[str]:
+    kept = [line for line in lines if line.strip() and line not in added]
+    there = {*document}
+    has_column = all(line[0] == " " for line in kept) and not any(line in there for line in kept)
+    return [line[1:] if has_column or line in added else line for line in lines]
 
 
 def in_document_spelling(written: Sequence[str], document: Sequence[str]) -> list[str] | None:

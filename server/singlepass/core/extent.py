@@ -45,13 +45,14 @@ def within(
         return [*new]
     names = frozenset(map(defined_name, (*before, *behind)))
 
-    front = [n for n in text if n < min(pairs)]
+    first, last = min(pairs), max(pairs)
+    front = [n for n in text if n < first]
     imports = {line for line in (*before, *behind) if _IMPORT.match(line)}
     front_left = [n for n in front if new[n].strip() not in imports]
     around = [*_around(document, start)][-_MOST_NEAR:]
     written = [new[n].strip() for n in front_left]
     front_left = front_left[max(_n_repeated(written, before), _n_repeated(written, around)) :]
-    is_before = pairs[min(pairs)] == 0
+    is_before = pairs[first] == 0
     if front_left and is_before and before and _ATTRIBUTE.match(before[-1]):
         # What stands above the place belongs to its first line.
         return None
@@ -59,10 +60,10 @@ def within(
         return None
 
     cut = {*front} - {*front_left}
-    left = _without_ends(new, [n for n in text if n not in cut], max(pairs), document, span, behind)
+    left = _without_ends(new, [n for n in text if n not in cut], last, document, span, behind)
     if left is None:
         return None
-    back = [n for n in left if n > max(pairs)]
+    back = [n for n in left if n > last]
     written = [new[n].strip() for n in reversed(back)]
     n_cut = 0 if not back or _is_end(written[0]) else _n_repeated(written, behind[: len(written)][::-1])
     back = back[: len(back) - n_cut]
@@ -193,8 +194,7 @@ def _without_ends(
             its = columns(indent_of(new[left[-1]]))
             least = min((columns(indent_of(new[n])) for n in left[:-1]), default=its)
             if least > its and behind[:1] == [line]:
-                left.pop()
-                continue
+                return left[:-1]
             is_flat = least == its == max(columns(indent_of(new[n])) for n in left)
             return None if is_flat and left[-1] > last and behind[:1] == [line] else left
         tag = found[1] if found else ""

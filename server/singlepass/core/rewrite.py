@@ -171,9 +171,10 @@ def place(
     whether that is meant, so a text that may be incomplete, or more than that, has no place.
     """
     if (diff := as_diff(written, document)) is not None:
+        if diff.is_clear and diff.unsigned is not None:
+            return _place(document, diff.unsigned, selection)
         found = locate(document, diff.old, diff.new, selection) if diff.is_clear else None
-        is_sure = isinstance(found, Found) and found.how != "fuzzy"
-        return found if is_sure else Unplaced(_HAS_SIGNS)
+        return found if isinstance(found, Found) and found.how != "fuzzy" else Unplaced(_HAS_SIGNS)
     new = in_document_spelling(written, document)
     if new is None:
         return Unplaced(_HAS_SIGNS)
