@@ -2,8 +2,9 @@
 
 A model writes a text at the document's depths, or begins at none; with the document's unit of indentation,
 or with its own. `at_depth` tries these readings, and takes one by which the text begins as deep as the lines
-that it takes the place of and, like them, is nowhere shallower. Of several it takes one whose
-depths code can have, and then the one that leaves most of the unchanged lines as deep as they are. No line decides alone: other depths may be what was asked for.
+that it takes the place of and, like them, is nowhere shallower. Of several it takes
+one whose depths code can have, and of these the one that leaves most of the unchanged lines as deep as they
+are. No line decides alone: other depths may be what was asked for.
 """
 
 import re

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from singlepass.core.left_out import defined_name
+from singlepass.core.definitions import defined_name
 from singlepass.core.levels import balance, columns, indent_of
 from singlepass.core.pairing import MIN_ALIKE, similarity
 
@@ -80,7 +80,8 @@ def without_neighbours(document: Sequence[str], span: tuple[int, int], new: Sequ
     text = [n for n, line in enumerate(new) if line.strip()]
     bare = [new[n].strip() for n in text]
     before, behind = (
-        [line.strip() for line in lines if line.strip()] for lines in (document[: span[0]], document[span[1] :])
+        [line.strip() for line in lines if line.strip()]
+        for lines in (document[: span[0]], document[span[1] :])
     )
     n_front = _n_repeated(bare, before[-len(bare) :])
     n_back = _n_repeated(bare[::-1], behind[: len(bare)][::-1])
@@ -190,7 +191,7 @@ def _without_ends(
     while left and _is_end(line := new[left[-1]].strip()):
         found = _END.match(line)
         if found and not found[1]:
-            # Which word begins a block depends on the language, but all of it is as deep as its end or deeper.
+            # Which word begins a block depends on the language; all of it is as deep as its end or deeper.
             its = columns(indent_of(new[left[-1]]))
             least = min((columns(indent_of(new[n])) for n in left[:-1]), default=its)
             if least > its and behind[:1] == [line]:

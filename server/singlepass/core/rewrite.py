@@ -2,9 +2,16 @@
 shows them.
 
 Models that cannot keep the format of blocks often write the selection, or the file, anew. `read_rewrites`
-finds such text in a reply, and `place` says of which lines it is the new text. Text that is neither the whole
-file nor the whole selection, such as an example or one function of a file, has no place: what it leaves out
-would be deleted.
+finds such texts in a reply (`sections.py`). `place` says of which lines one is the new text. It asks, in this
+order:
+
+- Is it marked as a diff, numbered, or spelled otherwise than the document (`anew.py`)?
+- Is it a version of the whole file, or else of the selection, at all?
+- Does it go on with the lines around these (`extent.py`)?
+- Is it complete (`left_out.py`)? What it leaves out would be deleted.
+- How deep do its lines stand in the document (`depths.py`)?
+
+A text that does not pass has no place. So have an example and one function of a file, if nothing is selected.
 """
 
 import itertools
@@ -13,16 +20,18 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from singlepass.core.anew import as_diff, in_document_spelling
+from singlepass.core.definitions import defined_name
 from singlepass.core.depths import at_depth
 from singlepass.core.extent import n_open, within, without_neighbours
 from singlepass.core.habits import is_fence
-from singlepass.core.left_out import defined_name, is_shortened, left_out
+from singlepass.core.left_out import left_out
 from singlepass.core.levels import indent_of
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.matcher import Found, locate
 from singlepass.core.pairing import aligned, similarity
 from singlepass.core.paths import Named, commented_path, named, named_before
 from singlepass.core.sections import Section, sections
+from singlepass.core.versions import is_shortened
 
 _MIN_EQUAL = 0.25
 """The share of the document's lines from which a text that has them is another version of these."""

@@ -90,4 +90,3 @@ def _section(
         # In a list, all lines have the indentation of their fence.
         text = tuple(line.removeprefix(indent) for line in text)
     return Section(start, end + is_closed, is_fence, name, text, len(text) < len(inside), is_closed)
-
