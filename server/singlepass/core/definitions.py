@@ -80,10 +80,12 @@ def binds(line: str, name: str) -> bool:
 
 
 def words_of(line: str) -> frozenset[str]:
+    """The names and words of a line that tell what it is about."""
     return frozenset(NAME.findall(line)) - _KEYWORDS
 
 
 def mentions(lines: Sequence[str]) -> dict[str, list[int]]:
+    """The lines that have a name, by name."""
     found: dict[str, list[int]] = {}
     for n, line in enumerate(lines):
         for word in {*NAME.findall(line)}:

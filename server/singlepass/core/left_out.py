@@ -50,8 +50,8 @@ def left_out(
     """The first lines of an old text, end exclusive, that its new version seems to leave out unmeant; None
     where it is complete.
 
-    `pairs` are the new lines that repeat or change an old one, in order. `changing` is the range of lines that
-    may be deleted or replaced.
+    `pairs` are the new lines that repeat or change an old one, in order. `changing` is the range of lines
+    that may be deleted or replaced.
     """
     text = [n for n, line in enumerate(old) if line.strip()]
     versions = compared(old, new, pairs)

@@ -83,6 +83,7 @@ class Versions(NamedTuple):
 
 
 def compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) -> Versions:
+    """What became of each line, by the new lines that repeat or change an old one, in order."""
     there = {i: j for j, i in pairs.items()}
     elsewhere: dict[str, list[int]] = {}
     for j in range(len(new) - 1, -1, -1):
