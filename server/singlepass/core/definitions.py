@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from singlepass.core.levels import columns, indent_of
 
 NAME = re.compile(r"[^\W\d]\w*")
+_ALONE = re.compile(r"(?<![\w.])[^\W\d]\w*")
 _KEYWORDS = frozenset(
     {
         *("def", "class", "return", "if", "elif", "else", "for", "while", "in", "not", "and", "or", "is"),
@@ -84,12 +85,12 @@ def words_of(line: str) -> frozenset[str]:
     return frozenset(NAME.findall(line)) - _KEYWORDS
 
 
-def mentions(lines: Sequence[str]) -> dict[str, list[int]]:
-    """The lines that have a name, by name."""
+def mentions(lines: Sequence[str], *, alone: bool = False) -> dict[str, list[int]]:
+    """The lines that have a name, by name; with `alone` only those that have it other than behind a dot."""
     found: dict[str, list[int]] = {}
     for n, line in enumerate(lines):
-        for word in {*NAME.findall(line)}:
-            found.setdefault(word, []).append(n)
+        for name in {*(_ALONE if alone else NAME).findall(line)}:
+            found.setdefault(name, []).append(n)
     return found
 
 

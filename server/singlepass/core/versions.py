@@ -120,6 +120,7 @@ class Accounts:
     def __init__(self, old: Sequence[str], new: Sequence[str], versions: Versions) -> None:
         self._old, self._new, self._versions = old, new, versions
         self._mentions, self._mentions_old = versions.mentions, mentions(old)
+        self._uses = mentions(new, alone=True)
         self._bound = frozenset[str]().union(*map(assigned, new))
         self._added: dict[int, frozenset[str]] = {j: words_of(new[j]) for j in versions.fresh}
         for j, i in versions.pairs.items():
@@ -214,7 +215,7 @@ class Accounts:
         begin = self._begin(header)
         first, last = versions.gaps[n][0], versions.gaps[self._ends[n] - 1][1]
         for name in names:
-            at = _within(self._mentions.get(name, ()), first if there is None else there, last)
+            at = _within(self._uses.get(name, ()), first if there is None else there, last)
             if at is None or name in assigned(self._new[at]) or binds(self._new[at], name):
                 continue
             if _within(self._adding.get(name, ()), begin - 1, at) is None:
