@@ -15,6 +15,14 @@ from singlepass.core.replies.levels import columns, indent_of
 _NUMBER = re.compile(r"\s*(?:line\s+)?L?\d+\s*[|│┃→:.)\]]?\s*", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t]+")
 _WORD = re.compile(r"\w")
+_INSTEAD = {
+    "<": re.compile(r"&lt;"),
+    ">": re.compile(r"&gt;"),
+    '"': re.compile(r"&quot;|&#34;|[“”„]"),
+    "'": re.compile(r"&#x27;|&#39;|&apos;|[‘’‚]"),
+    "& ": re.compile(r"&amp; "),
+}
+"""What models write instead of characters of code."""
 
 
 class Diff(NamedTuple):
@@ -25,6 +33,8 @@ class Diff(NamedTuple):
     new: list[str]
     is_clear: bool
     """Whether every line is marked, or is one of the document's."""
+    unsigned: list[str] | None = None
+    """The new text itself, where no line is marked as old, so that what the text replaces is not known."""
 
 
 def as_diff(written: Sequence[str], document: Sequence[str]) -> Diff | None:
@@ -44,7 +54,15 @@ def as_diff(written: Sequence[str], document: Sequence[str]) -> Diff | None:
         [line for line in lines if line not in added],
         [line for line in lines if line not in removed],
         is_clear,
+        None if removed else _unsigned(lines, added, document),
     )
+
+
+def _unsigned(lines: Sequence[str], added: Collection[str], document: Sequence[str]) -> list[str]:
+    kept = [line for line in lines if line.strip() and line not in added]
+    there = {*document}
+    has_column = all(line[0] == " " for line in kept) and not any(line in there for line in kept)
+    return [line[1:] if has_column or line in added else line for line in lines]
 
 
 def in_document_spelling(written: Sequence[str], document: Sequence[str]) -> list[str] | None:
@@ -64,7 +82,17 @@ def in_document_spelling(written: Sequence[str], document: Sequence[str]) -> lis
         return None
     if sum(_is_numbered(line, known) for line in lines) > 1:
         return None
-    return _respelled(lines, document, known)
+    return _respelled(_in_ascii(lines, document), document, known)
+
+
+def _in_ascii(lines: Sequence[str], document: Sequence[str]) -> Sequence[str]:
+    """The text without entities and typographic quotation marks, if it has these and nowhere what they stand
+    for, and the document has none."""
+    text, there = "\n".join(lines), "\n".join(document)
+    for plain, written in _INSTEAD.items():
+        if plain not in text and written.search(text) and not written.search(there):
+            text = written.sub(plain, text)
+    return text.split("\n")
 
 
 def _is_numbered(line: str, known: Collection[str]) -> bool:

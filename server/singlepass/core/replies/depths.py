@@ -2,8 +2,9 @@
 
 A model writes a text at the document's depths, or begins at none; with the document's unit of indentation,
 or with its own. `at_depth` tries these readings, and takes one by which the text begins as deep as the lines
-that it takes the place of and, like them, is nowhere shallower. Of several it takes the one that leaves most
-of the unchanged lines as deep as they are. No line decides alone: other depths may be what was asked for.
+that it takes the place of and, like them, is nowhere shallower. Of several it takes
+one whose depths code can have, and of these the one that leaves most of the unchanged lines as deep as they
+are. No line decides alone: other depths may be what was asked for.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from singlepass.core.replies.indentation import indentation_map, reindent
-from singlepass.core.replies.levels import columns, indent_of, unit_of
+from singlepass.core.replies.levels import columns, indent_of, is_sound, unit_of
 
 _WORD = re.compile(r"\w")
 _OPENS = re.compile(r".*(?:[:{(\[>,\\]|\b(?:do|then|else|try|begin))\s*$")
@@ -36,13 +37,15 @@ def at_depth(
     equal = {j: i for j, i in pairs.items() if new[j].strip() == there[i].strip() and _WORD.search(new[j])}
     pairs = equal or pairs
     borders = _borders(there)
-    best: tuple[int, list[str]] | None = None
+    unit = unit_of(document)
+    best: tuple[tuple[bool, int], list[str]] | None = None
     for lines in _readings(there, new, pairs, document):
         n_kept = sum(indent_of(lines[j]) == indent_of(there[i]) for j, i in pairs.items())
         begins, least = (one == other for one, other in zip(_borders(lines), borders, strict=True))
         is_right = (begins and least) or ((begins or least) and 0 < n_kept == len(pairs))
-        if is_right and (best is None or n_kept > best[0]):
-            best = n_kept, lines
+        rank = is_sound(lines, unit), n_kept
+        if is_right and (best is None or rank > best[0]):
+            best = rank, lines
     return None if best is None else best[1]
 
 

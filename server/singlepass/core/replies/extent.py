@@ -9,8 +9,8 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from singlepass.core.replies.left_out import defined_name
-from singlepass.core.replies.levels import columns, indent_of
+from singlepass.core.replies.definitions import defined_name
+from singlepass.core.replies.levels import balance, columns, indent_of
 from singlepass.core.replies.pairing import MIN_ALIKE, similarity
 
 _N_NEAR = 3
@@ -45,13 +45,14 @@ def within(
         return [*new]
     names = frozenset(map(defined_name, (*before, *behind)))
 
-    front = [n for n in text if n < min(pairs)]
+    first, last = min(pairs), max(pairs)
+    front = [n for n in text if n < first]
     imports = {line for line in (*before, *behind) if _IMPORT.match(line)}
     front_left = [n for n in front if new[n].strip() not in imports]
     around = [*_around(document, start)][-_MOST_NEAR:]
     written = [new[n].strip() for n in front_left]
     front_left = front_left[max(_n_repeated(written, before), _n_repeated(written, around)) :]
-    is_before = pairs[min(pairs)] == 0
+    is_before = pairs[first] == 0
     if front_left and is_before and before and _ATTRIBUTE.match(before[-1]):
         # What stands above the place belongs to its first line.
         return None
@@ -59,10 +60,10 @@ def within(
         return None
 
     cut = {*front} - {*front_left}
-    left = _without_ends(new, [n for n in text if n not in cut], max(pairs), document, span, behind)
+    left = _without_ends(new, [n for n in text if n not in cut], last, document, span, behind)
     if left is None:
         return None
-    back = [n for n in left if n > max(pairs)]
+    back = [n for n in left if n > last]
     written = [new[n].strip() for n in reversed(back)]
     n_cut = 0 if not back or _is_end(written[0]) else _n_repeated(written, behind[: len(written)][::-1])
     back = back[: len(back) - n_cut]
@@ -70,6 +71,28 @@ def within(
         return None
     left = left[: len(left) - n_cut]
     return [line for n, line in enumerate(new) if left and left[0] <= n <= left[-1] and n not in cut]
+
+
+def without_neighbours(document: Sequence[str], span: tuple[int, int], new: Sequence[str]) -> Sequence[str]:
+    """The text without its first and last lines as far as they are those around its place, and say something
+    that no line there says."""
+    known = {line.strip() for line in document[span[0] : span[1]]}
+    text = [n for n, line in enumerate(new) if line.strip()]
+    bare = [new[n].strip() for n in text]
+    before, behind = (
+        [line.strip() for line in lines if line.strip()]
+        for lines in (document[: span[0]], document[span[1] :])
+    )
+    n_front = _n_repeated(bare, before[-len(bare) :])
+    n_back = _n_repeated(bare[::-1], behind[: len(bare)][::-1])
+
+    def says(lines: Sequence[str]) -> bool:
+        return any(_WORD.search(line) and not _END.match(line) and line not in known for line in lines)
+
+    n_front *= says(bare[:n_front])
+    n_back *= says(bare[len(bare) - n_back :])
+    left = text[n_front : len(text) - n_back]
+    return new[left[0] : left[-1] + 1] if left and n_front + n_back else new
 
 
 def _n_near(lines: Sequence[int]) -> int:
@@ -91,11 +114,15 @@ def _outwards(document: Sequence[str], start: int) -> Iterator[str]:
 
 def _n_repeated(written: Sequence[str], before: Sequence[str]) -> int:
     """How many of the first lines are the last ones of what stands before."""
-    most = min(len(written), len(before))
-    return next(
-        (n for n in range(most, 0, -1) if written[n - 1] == before[-1] and [*written[:n]] == [*before[-n:]]),
-        0,
-    )
+    # The prefix function of Knuth, Morris and Pratt, because many lines may be equal.
+    lines = [*written, None, *before[len(before) - min(len(written), len(before)) :]]
+    longest = [0] * len(lines)
+    for n in range(1, len(lines)):
+        k = longest[n - 1]
+        while k and lines[n] != lines[k]:
+            k = longest[k - 1]
+        longest[n] = k + (lines[n] == lines[k])
+    return longest[-1] if before else 0
 
 
 def _is_repeated(
@@ -164,8 +191,13 @@ def _without_ends(
     while left and _is_end(line := new[left[-1]].strip()):
         found = _END.match(line)
         if found and not found[1]:
-            # Which word begins a block depends on the language.
-            return None if left[-1] > last and behind[:1] == [line] else left
+            # Which word begins a block depends on the language; all of it is as deep as its end or deeper.
+            its = columns(indent_of(new[left[-1]]))
+            least = min((columns(indent_of(new[n])) for n in left[:-1]), default=its)
+            if least > its and behind[:1] == [line]:
+                return left[:-1]
+            is_flat = least == its == max(columns(indent_of(new[n])) for n in left)
+            return None if is_flat and left[-1] > last and behind[:1] == [line] else left
         tag = found[1] if found else ""
         if tag not in opened:
             whole = [*document[: span[0]], *(new[n] for n in left), *document[span[1] :]]
@@ -191,6 +223,7 @@ def n_open(lines: Sequence[str], tag: str = "") -> int:
             bare.endswith(("{", "(", "["))
             or bare.startswith(("}", ")", "]"))
             or _OPENS_BEFORE_COMMENT.search(bare)
+            or (n > 0 and balance([bare]) < 0)
         ):
-            n += sum(map(bare.count, "([{")) - sum(map(bare.count, ")]}"))
+            n += balance([bare])
     return n

@@ -1,70 +1,36 @@
 """What a text that was written anew leaves out, and whether that can be meant.
 
 A model that writes a text anew is asked for all of it, and often repeats only what it changed. Lines without
-a counterpart in the new text would be deleted, and nothing tells whether they should be. So a text counts as
-complete only if it leaves out
+a counterpart in the new text would be deleted. So a text counts as complete only if
 
-- no definition, and no other whole block, that is neither elsewhere in it nor there under another name;
-- no several lines in a row, nor two with only a comment or a `pass` in their place, nor all below a header;
-- no part at the beginning or the end, and not too many lines altogether.
+- each definition, and each other whole block, is there, elsewhere, or under another name, and does something;
+- what it uses of what lines defined that are gone or changed is defined in it;
+- it begins where the old text begins;
+- something tells of the lines that are gone what became of them (`Accounts`), or it says all of it in fewer
+  lines;
+- nothing is gone beside what was selected, and not too much of a file in which nothing was.
 """
 
 import itertools
 import re
-from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
+from singlepass.core.replies.definitions import COMMENT, CONTROL, WORD, defined_name
 from singlepass.core.replies.depths import is_directive
 from singlepass.core.replies.levels import columns, indent_of
+from singlepass.core.replies.versions import Accounts, Versions, compared, is_shortened, rows
 
-MOST_GONE = 0.25
+_MOST_GONE = 0.5
 """The share of a file's lines with text that its new text may leave out or replace where nothing is
 selected."""
-MOST_GONE_SELECTED = 0.5
-"""The share of the selected lines with text that their new text may leave out or replace; more is another
-text."""
-MOST_GONE_AT_BORDER = 0.2
-"""The share of the lines with text that may be missing at the beginning or the end: more are rather a part
-that the text does not repeat."""
-MOST_GONE_IN_A_ROW = 0.1
-"""The share of the lines with text that may be missing in a row, nothing in their place, …"""
-_FEW = 2
-"""… where they are more than these. Some may always be superfluous, such as imports …"""
-_MANY = 8
-"""… but never so many."""
 _MOST_OF_IT = 0.5
 """The share of a block's lines from which the new text has the block, whatever its first line is."""
-_MOST_WORDS = 0.7
-"""The share of the words of lines from which a changed line beside them is what became of all."""
-
-_NAME = re.compile(r"[^\W\d]\w+")
-_WORD = re.compile(r"\w")
-_CONTROL = re.compile(
-    r"[}\])\s]*(?:if|elif|elsif|else|for|foreach|while|until|unless|do|loop|switch|select|case|default|when|match|"
-    r"try|catch|except|finally|rescue|ensure|with|using|lock|synchronized|return|throw|raise|yield|await|begin|"
-    r"then|guard|defer|go|new)\b(?!-)"
-)
-_NAMES = (
-    # With a keyword, with a function as a value, as in C, as a block of a test.
-    re.compile(
-        r"(?:[\w.<>()\[\]*&,]+\s+)*?(?:def|class|func|function\b\*?|fn|fun|sub|struct|enum|union|interface|trait|"
-        r"impl|module|namespace|type|record|object|protocol|extension)\s+(?:\([^)]*\)\s*)?([\w$.~]+(?:::[\w$~]+)*)"
-    ),
-    re.compile(
-        r"(?:[\w.]+\s+)*?([\w$.]+)\s*[=:]\s*(?:async\b\s*)?(?:function\b|lambda\b|\([^()]*\)\s*=>|\w+\s*=>|\($)"
-    ),
-    re.compile(r"(?:[\w*&<>\[\]:,?@]+\s+)*?[*&]*([\w$~]+(?:::[\w$~]+)*)\s*\((?!\s*[\"'`])"),
-    re.compile(r"([\w.]+\s*\(\s*([\"'`]).*?\2)"),
-)
-"""What a line defines, if it does; the last two only if it looks like the first line of a block."""
+_BEFORE = re.compile(r"\s*(?:@|#|//|/\*|\*|import\b|from\b|use\b|using\b|[\"']{3})")
 _CONTINUES = re.compile(
     r"[)}\]]|\{\s*$|</|(?:else|elif|elsif|except|catch|finally|rescue|ensure|end|then|fi|done|esac)\b"
 )
 """A line that goes on with a block at its depth."""
 _HEADING = re.compile(r"(#{2,6})\s+\S")
-_COMMENT = re.compile(r"#(?!\s*(?:include|define|undef|pragma)\b)|//|/\*|\*(?:[\s/]|$)|<!--|--\s|;|%|\{/\*")
 _STUB = re.compile(
     r"(?:pass|\.{3}|…|return(?: None| null| nil| undefined)?|"
     r"todo!\(\)|unimplemented!\(\)|raise NotImplementedError\b.*|"
@@ -73,63 +39,41 @@ _STUB = re.compile(
 )
 
 
-_MOST_READ = 300
-"""Characters of a line in which what it defines is looked for."""
-
-
-class _Versions(NamedTuple):
-    """Two versions of a text, and what became of the lines of the old one."""
-
-    old: Sequence[str]
-    new: Sequence[str]
-    pairs: Mapping[int, int]
-    """By new line, the old one that it repeats or changes, in order; …"""
-    there: Mapping[int, int]
-    """… and by old line the new one."""
-    kept: frozenset[int]
-    """All old lines that have a counterpart, …"""
-    moved: frozenset[int]
-    """… and those among them whose counterpart is elsewhere."""
-    fresh: Sequence[int]
-    """New lines without a counterpart, in order, …"""
-    names: frozenset[str]
-    """… and what they define; …"""
-    old_names: Counter[str]
-    """… what the old text defines, and how often."""
-    gaps: Sequence[tuple[int, int]]
-    """For each old line, the counterparts of the nearest lines before and after it that have one in order."""
-
-    def instead(self, start: int, end: int) -> list[str]:
-        """The fresh lines in the place of some old ones."""
-        first, last = self.gaps[start][0], self.gaps[end - 1][1]
-        there = self.fresh[bisect_right(self.fresh, first) : bisect_left(self.fresh, last)]
-        return [self.new[n].strip() for n in there]
-
-
 def left_out(
     old: Sequence[str],
     new: Sequence[str],
     pairs: Mapping[int, int],
-    most_gone: float,
     changing: tuple[int, int],
+    *,
+    is_selected: bool,
 ) -> tuple[int, int] | None:
     """The first lines of an old text, end exclusive, that its new version seems to leave out unmeant; None
     where it is complete.
 
-    `pairs` are the new lines that repeat or change an old one, in order. `most_gone` is the share of the
-    lines with text that may be deleted or replaced, and `changing` the range of lines of which they may be.
+    `pairs` are the new lines that repeat or change an old one, in order. `changing` is the range of lines
+    that may be deleted or replaced.
     """
     text = [n for n, line in enumerate(old) if line.strip()]
-    versions = _compared(old, new, pairs)
+    versions = compared(old, new, pairs)
     blocks = _blocks(old, text)
     for block in blocks:
         if _is_missing(versions, *block):
             return block[:2]
     if (emptied := _emptied(versions)) is not None:
         return emptied, emptied + 1
-    least = min((columns(indent_of(old[n])) for n in text), default=0)
-    for row in _rows(versions, text):
-        if _is_too_long(versions, row, len(text), least):
+    for start, end, _ in blocks:
+        if _is_stub(versions, start, end):
+            return start, end
+    accounts = Accounts(old, new, versions)
+    for n in text:
+        is_changed = n not in versions.there or old[n].strip() != new[versions.there[n]].strip()
+        if is_changed and accounts.is_needed(n):
+            return n, n + 1
+    if _has_no_beginning(versions, text):
+        return text[0], text[0] + 1
+    is_shorter = is_selected and is_shortened(old, new)
+    for row in rows(versions, text):
+        if not is_shorter and not accounts.has(row):
             return row[0], row[-1] + 1
     gone = [n for n in text if n not in versions.kept]
     beside = next((n for n in gone if not changing[0] <= n < changing[1]), None)
@@ -141,36 +85,7 @@ def left_out(
         if start not in known and _is_kept(versions, start):
             known.update(range(start, end))
     gone = [n for n in gone if n not in known]
-    return (gone[0], gone[-1] + 1) if len(gone) > most_gone * len(text) else None
-
-
-def _compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) -> _Versions:
-    there = {i: j for j, i in pairs.items()}
-    elsewhere: dict[str, list[int]] = {}
-    for j in range(len(new) - 1, -1, -1):
-        if j not in pairs and _WORD.search(new[j]):
-            elsewhere.setdefault(new[j].strip(), []).append(j)
-    moved = {
-        i: found.pop()
-        for i, line in enumerate(old)
-        if i not in there and (found := elsewhere.get(line.strip()))
-    }
-    before = [*itertools.accumulate((there.get(i, -1) for i in range(len(old))), max)]
-    behind = [*itertools.accumulate((there.get(i, len(new)) for i in reversed(range(len(old)))), min)][::-1]
-    taken = {*moved.values()}
-    fresh = [j for j, line in enumerate(new) if line.strip() and j not in pairs and j not in taken]
-    return _Versions(
-        old,
-        new,
-        pairs,
-        there,
-        kept=frozenset(there) | frozenset(moved),
-        moved=frozenset(moved),
-        fresh=fresh,
-        names=frozenset(defined_name(new[j].strip()) for j in fresh) - {""},
-        old_names=Counter(defined_name(line.strip()) for line in old),
-        gaps=[*zip(before, behind, strict=True)],
-    )
+    return (gone[0], gone[-1] + 1) if not is_selected and len(gone) > _MOST_GONE * len(text) else None
 
 
 def _blocks(lines: Sequence[str], text: Sequence[int]) -> list[tuple[int, int, bool]]:
@@ -205,32 +120,39 @@ def _sections(lines: Sequence[str], text: Sequence[int]) -> list[tuple[int, int,
     return found
 
 
-def _is_missing(versions: _Versions, start: int, end: int, is_outermost: bool) -> bool:
+def _is_missing(versions: Versions, start: int, end: int, is_outermost: bool) -> bool:
     """Whether a block has no counterpart, and nothing is in its place that may be one."""
     header = versions.old[start].strip()
     name = defined_name(header)
     if not (name or is_outermost) or _is_kept(versions, start) or (start in versions.kept and not name):
         return False
-    text = [n for n in range(start, end) if _WORD.search(versions.old[n])]
+    text = [n for n in range(start, end) if WORD.search(versions.old[n])]
     n_kept = sum(n in versions.kept for n in text)
     is_there = n_kept >= _MOST_OF_IT * len(text)
     instead = versions.instead(start, end)
     if name:
+        if (
+            versions.n_defined[name] < versions.old_names[name]
+            and not versions.n_defined.keys() - versions.old_names.keys()
+        ):
+            return True
         renamed = {one for line in instead if (one := defined_name(line)) and one not in versions.old_names}
         if (there := versions.there.get(start)) is not None:
             renamed.add(defined_name(versions.new[there].strip()))
         if sum(n in versions.moved for n in text) >= len(text) - 1:
             renamed |= versions.names
+        if versions.n_defined[name] == 0 and versions.is_mentioned(name):
+            return True
         is_elsewhere = name in versions.names and versions.old_names[name] == 1
         return not is_elsewhere and not (
             is_there and any(one not in versions.old_names for one in renamed if one)
         )
-    if _CONTROL.match(header):
+    if CONTROL.match(header):
         is_there = n_kept > 0
     return not is_there and all(map(_is_filler, instead))
 
 
-def _emptied(versions: _Versions) -> int | None:
+def _emptied(versions: Versions) -> int | None:
     """A line that begins a block which has no lines in the new text; the last one where that ends with such a
     line."""
     deeper, deeper_new = map(_with_deeper, (versions.old, versions.new))
@@ -238,8 +160,32 @@ def _emptied(versions: _Versions) -> int | None:
         if i in deeper and j not in deeper_new and versions.new[j].rstrip().endswith((":", "{")):
             return i
     last = next((line.strip() for line in reversed(versions.new) if line.strip()), "")
-    is_open = last.endswith((":", "{")) and (defined_name(last) or _CONTROL.match(last))
+    is_open = last.endswith((":", "{")) and (defined_name(last) or CONTROL.match(last))
     return len(versions.old) - 1 if is_open else None
+
+
+def _is_stub(versions: Versions, start: int, end: int) -> bool:
+    """Whether a definition that does something is there without what it does."""
+    there = versions.there.get(start)
+    if there is None or not defined_name(versions.old[start].strip()):
+        return False
+    its = columns(indent_of(versions.new[there]))
+    below = (line for line in versions.new[there + 1 :] if line.strip() not in ("", "{"))
+    body = [*itertools.takewhile(lambda line: columns(indent_of(line)) > its, below)]
+    did = [line for line in versions.old[start + 1 : end] if WORD.search(line)]
+    return all(_is_filler(line.strip()) for line in body) and not all(
+        _is_filler(line.strip()) for line in did
+    )
+
+
+def _has_no_beginning(versions: Versions, text: Sequence[int]) -> bool:
+    """Whether the old text begins with a definition, and the new one in the middle of it."""
+    if not text or text[0] in versions.kept or not defined_name(versions.old[text[0]].strip()):
+        return False
+    begins = next(
+        (line.strip() for line in versions.new if WORD.search(line) and not _BEFORE.match(line)), ""
+    )
+    return not defined_name(begins)
 
 
 def _with_deeper(lines: Sequence[str]) -> set[int]:
@@ -249,18 +195,7 @@ def _with_deeper(lines: Sequence[str]) -> set[int]:
     return {n for n, its, below in zip(text, depths, depths[1:], strict=False) if below > its}
 
 
-def _is_condensed(versions: _Versions, start: int, end: int) -> bool:
-    """Whether the lines before and after these were changed, and now have their words."""
-    words: set[str] = set()
-    for there in (versions.gaps[start][0], versions.gaps[end - 1][1]):
-        old = versions.pairs.get(there)
-        if old is not None and versions.old[old].strip() != versions.new[there].strip():
-            words.update(_NAME.findall(versions.new[there]))
-    gone = {word for line in versions.old[start:end] for word in _NAME.findall(line)}
-    return len(gone & words) >= _MOST_WORDS * len(gone)
-
-
-def _is_kept(versions: _Versions, start: int) -> bool:
+def _is_kept(versions: Versions, start: int) -> bool:
     """Whether the new text has a definition under its name."""
     name = defined_name(versions.old[start].strip())
     there = versions.there.get(start)
@@ -270,42 +205,6 @@ def _is_kept(versions: _Versions, start: int) -> bool:
     return defined_name(versions.new[there].strip()) == name
 
 
-def defined_name(line: str) -> str:
-    """What a line defines that has deeper lines below it; empty if it does not look like that."""
-    if _CONTROL.match(line):
-        return ""
-    names = _NAMES if line.endswith((":", "{", "}", ")")) else _NAMES[:2]
-    return next((found[1] for one in names if (found := one.match(line[:_MOST_READ]))), "")
-
-
 def _is_filler(line: str) -> bool:
     """Whether a line is in the place of others and does nothing."""
-    return _COMMENT.match(line) is not None or _STUB.fullmatch(line) is not None
-
-
-def _rows(versions: _Versions, text: Sequence[int]) -> Iterator[list[int]]:
-    """The runs of lines that are gone, whatever punctuation is left between them."""
-    words = (n for n in text if _WORD.search(versions.old[n]))
-    for is_kept, run in itertools.groupby(words, versions.kept.__contains__):
-        if not is_kept:
-            yield [*run]
-
-
-def _is_too_long(versions: _Versions, row: Sequence[int], n_text: int, least: int) -> bool:
-    """Whether so many lines in a row are missing that they are rather not repeated."""
-    start, end = row[0], row[-1] + 1
-    before, behind = versions.gaps[start][0], versions.gaps[end - 1][1]
-    is_at_border = (before < 0 or behind >= len(versions.new)) and len(row) > max(
-        1, MOST_GONE_AT_BORDER * n_text
-    )
-    if is_at_border and any(columns(indent_of(versions.old[n])) == least for n in row):
-        return True
-    instead = versions.instead(start, end)
-    if not all(map(_is_filler, instead)):
-        return False
-    n_code = sum(not _COMMENT.match(versions.old[n].strip()) for n in row)
-    if any(map(_WORD.search, instead)) and n_code >= _FEW:
-        return True
-    if _is_condensed(versions, start, end):
-        return False
-    return is_at_border or len(row) >= _MANY or len(row) > max(_FEW, MOST_GONE_IN_A_ROW * n_text)
+    return COMMENT.match(line) is not None or _STUB.fullmatch(line) is not None

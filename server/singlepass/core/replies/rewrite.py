@@ -2,26 +2,36 @@
 shows them.
 
 Models that cannot keep the format of blocks often write the selection, or the file, anew. `read_rewrites`
-finds such text in a reply, and `place` says of which lines it is the new text. Text that is neither the whole
-file nor the whole selection, such as an example or one function of a file, has no place: what it leaves out
-would be deleted.
+finds such texts in a reply (`sections.py`). `place` says of which lines one is the new text. It asks, in this
+order:
+
+- Is it marked as a diff, numbered, or spelled otherwise than the document (`anew.py`)?
+- Is it a version of the whole file, or else of the selection, at all?
+- Does it go on with the lines around these (`extent.py`)?
+- Is it complete (`left_out.py`)? What it leaves out would be deleted.
+- How deep do its lines stand in the document (`depths.py`)?
+
+A text that does not pass has no place. So have an example and one function of a file, if nothing is selected.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.replies.anew import as_diff, in_document_spelling
+from singlepass.core.replies.definitions import defined_name
 from singlepass.core.replies.depths import at_depth
-from singlepass.core.replies.extent import n_open, within
+from singlepass.core.replies.extent import n_open, within, without_neighbours
 from singlepass.core.replies.habits import is_fence
-from singlepass.core.replies.left_out import MOST_GONE, MOST_GONE_SELECTED, defined_name, left_out
+from singlepass.core.replies.left_out import left_out
 from singlepass.core.replies.levels import indent_of
 from singlepass.core.replies.matcher import Found, locate
 from singlepass.core.replies.pairing import aligned, similarity
 from singlepass.core.replies.paths import Named, commented_path, named, named_before
 from singlepass.core.replies.sections import Section, sections
+from singlepass.core.replies.versions import is_shortened
 
 _MIN_EQUAL = 0.25
 """The share of the document's lines from which a text that has them is another version of these."""
@@ -52,14 +62,14 @@ class Rewrite(NamedTuple):
 def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrite]:
     """The texts in a reply without edit blocks; none where it is not clear what they are.
 
-    Of code blocks in fences only one may leave open which file it is of. `files` are those that may be
-    edited.
+    Of code blocks in fences only one may leave open which file it is of, quotations of a file aside. `files`
+    are those that may be edited.
     """
     found: list[tuple[Rewrite, str]] = []
     prose = 0
     for section in sections(lines):
         language = _language(section)
-        is_diff = section.is_fence and _has_signs(section.lines, files)
+        is_diff = section.is_fence and any(line.startswith("@@ ") for line in section.lines)
         if not section.is_closed or language in _DIFFS or is_diff:
             return []
         rewrite = _rewrite(section, lines[prose : section.start], files)
@@ -73,8 +83,17 @@ def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrit
         named_files = [found[0][0].path] if found[0][0].path else [*files]
         found = [one for one in found if any(_may_be_script(path) for path in named_files)]
     rewrites = [rewrite for rewrite, _ in found]
+    if len(rewrites) > 1:
+        bare = ["\n".join(["", *map(str.strip, text.split("\n")), ""]) for text in files.values()]
+        rewrites = [one for one in rewrites if not _is_quotation(one.lines, bare)] or rewrites
     names = [rewrite.path for rewrite in rewrites]
     return rewrites if len(set(names)) == len(names) and (len(names) < 2 or "" not in names) else []
+
+
+def _is_quotation(lines: Sequence[str], files: Iterable[str]) -> bool:
+    """Whether the lines stand in one of the files as they are, whatever their indentation."""
+    quoted = "\n".join(map(str.strip, lines)).strip("\n")
+    return any(f"\n{quoted}\n" in text for text in files)
 
 
 def _rewrite(section: Section, before: Sequence[str], files: Mapping[str, str]) -> Rewrite | None:
@@ -128,17 +147,6 @@ def without_first(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines[there[1] :]) if len(there) > 1 else ()
 
 
-def _has_signs(lines: Sequence[str], files: Mapping[str, str]) -> bool:
-    """Whether these are lines of a diff, in files that have no lines of that kind themselves."""
-    if any(line.startswith("@@ ") for line in lines):
-        return True
-    if any(line.startswith("+") for line in lines):
-        return not any(text.startswith("+") or "\n+" in text for text in files.values())
-    removed = [line[1:] for line in lines if line.startswith("-") and line[1:].strip()]
-    known = {line for text in files.values() for line in text.split("\n")} if removed else set[str]()
-    return any(line in known for line in removed)
-
-
 def _language(section: Section) -> str:
     return section.name.partition(" ")[0].partition(":")[0].casefold() if section.is_fence else ""
 
@@ -172,8 +180,10 @@ def place(
     whether that is meant, so a text that may be incomplete, or more than that, has no place.
     """
     if (diff := as_diff(written, document)) is not None:
+        if diff.is_clear and diff.unsigned is not None:
+            return _place(document, diff.unsigned, selection)
         found = locate(document, diff.old, diff.new, selection) if diff.is_clear else None
-        return found if isinstance(found, Found) else Unplaced(_HAS_SIGNS)
+        return found if isinstance(found, Found) and found.how != "fuzzy" else Unplaced(_HAS_SIGNS)
     new = in_document_spelling(written, document)
     if new is None:
         return Unplaced(_HAS_SIGNS)
@@ -192,11 +202,11 @@ def _place(
     if selection is not None and selection[0] < selection[1]:
         selected = _text_span(document, selection)
     if selected is None or selected == whole:
-        return _placed(document, new, whole, whole, MOST_GONE if selected is None else MOST_GONE_SELECTED)
-    of_file = _placed(document, new, whole, selected, MOST_GONE_SELECTED)
+        return _placed(document, new, whole, whole, is_selected=selected is not None)
+    of_file = _placed(document, new, whole, selected, is_selected=True)
     if isinstance(of_file, Found):
         return of_file
-    of_selection = _placed(document, new, selected, selected, MOST_GONE_SELECTED)
+    of_selection = _placed(document, new, selected, selected, is_selected=True)
     return of_file if of_selection == Unplaced(_IS_ANOTHER) else of_selection
 
 
@@ -205,26 +215,42 @@ def _placed(
     new: Sequence[str],
     span: tuple[int, int],
     changing: tuple[int, int],
-    most_gone: float,
+    *,
+    is_selected: bool,
 ) -> Found | Unplaced:
     """The same for these lines of the document, of which some may be deleted or replaced."""
     start, end = span
     old = document[start:end]
-    if not _is_version(old, new):
+    new = without_neighbours(document, span, new)
+    if not _is_version(old, new) and not (is_selected and is_shortened(old, new)):
         return Unplaced(_IS_ANOTHER)
     inside = within(document, span, new, _pairs(old, new))
     if inside is None:
         return Unplaced(_GOES_ON)
     pairs = _pairs(old, inside)
-    gone = left_out(old, inside, pairs, most_gone, (changing[0] - start, changing[1] - start))
+    gone = left_out(old, inside, pairs, (changing[0] - start, changing[1] - start), is_selected=is_selected)
     if gone is not None:
         return Unplaced(_left_out_message(old, *gone, start))
     if abs(n_open(document) - n_open(old) + n_open(inside)) > abs(n_open(document)):
         return Unplaced(_BRACKETS)
+    if _is_twice([*document[:start], "", *document[end:]], old, inside):
+        return Unplaced(_GOES_ON)
     lines = at_depth(old, inside, pairs, document)
     if lines is None:
         return Unplaced(_NO_DEPTH)
     return Found(start, end, "rewrite", tuple(_with_own_lines(old, lines)))
+
+
+def _is_twice(around: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether a definition begins in the new text as one does around its place, to the letter."""
+    known = {*_begun(old)}
+    repeated = [one for one in _begun(new) if one not in known and defined_name(one[0])]
+    return bool(repeated) and not {*_begun(around)}.isdisjoint(repeated)
+
+
+def _begun(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each line with the next one below that has text."""
+    return pairwise(line.strip() for line in lines if line.strip())
 
 
 _IS_ANOTHER = (

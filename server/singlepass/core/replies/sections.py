@@ -84,11 +84,9 @@ def _section(
 ) -> Section:
     inside = lines[start + 1 : end]
     opening = lines[start] or ""
-    n_indent = len(opening) - len(opening.lstrip(" ")) if is_fence else 0
-    text = tuple(_dedented(line, n_indent) for line in inside if line is not None)
+    text = tuple(line for line in inside if line is not None)
+    indent = opening[: len(opening) - len(opening.lstrip())] if is_fence else ""
+    if all(line.startswith(indent) for line in text if line.strip()):
+        # In a list, all lines have the indentation of their fence.
+        text = tuple(line.removeprefix(indent) for line in text)
     return Section(start, end + is_closed, is_fence, name, text, len(text) < len(inside), is_closed)
-
-
-def _dedented(line: str, n: int) -> str:
-    """The line without the indentation that its fence has, in a list."""
-    return line[min(n, len(line) - len(line.lstrip(" "))) :]
