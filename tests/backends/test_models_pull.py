@@ -329,7 +329,7 @@ def test_content_with_another_hash_is_thrown_away(hub: HubDouble, tmp_path: Path
 
 def test_small_files_are_checked_by_their_git_id(hub: HubDouble, tmp_path: Path) -> None:
     hub.faults = [Fault(), Fault(), Fault(), Fault(content=b"c b\n")]  # the smallest come first
-    fails(hub, tmp_path, "merges.txt is not what", "its hash is another", format="mlx")
+    fails(hub, tmp_path, "merges.txt is not what", "its hash differs", format="mlx")
 
 
 @pytest.mark.parametrize("n_more", [-1, 1, 1000])

@@ -40,7 +40,7 @@ def option(name: str, prefill_s: float = 0, decode_s: float = 0, warm_s: float =
         ([option("a"), option("b", 20, 2)], "b", "A has no published rates"),
         ([option("a", 4, 1), option("b", 9, 2, is_rough=True)], "a", "rates of B come from much shorter"),
         ([option("a", 9, 1)], "a", "local suits: even a cold request is done within 10 s"),
-        ([option("a", 30, 1)], "a", "local suits once the context is read ahead (1.00 s)"),
+        ([option("a", 30, 1)], "a", "local suits once the context is prewarmed (1.00 s)"),
         ([option("a", 30, 30, warm_s=31)], "a", "even a warm request takes 31.0 s: take a smaller model"),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_loop_beside_one_pass() -> None:
     assert advice.text.startswith(
         "8 iterations take 4 min 0 s, with a prefix cache 60.0 s, and one pass takes 30.0 s"
     )
-    assert "ask once, and have the context read ahead" in advice.text
+    assert "ask once, and have the context prewarmed" in advice.text
     assert "ask once" in advise_loop(8, Phases(40, 0), Phases(20, 0), Phases(5, 0)).text
     assert "quick enough" in advise_loop(8, Phases(40, 0), Phases(9, 0), Phases(5, 0)).text
 

@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_is_no_reason_to_fail(path: Path, caplog: pytest.Log
         history.load()
         history.add(sample(KEY, 1000, 500.0, 100, 2000.0))
         history.close(10)
-    assert re.search("1 lines of the history .* not kept", caplog.text)
+    assert re.search("1 items of the history .* not written", caplog.text)
     assert path.parent.read_text() == "a file where the folder should be"
     assert history.rates(KEY) is not None
 

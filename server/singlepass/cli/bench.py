@@ -34,12 +34,12 @@ _BAR_CELLS = 20
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """The command line."""
+    """The options of the command."""
 
     target: str = ""
     model: Path | None = None
     depths: tuple[int, ...] = ()
-    """Empty for the usual ones, as far as they fit."""
+    """Depths to measure; empty for the default ones that fit."""
     n_runs: int = 3
     n_reply: int = rates.N_REPLY
     resume: bool = False
@@ -279,5 +279,5 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _around(spread: Spread) -> str:
-    """Half of what lies between the least and the most."""
+    """Half of the range between minimum and maximum."""
     return f"{spread.share / 2:.1%}"

@@ -1,4 +1,4 @@
-"""`singlepass context`: what an edit of a file would have in its prompt, and what is cached of it."""
+"""`singlepass context`: the segments of a file's prompt, and how much of each is cached."""
 
 import asyncio
 import contextlib

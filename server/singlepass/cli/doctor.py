@@ -94,7 +94,7 @@ def run_doctor(model: Path | None) -> int:
 
 
 def probe(target: Target) -> tuple[dict[str, Any], str]:
-    """What a process of its own finds; a runtime that crashes takes only that process along."""
+    """The result of the probe process; it is separate because a broken runtime may crash it."""
     wishes = msgspec.json.encode(target).decode()
     command = [sys.executable, "-P", "-m", "singlepass_backends.engine", "--probe", "--target", wishes]
     try:

@@ -22,7 +22,7 @@ _ESCAPES = {char: f"\\{name}" for char, name in zip('\a\b\t\n\v\f\r"\\', 'abtnvf
 _NEEDS_ESCAPE = re.compile(r"""[\x00-\x1f"\\\x7f\ud800-\udfff]""")
 _BAR_CELLS = 24
 _LEAST_CELLS = 8
-"""Of a message beside the bar."""
+"""Maximum length of a message beside the bar."""
 
 
 def unified_diff(file: OpenFile, folder: Path) -> list[str]:
@@ -56,7 +56,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def styled_diff(lines: Iterable[str]) -> Text:
-    """A unified diff in colours. What a model wrote steers no terminal, and all of it is seen."""
+    """A unified diff in colours, with control and invisible characters made visible."""
     text = Text()
     for line in lines:
         bare = visible(line.rstrip("\r\n"))
@@ -98,7 +98,7 @@ class Drawing:
         self._live.stop()
 
     def update(self, status: Mapping[str, Any], files: Mapping[str, OpenFile]) -> None:
-        """Take what is known now; the screen follows at its own pace."""
+        """Update the job's state; the screen is refreshed at its own rate."""
         self.status, self.files = status, files
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -40,7 +40,7 @@ class Output(enum.Enum):
 
 
 class Result:
-    """What an edit came to."""
+    """The result of an edit."""
 
     def __init__(self, timings: dict[str, Any], files: Sequence[OpenFile], messages: Sequence[str]) -> None:
         self.timings = timings
@@ -48,11 +48,11 @@ class Result:
         self.messages = messages
         self.written: list[Path] = []
         self.told = ""
-        """What was written and what was not; empty as long as nothing was tried."""
+        """Messages about files that were and were not written; empty before an attempt."""
 
     @property
     def succeeded(self) -> bool:
-        """Whether the job ran to its end."""
+        """Whether the job finished."""
         return self.timings["outcome"] == "done"
 
     @property

@@ -1,4 +1,4 @@
-"""An editor without a screen: a real LSP client of `singlepass serve` over stdio.
+"""A headless editor: a real LSP client of `singlepass serve` over stdio.
 
 It does what an editor does and no more: opens documents, applies workspace edits to its own text if their
 version is current, sends the `didChange` back, answers requests. The command line and the tests use it.
@@ -33,7 +33,7 @@ class ServerGone(Exception):
 
 
 class OpenFile:
-    """A document as this editor holds it."""
+    """An open document of this editor."""
 
     def __init__(
         self, uri: str, path: Path, text: str, data: bytes | None = None, name: Path | None = None
@@ -109,7 +109,7 @@ class HeadlessEditor:
         self.hunks: dict[str, dict[str, Any]] = {}
         """The latest `singlepass/hunks` of each document."""
         self.n_refreshed = 0
-        """How often the server had code lenses asked for anew."""
+        """Number of refresh requests for code lenses."""
         self.log: deque[str] = deque(maxlen=200)
         """The last lines of the server's log."""
         self.on_change: Callable[[], None] = lambda: None
@@ -200,7 +200,7 @@ class HeadlessEditor:
         return file
 
     def close(self, file: OpenFile) -> None:
-        """Close a document; its text is no longer this editor's business."""
+        """Close a document and forget its text."""
         file.is_open = False
         del self.files[file.uri]
         self.client.text_document_did_close(

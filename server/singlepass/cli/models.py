@@ -31,7 +31,7 @@ from singlepass.config import user_file
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 _LEAST_N_CTX = 4096
-"""A model that fits with no more than this is of little use."""
+"""Context in tokens; a model that fits only with less is of little use."""
 _STEP_PERCENT = 10
 
 FormatName = Literal["auto", "gguf", "mlx"]
@@ -125,7 +125,7 @@ def use_model(name: str, format: FormatName) -> int:
 
 
 def _settle(settings: SettingsFile, entry: Entry, path: Path, console: Console) -> int:
-    """Make the model the default where there is none, and else a further target."""
+    """Make the model the default target if there is none, otherwise a further target."""
     default = settings.default
     if not default or default.get("model") == str(path):
         settings.make_default(entry.name, str(path))
@@ -192,7 +192,7 @@ def _pull(entry: Entry, format: Format, console: Console) -> tuple[Path, Any, bo
 
 
 class _Progress:
-    """A bar on a terminal; elsewhere a line now and then."""
+    """A progress bar on a terminal; otherwise a line from time to time."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -230,7 +230,7 @@ class _Progress:
 
 @contextmanager
 def _interruptible() -> Generator[None]:
-    """Have Ctrl+C and a request to end raise KeyboardInterrupt, also where a shell started us without."""
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt, even if the shell started us with them ignored."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

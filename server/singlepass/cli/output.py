@@ -20,14 +20,15 @@ EXIT_FAILED = 1
 
 
 class OutputLost(Exception):
-    """Standard output or error takes no more. No OSError, so that nobody takes it for one about a file."""
+    """Standard output or error cannot be written. Not an OSError, to distinguish it from errors about
+    files."""
 
     def __init__(self, error: OSError, descriptor: int = 1, *, done: str = "") -> None:
         super().__init__(f"The output cannot be written: {error.strerror or error}.")
         self.error = error
         self.descriptor = descriptor
         self.done = done
-        """What the command did before that, for people."""
+        """What the command did before that, for users."""
 
 
 def run(command: Callable[[], object]) -> None:
@@ -77,7 +78,7 @@ def _open_streams() -> None:
 
 
 def _text(old: Any, descriptor: int) -> io.TextIOWrapper:
-    """The stream anew. `old` is None where the shell had closed it."""
+    """A new stream. `old` is None if the shell had closed it."""
     return io.TextIOWrapper(
         io.BufferedWriter(_Stream(descriptor, "wb", closefd=False)),
         encoding=old.encoding if old is not None else "utf-8",

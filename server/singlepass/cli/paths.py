@@ -1,4 +1,4 @@
-"""Paths of the command line: followed, read and shown, whatever lies at their end."""
+"""Paths on the command line: resolved, read and shown safely, whatever they name."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from singlepass.editor.workspace import UserError
 from singlepass.files.regular_file import read_regular
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Of a file that is edited; no model reads as much."""
+"""Maximum size of a file to be edited; larger ones fit no model."""
 
 
 def real_path(path: Path) -> Path:
@@ -19,7 +19,7 @@ def real_path(path: Path) -> Path:
 
 
 def model_path(path: Path) -> Path:
-    """Where a model lies. Raises UserError for what opening could wait for, OSError."""
+    """The path of a model. Raises OSError, and UserError for files that may block on opening."""
     try:
         real = real_path(path.expanduser())
     except RuntimeError:
@@ -52,12 +52,12 @@ def _require_regular(path: Path, mode: int, what: str) -> None:
 
 
 def shown(path: Path) -> str:
-    """A path for people, on one line."""
+    """A path for messages, on one line."""
     return visible(str(path)).replace("\n", "␊").replace("\t", "␉")
 
 
 def say(error: BaseException) -> str:
-    """An error for people, with the file it is about."""
+    """An error message with the file that it is about."""
     if isinstance(error, OSError):
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
         return f"{visible(name)}: {error.strerror}." if name else f"{error.strerror or error}."

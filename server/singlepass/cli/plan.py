@@ -38,7 +38,7 @@ _GIB = 1 << 30
 _N_BATCH = 512
 """Tokens of a pass, as the engine makes them by default."""
 _FAR = 4
-"""Times as long as the longest prompt that was measured: from there on its rates say little."""
+"""Beyond this multiple of the longest measured prompt, the measured rates say little."""
 _SHAPE = re.compile(r"(\d{1,6})x(\d{1,6})x(\d{1,6})(?:x(\d{1,6}))?", re.ASCII)
 
 _MOST_TOKENS = 1_000_000_000
@@ -75,7 +75,7 @@ def run_plan(asked: Asked, *, as_json: bool) -> int:
 
 
 def make_plan(asked: Asked) -> Plan:
-    """All that can be said to what was asked. Raises PlanError, BackendError, UserError, OSError."""
+    """Computes the plan. Raises PlanError, BackendError, UserError, OSError."""
     _check_numbers(asked)
     if bool(asked.prefill_rate) != bool(asked.decode_rate):
         raise PlanError("Times need both rates: --pp and --tp, in tokens a second.")
@@ -332,7 +332,7 @@ def _nearest(hardware: Hardware, shape: Shape) -> Rates | None:
 def _memory_option(
     memory_gib: float, plan: Plan, asked: Asked, model: _Model, *, is_unified: bool = False
 ) -> Option:
-    """What so much GPU memory holds."""
+    """The options for this much GPU memory."""
     total = int(memory_gib * _GIB)
     share = working_set(total) if is_unified else total
     device = Device(name="", total_bytes=share, free_bytes=share, is_unified=is_unified)

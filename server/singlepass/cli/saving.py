@@ -67,7 +67,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def uninterrupted() -> Generator[None]:
-    """Keep Ctrl+C and a request to end waiting, so that what is said of a save is what became of it."""
+    """Delay SIGINT and SIGTERM until the save is complete, so that its result is reported correctly."""
     came: list[int] = []
     before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in _ENDING}
     try:
@@ -97,13 +97,13 @@ def save(drafts: Sequence[Draft]) -> list[Saved]:
 
 
 class _Change(msgspec.Struct):
-    """A draft on its way."""
+    """A draft that is being saved."""
 
     path: Path
     before: bytes
-    """What the file holds."""
+    """The file's current content."""
     data: bytes
-    """What it shall hold."""
+    """The file's new content."""
     saved: Saved
     new_file: Path | None = None
     old_file: Path | None = None
@@ -197,7 +197,7 @@ def _write_beside(path: Path, data: bytes) -> Path:
 
 
 def _replace_all(changes: Sequence[_Change], drafts: Sequence[Draft]) -> None:
-    """Give the new files their names, or put back what was there. Raises SaveError."""
+    """Rename the new files to their final names, or restore the old files. Raises SaveError."""
     done: list[_Change] = []
     change = None
     try:

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 _WIDTH, _HEIGHT = 720, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 170, 50, 60
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
-"""Told apart by the colour-blind too: Paul Tol, https://personal.sron.nl/~pault/."""
+"""A colour-blind safe palette: Paul Tol, https://personal.sron.nl/~pault/."""
 _N_TICKS = 5
 
 

@@ -1,4 +1,4 @@
-"""What a figure depends on: the machine that this command runs on, as results keep it."""
+"""The machine that this command runs on, as stored with results."""
 
 from singlepass_backends.base import Target
 from singlepass_backends.machine.facts import Machine

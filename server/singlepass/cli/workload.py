@@ -225,7 +225,7 @@ def _print(found: Workload, console: Console) -> None:
             bar(_median(first) or 0.0, slowest, _BAR_CELLS),
         )
     console.print(table)
-    console.print(Text("medians; reading ahead was off, with it cold and edited become warm", style="dim"))
+    console.print(Text("medians; prewarm was off, with it cold and edited become warm", style="dim"))
 
 
 def told_change(ratio: float, *, is_clear: bool) -> tuple[str, str]:

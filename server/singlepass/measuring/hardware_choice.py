@@ -1,4 +1,4 @@
-"""Which hardware suits a model and a context, and whether to loop, with the reasons (sans-IO).
+"""Recommends hardware for a model and a context, and whether to iterate, with the reasons (sans-IO).
 
 Takes what `calculator` computed and decides by three questions, in this order: does the model fit with its
 KV cache, how long does a request take, and which phase takes that long. The reasons are sentences with the
@@ -21,11 +21,11 @@ from singlepass.measuring.calculator import (
 )
 
 PATIENCE_S = 10.0
-"""Seconds that people wait for an edit before they do something else."""
+"""Seconds that users wait for an edit before they do something else."""
 _CLOSE = 1.15
-"""Within this factor two machines are equally fast, by figures of different people."""
+"""Machines within this factor count as equally fast, since the figures come from different sources."""
 _BOUND = 0.6
-"""A phase with this share of the time is what a request waits for."""
+"""A phase with this share of the time counts as the bottleneck."""
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     basis: str = ""
     """What the times were computed from."""
     is_rough: bool = False
-    """The rates were measured so far from this context that they say little about it."""
+    """Whether the rates were measured at a context so different that they say little about this one."""
     is_here: bool = False
     """This machine, by its own measurements."""
 
@@ -59,7 +59,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recommendation(msgspec.Struct, frozen=True):
-    """What to take, and why."""
+    """The recommended option, and the reasons."""
 
     name: str | None
     """None where nothing that is known fits."""
@@ -93,7 +93,7 @@ def recommend(options: Sequence[Option], n_ctx: int) -> Recommendation:
 
 
 def bound_sentence(cold: Phases) -> str:
-    """Which phase a request waits for."""
+    """Which phase is the bottleneck of a request."""
     share = cold.prefill_share
     percent = f"{100 * share:.1f}%"
     if share >= _BOUND:
@@ -104,7 +104,7 @@ def bound_sentence(cold: Phases) -> str:
 
 
 class LoopAdvice(msgspec.Struct, frozen=True, kw_only=True):
-    """A loop that reads its context anew in each iteration, beside one pass."""
+    """Compares a loop that prefills its context in each iteration with one pass."""
 
     n_iterations: int
     loop: Phases
@@ -125,12 +125,13 @@ def advise_loop(n_iterations: int, loop: Phases, loop_cached: Phases, once: Phas
     elif once.total_s <= PATIENCE_S:
         text += "put what the task needs into one prompt and ask once"
     else:
-        text += "ask once, and have the context read ahead, or give the task less of it"
+        text += "ask once, and have the context prewarmed, or give the task less of it"
     return LoopAdvice(n_iterations=n_iterations, loop=loop, loop_cached=loop_cached, once=once, text=text)
 
 
 def textbook_remarks(shape: Shape, kv_cache_type: KVCacheType, real_bytes: float) -> tuple[str, ...]:
-    """Where claims that are often quoted are off for this model. `real_bytes` is its KV cache per token."""
+    """Remarks on common rules of thumb that are wrong for this model. `real_bytes` is its KV cache per
+    token."""
     textbook = textbook_kv_bytes(shape, kv_cache_type)
     remarks: list[str] = []
     if real_bytes and textbook / real_bytes >= _CLOSE:
@@ -186,7 +187,7 @@ def _where_sentence(best: Option, cold_s: float) -> str:
         return f"local suits: even a cold request is done within {PATIENCE_S:.0f} s"
     if warm_s <= PATIENCE_S:
         return (
-            f"local suits once the context is read ahead ({seconds(warm_s * 1000)}); a remote target is "
+            f"local suits once the context is prewarmed ({seconds(warm_s * 1000)}); a remote target is "
             "worth it only where you ask about something new each time"
         )
     return (

@@ -17,7 +17,7 @@ _Positive = Annotated[float, Meta(gt=0)]
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One number that a maker states, or that somebody says one does."""
+    """One number stated by a manufacturer, directly or as quoted by someone else."""
 
     value: _Positive
     source: str
@@ -25,7 +25,7 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model that published rates are of. Heads are 0 where the source does not name the model."""
+    """A model with published rates. Heads are 0 if the source does not name the model."""
 
     title: str
     size_gib: _Positive
@@ -39,7 +39,7 @@ class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def shape(self) -> Shape:
-        """As the calculator takes it. All weights work on each token."""
+        """The shape for the calculator. All weights are active for each token."""
         n_bytes = int(self.size_gib * _GIB)
         return Shape(
             name=self.title,
@@ -55,7 +55,7 @@ class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What somebody measured on a piece of hardware."""
+    """Published measurements on a piece of hardware."""
 
     model: str
     """A name among the table's models."""
@@ -70,7 +70,7 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A GPU, or a machine whose processor and GPU share one memory."""
 
     name: str
-    """What the user types."""
+    """The name on the command line."""
     title: str
     is_unified: bool = False
     memory: Figure
@@ -83,14 +83,14 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it, and when it was last compared with its sources."""
+    """The whole table, and the date when it was last compared with its sources."""
 
     checked: datetime.date
     models: dict[str, MeasuredModel]
     hardware: tuple[Hardware, ...]
 
     def find(self, name: str) -> Hardware | None:
-        """By its name, however that is cased and spaced: `RTX 4090` is `rtx-4090`."""
+        """The hardware with this name, ignoring case and spacing: `RTX 4090` is `rtx-4090`."""
         wanted = "-".join(name.lower().split())
         return next((one for one in self.hardware if one.name == wanted), None)
 
@@ -102,6 +102,6 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def hardware_table() -> Table:
-    """The one in the package."""
+    """The table in this package."""
     text = resources.files("singlepass.measuring").joinpath("hardware.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text), Table)
