@@ -454,6 +454,26 @@ def test_an_edit_is_what_was_meant_or_nothing(name: str, eol: str) -> None:
     check(CASES[name], eol)
 
 
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        *(
+            (text, old, new)
+            for text, old, new, expected in (*REPEATED.values(), *SIGNS.values())
+            if f"\n{old}\n" in f"\n{text}" and (expected is None or "+" not in new)
+        ),
+        ("- a\n- b\n- b\n", "- a", "- a\n- b"),
+        ("x\ny\n", "x", "=====\nx"),
+        ("x\ny\n", "x", "x\nThat is all there is."),
+    ],
+)
+def test_a_block_under_the_grammar_does_what_it_says(text: str, old: str, new: str) -> None:
+    hunk = Hunk(0, "a.x", tuple(old.split("\n")), tuple(new.split("\n")), is_constrained=True)
+    planned = plan(hunk, {"a.x": Snapshot("file:///a.x", 1, text)}, None, ())
+    assert isinstance(planned, PlannedHunk)
+    assert apply(text, planned.edits) == text.replace(f"{old}\n", f"{new}\n", 1)
+
+
 def test_lines_taken_along_are_in_no_edit() -> None:
     text = TOTAL.replace("(amounts)", "(amounts)  ")
     old, new = ("def total(rows):",), ("def total(rows, a):", *BODY.split("\n"))

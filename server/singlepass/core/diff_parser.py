@@ -70,6 +70,8 @@ class Hunk(msgspec.Struct, frozen=True):
     """Whether `new` is new text of the file or of the selection as a whole, and there are no old lines."""
     rival: str = ""
     """Another file that the reply names for it; where it fits both, which is meant is not known."""
+    is_constrained: bool = False
+    """Whether the edit grammar held the model, so that its old lines are copied, and stand in one place."""
 
 
 DropReason = Literal[
@@ -545,7 +547,8 @@ class DiffParser:
 
     def _hunk(self) -> Hunk:
         old, new = tuple(self._old), tuple(self._new)
-        return Hunk(self._n_hunks, self._path, old, new, self._is_path_stated, rival=self._rival)
+        is_stated, rival, is_constrained = self._is_path_stated, self._rival, self._is_constrained
+        return Hunk(self._n_hunks, self._path, old, new, is_stated, False, rival, is_constrained)
 
     def _finish(self, line: str) -> None:
         if self._is_doubtful:

@@ -117,15 +117,20 @@ def match(
     old: Sequence[str],
     new: Sequence[str],
     selection: tuple[int, int] | None = None,
+    *,
+    is_literal: bool = False,
 ) -> Match:
     """Find the old lines among the visible lines of a document, and what becomes of them.
 
     `selection` is a range of lines, end exclusive. No old lines at all means the whole of a document without
-    text, and nothing in any other.
+    text, and nothing in any other. `is_literal` is for old lines that the edit grammar made the model copy: the
+    block then does what it says, also where that looks like a mistake.
     """
     document = _Document(lines)
     found = _locate(document, old, new, selection)
-    if isinstance(found, Found):
+    if is_literal and isinstance(found, Unclear):
+        return Found(found.start, found.end, "exact", tuple(new))
+    if isinstance(found, Found) and not is_literal:
         return _with_beside(lines, found)
     if not isinstance(found, NotFound) or not old:
         return found

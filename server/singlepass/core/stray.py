@@ -30,9 +30,16 @@ _DOCSTRING_END = re.compile(r"(?:\"\"\"|''')\s*$|^\s*[ru]?([\"']).*\1\s*$", re.I
 _DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def\b|class\b|\)).*:\s*(?:#.*)?$")
 
 
-def stray(old: Sequence[str], new: Sequence[str], document: Sequence[str], path: str) -> str | None:
+def stray(
+    old: Sequence[str],
+    new: Sequence[str],
+    document: Sequence[str],
+    path: str,
+    *,
+    is_constrained: bool = False,
+) -> str | None:
     """Why the new lines must not be written, in words for the user; None where nothing speaks against
-    them."""
+    them. Under the edit grammar no line is part of the format, whatever it looks like."""
     block = _Block(old, new, document, path)
     if (fence := _unpaired_fence(block)) is not None:
         return f"Among its new lines is a fence of Markdown, “{fence.strip()}”."
@@ -40,7 +47,7 @@ def stray(old: Sequence[str], new: Sequence[str], document: Sequence[str], path:
         bare = new[n].strip()
         if bare in block.known:
             continue
-        if what := _of_the_format(block, n):
+        if not is_constrained and (what := _of_the_format(block, n)):
             return f"Among its new lines is {what}, “{bare[:_MOST_SHOWN]}”."
         if _is_placeholder(block, n):
             return f"It has a placeholder where code is left out, “{bare}”."
