@@ -8,7 +8,7 @@ from collections.abc import Sequence
 MOST_COMPARISONS = 2_000_000
 """Above this many pairs of equal lines the difference of two texts is not worth its time; one block then
 holds all that lies between their first and last change."""
-_MOST_AT_ONCE = 100_000
+MOST_AT_ONCE = 100_000
 """Above this many pairs of lines, those that occur once in each text divide them first."""
 
 
@@ -35,7 +35,7 @@ def _anchors(
 ) -> list[tuple[int, int]]:
     """Lines that both have once, as many as come in one order; none where there is little to divide."""
     a, b, c, d = span
-    if (b - a) * (d - c) <= _MOST_AT_ONCE:
+    if (b - a) * (d - c) <= MOST_AT_ONCE:
         return []
     counts, counts_new = Counter(old[a:b]), Counter(new[c:d])
     place = {new[k]: k for k in range(c, d) if counts_new[new[k]] == 1}

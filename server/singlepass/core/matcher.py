@@ -123,8 +123,8 @@ def match(
     """Find the old lines among the visible lines of a document, and what becomes of them.
 
     `selection` is a range of lines, end exclusive. No old lines at all means the whole of a document without
-    text, and nothing in any other. `is_literal` is for old lines that the edit grammar made the model copy: the
-    block then does what it says, also where that looks like a mistake.
+    text, and nothing in any other. `is_literal` is for old lines that the edit grammar made the model copy:
+    the block then does what it says, also where that looks like a mistake.
     """
     document = _Document(lines)
     found = _locate(document, old, new, selection)
