@@ -313,6 +313,39 @@ REPEATED: dict[str, Case] = {
         "  <p>a</p>\n  <p>b</p>\n</div>",
         "<div>\n  <p>a</p>\n  <p>b</p>\n</div>\n",
     ),
+    "the body in a try": (
+        TOTAL,
+        "def total(rows):",
+        "def total(rows):\n    try:\n"
+        + BODY.replace("    ", "        ", 1).replace("\n    ", "\n        ")
+        + "\n    except OSError:\n        return 0",
+        None,
+    ),
+    "the brace behind the signature": (
+        "int f(int a)\n{\n\treturn a;\n}\n",
+        "int f(int a)",
+        "int f(long a) {\n\treturn 2 * a;\n}",
+        None,
+    ),
+    "a comment above in other words": (
+        "/* Adds one. */\nint f(int a);\n",
+        "int f(int a);",
+        "/* Adds one to a. */\nint f(int a);",
+        None,
+    ),
+    "a decorator above with more in it": (
+        "#[derive(Debug)]\npub struct Store {\n}\n",
+        "pub struct Store {",
+        "#[derive(Debug, Clone)]\npub struct Store {",
+        None,
+    ),
+    "the next letter of a list": (
+        'a = [\n  "a",\n  "c",\n]\n',
+        '  "a",',
+        '  "a",\n  "b",\n  "c",',
+        'a = [\n  "a",\n  "b",\n  "c",\n]\n',
+    ),
+    "the next number of a list": ("- 1\n- 3\n", "- 1", "- 1\n- 2\n- 3", "- 1\n- 2\n- 3\n"),
     "nothing else": ("first()\nsecond()\n", "first()", "second()", None),
     # Lines that may well stand there twice.
     "a blank line": ("a = 1\n\nb = 2\n", "a = 1", "a = 1\n", "a = 1\n\n\nb = 2\n"),
@@ -357,6 +390,24 @@ REPEATED: dict[str, Case] = {
         "steps:",
         "steps:\n  - name: b\n    uses: x\n    with: y",
         "steps:\n  - name: b\n    uses: x\n    with: y\n  - name: a\n    uses: x\n    with: y\n",
+    ),
+    "a number behind a list of the same": (
+        "a = [\n  1,\n  0,\n  0,\n]\n",
+        "  1,",
+        "  1,\n  0,",
+        "a = [\n  1,\n  0,\n  0,\n  0,\n]\n",
+    ),
+    "a further decorator of the kind": (
+        "@route('/a')\ndef a():\n    pass\n",
+        "def a():",
+        "@route('/b')\ndef a():",
+        "@route('/a')\n@route('/b')\ndef a():\n    pass\n",
+    ),
+    "a further comment": (
+        "# noqa: all\ndef a():\n    pass\n",
+        "def a():",
+        "# Does nothing.\ndef a():",
+        "# noqa: all\n# Does nothing.\ndef a():\n    pass\n",
     ),
     "a value like the next one": ("a = 1\nb = 2\nb = 3\n", "b = 2", "b = 3", "a = 1\nb = 3\nb = 3\n"),
     "a method with the same annotations": (
