@@ -132,6 +132,36 @@ INDENTATION: dict[str, Case] = {
         "x = [\n        1,\n    ]",
         None,
     ),
+    "spaces below a line without indentation, in a text with tabs": (
+        "all:\n\tcc a.c\n\nclean:\n\trm a\n",
+        "clean:",
+        "install:\n    cp a /bin\n\nclean:",
+        "all:\n\tcc a.c\n\ninstall:\n\tcp a /bin\n\nclean:\n\trm a\n",
+    ),
+    "two levels of spaces, in a text with tabs": (
+        "/*\n * a\n */\nint a()\n{\n\tb();\n}\n",
+        "int a()",
+        "int c()\n{\n  if (d)\n    e();\n}\n\nint a()",
+        "/*\n * a\n */\nint c()\n{\n\tif (d)\n\t\te();\n}\n\nint a()\n{\n\tb();\n}\n",
+    ),
+    "spaces of no level, in a text with tabs": (
+        "a:\n\tb\nc\n",
+        "c",
+        "c\n   d",
+        "a:\n\tb\nc\n   d\n",
+    ),
+    "spaces, in a text with both": (
+        "a:\n\tb\n\tb\n    d\nc\n",
+        "c",
+        "c\n    d",
+        "a:\n\tb\n\tb\n    d\nc\n    d\n",
+    ),
+    "one line that is as deep in either reading, and none holds": (
+        "f {\n\tb;\n    z\n}\n",
+        "  b;",
+        "b;\n  return x",
+        None,
+    ),
     "one column of a block comment is no level": (
         "/*\n * a\n */\nint a;\n/*\n * b\n */\nint b;\n",
         "    int b;",
