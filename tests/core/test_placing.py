@@ -144,6 +144,18 @@ INDENTATION: dict[str, Case] = {
         "int c()\n{\n  if (d)\n    e();\n}\n\nint a()",
         "/*\n * a\n */\nint c()\n{\n\tif (d)\n\t\te();\n}\n\nint a()\n{\n\tb();\n}\n",
     ),
+    "spaces beside tabs, in a text with tabs": (
+        "func a() {\n\tb()\n}\n",
+        "\tb()\n}",
+        "\tb()\n}\n\nfunc c() {\n    d()\n}",
+        "func a() {\n\tb()\n}\n\nfunc c() {\n\td()\n}\n",
+    ),
+    "a tab in a text with spaces": (
+        "def f():\n    a()\n",
+        "def f():",
+        "def f():\n\tif b:\n\t\tc()",
+        "def f():\n    if b:\n        c()\n    a()\n",
+    ),
     "spaces of no level, in a text with tabs": (
         "a:\n\tb\nc\n",
         "c",
@@ -376,6 +388,24 @@ REPEATED: dict[str, Case] = {
         'a = [\n  "a",\n  "b",\n  "c",\n]\n',
     ),
     "the next number of a list": ("- 1\n- 3\n", "- 1", "- 1\n- 2\n- 3", "- 1\n- 2\n- 3\n"),
+    "a comment of several lines above": (
+        "/**\n * Adds.\n */\nfunction f(a) {\n}\n",
+        "function f(a) {",
+        "/**\n * Adds numbers.\n */\nfunction f(a) {",
+        None,
+    ),
+    "the same comment of several lines above": (
+        "/**\n * Adds.\n */\nfunction f(a) {\n}\n",
+        "function f(a) {",
+        "/**\n * Adds.\n */\nfunction f(a, b) {",
+        "/**\n * Adds.\n */\nfunction f(a, b) {\n}\n",
+    ),
+    "the next empty element": (
+        "<div>\n  <Header />\n  <Body />\n</div>\n",
+        "  <Header />",
+        "  <Header />\n  <Menu />\n  <Body />",
+        "<div>\n  <Header />\n  <Menu />\n  <Body />\n</div>\n",
+    ),
     "nothing else": ("first()\nsecond()\n", "first()", "second()", None),
     # Lines that may well stand there twice.
     "a blank line": ("a = 1\n\nb = 2\n", "a = 1", "a = 1\n", "a = 1\n\n\nb = 2\n"),
@@ -438,6 +468,12 @@ REPEATED: dict[str, Case] = {
         "def a():",
         "# Does nothing.\ndef a():",
         "# noqa: all\n# Does nothing.\ndef a():\n    pass\n",
+    ),
+    "an empty element that stands there twice": (
+        "<p>\n  <br />\n  <b />\n  <br />\n</p>\n",
+        "  <b />",
+        "  <i />\n  <br />\n  <b />\n  <br />",
+        "<p>\n  <br />\n  <i />\n  <br />\n  <b />\n  <br />\n  <br />\n</p>\n",
     ),
     "a value like the next one": ("a = 1\nb = 2\nb = 3\n", "b = 2", "b = 3", "a = 1\nb = 3\nb = 3\n"),
     "a method with the same annotations": (

@@ -133,7 +133,7 @@ def reindent(
     already, although the old ones lack it, stay as they are.
     """
     if found.is_identity:
-        return _with_tabs(new) if found.has_tabs_only else [*new]
+        return _with_tabs(new) if found.has_tabs_only else _with_spaces(new, found.tab)
     if _has_lost_levels(old, new):
         return None
     if found.flat is not None:
@@ -158,16 +158,22 @@ def reindent(
 
 
 def _with_tabs(new: Sequence[str]) -> list[str]:
-    """New lines with tabs for the spaces by which all of them are indented; as they are, where it is not
-    clear how many are a level."""
-    indents = [indent_of(line) for line in new if line.strip()]
-    deeper = [len(indent) for indent in indents if indent.startswith(" ")]
-    n_columns = next((n for n in (4, 8, 2) if n in deeper and not any(one % n for one in deeper)), 0)
-    if not n_columns or any("\t" in indent for indent in indents):
+    """New lines with tabs for the spaces by which some are indented; as they are, where it is not clear how
+    many are a level."""
+    is_spaced = [line.strip() != "" and {*indent_of(line)} == {" "} for line in new]
+    depths = [len(indent_of(line)) for line, spaced in zip(new, is_spaced, strict=True) if spaced]
+    n_columns = next((n for n in (4, 8, 2) if n in depths and not any(one % n for one in depths)), 0)
+    if not n_columns:
         return [*new]
     return [
-        "\t" * (len(indent_of(line)) // n_columns) + line.lstrip() if line.strip() else line for line in new
+        "\t" * (len(indent_of(line)) // n_columns) + line.lstrip() if spaced else line
+        for line, spaced in zip(new, is_spaced, strict=True)
     ]
+
+
+def _with_spaces(new: Sequence[str], tab: str) -> list[str]:
+    """New lines with what a tab stands for in the document in place of those by which some are indented."""
+    return [indent_of(line).replace("\t", tab) + line.lstrip() if line.strip() else line for line in new]
 
 
 def _first_moved(new: Sequence[str], quoted: str, real: str, known: Mapping[str, str]) -> list[str]:

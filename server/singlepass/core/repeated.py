@@ -34,6 +34,7 @@ _ENTRY = re.compile(r"(?:[-*+]\s+)?([\"'`]?)[\w.+-]*\w\1,?")
 """One value of a list, which may be a letter or a number, …"""
 _OF_ENTRIES = "\"'`,-*"
 """… and one of these."""
+_EMPTY_ELEMENT = re.compile(r"<[A-Za-z][^<>]*/>")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _VOID = re.compile(r"<(?:area|br|col|hr|img|input|link|meta|source|wbr)\b", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*(?:end\b.*|fi|done|esac|#\s*endif\b.*|\{%-?\s*end.*|\w*END\w*)\s*;?\s*")
@@ -123,10 +124,15 @@ def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], n
 
 
 def _entries(lines: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Those of the lines that are one value of a list, if no other line is one of them."""
+    """Those of the lines that are one value of a list or one empty element, if no other line is one of
+    them."""
+
+    def is_one(bare: str) -> bool:
+        is_value = _ENTRY.fullmatch(bare) is not None and not {*_OF_ENTRIES}.isdisjoint(bare)
+        return is_value or _EMPTY_ELEMENT.fullmatch(bare) is not None
+
     text = [line for line in lines if line]
-    is_each = all(_ENTRY.fullmatch(line.strip()) and {*line} & {*_OF_ENTRIES} for line in text)
-    return text if is_each and {*text}.isdisjoint(others) else []
+    return text if all(is_one(line.strip()) for line in text) and {*text}.isdisjoint(others) else []
 
 
 def _tags(lines: Sequence[str]) -> int:
@@ -150,7 +156,13 @@ def _n_decorations(old: Sequence[str], new: Sequence[str], above: Sequence[str])
     if not n_added or not _is_change(old[0], new[n_added]):
         return 0
     added = new[:n_added]
-    return next((n for n in range(min(n_added, len(above)), 0, -1) if added[-n:] == above[-n:]), 0)
+    equal = (n for n in range(min(n_added, len(above)), 0, -1) if added[-n:] == above[-n:])
+    return next((n for n in equal if not _is_part_of_comment(above[-n:])), 0)
+
+
+def _is_part_of_comment(lines: Sequence[str]) -> bool:
+    """Whether these are the last lines of a comment that begins above them."""
+    return sum(line.lstrip().startswith("/*") - line.endswith("*/") for line in lines) < 0
 
 
 def _is_version_above(old: Sequence[str], new: Sequence[str], above: Sequence[str]) -> bool:
@@ -164,6 +176,8 @@ def _is_version_above(old: Sequence[str], new: Sequence[str], above: Sequence[st
     last = above[-1] if above else ""
     if not n_added or not belongs(last) or belongs(old[0]) or not _is_change(old[0], new[n_added]):
         return False
+    if last.endswith("*/") and any(line.lstrip().startswith("/*") for line in new[:n_added]):
+        return True
     if _COMMENT.match(last):
         return any(_COMMENT.match(line) and similarity(last, line) >= MIN_ALIKE for line in new[:n_added])
     # `@route("/a")` may well be followed by `@route("/b")`.
@@ -268,8 +282,8 @@ def _is_moved(tail: Sequence[str], block: Sequence[str]) -> bool:
     bare, bare_new = ([line.strip() for line in lines if line] for lines in (block, tail))
     kept = _others(changed_blocks(bare, bare_new), len(bare))
     deeper = {line.strip() for line in tail} - {line.strip() for line in tail if line in {*block}}
-    n_moved = sum(bool(_WORD.search(bare[n])) and bare[n] in deeper for n in kept)
-    n_words = sum(bool(_WORD.search(line)) for line in bare)
+    n_moved = sum(bool(_WORDS.search(bare[n])) and bare[n] in deeper for n in kept)
+    n_words = sum(bool(_WORDS.search(line)) for line in bare)
     return n_moved > 0 and 3 * n_moved >= 2 * n_words and not (n_words == 1 and _LEAVES.match(bare[kept[0]]))
 
 
