@@ -553,6 +553,28 @@ COMMENTS: dict[str, Case] = {
     ),
 }
 
+# Strings in quotes of the other kind.
+
+QUOTES: dict[str, Case] = {
+    "beside the change": (
+        'print("hello", end="")\n',
+        "print('hello', end='')",
+        "print('hello', end='', flush=True)",
+        'print("hello", end="", flush=True)\n',
+    ),
+    "around the change": ('f("hello")\n', "f('hello')", "f('goodbye')", "f('goodbye')\n"),
+    "the change is about them": ('f("hello")\n', "f('hello')", 'f("hello", 1)', 'f("hello", 1)\n'),
+    "a line that goes": (
+        'first = "x"\nsecond = "y"\n',
+        "first = 'x'\nsecond = 'y'",
+        "first = 'x'",
+        'first = "x"\n',
+    ),
+    "an apostrophe": ('f("it\'s")\n', "f('it\\'s')", "f('it\\'s', 1)", 'f("it\'s", 1)\n'),
+    "another string": ('f("a", "b")\n', "f('a', 'c')", "f('a', 'd')", None),
+    "two lines that differ in them": ("f('a')\nf(\"a\")\n", "f('a')", "f('b')", "f('b')\nf(\"a\")\n"),
+}
+
 CASES = {
     f"{kind}: {name}": case
     for kind, cases in (
@@ -560,6 +582,7 @@ CASES = {
         ("repeated", REPEATED),
         ("signs", SIGNS),
         ("comments", COMMENTS),
+        ("quotes", QUOTES),
     )
     for name, case in cases.items()
 }

@@ -34,7 +34,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from singlepass.core.characters import canonical, respelling
+from singlepass.core.characters import canonical, respelling, with_one_quote
 from singlepass.core.habits import Quotation, quotations
 from singlepass.core.indentation import indentation_map, is_mappable, reindent
 from singlepass.core.levels import indent_of
@@ -199,6 +199,7 @@ _FORMS = {
     "trailing_whitespace": str.rstrip,
     "indentation": str.strip,
     "characters": canonical,
+    "quotes": with_one_quote,
     "indents": indent_of,
 }
 
@@ -291,7 +292,7 @@ def _choose(
 
 
 def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] | None) -> Match:
-    lines, old = document.form("characters"), [*map(canonical, written.old)]
+    lines, old = document.form("quotes"), [*map(with_one_quote, written.old)]
     starts = _likely(lines, old)
     if starts is None:
         return NotFound(None, 0.0)
