@@ -144,6 +144,30 @@ INDENTATION: dict[str, Case] = {
         "int c()\n{\n  if (d)\n    e();\n}\n\nint a()",
         "/*\n * a\n */\nint c()\n{\n\tif (d)\n\t\te();\n}\n\nint a()\n{\n\tb();\n}\n",
     ),
+    "new lines alone lost theirs, all of one depth": (
+        "def f():\n    x()\n    y()\n    z()\n",
+        "    x()\n    y()",
+        "x(1)\nif a:\n    y()",
+        "def f():\n    x(1)\n    if a:\n        y()\n    z()\n",
+    ),
+    "the first new line alone lost its own": (
+        "def f():\n    x()\n    y()\n    z()\n",
+        "    x()\n    y()",
+        "x(1)\n    y()",
+        "def f():\n    x(1)\n    y()\n    z()\n",
+    ),
+    "a line that is moved out on purpose": (
+        "for a in b:\n    x()\n    y()\nz()\n",
+        "    y()",
+        "y()",
+        "for a in b:\n    x()\ny()\nz()\n",
+    ),
+    "a function that is moved out on purpose": (
+        "class A:\n    x = 1\n\n    def f():\n        pass\n",
+        "    def f():\n        pass",
+        "def f():\n    pass",
+        "class A:\n    x = 1\n\ndef f():\n    pass\n",
+    ),
     "spaces beside tabs, in a text with tabs": (
         "func a() {\n\tb()\n}\n",
         "\tb()\n}",
@@ -604,6 +628,7 @@ def test_an_edit_is_what_was_meant_or_nothing(name: str, eol: str) -> None:
         ),
         ("- a\n- b\n- b\n", "- a", "- a\n- b"),
         ("x\ny\n", "x", "=====\nx"),
+        ("def f():\n    x()\n    y()\n", "    x()", "x(1)\n  z()"),
         ("x\ny\n", "x", "x\nThat is all there is."),
     ],
 )

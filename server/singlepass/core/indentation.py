@@ -12,8 +12,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from singlepass.core.levels import columns, indent_of, is_sound, unit_of
-from singlepass.core.pairing import pairs_of
+from singlepass.core.pairing import MIN_ALIKE, pairs_of, similarity
 
+_MOST_BESIDE = 10
+"""How many lines above and below are looked at for one with text."""
 _SPACES = re.compile(r" +[^\s*]")
 
 
@@ -155,6 +157,38 @@ def reindent(
             return readings[0] if len(readings) == 1 or (readings and lines == as_there) else None
     is_the_documents = _is_the_documents(old, there, new, found)
     return None if is_the_documents is None else [*new] if is_the_documents else lines
+
+
+def raised_again(
+    above: Sequence[str], there: Sequence[str], new: Sequence[str], below: Sequence[str]
+) -> Sequence[str] | None:
+    """New lines that alone lost the indentation of those they replace, all of them or the first one, with it.
+
+    Only where they begin as the old ones do and cannot stand between the lines above and below as they are;
+    None where they can in no other way, or in both.
+    """
+    first, first_new = (next((line for line in lines if line.strip()), "") for lines in (there, new))
+    indent = indent_of(first)
+    depths = [columns(indent_of(line)) for line in there if line.strip()]
+    if not indent or not first_new or indent_of(first_new) or min(depths) < columns(indent):
+        return new
+    if similarity(first, first_new) < MIN_ALIKE:
+        return new
+    before = [line for line in above[-_MOST_BESIDE:] if line.strip()][-1:]
+    after = [line for line in below[:_MOST_BESIDE] if line.strip()][:1]
+
+    def fits(lines: Sequence[str]) -> bool:
+        return is_sound([*before, *lines, *after])
+
+    if fits(new) or not fits(there):
+        return new
+    n = new.index(first_new)
+    all_raised = [indent + line if line.strip() else line for line in new]
+    first_raised = [*new[:n], indent + first_new, *new[n + 1 :]]
+    is_first_alone = all(columns(indent_of(line)) >= columns(indent) for line in new[n + 1 :] if line.strip())
+    readings = [all_raised, *[first_raised] * (is_first_alone and first_raised != all_raised)]
+    readings = [lines for lines in readings if fits(lines)]
+    return readings[0] if len(readings) == 1 else None
 
 
 def _with_tabs(new: Sequence[str]) -> list[str]:

@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 
 from singlepass.core.characters import canonical, respelling, with_one_quote
 from singlepass.core.habits import Quotation, quotations
-from singlepass.core.indentation import indentation_map, is_mappable, reindent
+from singlepass.core.indentation import indentation_map, is_mappable, raised_again, reindent
 from singlepass.core.levels import indent_of
 from singlepass.core.misquoted import carried_over, comment_left_out
 from singlepass.core.pairing import similarity
@@ -128,7 +128,7 @@ def match(
     """
     document = _Document(lines)
     found = _locate(document, old, new, selection)
-    if is_literal and isinstance(found, Unclear):
+    if is_literal and isinstance(found, Unclear | Differs):
         return Found(found.start, found.end, "exact", tuple(new))
     if isinstance(found, Found) and not is_literal:
         return _with_beside(lines, found)
@@ -253,6 +253,8 @@ def _placed(document: _Document, written: Quotation, start: int, how: How) -> Fo
         new = tuple(map(str.rstrip, new))
     indentation = indentation_map(old, window, new, document.lines)
     there = new if indentation is None else reindent(old, window, new, indentation)
+    if there is not None and indentation is not None and indentation.is_identity:
+        there = raised_again(document.lines[:start], window, there, document.lines[end:])
     old_there = [indent_of(b) + a.strip() if b.strip() else a for a, b in zip(old, window, strict=True)]
     carried = None if there is None else carried_over(old if how == "exact" else old_there, window, there)
     return Differs(start, end) if carried is None else Found(start, end, how, tuple(carried))
