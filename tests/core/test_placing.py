@@ -493,6 +493,12 @@ REPEATED: dict[str, Case] = {
         "# Does nothing.\ndef a():",
         "# noqa: all\n# Does nothing.\ndef a():\n    pass\n",
     ),
+    "lines that are quoted themselves, of which one goes": (
+        "  {\n    key: 'one',\n    size: 2\n  },\n  {\n    key: 'two',\n    size: 2\n  },\n  {\n    y\n",
+        "  {\n    key: 'one',\n    size: 2\n  },\n  {\n    key: 'two',",
+        "  {\n    key: 'one',\n    size: 2\n  },\n  {",
+        "  {\n    key: 'one',\n    size: 2\n  },\n  {\n    size: 2\n  },\n  {\n    y\n",
+    ),
     "an empty element that stands there twice": (
         "<p>\n  <br />\n  <b />\n  <br />\n</p>\n",
         "  <b />",

@@ -91,7 +91,10 @@ def _overlaps(lines: Sequence[str], beside: Sequence[str]) -> list[int]:
 def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], numbers: Sequence[int]) -> int:
     """How many of the lines beside are repeated at the end; -1 where that cannot be known."""
     surplus = balance(new) - balance(old)
+    not_quoted = _added(old, new) if numbers else []
     for n in numbers:
+        if not any(i >= len(new) - n for i in not_quoted):
+            continue
         repeated, rest = beside[:n], new[: len(new) - n]
         closed = balance(repeated)
         if closed:
@@ -133,6 +136,11 @@ def _entries(lines: Sequence[str], others: Sequence[str]) -> list[str]:
 
     text = [line for line in lines if line]
     return text if all(is_one(line.strip()) for line in text) and {*text}.isdisjoint(others) else []
+
+
+def _added(old: Sequence[str], new: Sequence[str]) -> list[int]:
+    """Which new lines with text are not the old ones."""
+    return [n for *_, start, end in changed_blocks(old, new) for n in range(start, end) if new[n]]
 
 
 def _tags(lines: Sequence[str]) -> int:
@@ -208,7 +216,7 @@ def _with_block(
     first = next((line for line in block if line), "")
     if n_kept and first.strip() == "{" and plain[n_kept - 1].endswith("{"):
         return None
-    if not n_kept or not any(tail) or not first:
+    if not first or not any(n_kept and n >= n_kept for n in _added(old, plain)):
         return as_it_is
     changed = changed_blocks(block, tail)
     kept = _others(changed, len(block))
@@ -249,7 +257,7 @@ def _n_kept(last: str, new: Sequence[str]) -> int:
     return next(alike, 0)
 
 
-def _others(ranges: Iterable[tuple[int, int, int, int]], n: int) -> list[int]:
+def _others(ranges: Iterable[tuple[int, ...]], n: int) -> list[int]:
     """The numbers below n that are in none of the ranges."""
     inside = {number for start, end, *_ in ranges for number in range(start, end)}
     return [number for number in range(n) if number not in inside]
