@@ -90,7 +90,7 @@ def check_order(events: list[ParserEvent]) -> None:
             case HunkFinished(hunk) if hunk.is_rewrite:
                 assert not hunk.old
             case HunkFinished(hunk):
-                assert hunk == Hunk(index, hunk.path, tuple(old), tuple(new), hunk.is_path_stated)
+                assert (hunk.index, [*hunk.old], [*hunk.new]) == (index, old, new)
             case HunkDropped(reason="repeated" | "unreadable"):
                 assert event is events[-1]
             case HunkDropped(reason="unread"):
@@ -335,7 +335,8 @@ def test_what_is_written_in_the_format_is_read_back(
     )
     events = parse([text], files={"a.py": "", "src/b c.py": ""}, constrained=constrained)
     assert [event.hunk for event in events if isinstance(event, HunkFinished)] == [
-        Hunk(index, path, tuple(old), tuple(new)) for index, (path, old, new) in enumerate(blocks)
+        Hunk(index, path, tuple(old), tuple(new), is_constrained=constrained)
+        for index, (path, old, new) in enumerate(blocks)
     ]
     assert not [event for event in events if isinstance(event, Ignored | HunkDropped)]
 

@@ -132,6 +132,72 @@ INDENTATION: dict[str, Case] = {
         "x = [\n        1,\n    ]",
         None,
     ),
+    "spaces below a line without indentation, in a text with tabs": (
+        "all:\n\tcc a.c\n\nclean:\n\trm a\n",
+        "clean:",
+        "install:\n    cp a /bin\n\nclean:",
+        "all:\n\tcc a.c\n\ninstall:\n\tcp a /bin\n\nclean:\n\trm a\n",
+    ),
+    "two levels of spaces, in a text with tabs": (
+        "/*\n * a\n */\nint a()\n{\n\tb();\n}\n",
+        "int a()",
+        "int c()\n{\n  if (d)\n    e();\n}\n\nint a()",
+        "/*\n * a\n */\nint c()\n{\n\tif (d)\n\t\te();\n}\n\nint a()\n{\n\tb();\n}\n",
+    ),
+    "new lines alone lost theirs, all of one depth": (
+        "def f():\n    x()\n    y()\n    z()\n",
+        "    x()\n    y()",
+        "x(1)\nif a:\n    y()",
+        "def f():\n    x(1)\n    if a:\n        y()\n    z()\n",
+    ),
+    "the first new line alone lost its own": (
+        "def f():\n    x()\n    y()\n    z()\n",
+        "    x()\n    y()",
+        "x(1)\n    y()",
+        "def f():\n    x(1)\n    y()\n    z()\n",
+    ),
+    "a line that is moved out on purpose": (
+        "for a in b:\n    x()\n    y()\nz()\n",
+        "    y()",
+        "y()",
+        "for a in b:\n    x()\ny()\nz()\n",
+    ),
+    "a function that is moved out on purpose": (
+        "class A:\n    x = 1\n\n    def f():\n        pass\n",
+        "    def f():\n        pass",
+        "def f():\n    pass",
+        "class A:\n    x = 1\n\ndef f():\n    pass\n",
+    ),
+    "spaces beside tabs, in a text with tabs": (
+        "func a() {\n\tb()\n}\n",
+        "\tb()\n}",
+        "\tb()\n}\n\nfunc c() {\n    d()\n}",
+        "func a() {\n\tb()\n}\n\nfunc c() {\n\td()\n}\n",
+    ),
+    "a tab in a text with spaces": (
+        "def f():\n    a()\n",
+        "def f():",
+        "def f():\n\tif b:\n\t\tc()",
+        "def f():\n    if b:\n        c()\n    a()\n",
+    ),
+    "spaces of no level, in a text with tabs": (
+        "a:\n\tb\nc\n",
+        "c",
+        "c\n   d",
+        "a:\n\tb\nc\n   d\n",
+    ),
+    "spaces, in a text with both": (
+        "a:\n\tb\n\tb\n    d\nc\n",
+        "c",
+        "c\n    d",
+        "a:\n\tb\n\tb\n    d\nc\n    d\n",
+    ),
+    "one line that is as deep in either reading, and none holds": (
+        "f {\n\tb;\n    z\n}\n",
+        "  b;",
+        "b;\n  return x",
+        None,
+    ),
     "one column of a block comment is no level": (
         "/*\n * a\n */\nint a;\n/*\n * b\n */\nint b;\n",
         "    int b;",
@@ -313,6 +379,57 @@ REPEATED: dict[str, Case] = {
         "  <p>a</p>\n  <p>b</p>\n</div>",
         "<div>\n  <p>a</p>\n  <p>b</p>\n</div>\n",
     ),
+    "the body in a try": (
+        TOTAL,
+        "def total(rows):",
+        "def total(rows):\n    try:\n"
+        + BODY.replace("    ", "        ", 1).replace("\n    ", "\n        ")
+        + "\n    except OSError:\n        return 0",
+        None,
+    ),
+    "the brace behind the signature": (
+        "int f(int a)\n{\n\treturn a;\n}\n",
+        "int f(int a)",
+        "int f(long a) {\n\treturn 2 * a;\n}",
+        None,
+    ),
+    "a comment above in other words": (
+        "/* Adds one. */\nint f(int a);\n",
+        "int f(int a);",
+        "/* Adds one to a. */\nint f(int a);",
+        None,
+    ),
+    "a decorator above with more in it": (
+        "#[derive(Debug)]\npub struct Store {\n}\n",
+        "pub struct Store {",
+        "#[derive(Debug, Clone)]\npub struct Store {",
+        None,
+    ),
+    "the next letter of a list": (
+        'a = [\n  "a",\n  "c",\n]\n',
+        '  "a",',
+        '  "a",\n  "b",\n  "c",',
+        'a = [\n  "a",\n  "b",\n  "c",\n]\n',
+    ),
+    "the next number of a list": ("- 1\n- 3\n", "- 1", "- 1\n- 2\n- 3", "- 1\n- 2\n- 3\n"),
+    "a comment of several lines above": (
+        "/**\n * Adds.\n */\nfunction f(a) {\n}\n",
+        "function f(a) {",
+        "/**\n * Adds numbers.\n */\nfunction f(a) {",
+        None,
+    ),
+    "the same comment of several lines above": (
+        "/**\n * Adds.\n */\nfunction f(a) {\n}\n",
+        "function f(a) {",
+        "/**\n * Adds.\n */\nfunction f(a, b) {",
+        "/**\n * Adds.\n */\nfunction f(a, b) {\n}\n",
+    ),
+    "the next empty element": (
+        "<div>\n  <Header />\n  <Body />\n</div>\n",
+        "  <Header />",
+        "  <Header />\n  <Menu />\n  <Body />",
+        "<div>\n  <Header />\n  <Menu />\n  <Body />\n</div>\n",
+    ),
     "nothing else": ("first()\nsecond()\n", "first()", "second()", None),
     # Lines that may well stand there twice.
     "a blank line": ("a = 1\n\nb = 2\n", "a = 1", "a = 1\n", "a = 1\n\n\nb = 2\n"),
@@ -357,6 +474,36 @@ REPEATED: dict[str, Case] = {
         "steps:",
         "steps:\n  - name: b\n    uses: x\n    with: y",
         "steps:\n  - name: b\n    uses: x\n    with: y\n  - name: a\n    uses: x\n    with: y\n",
+    ),
+    "a number behind a list of the same": (
+        "a = [\n  1,\n  0,\n  0,\n]\n",
+        "  1,",
+        "  1,\n  0,",
+        "a = [\n  1,\n  0,\n  0,\n  0,\n]\n",
+    ),
+    "a further decorator of the kind": (
+        "@route('/a')\ndef a():\n    pass\n",
+        "def a():",
+        "@route('/b')\ndef a():",
+        "@route('/a')\n@route('/b')\ndef a():\n    pass\n",
+    ),
+    "a further comment": (
+        "# noqa: all\ndef a():\n    pass\n",
+        "def a():",
+        "# Does nothing.\ndef a():",
+        "# noqa: all\n# Does nothing.\ndef a():\n    pass\n",
+    ),
+    "lines that are quoted themselves, of which one goes": (
+        "  {\n    key: 'one',\n    size: 2\n  },\n  {\n    key: 'two',\n    size: 2\n  },\n  {\n    y\n",
+        "  {\n    key: 'one',\n    size: 2\n  },\n  {\n    key: 'two',",
+        "  {\n    key: 'one',\n    size: 2\n  },\n  {",
+        "  {\n    key: 'one',\n    size: 2\n  },\n  {\n    size: 2\n  },\n  {\n    y\n",
+    ),
+    "an empty element that stands there twice": (
+        "<p>\n  <br />\n  <b />\n  <br />\n</p>\n",
+        "  <b />",
+        "  <i />\n  <br />\n  <b />\n  <br />",
+        "<p>\n  <br />\n  <i />\n  <br />\n  <b />\n  <br />\n  <br />\n</p>\n",
     ),
     "a value like the next one": ("a = 1\nb = 2\nb = 3\n", "b = 2", "b = 3", "a = 1\nb = 3\nb = 3\n"),
     "a method with the same annotations": (
@@ -436,6 +583,28 @@ COMMENTS: dict[str, Case] = {
     ),
 }
 
+# Strings in quotes of the other kind.
+
+QUOTES: dict[str, Case] = {
+    "beside the change": (
+        'print("hello", end="")\n',
+        "print('hello', end='')",
+        "print('hello', end='', flush=True)",
+        'print("hello", end="", flush=True)\n',
+    ),
+    "around the change": ('f("hello")\n', "f('hello')", "f('goodbye')", "f('goodbye')\n"),
+    "the change is about them": ('f("hello")\n', "f('hello')", 'f("hello", 1)', 'f("hello", 1)\n'),
+    "a line that goes": (
+        'first = "x"\nsecond = "y"\n',
+        "first = 'x'\nsecond = 'y'",
+        "first = 'x'",
+        'first = "x"\n',
+    ),
+    "an apostrophe": ('f("it\'s")\n', "f('it\\'s')", "f('it\\'s', 1)", 'f("it\'s", 1)\n'),
+    "another string": ('f("a", "b")\n', "f('a', 'c')", "f('a', 'd')", None),
+    "two lines that differ in them": ("f('a')\nf(\"a\")\n", "f('a')", "f('b')", "f('b')\nf(\"a\")\n"),
+}
+
 CASES = {
     f"{kind}: {name}": case
     for kind, cases in (
@@ -443,6 +612,7 @@ CASES = {
         ("repeated", REPEATED),
         ("signs", SIGNS),
         ("comments", COMMENTS),
+        ("quotes", QUOTES),
     )
     for name, case in cases.items()
 }
@@ -452,6 +622,27 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_an_edit_is_what_was_meant_or_nothing(name: str, eol: str) -> None:
     check(CASES[name], eol)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        *(
+            (text, old, new)
+            for text, old, new, expected in (*REPEATED.values(), *SIGNS.values())
+            if f"\n{old}\n" in f"\n{text}" and (expected is None or "+" not in new)
+        ),
+        ("- a\n- b\n- b\n", "- a", "- a\n- b"),
+        ("x\ny\n", "x", "=====\nx"),
+        ("def f():\n    x()\n    y()\n", "    x()", "x(1)\n  z()"),
+        ("x\ny\n", "x", "x\nThat is all there is."),
+    ],
+)
+def test_a_block_under_the_grammar_does_what_it_says(text: str, old: str, new: str) -> None:
+    hunk = Hunk(0, "a.x", tuple(old.split("\n")), tuple(new.split("\n")), is_constrained=True)
+    planned = plan(hunk, {"a.x": Snapshot("file:///a.x", 1, text)}, None, ())
+    assert isinstance(planned, PlannedHunk)
+    assert apply(text, planned.edits) == text.replace(f"{old}\n", f"{new}\n", 1)
 
 
 def test_lines_taken_along_are_in_no_edit() -> None:

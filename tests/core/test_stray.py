@@ -61,7 +61,10 @@ def test_a_comment_is_no_placeholder(line: str) -> None:
     ("new", "is_placeholder"),
     [
         (["def total(rows):", "    ..."], True),  # for two lines
-        (["def total(rows):", '    """Add."""', "    ..."], False),
+        (["def total(rows):", '    """Add."""', "    ..."], True),
+        (["@abstractmethod", "def total(rows):", '    """Add."""', "    ..."], False),
+        (["def other(rows):", "    log(rows)", "    store(rows)", "", "def total(rows):", "    ..."], True),
+        (["def other(rows):", "    ...", "", *OLD], False),
         (["    ..."], True),  # the line of the definition is gone too
         (["class A:", "    def a(self):", "        ...", "", "    def b(self):", "        ..."], False),
         (["def total(rows, start):", "    ...", "    return result"], True),
@@ -77,9 +80,33 @@ def test_dots_are_a_body_in_python(new: list[str], is_placeholder: bool) -> None
     assert (stray(OLD, new, OLD, "a.py") is not None) == is_placeholder
 
 
-def test_a_body_may_become_dots() -> None:
-    assert stray(OLD[2:], ["    ..."], OLD, "a.py") is None
+def test_a_body_that_does_nothing_may_become_dots() -> None:
+    assert stray(OLD[2:], ["    ..."], OLD, "a.py") is not None
+    assert stray(OLD[2:], ["    ..."], OLD, "a.pyi") is None
+    for body in ("    pass", "    raise NotImplementedError"):
+        assert stray([OLD[0], body], [OLD[0], "    ..."], OLD, "a.py") is None
     assert stray(OLD[:1], [OLD[0], "    ...", "", "", *OLD[:1]], OLD, "a.py") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "is_refused"),
+    [
+        ("x = 1", ["'''", "x = 2", "'''"], "a.py", True),
+        ("x = 1", ['"""', "x = 2", "y = 2", '"""'], "a.py", True),
+        ("x = 1", ["'''", "x = 1", "'''"], "a.py", False),  # commented out
+        ("pass", ['"""', "Does nothing.", '"""'], "a.py", False),
+        ("# Does nothing.", ['"""', "Does nothing.", '"""'], "a.py", False),
+        ("x = 1", ["x = 2", "END"], "a.py", True),
+        ("x = 1", ["END", "x = 2"], "a.go", True),
+        ("x = 1", ["x = 2", "EOF"], "a.ts", True),
+        ("cat << EOF", ["cat << EOF", "x", "EOF"], "a.sh", False),
+        ("x := 1;", ["x := 2;", "END"], "a.sql", False),
+    ],
+)
+def test_quotes_or_a_word_around_the_new_lines_are_refused(
+    old: str, new: list[str], path: str, is_refused: bool
+) -> None:
+    assert (stray([old], new, [old], path) is not None) == is_refused
 
 
 @pytest.mark.parametrize(
@@ -89,7 +116,7 @@ def test_a_body_may_become_dots() -> None:
         ("a.py", ["x = 1"], ["x = 2", "```"], True),
         ("a.py", ["x = 1"], ["~~~", "x = 2", "~~~"], True),
         ("a.py", ["x = 1", "```"], ["x = 2", "```"], True),  # a second one of it
-        ("a.py", ["x = 1"], ['"""', "```", "x = 2", "```", '"""'], False),
+        ("a.py", ["x = 1"], ['"""', "```", "f()", "```", '"""', "x = 2"], False),
         ("README.md", ["x = 1"], ["```python", "x = 2", "```"], False),
         ("README.md", ["x = 1"], ["..."], False),
         ("README.md", ["x = 1"], ["<!-- ... rest of the file ... -->"], True),

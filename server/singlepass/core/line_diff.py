@@ -8,7 +8,7 @@ from collections.abc import Sequence
 MOST_COMPARISONS = 2_000_000
 """Above this many pairs of equal lines the diff takes too long; one block then covers everything between the
 first and the last change."""
-_MOST_AT_ONCE = 100_000
+MOST_AT_ONCE = 100_000
 """Above this many pairs of lines, the texts are first divided at lines that occur once in each."""
 
 
@@ -35,7 +35,7 @@ def _anchors(
 ) -> list[tuple[int, int]]:
     """Lines that occur once in both texts: the longest sequence in the same order; none for small texts."""
     a, b, c, d = span
-    if (b - a) * (d - c) <= _MOST_AT_ONCE:
+    if (b - a) * (d - c) <= MOST_AT_ONCE:
         return []
     counts, counts_new = Counter(old[a:b]), Counter(new[c:d])
     place = {new[k]: k for k in range(c, d) if counts_new[new[k]] == 1}

@@ -110,12 +110,14 @@ def plan(
     lines = split_lines(snapshot.text)
     shown = visible_lines(snapshot.text)
     hunk = without_path_comment(hunk, shown)
-    if problem := stray(hunk.old, hunk.new, shown, hunk.path):
+    if problem := stray(hunk.old, hunk.new, shown, hunk.path, is_constrained=hunk.is_constrained):
         return RejectedHunk(hunk, "malformed", f"The block was not applied. {problem}")
 
     selected = selection[1:] if selection is not None and selection[0] == hunk.path else None
     found = (
-        _rewritten(hunk, shown, selected) if hunk.is_rewrite else match(shown, hunk.old, hunk.new, selected)
+        _rewritten(hunk, shown, selected)
+        if hunk.is_rewrite
+        else match(shown, hunk.old, hunk.new, selected, is_literal=hunk.is_constrained)
     )
     if isinstance(found, RejectedHunk):
         return found

@@ -36,6 +36,11 @@ def canonical(text: str) -> str:
     return _WHITE_SPACE.sub(" ", _DOUBLE_DASH.sub("-", text)).strip()
 
 
+def with_one_quote(text: str) -> str:
+    """The same, with one kind of quotes around strings."""
+    return canonical(text).replace("'", '"')
+
+
 def respelling(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str]:
     """What undoes the spellings by which the quoted lines differ from the document's.
 

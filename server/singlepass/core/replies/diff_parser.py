@@ -23,10 +23,8 @@ the markers are never looked at otherwise.
 
 **Others** write prose around the blocks, fences, a path in backticks or as a heading, or leave it out after
 the first block; outside of blocks all that is understood (`paths.py`). What a model thinks aloud is left out,
-and where the thought never ends the blocks in it count. Markers are known by their shape: any five or more
-characters, in any case, indented as a whole block may be, with the path behind. The opening one says how long
-the others of its block are; another rule among the old lines may be the separator if no file has it. Inside a
-block these mistakes are:
+and where the thought never ends the blocks in it count. Markers are known by their shape (`markers.py`).
+Inside a block these mistakes are:
 
 - an opening marker, which means that the block before was never closed. That block is dropped, because where
   its text ends is not known, and the new one counts. It gets the path of the line before it or none: never
@@ -41,15 +39,15 @@ Beside blocks, code and stray markers are dropped with their text.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum, auto
 from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
-from singlepass.core.grammar import SMALLEST_MARKER, markers
+from singlepass.core.grammar import SMALLEST_MARKER
 from singlepass.core.replies.end_tokens import is_users_turn, without_end, without_start
 from singlepass.core.replies.habits import is_fence
+from singlepass.core.replies.markers import Kind, Markers, State, behind_word
 from singlepass.core.replies.paths import Before, Named, is_source, named, named_before
 from singlepass.core.replies.rewrite import read_rewrites, unread_parts
 from singlepass.core.replies.sections import element_path
@@ -70,6 +68,8 @@ class Hunk(msgspec.Struct, frozen=True):
     """Whether `new` is new text of the file or of the selection as a whole, and there are no old lines."""
     rival: str = ""
     """Another file that the reply names for it; where it fits both, which is meant is not known."""
+    is_constrained: bool = False
+    """Whether the edit grammar held the model, so that its old lines are copied, and stand in one place."""
 
 
 DropReason = Literal[
@@ -138,23 +138,6 @@ class Ignored(msgspec.Struct, frozen=True):
 ParserEvent = HunkOpened | OldLine | NewLine | HunkFinished | HunkRepeated | HunkDropped | Ignored
 
 
-class State(Enum):
-    """Where in the reply the parser is."""
-
-    OUTSIDE = auto()
-    OLD = auto()
-    NEW = auto()
-
-
-class Kind(Enum):
-    """What a line is."""
-
-    OPEN = auto()
-    SEPARATOR = auto()
-    CLOSE = auto()
-    TEXT = auto()
-
-
 TRANSITIONS: dict[tuple[State, Kind], tuple[str, State]] = {
     (State.OUTSIDE, Kind.OPEN): ("open", State.OLD),
     (State.OUTSIDE, Kind.SEPARATOR): ("stray", State.OUTSIDE),
@@ -171,15 +154,9 @@ TRANSITIONS: dict[tuple[State, Kind], tuple[str, State]] = {
 }
 """For each state and kind of line: what is done, and the state after it."""
 
-_MARKER = re.compile(r"(?P<indent>\s*)(?P<run><{5,}|={5,}|>{5,})(?P<rest>[^<=>]*(?:[>:]\s*)?)$")
-_RULE = re.compile(r"-{5,}|={5,}")
 _THOUGHT = re.compile(r"([<\[])(think(?:ing)?|thought|reasoning)[>\]]", re.IGNORECASE)
 _THOUGHT_END = re.compile(r"[<\[]/(?:think(?:ing)?|thought|reasoning)[>\]]", re.IGNORECASE)
-_REPLACE = re.compile(r"\s*replace\b", re.IGNORECASE)
-_WORD = re.compile(r"\s*(?P<word>search|original|old|before|head|find)?\b\s*[>:(\[]*\s*", re.IGNORECASE)
 _AROUND_PATH = " \t#*`:"
-_PLAIN_END = re.compile(r"[\w.\-/ ]*[>:]?")
-_CLOSING_WORDS = frozenset({"", ":", ">", "updated", "update", "new", "after", "end", "replaced"})
 
 
 class DiffParser:
@@ -197,12 +174,10 @@ class DiffParser:
         *,
         is_constrained: bool = False,
     ) -> None:
-        self._size = marker_size
-        self._exact = dict(zip(markers(marker_size), (Kind.OPEN, Kind.SEPARATOR, Kind.CLOSE), strict=True))
+        self._markers = Markers(marker_size, files.values(), is_exact=is_constrained)
         self._is_constrained = is_constrained
         self._files = files
         self._paths = frozenset(files)
-        self._marker_lines: frozenset[str] | None = None
         self._state = State.OUTSIDE
         self._partial: list[str] = []
         self._events: list[ParserEvent] = []
@@ -230,10 +205,6 @@ class DiffParser:
         self._candidate: str | None = None
         """The last of them with text, which may turn out to be a path and not prose."""
         self._rival = ""
-        self._opening = (SMALLEST_MARKER, "", "")
-        """The length, the indentation and the word of the open block's first marker."""
-        self._is_separated_by_rule = False
-        """Whether another line than the one that was asked for separates its old and new lines."""
         self._is_doubtful = False
         """Whether the open block has several lines that may be one of its markers."""
         self._old: list[str] = []
@@ -353,74 +324,10 @@ class DiffParser:
             begun = _THOUGHT.match(line.strip()) if line is lines[0] else None
             self._line(line.strip()[begun.end() :] if begun else line)
 
-    # Markers.
-
     def _kind(self, line: str) -> Kind:
-        if self._is_constrained:
-            return self._exact.get(line.rstrip(), Kind.TEXT)
-        bare = without_end(line).rstrip()
-        found = _MARKER.match(bare)
-        if found is None:
-            return Kind.SEPARATOR if self._is_rule(bare) else Kind.TEXT
-        kind = self._kind_by_shape(found["run"], found["indent"], found["rest"].strip())
-        if self._state is State.OUTSIDE or (len(found["run"]) == self._size and not found["indent"]):
-            return kind or self._doubtful()
-        if kind is not Kind.TEXT and bare.strip() in self._lines_like_markers():
-            # Whether this is the marker or a line of the file is not known.
-            if kind in (Kind.SEPARATOR, Kind.CLOSE):
-                self._is_doubtful = True
-                return kind
-            return Kind.TEXT
-        return kind or self._doubtful()
-
-    def _kind_by_shape(self, run: str, indent: str, rest: str) -> Kind | None:
-        """What a line with the shape of a marker is; None where it may be one that the model got wrong."""
-        length, indent_here, word = self._opening
-        if self._state is State.OUTSIDE:
-            if run[0] == "<":
-                return Kind.OPEN
-            is_mark = not rest if run[0] == "=" else _REPLACE.match(rest) is not None
-            return {"=": Kind.SEPARATOR, ">": Kind.CLOSE}[run[0]] if is_mark else Kind.TEXT
-        if len(indent) > len(indent_here):
-            return Kind.TEXT
-        is_of_the_block = len(run) == length
-        # The word makes a marker of a run of another length, unless files have lines of that shape.
-        is_free = self._size == SMALLEST_MARKER
-        if run[0] == "=":
-            if is_of_the_block:
-                return Kind.SEPARATOR if not rest.strip(" :") else None
-            return Kind.SEPARATOR if self._is_rule(run + rest) else Kind.TEXT
-        if run[0] == "<":
-            found = _opening_word(rest)
-            if found in ("search", word) and found and (is_of_the_block or is_free):
-                return Kind.OPEN
-            return None if is_of_the_block or found or _REPLACE.match(rest) else Kind.TEXT
-        if (is_of_the_block and _PLAIN_END.fullmatch(rest)) or (is_free and _REPLACE.match(rest)):
-            return Kind.CLOSE
-        is_near = is_of_the_block or rest.casefold() in _CLOSING_WORDS or _REPLACE.match(rest)
-        return None if is_near else Kind.TEXT
-
-    def _is_rule(self, bare: str) -> bool:
-        """Whether a line among old ones is a rule that no file has, which a model wrote as the separator; or
-        another rule after such a one."""
-        may_be = self._state is State.OLD or (self._state is State.NEW and self._is_separated_by_rule)
-        is_rule = may_be and _RULE.fullmatch(bare.strip()) is not None
-        return is_rule and bare.strip() not in self._lines_like_markers()
-
-    def _doubtful(self) -> Kind:
-        self._is_doubtful = True
-        return Kind.TEXT
-
-    def _lines_like_markers(self) -> frozenset[str]:
-        if self._marker_lines is None:
-            self._marker_lines = frozenset(
-                bare
-                for text in self._files.values()
-                if any(mark * 5 in text for mark in "<=>-")
-                for line in text.split("\n")
-                if _MARKER.match(bare := line.strip()) or _RULE.fullmatch(bare)
-            )
-        return self._marker_lines
+        kind, is_doubtful = self._markers.kind(line, self._state)
+        self._is_doubtful = self._is_doubtful or is_doubtful
+        return kind
 
     # Outside of blocks. The last line with text is held back: it may be the path of the next block.
 
@@ -491,9 +398,7 @@ class DiffParser:
         self._new.clear()
         self._raw[:] = [line]
         self._is_doubtful = False
-        found = _MARKER.match(without_end(line).rstrip())
-        opening = (len(found["run"]), found["indent"], _opening_word(found["rest"])) if found else None
-        self._opening = opening or (self._size, "", "search")
+        self._markers.open(line)
         self._events.append(HunkOpened(self._n_hunks, self._path))
 
     def _named_before(self, line: str) -> Before:
@@ -501,8 +406,7 @@ class DiffParser:
         if self._is_constrained:
             before = self._candidate or ""
             return Before(Named(before, before in self._paths) if before else None, before)
-        rest = line.lstrip().lstrip("<")
-        behind = rest[word.end() :] if (word := _WORD.match(rest)) else rest
+        behind = behind_word(line)
         if behind.strip() and (name := named(behind, self._paths)) is not None:
             return Before(name, line)
         return named_before(self._outside, self._paths)
@@ -517,7 +421,7 @@ class DiffParser:
         self._open(line)
 
     def _separate(self, line: str) -> None:
-        self._is_separated_by_rule = line.strip(" \t:") != "=" * self._opening[0]
+        self._markers.separate(line)
         self._raw.append(line)
 
     def _separate_again(self, line: str) -> None:
@@ -545,7 +449,8 @@ class DiffParser:
 
     def _hunk(self) -> Hunk:
         old, new = tuple(self._old), tuple(self._new)
-        return Hunk(self._n_hunks, self._path, old, new, self._is_path_stated, rival=self._rival)
+        is_stated, rival, is_constrained = self._is_path_stated, self._rival, self._is_constrained
+        return Hunk(self._n_hunks, self._path, old, new, is_stated, False, rival, is_constrained)
 
     def _finish(self, line: str) -> None:
         if self._is_doubtful:
@@ -568,9 +473,3 @@ class DiffParser:
             HunkDropped(self._n_hunks, self._path, reason, "\n".join(self._raw), self._hunk())
         )
         self._n_hunks += 1
-
-
-def _opening_word(rest: str) -> str:
-    """The word behind an opening marker, in lower case; empty where it is none of the usual ones."""
-    found = _WORD.match(rest)
-    return (found["word"] or "").casefold() if found else ""

@@ -6,12 +6,17 @@ tabs. So what tells one quoted line's indentation tells that of all, and of the 
 contradict each other, or where it is not clear which indentation the new lines have.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from singlepass.core.replies.levels import columns, indent_of, is_sound, unit_of
-from singlepass.core.replies.pairing import pairs_of
+from singlepass.core.replies.pairing import MIN_ALIKE, pairs_of, similarity
+
+_MOST_BESIDE = 10
+"""How many lines above and below are looked at for one with text."""
+_SPACES = re.compile(r" +[^\s*]")
 
 
 class IndentationMap(NamedTuple):
@@ -31,6 +36,8 @@ class IndentationMap(NamedTuple):
     """The one indentation that all quoted lines have, where the document's lines have several."""
     level: str = ""
     """One level of the document, whether or not the model's are the same; empty where it is not known."""
+    has_tabs_only: bool = False
+    """Whether no line of the document, comments aside, is indented by spaces, and some are by tabs."""
 
     @property
     def is_identity(self) -> bool:
@@ -70,9 +77,10 @@ def indentation_map(
     stand at different depths in the document, or two of different depth at the same.
     """
     pairs = [(indent_of(a), indent_of(b)) for a, b in zip(old, there, strict=True) if a.strip() and b.strip()]
-    if not pairs:
-        return IndentationMap({}, "", "")
     unit = unit_of(document)
+    has_tabs_only = unit == "\t" and not any(_SPACES.match(line) for line in document)
+    if not pairs:
+        return IndentationMap({}, "", "", level=unit, has_tabs_only=has_tabs_only)
     tab = unit if unit and not any(line.startswith("\t") for line in document) else "\t"
     known, rest = _growing(pairs), _growing(pairs[1:]) or {}
     is_shallower = columns(pairs[0][0]) < columns(pairs[0][1])
@@ -81,7 +89,8 @@ def indentation_map(
     if is_first_alone and (known is None or any(rest)):
         return IndentationMap(rest, "", "", first=pairs[0], tab=tab, level=unit)
     if known is not None:
-        return IndentationMap(known, *_units(known, old, new, unit), tab=tab, level=unit)
+        units = _units(known, old, new, unit)
+        return IndentationMap(known, *units, tab=tab, level=unit, has_tabs_only=has_tabs_only)
     indents = {one for one, _ in pairs}
     return IndentationMap({}, "", "", flat=indents.pop()) if len(indents) == 1 else None
 
@@ -126,7 +135,7 @@ def reindent(
     already, although the old ones lack it, stay as they are.
     """
     if found.is_identity:
-        return [*new]
+        return _with_tabs(new) if found.has_tabs_only else _with_spaces(new, found.tab)
     if _has_lost_levels(old, new):
         return None
     if found.flat is not None:
@@ -145,9 +154,60 @@ def reindent(
         readings = [one for one in (lines, as_there) if is_sound(one, found.level)]
         has_quoted = any(line.strip() and indent_of(line) == quoted for line in new)
         if lines == as_there or len(readings) < 2 or has_quoted:
-            return readings[0] if len(readings) == 1 or lines == as_there else None
+            return readings[0] if len(readings) == 1 or (readings and lines == as_there) else None
     is_the_documents = _is_the_documents(old, there, new, found)
     return None if is_the_documents is None else [*new] if is_the_documents else lines
+
+
+def raised_again(
+    above: Sequence[str], there: Sequence[str], new: Sequence[str], below: Sequence[str]
+) -> Sequence[str] | None:
+    """New lines that alone lost the indentation of those they replace, all of them or the first one, with it.
+
+    Only where they begin as the old ones do and cannot stand between the lines above and below as they are;
+    None where they can in no other way, or in both.
+    """
+    first, first_new = (next((line for line in lines if line.strip()), "") for lines in (there, new))
+    indent = indent_of(first)
+    depths = [columns(indent_of(line)) for line in there if line.strip()]
+    if not indent or not first_new or indent_of(first_new) or min(depths) < columns(indent):
+        return new
+    if similarity(first, first_new) < MIN_ALIKE:
+        return new
+    before = [line for line in above[-_MOST_BESIDE:] if line.strip()][-1:]
+    after = [line for line in below[:_MOST_BESIDE] if line.strip()][:1]
+
+    def fits(lines: Sequence[str]) -> bool:
+        return is_sound([*before, *lines, *after])
+
+    if fits(new) or not fits(there):
+        return new
+    n = new.index(first_new)
+    all_raised = [indent + line if line.strip() else line for line in new]
+    first_raised = [*new[:n], indent + first_new, *new[n + 1 :]]
+    is_first_alone = all(columns(indent_of(line)) >= columns(indent) for line in new[n + 1 :] if line.strip())
+    readings = [all_raised, *[first_raised] * (is_first_alone and first_raised != all_raised)]
+    readings = [lines for lines in readings if fits(lines)]
+    return readings[0] if len(readings) == 1 else None
+
+
+def _with_tabs(new: Sequence[str]) -> list[str]:
+    """New lines with tabs for the spaces by which some are indented; as they are, where it is not clear how
+    many are a level."""
+    is_spaced = [line.strip() != "" and {*indent_of(line)} == {" "} for line in new]
+    depths = [len(indent_of(line)) for line, spaced in zip(new, is_spaced, strict=True) if spaced]
+    n_columns = next((n for n in (4, 8, 2) if n in depths and not any(one % n for one in depths)), 0)
+    if not n_columns:
+        return [*new]
+    return [
+        "\t" * (len(indent_of(line)) // n_columns) + line.lstrip() if spaced else line
+        for line, spaced in zip(new, is_spaced, strict=True)
+    ]
+
+
+def _with_spaces(new: Sequence[str], tab: str) -> list[str]:
+    """New lines with what a tab stands for in the document in place of those by which some are indented."""
+    return [indent_of(line).replace("\t", tab) + line.lstrip() if line.strip() else line for line in new]
 
 
 def _first_moved(new: Sequence[str], quoted: str, real: str, known: Mapping[str, str]) -> list[str]:

@@ -45,6 +45,12 @@ _MARKER_WORD = re.compile(
     r"[\[<*=+\- ]*(?:SEARCH|REPLACE|DIVIDER|UPDATED|ORIGINAL)(?:[/ ](?:SEARCH|REPLACE|BLOCK))*[\]>*=+\-: ]*"
 )
 _RUN = re.compile(r"([=*~+_<>-])\1{2,}")
+_END_WORD = re.compile(r"(?:END|EOF|BEGIN|START)(?:[ _]?OF[ _]?(?:FILE|CODE|BLOCK|EDIT))?")
+_NEVER_END = (
+    *(".py", ".pyi", ".js", ".jsx", ".mjs", ".ts", ".tsx", ".go", ".rs", ".c", ".h", ".cc", ".cpp", ".hpp"),
+    *(".java", ".kt", ".cs", ".swift", ".css", ".scss", ".json"),
+)
+"""Endings of files in languages without such a word."""
 _LONE_TAG = re.compile(r"</?[A-Za-z_]+>|<!--.*-->|\]\]>")
 _SENTENCE = re.compile(r"\*\*[A-Z][\w ]*:?\*\*|[A-Z`][\w'’`]*[:,]? [\w'’`.,;:()/ -]*[.!:]$")
 
@@ -73,6 +79,8 @@ def of_a_format(line: str, path: str) -> str:
 def at_a_border(line: str, path: str) -> str:
     """What a first or last line is that code neither begins nor ends with, in words."""
     bare, ending = line.strip(), path.casefold()
+    if _END_WORD.fullmatch(bare) and ending.endswith(_NEVER_END):
+        return "a marker"
     if line[0] != bare[0] or not is_source(path) or ending.endswith((*PROSE, *_MARKUP, *_DATA)):
         return ""
     if _RUN.fullmatch(bare) and not (bare[0] == "-" and ending.endswith(_DASHES_ARE_COMMENTS)):

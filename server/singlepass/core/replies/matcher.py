@@ -34,9 +34,9 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from singlepass.core.replies.characters import canonical, respelling
+from singlepass.core.replies.characters import canonical, respelling, with_one_quote
 from singlepass.core.replies.habits import Quotation, quotations
-from singlepass.core.replies.indentation import indentation_map, is_mappable, reindent
+from singlepass.core.replies.indentation import indentation_map, is_mappable, raised_again, reindent
 from singlepass.core.replies.levels import indent_of
 from singlepass.core.replies.misquoted import carried_over, comment_left_out
 from singlepass.core.replies.pairing import similarity
@@ -117,15 +117,20 @@ def match(
     old: Sequence[str],
     new: Sequence[str],
     selection: tuple[int, int] | None = None,
+    *,
+    is_literal: bool = False,
 ) -> Match:
     """Find the old lines among the visible lines of a document, and what becomes of them.
 
     `selection` is a range of lines, end exclusive. No old lines at all means the whole of a document without
-    text, and nothing in any other.
+    text, and nothing in any other. `is_literal` is for old lines that the edit grammar made the model copy:
+    the block then does what it says, also where that looks like a mistake.
     """
     document = _Document(lines)
     found = _locate(document, old, new, selection)
-    if isinstance(found, Found):
+    if is_literal and isinstance(found, Unclear | Differs):
+        return Found(found.start, found.end, "exact", tuple(new))
+    if isinstance(found, Found) and not is_literal:
         return _with_beside(lines, found)
     if not isinstance(found, NotFound) or not old:
         return found
@@ -194,6 +199,7 @@ _FORMS = {
     "trailing_whitespace": str.rstrip,
     "indentation": str.strip,
     "characters": canonical,
+    "quotes": with_one_quote,
     "indents": indent_of,
 }
 
@@ -247,6 +253,8 @@ def _placed(document: _Document, written: Quotation, start: int, how: How) -> Fo
         new = tuple(map(str.rstrip, new))
     indentation = indentation_map(old, window, new, document.lines)
     there = new if indentation is None else reindent(old, window, new, indentation)
+    if there is not None and indentation is not None and indentation.is_identity:
+        there = raised_again(document.lines[:start], window, there, document.lines[end:])
     old_there = [indent_of(b) + a.strip() if b.strip() else a for a, b in zip(old, window, strict=True)]
     carried = None if there is None else carried_over(old if how == "exact" else old_there, window, there)
     return Differs(start, end) if carried is None else Found(start, end, how, tuple(carried))
@@ -286,7 +294,7 @@ def _choose(
 
 
 def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] | None) -> Match:
-    lines, old = document.form("characters"), [*map(canonical, written.old)]
+    lines, old = document.form("quotes"), [*map(with_one_quote, written.old)]
     starts = _likely(lines, old)
     if starts is None:
         return NotFound(None, 0.0)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from singlepass.core.line_diff import MOST_COMPARISONS, changed_blocks
-from singlepass.core.replies.characters import canonical
+from singlepass.core.replies.characters import canonical, with_one_quote
 from singlepass.core.replies.levels import indent_of
 from singlepass.core.replies.pairing import pairs_of, similarity
 
@@ -90,7 +90,7 @@ def merged(old: str, line: str, new: str) -> str | None:
         # The new line has the comment that the old one lacks.
         old = old.rstrip() + tail
     base, there, asked = (tuple(_WORDS.findall(text.strip())) for text in (old, line, new))
-    key = {word: canonical(word) or " " for word in {*base, *there}}
+    key = {word: with_one_quote(word) or " " for word in {*base, *there}}
     keys, keys_there = ([key[word] for word in words] for words in (base, there))
     ours = [change._replace(new=there[c:d]) for change, (c, d) in _changes(keys, keys_there)]
     theirs = [change._replace(new=asked[c:d]) for change, (c, d) in _changes(base, asked)]
@@ -182,7 +182,7 @@ def _part(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list
     pairs = pairs_of(old, new)
     merged_ones = {*pairs.values()}
     for i, (a, b) in enumerate(zip(old, window, strict=True)):
-        if i in merged_ones or canonical(a) == canonical(b):
+        if i in merged_ones or with_one_quote(a) == with_one_quote(b):
             continue
         # A comment goes with its line, but not where a new line may be what became of that.
         if len(merged_ones) < len(new) or not comment_left_out(a, b):

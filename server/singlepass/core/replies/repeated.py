@@ -30,12 +30,19 @@ _MOST = 1_000
 _MOST_ALIKE = 30
 """More pairs of lines are not compared letter by letter on either side."""
 _WORD = re.compile(r"[^\W\d_]{2}|\w[\"']?\s*[:=(]")
+_ENTRY = re.compile(r"(?:[-*+]\s+)?([\"'`]?)[\w.+-]*\w\1,?")
+"""One value of a list, which may be a letter or a number, …"""
+_OF_ENTRIES = "\"'`,-*"
+"""… and one of these."""
+_EMPTY_ELEMENT = re.compile(r"<[A-Za-z][^<>]*/>")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _VOID = re.compile(r"<(?:area|br|col|hr|img|input|link|meta|source|wbr)\b", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*(?:end\b.*|fi|done|esac|#\s*endif\b.*|\{%-?\s*end.*|\w*END\w*)\s*;?\s*")
 """Lines that close a block with a word."""
 _BEFORE_DEFINITION = re.compile(r"\s*(?:@|#\[|\[\w+.*\]$|///|/\*\*|\*|template\b)")
 """What stands above the definition that it belongs to."""
+_COMMENT = re.compile(r"\s*(?:#(?![\[!])|//|/\*|\*|--|;;)")
+_WORDS = re.compile(r"\w+")
 _LEAVES = re.compile(r"\s*(return|raise|throw)\b")
 
 
@@ -64,6 +71,8 @@ def taken_along(document: Sequence[str], start: int, end: int, new: Sequence[str
         backwards = _overlaps(plain[::-1], above[::-1])
         n_front = _n_repeated(plain_old[::-1], plain[::-1], above[::-1], backwards)
         n_front = n_front or _n_decorations(plain_old, plain, above)
+        if not n_front and _is_version_above(plain_old, plain, above):
+            return None
     if n_back < 0 or n_front < 0:
         return None
     if n_back:
@@ -82,7 +91,10 @@ def _overlaps(lines: Sequence[str], beside: Sequence[str]) -> list[int]:
 def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], numbers: Sequence[int]) -> int:
     """How many of the lines beside are repeated at the end; -1 where that cannot be known."""
     surplus = balance(new) - balance(old)
+    not_quoted = _added(old, new) if numbers else []
     for n in numbers:
+        if not any(i >= len(new) - n for i in not_quoted):
+            continue
         repeated, rest = beside[:n], new[: len(new) - n]
         closed = balance(repeated)
         if closed:
@@ -94,6 +106,7 @@ def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], n
                 return n
             continue
         words = [line for line in repeated if _WORD.search(_TAG.sub("", line))]
+        words = words or _entries(repeated, [*old, *rest, *beside[n:]])
         if not words:
             continue
         if all(_CLOSING.fullmatch(line) for line in words):
@@ -111,6 +124,23 @@ def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], n
             continue
         return n if any(rest) else -1
     return 0
+
+
+def _entries(lines: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those of the lines that are one value of a list or one empty element, if no other line is one of
+    them."""
+
+    def is_one(bare: str) -> bool:
+        is_value = _ENTRY.fullmatch(bare) is not None and not {*_OF_ENTRIES}.isdisjoint(bare)
+        return is_value or _EMPTY_ELEMENT.fullmatch(bare) is not None
+
+    text = [line for line in lines if line]
+    return text if all(is_one(line.strip()) for line in text) and {*text}.isdisjoint(others) else []
+
+
+def _added(old: Sequence[str], new: Sequence[str]) -> list[int]:
+    """Which new lines with text are not the old ones."""
+    return [n for *_, start, end in changed_blocks(old, new) for n in range(start, end) if new[n]]
 
 
 def _tags(lines: Sequence[str]) -> int:
@@ -134,7 +164,38 @@ def _n_decorations(old: Sequence[str], new: Sequence[str], above: Sequence[str])
     if not n_added or not _is_change(old[0], new[n_added]):
         return 0
     added = new[:n_added]
-    return next((n for n in range(min(n_added, len(above)), 0, -1) if added[-n:] == above[-n:]), 0)
+    equal = (n for n in range(min(n_added, len(above)), 0, -1) if added[-n:] == above[-n:])
+    return next((n for n in equal if not _is_part_of_comment(above[-n:])), 0)
+
+
+def _is_part_of_comment(lines: Sequence[str]) -> bool:
+    """Whether these are the last lines of a comment that begins above them."""
+    return sum(line.lstrip().startswith("/*") - line.endswith("*/") for line in lines) < 0
+
+
+def _is_version_above(old: Sequence[str], new: Sequence[str], above: Sequence[str]) -> bool:
+    """Whether the new lines begin with another version of the comment or decorator above the definition that
+    was quoted, which would then have both."""
+
+    def belongs(line: str) -> bool:
+        return bool(_BEFORE_DEFINITION.match(line) or _COMMENT.match(line))
+
+    n_added = next((n for n, line in enumerate(new) if not belongs(line)), 0)
+    last = above[-1] if above else ""
+    if not n_added or not belongs(last) or belongs(old[0]) or not _is_change(old[0], new[n_added]):
+        return False
+    if last.endswith("*/") and any(line.lstrip().startswith("/*") for line in new[:n_added]):
+        return True
+    if _COMMENT.match(last):
+        return any(_COMMENT.match(line) and similarity(last, line) >= MIN_ALIKE for line in new[:n_added])
+    # `@route("/a")` may well be followed by `@route("/b")`.
+    words = _WORDS.findall(last)
+    return any(_is_subsequence(words, _WORDS.findall(line)) for line in new[:n_added])
+
+
+def _is_subsequence(words: Sequence[str], others: Iterable[str]) -> bool:
+    left = iter(others)
+    return all(word in left for word in words)
 
 
 def _with_block(
@@ -153,7 +214,9 @@ def _with_block(
     n_kept = _n_kept(last, plain)
     tail, block = plain[n_kept:], _block(last, below)
     first = next((line for line in block if line), "")
-    if not n_kept or not any(tail) or not first:
+    if n_kept and first.strip() == "{" and plain[n_kept - 1].endswith("{"):
+        return None
+    if not first or not any(n_kept and n >= n_kept for n in _added(old, plain)):
         return as_it_is
     changed = changed_blocks(block, tail)
     kept = _others(changed, len(block))
@@ -174,6 +237,7 @@ def _with_block(
     )
     is_wrong = (
         is_rewrite
+        or _is_moved(tail, block)
         or _is_dead(tail, block, first)
         or _closes(old, plain, last)
         or (columns(indent_of(first)) > columns(indent_of(last)) and _ends(tail, last))
@@ -193,7 +257,7 @@ def _n_kept(last: str, new: Sequence[str]) -> int:
     return next(alike, 0)
 
 
-def _others(ranges: Iterable[tuple[int, int, int, int]], n: int) -> list[int]:
+def _others(ranges: Iterable[tuple[int, ...]], n: int) -> list[int]:
     """The numbers below n that are in none of the ranges."""
     inside = {number for start, end, *_ in ranges for number in range(start, end)}
     return [number for number in range(n) if number not in inside]
@@ -219,6 +283,16 @@ def _block(last: str, below: Sequence[str]) -> list[str]:
     while n and not below[n - 1]:
         n -= 1
     return [*below[:n]]
+
+
+def _is_moved(tail: Sequence[str], block: Sequence[str]) -> bool:
+    """Whether the new lines have the block, or most of it, at another depth, as in a `try` around it."""
+    bare, bare_new = ([line.strip() for line in lines if line] for lines in (block, tail))
+    kept = _others(changed_blocks(bare, bare_new), len(bare))
+    deeper = {line.strip() for line in tail} - {line.strip() for line in tail if line in {*block}}
+    n_moved = sum(bool(_WORDS.search(bare[n])) and bare[n] in deeper for n in kept)
+    n_words = sum(bool(_WORDS.search(line)) for line in bare)
+    return n_moved > 0 and 3 * n_moved >= 2 * n_words and not (n_words == 1 and _LEAVES.match(bare[kept[0]]))
 
 
 def _is_dead(tail: Sequence[str], block: Sequence[str], first: str) -> bool:

@@ -27,20 +27,35 @@ _CHANGED = 0.75
 """The similarity from which a new line is an old one that changed."""
 _MOST_PAIRS = 2_500
 _DOCSTRING_END = re.compile(r"(?:\"\"\"|''')\s*$|^\s*[ru]?([\"']).*\1\s*$", re.IGNORECASE)
+_STUB = re.compile(r"pass|\.{3}|raise NotImplementedError\b.*")
+_MAY_BE_STUBS = re.compile(
+    r"\s*(?:@(?:[\w.]*\.)?(?:abstractmethod|overload)\b|class\b.*\b(?:Protocol|ABC)\b)"
+)
+_NAME = re.compile(r"\s*(?:async\s+)?(?:def|class)\s+(?P<name>\w+)")
+_QUOTES = ('"""', "'''")
 _DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def\b|class\b|\)).*:\s*(?:#.*)?$")
 
 
-def stray(old: Sequence[str], new: Sequence[str], document: Sequence[str], path: str) -> str | None:
+def stray(
+    old: Sequence[str],
+    new: Sequence[str],
+    document: Sequence[str],
+    path: str,
+    *,
+    is_constrained: bool = False,
+) -> str | None:
     """Why the new lines must not be written, in words for the user; None where nothing speaks against
-    them."""
+    them. Under the edit grammar no line is part of the format, whatever it looks like."""
     block = _Block(old, new, document, path)
     if (fence := _unpaired_fence(block)) is not None:
         return f"Among its new lines is a fence of Markdown, “{fence.strip()}”."
+    if quotes := _quotes_around(block):
+        return f"Its new lines stand between “{quotes}” and “{quotes}”, which the old ones do not."
     for n in block.text:
         bare = new[n].strip()
         if bare in block.known:
             continue
-        if what := _of_the_format(block, n):
+        if not is_constrained and (what := _of_the_format(block, n)):
             return f"Among its new lines is {what}, “{bare[:_MOST_SHOWN]}”."
         if _is_placeholder(block, n):
             return f"It has a placeholder where code is left out, “{bare}”."
@@ -128,6 +143,19 @@ def _unpaired_fence(block: _Block) -> str | None:
     return None
 
 
+def _quotes_around(block: _Block) -> str:
+    """The quotes between which code stands that was none before, as if they were a fence."""
+    if len(block.text) < 3:
+        return ""
+    first, *inside, last = (block.new[n].strip() for n in block.text)
+    if first != last or first not in _QUOTES or any(one in line for line in block.old for one in _QUOTES):
+        return ""
+    code = [line.strip() for line in block.old if line.strip() and not is_comment(line)]
+    if inside == code or len(inside) * len(code) > _MOST_PAIRS:
+        return ""  # as one comments out code
+    return first if any(similarity(line, one) >= _CHANGED for line in inside for one in code) else ""
+
+
 def _fences(lines: Sequence[str]) -> list[int]:
     """The lines that open or close a block of code in Markdown, and are no underline of a title."""
 
@@ -176,7 +204,7 @@ def _is_placeholder(block: _Block, n: int) -> bool:
     if is_dots(line):
         if block.is_prose:
             return block.lost[n] > 1
-        return not _may_be_body(block, n) or block.lost[n] > 1
+        return not _may_be_body(block, n) or block.lost[n] > 1 or _replaces_code(block, n)
     found = doubt(line)
     if block.is_prose and not line.strip().startswith("<!--"):
         # Headings and bullets look like comments.
@@ -186,6 +214,27 @@ def _is_placeholder(block: _Block, n: int) -> bool:
     if comment_text(line) in block.known:
         return False  # code that is commented out
     return (block.lost if found is Doubt.LIKELY else block.lost_for_nothing)[n] > 0
+
+
+def _replaces_code(block: _Block, n: int) -> bool:
+    """Whether dots take the place of a body that does something, and not where declarations have none."""
+    if block.path.endswith(".pyi") or any(map(_MAY_BE_STUBS.match, (*block.new, *block.old))):
+        return False
+    if block.lost[n] > sum(_STUB.fullmatch(line.strip()) is not None for line in block.old):
+        return True
+    above = (found for line in block.new[n::-1] if (found := _NAME.match(line)))
+    name = next((found["name"] for found in above), "")
+    old = [line for line in block.old if line.strip()]
+    of_the_name = (i for i, line in enumerate(old) if (found := _NAME.match(line)) and found["name"] == name)
+    at = next(of_the_name, len(old))
+    depth = len(old[at]) - len(old[at].lstrip()) if at < len(old) else 0
+    for line in old[at + 1 :]:
+        if len(line) - len(line.lstrip()) <= depth:
+            break
+        bare = line.strip()
+        if not (_STUB.fullmatch(bare) or is_comment(line) or _DOCSTRING_END.search(line)):
+            return True
+    return False
 
 
 def _may_be_body(block: _Block, n: int) -> bool:
