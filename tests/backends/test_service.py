@@ -6,11 +6,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from anyio.abc import ByteStream
 from fake_driver import FakeDriver
 from singlepass_backends import __version__
 from singlepass_backends.base import (
@@ -85,15 +87,14 @@ class ObservedService(Service):
         self.changed = asyncio.Event()
         self.is_stopped = asyncio.Event()
         self._scheduler = ObservedScheduler()
-        # Called on the model thread.
-        self._scheduler.on_finish = lambda: self._post(self.changed.set)
+        self._scheduler.on_finish = self.changed.set
 
-    def opened(self, connection: Any) -> None:
-        super().opened(connection)
+    async def attend(self, stream: ByteStream) -> None:
+        await super().attend(stream)
         self.changed.set()
 
-    def closed(self, connection: Any) -> None:
-        super().closed(connection)
+    def greeted(self, connection: Any) -> None:
+        super().greeted(connection)
         self.changed.set()
 
     def received(self, connection: Any, message: ClientMessage) -> None:
@@ -149,8 +150,8 @@ async def serving(
     path = engine_paths(target, folder).socket
     before = asyncio.all_tasks()
     service = ObservedService(target, open_backend, idle_exit_s)
-    server = await asyncio.get_running_loop().create_unix_server(service.accept, str(path))
-    task = asyncio.create_task(service.run(path.unlink))
+    listener = await anyio.create_unix_listener(path)
+    task = asyncio.create_task(service.run(listener, path.unlink))
     client = Client(target, runtime_dir=folder)
     client.service = service
     try:
@@ -159,12 +160,18 @@ async def serving(
         await client.aclose()
         service.stop()
         await task
-        server.close()
-        await server.wait_closed()
         # Nothing outlives its owner, whatever the test did.
         others = asyncio.all_tasks() - {asyncio.current_task()} - before
         assert not [one for one in others if not one.done()]
-        assert all(thread.name != "model" for thread in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_the_event_loop() -> Iterator[None]:
+    before = threading.enumerate()
+    yield
+    for thread in set(threading.enumerate()) - set(before):
+        thread.join(20)  # one that was told to end
+        assert not thread.is_alive()
 
 
 def fake(driver: FakeDriver) -> Callable[..., Backend]:

@@ -30,7 +30,7 @@ class Job:
 
 
 class Scheduler:
-    """The queue and what runs. Not thread-safe: the caller holds a lock."""
+    """The queue and what runs. Not thread-safe: the model's thread may only see `must_stop`."""
 
     def __init__(self) -> None:
         self._foreground: deque[Job] = deque()
