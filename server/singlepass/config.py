@@ -126,7 +126,8 @@ def load_settings(
             usable, wrong = _usable(key, value)
             problems += (Problem(source, *one) for one in wrong)
             if usable is not None:
-                merged[key] = _merge(merged.get(key), usable)
+                old = merged.get(key)
+                merged[key] = _merge(_without_server(old, usable) if key == "target" else old, usable)
     keys = f"a repository may set only {' and '.join(sorted(REPOSITORY_KEYS))}. Put it into {user_file()}"
     for source, values in repository:
         for key, value in values.items():
@@ -356,6 +357,21 @@ def user_settings() -> tuple[Settings, list[Problem]]:
     values, problems = read_user_file()
     settings, wrong = load_settings([(str(user_file()), values)])
     return settings, [*problems, *wrong]
+
+
+_OF_SERVERS = ("backend", "url", "api_key_env")
+
+
+def _without_server(old: Any, new: Any) -> Any:
+    """An earlier source's target, without its server where a later one names a model file and no server."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return cast("Any", old)
+    fields, later = cast("dict[str, Any]", old), cast("dict[str, Any]", new)
+    model = str(later.get("model", ""))
+    is_file = model.startswith(("/", "~")) or model.endswith(".gguf")
+    if not is_file or "backend" in later or "url" in later or fields.get("backend") != "openai_compatible":
+        return fields
+    return {name: value for name, value in fields.items() if name not in _OF_SERVERS}
 
 
 def _merge(old: Any, new: Any) -> Any:

@@ -686,6 +686,24 @@ def test_a_prompt_is_read_ahead_on_the_servers_terms() -> None:
         assert asked.startswith(ahead)
 
 
+def test_a_prompt_that_was_just_read_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"id": "m", "owned_by": "vllm"}
+    with Endpoint(say(reply(["a"])), models=(model,)) as endpoint:
+        backend = connect(endpoint.url)
+        request = PrewarmRequest((SYSTEM, FILE))
+        assert last(list(backend.prewarm(request, never))).timings.n_prefilled > 0
+        n_before = len(endpoint.asked)
+        again = last(list(backend.prewarm(request, never)))
+        assert (again.finish_reason, again.timings.n_prefilled) == ("stop", 0)
+        assert len(endpoint.asked) == n_before
+        other = PrewarmRequest((SYSTEM, TASK))
+        list(backend.prewarm(other, never))
+        assert len(endpoint.asked) == n_before + 1
+        monkeypatch.setattr("singlepass_backends.drivers.remote.backend._FRESH_S", 0.0)
+        list(backend.prewarm(other, never))
+        assert len(endpoint.asked) == n_before + 2
+
+
 def test_lm_studio_without_a_system_prompt() -> None:
     model = {"id": "m", "owned_by": "organization_owner"}
     error = {"type": "error", "error": {"message": "Error rendering prompt: System role not supported"}}

@@ -11,10 +11,10 @@ from singlepass.core.line_diff import changed_blocks
 LINES = st.lists(st.sampled_from("abcdefghijklmnop"), max_size=30)
 
 
-@pytest.fixture(params=[line_diff._LONG, 3], ids=["short", "divided"], autouse=True)
+@pytest.fixture(params=[line_diff._MOST_AT_ONCE, 3], ids=["short", "divided"], autouse=True)
 def length(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(line_diff, "_LONG", request.param)
+        patch.setattr(line_diff, "_MOST_AT_ONCE", request.param)
         yield
 
 

@@ -28,6 +28,7 @@ from singlepass.files.ignoring import hides, rules_of
 from singlepass_backends.base import Target
 
 ACTION = {"title": "Mine", "instruction": "do"}
+FILE = {"target": {"model": "/m.gguf"}}
 
 
 def check(
@@ -56,6 +57,16 @@ def check(
         ([{}, {}], Settings()),
         ([{"max_tokens": 1, "seed": 5}, {"max_tokens": 2}], Settings(max_tokens=2, seed=5)),
         ([{"review": "confirm"}, {"review": "stream"}], Settings()),
+        # A model file takes the place of a server; another model of the server does not.
+        (
+            [{"target": {"backend": "openai_compatible", "url": "http://h", "n_ctx": 512}}, FILE],
+            Settings(target=Target(model="/m.gguf", n_ctx=512)),
+        ),
+        (
+            [{"target": {"backend": "openai_compatible", "url": "http://h"}}, {"target": {"model": "a/b"}}],
+            Settings(target=Target(backend="openai_compatible", url="http://h", model="a/b")),
+        ),
+        ([{"target": {"backend": "mlx"}}, FILE], Settings(target=Target(backend="mlx", model="/m.gguf"))),
         # `target` is merged field by field, all else replaced.
         (
             [{"target": {"model": "a", "n_ctx": 1}}, {"target": {"n_ctx": 2}}],

@@ -58,6 +58,9 @@ from singlepass_backends.drivers.remote.servers import (
     with_prediction,
 )
 
+_FRESH_S = 30.0
+"""How long a prompt that was the last one is taken to be in a server's cache. A prewarm is requested at each
+pause of the user, and a server cannot be asked what it has cached."""
 _LAST_S = 2.0
 """Longest wait for the end of the stream after the end of the reply; what comes in between is the usage."""
 _DRAIN_S = 0.2
@@ -104,6 +107,8 @@ class OpenAICompatibleBackend:
             http.watched(None)
         on_progress(1.0)
         self._sizes = PromptSizes(self.info.n_ctx, http.failures)
+        self._last_read = "", 0.0
+        """The last prompt that the server read, and when (seconds of `perf_counter`)."""
         load_ms = (time.perf_counter() - began) * 1e3
         constrains = bool(self._grammar_field)
         self.info = msgspec.structs.replace(self.info, load_ms=load_ms, constrains=constrains)
@@ -127,11 +132,16 @@ class OpenAICompatibleBackend:
 
     def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
         """Have a server that keeps prefixes read the prompt. Does nothing, and says `cancelled`, where that
-        is of no use or might be paid for."""
+        is of no use or might be paid for; and nothing, where the server has just read it."""
         if self._server.prewarm is None or not is_local(self._http.host):
             yield Finished("cancelled", Timings(n_prompt=0, n_cached=0, n_prefilled=0, n_decoded=0))
             return
         prompt = self._sizes.fitting(request.segments)
+        text, read_at = self._last_read
+        if text == prompt.text and time.perf_counter() - read_at < _FRESH_S:
+            n_cached = self._sizes.n_tokens(prompt.n_chars)
+            yield Finished("stop", Timings(n_prompt=n_cached, n_cached=n_cached, n_prefilled=0, n_decoded=0))
+            return
         body = as_prewarm(self._server, self._body(prompt, 1, Sampling()))
         for event in self._run(prompt, body, 1, 0, interrupt, None):
             if isinstance(event, Finished) and event.finish_reason != "cancelled":
@@ -221,6 +231,7 @@ class OpenAICompatibleBackend:
             sizes.learn(prompt, timings.n_prompt)
         if self._server.keeps_prefix and (meter.first or reason != "cancelled"):
             sizes.remember(prompt)
+            self._last_read = prompt.text, now
             self.n_cached = timings.n_prompt
         yield Finished(reason, timings)
 
