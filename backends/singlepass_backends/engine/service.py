@@ -1,7 +1,7 @@
-"""The engine's two halves: connections on the event loop, and the model on a thread.
+"""The engine's two halves: connections on the event loop, and the model on its own thread.
 
-`Service.run` owns all tasks: a group with one for each client, and within it the scope of what serves them: the
-listener and the model's task. This scope ends when the engine is stopped or was idle for long enough.
+`Service.run` owns all tasks: a group with one for each client, and within it the scope of what serves them,
+the listener and the model's task. This scope ends when the engine is stopped or was idle for long enough.
 
 The model has one thread, which anyio keeps; the event loop decides what it does next. The thread never waits
 for a client: it hands frames to the loop, which buffers them, and drops a client that stops reading. Prompt
@@ -51,7 +51,6 @@ from singlepass_backends.wire import (
     LoadFailed,
     Loading,
     Prewarm,
-    PrewarmEvicted,
     Progress,
     Refused,
     StatusReply,
@@ -72,7 +71,6 @@ _FLUSH_S = 1.0
 """Longest wait, when stopping, for clients to read what was sent to them."""
 _LOAD_FAILED_LINGER_S = 5.0
 """How long the engine stays after its model failed to load, so that a first client hears why."""
-
 _ACCEPT_AGAIN_S = 0.1
 """Pause after a connection could not be accepted, such as for want of file descriptors."""
 
@@ -101,9 +99,8 @@ class Service:
         self._started = self._last_used = anyio.current_time()
         self._scheduler = Scheduler()
         self._wake = anyio.Event()  # there is something to do for the model
-        self._inspections: deque[tuple[int, Inspect]] = (
-            deque()
-        )  # by connection; the model's thread takes them
+        self._inspections: deque[tuple[int, Inspect]] = deque()
+        """By connection. The loop appends, the model's thread takes."""
         self._backend: Backend | None = None
         self._one_thread = anyio.CapacityLimiter(1)
 
@@ -120,9 +117,9 @@ class Service:
                         try:
                             await self._accept(listener, clients)
                         finally:
+                            if self._serving.deadline <= anyio.current_time():
+                                _log.info("idle for %.0f s: exiting", self._idle_exit_s)
                             on_stopping()
-            if self._serving.deadline <= anyio.current_time():
-                _log.info("idle for %.0f s: exiting", self._idle_exit_s)
             while job := self._scheduler.take():
                 self._answer_unstarted(job)
             for connection in self._connections.values():
@@ -258,9 +255,7 @@ class Service:
 
     async def _load_failed(self, failure: LoadFailed) -> None:
         _log.error("loading failed (%s): %s", failure.code, failure.message)
-        if (
-            not self._serving.cancel_called
-        ):  # else loading was interrupted, which says nothing about the model
+        if not self._serving.cancel_called:  # else it was interrupted, which says nothing about the model
             self._failure = failure
         self._broadcast(failure)
         with anyio.move_on_after(_LOAD_FAILED_LINGER_S):
@@ -420,8 +415,13 @@ class _Connection:
     async def _write(self) -> None:
         with suppress(anyio.BrokenResourceError):
             async for frame in self._unsent:
-                await self._stream.send(frame)
-                self._n_unread -= len(frame)
+                frames = [frame]
+                with suppress(anyio.WouldBlock, anyio.EndOfStream):  # what waits is sent with it
+                    while True:
+                        frames.append(self._unsent.receive_nowait())
+                data = b"".join(frames)
+                await self._stream.send(data)
+                self._n_unread -= len(data)
         self._tasks.cancel_scope.cancel()
 
     def finish(self) -> None:
