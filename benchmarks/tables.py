@@ -17,6 +17,7 @@ import generations
 import llama_server
 import oracle
 import overhead
+import quality
 import remote_overhead
 import replay
 import wakeups
@@ -333,7 +334,16 @@ def llama_server_table() -> str:
     return "\n".join([about(found), "", llama_server.table(found)])
 
 
+def quality_table() -> str:
+    """How often a real model's edit is right."""
+    found = result("quality")
+    n = f"all {found['n']}" if found["n"] == found["tasks"] else f"a sample of {found['n']}"
+    which = f"{found['model']}, temperature 0; {n} of the tasks."
+    return "\n\n".join([about(found), which, quality.tables(found)])
+
+
 TABLES = {
+    "quality": quality_table,
     "goals": goals_table,
     "remote": remote_table,
     "llama-server": llama_server_table,

@@ -60,7 +60,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    commands = re.findall(r"^    (python3 -m venv .*)$", page("README.md"), re.MULTILINE)
+    commands = re.findall(r"^    (python3 -m venv \.venv && .*)$", page("README.md"), re.MULTILINE)
     assert len(commands) == 2
     assert commands[0].endswith("singlepass demo")
     assert commands[1].endswith("pytest")

@@ -63,7 +63,7 @@ def test_the_wheel_has_all_that_runs_and_nothing_else(built: Built) -> None:
         metadata = message_from_bytes(wheel.read(f"singlepass-{VERSION}.dist-info/METADATA"))
         scripts = wheel.read(f"singlepass-{VERSION}.dist-info/entry_points.txt").decode()
     assert names == expected
-    assert {"singlepass/hardware.toml", "singlepass_backends/models/catalogue.toml"} < names
+    assert {"singlepass/measuring/hardware.toml", "singlepass_backends/models/catalogue.toml"} < names
     assert metadata["Version"] == VERSION
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == PROJECT["project"]["requires-python"]

@@ -1,5 +1,4 @@
-"""Addresses of servers as people write them: what is wrong with one, and one spelling for all that mean the
-same (sans-IO)."""
+"""Server addresses as users write them: validation with advice, and normalization (sans-IO)."""
 
 import ipaddress
 import re
@@ -11,7 +10,7 @@ _MAX_QUOTED = 200
 
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _ALMOST = re.compile(r"[a-z][\w+.-]*[:;][/\\]+|h?t+ps?[:;/\\]+|[/\\]+", re.IGNORECASE)
-"""A misspelled scheme, or another one than http and https."""
+"""A misspelled scheme, or one other than http and https."""
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^\[\]:]*)(?::(?P<port>.*))?")
 _NO_ADDRESS = re.compile(r"[\s<>\"{}|\\^`\x00-\x1f\x7f]")
 _NO_NAME = re.compile(r"[%,;*!'()&$=+]")
@@ -19,8 +18,8 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 
 def fault(url: str) -> str:
-    """What is wrong with the address of a server, as the rest of a sentence about it; empty where it can be
-    used. What may hold a secret is not quoted."""
+    """What is wrong with a server's address, as the predicate of a sentence; empty if it is valid. Parts that
+    may contain a secret are not quoted."""
     url = url.strip()
     authority = _ALMOST.sub("", url, count=1).partition("/")[0]
     if "@" in authority:
@@ -28,7 +27,7 @@ def fault(url: str) -> str:
             "holds a user or a password. Take them out, put the key into an environment variable and name "
             "that in `api_key_env`"
         )
-    if "?" in url or "#" in url:  # some services take the key there
+    if "?" in url or "#" in url:  # some services take the API key there
         return (
             "has a part behind `?` or `#`. Take it out; if it is the key, put it into an environment "
             "variable and name that in `api_key_env`"
@@ -43,7 +42,7 @@ def fault(url: str) -> str:
 
 
 def host(url: str) -> str:
-    """The name of the server, in lower case; empty where there is none."""
+    """The server's host name, in lower case; empty if there is none."""
     try:
         return urlsplit(url.strip()).hostname or ""
     except ValueError:
@@ -51,8 +50,9 @@ def host(url: str) -> str:
 
 
 def plain(url: str) -> str:
-    """One spelling for all that mean the same base of an API (`drivers.servers.api_base`): scheme and name in
-    lower case, without a port that goes without saying and without what is added anyway."""
+    """The address in a normal form, the same for all spellings of one API base
+    (`drivers.remote.servers.api_base`): scheme and name in lower case, without the default port and without
+    the path that is added anyway."""
     parts = urlsplit(url.strip().rstrip("/").removesuffix("/chat/completions"))
     port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
     authority = parts.netloc.lower().removesuffix(":")
@@ -61,7 +61,7 @@ def plain(url: str) -> str:
 
 
 def _reason(url: str) -> str:
-    """What an address without secrets lacks, as a predicate; empty where it lacks nothing."""
+    """What an address without secrets needs, as a predicate; empty if it is valid."""
     if not _SCHEME.match(url):
         return "needs http:// or https:// in front"
     if _NO_ADDRESS.search(url):
@@ -87,7 +87,7 @@ def _reason(url: str) -> str:
 
 
 def _suggested(url: str) -> str:
-    """What was probably meant; may be no address either."""
+    """The address that was probably meant; may be invalid as well."""
     rest = url
     while found := _ALMOST.match(rest):
         rest = rest[found.end() :]
@@ -100,15 +100,15 @@ def _suggested(url: str) -> str:
     if authority.count(":") > 1 and "[" not in authority:
         authority = _bracketed(authority)
     name = authority.partition(":")[0]
-    is_near = "." not in name or _is_ip(name)  # which mostly speak without encryption
+    is_near = "." not in name or _is_ip(name)  # local servers mostly have no TLS
     scheme = "https" if url.lower().startswith(("https", "htps")) or not is_near else "http"
     return f"{scheme}://{authority}{slash}{path}"
 
 
 def _bracketed(address: str) -> str:
-    """An IPv6 address, perhaps with a port, as it stands in a URL."""
+    """An IPv6 address, possibly with a port, in the form for URLs."""
     before, _, last = address.rpartition(":")
-    # `::1:8080` may be read both ways. Four or five digits at the end are mostly meant as a port.
+    # `::1:8080` is ambiguous. Four or five digits at the end are mostly meant as a port.
     if _is_ip(before) and _PORT.fullmatch(last) and (len(last) >= 4 or not _is_ip(address)):
         return f"[{before}]:{last}"
     return f"[{address}]"

@@ -1,10 +1,10 @@
-"""The seam between the server and every backend: requests, events, timings and errors, as plain values.
+"""The interface between the server and every backend: requests, events, timings and errors, as plain values.
 
 A backend turns one request into a stream of events. The order is always
 
     PrefillProgress*  TextChunk*  Finished
 
-or an exception, which is a `BackendError` when it is anybody's fault but ours. Nothing here loads a model.
+or an exception: a `BackendError`, unless it is a bug of ours. Nothing here loads a model.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,18 +41,18 @@ ErrorCode = Literal[
 
 
 RANDOM_MODEL_NAME = "singlepass random"
-"""The `general.name` of models whose weights mean nothing; makes `ModelInfo.random_weights` true."""
+"""The `general.name` of models with random weights; makes `ModelInfo.random_weights` true."""
 
 
 DEMO_MODEL = Path(__file__).parent / "edit_model" / "edit.gguf"
-"""The edit model that comes with singlepass, for a first try: a few million weights (`models/README.md`)."""
+"""The demo model that comes with singlepass: a few million weights (`models/README.md`)."""
 DEMO_MODEL_NAME = "singlepass demo model"
 """Its `general.name`; makes `ModelInfo.is_demo` true."""
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """One piece of the prompt. Segments are tokenized one by one, so a change in one never re-tokenizes
-    an earlier one; put the most stable first."""
+    """One part of the prompt. Segments are tokenized one by one, so a change in one never changes the tokens
+    of an earlier one; the most stable come first."""
 
     name: str
     """Shown to the user when the segment was not cached or does not fit, e.g. `src/app.py` or `task`."""
@@ -60,12 +60,12 @@ class Segment(msgspec.Struct, frozen=True):
     role: Role = "user"
     """`system` segments come first; the chat template is rendered around both."""
     shared: bool = False
-    """Part of what all prompts of a repository begin with: cached longest, and saved to disk. Only leading
-    segments count."""
+    """Part of the prefix that all prompts of a repository share: evicted last, and saved to disk. Only
+    leading segments count."""
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """How the next token is chosen. Temperature 0 is greedy and ignores the rest."""
+    """How the next token is chosen. Temperature 0 is greedy and ignores the other fields."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -81,17 +81,17 @@ class Draft(msgspec.Struct, frozen=True):
     """
 
     opening: str
-    """How the reply may begin."""
+    """Candidates for the beginning of the reply."""
     search: str
     separator: str
     close: str
     likely: tuple[str, ...] = ()
     """Candidates for the first quoted line."""
     document: str = ""
-    """The file that old lines are quoted from."""
+    """The text of the file that old lines are quoted from."""
     sources: tuple[str, ...] = ()
-    """The draft corpus: texts that are not in the prompt and that new lines may resemble. Used where a
-    prewarm named the same ones."""
+    """The draft corpus: texts outside the prompt that new lines may resemble. Used only if a prewarm had the
+    same corpus."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):
@@ -99,29 +99,29 @@ class GenerateRequest(msgspec.Struct, frozen=True):
 
     segments: tuple[Segment, ...]
     grammar: str | None = None
-    """An llguidance Lark grammar. Opaque to the engine; None leaves decoding unconstrained."""
+    """An llguidance Lark grammar, opaque to the engine; None for unconstrained decoding."""
     max_tokens: int = 4096
     sampling: Sampling = Sampling()
     min_reply: int = 1
-    """Tokens of context to leave for the reply; a prompt that leaves fewer is too long."""
+    """Tokens of context that the prompt must leave for the reply; otherwise it is too long."""
     draft: Draft | None = None
 
 
 class PrewarmRequest(msgspec.Struct, frozen=True):
-    """The beginning of a prompt that will probably be asked for."""
+    """The beginning of a prompt that will probably be requested."""
 
     segments: tuple[Segment, ...]
     grammar: str | None = None
-    """The grammar of such a request, to be compiled ahead."""
+    """The grammar of that request, to be compiled in advance."""
     sources: tuple[str, ...] = ()
-    """The draft corpus of such a request, to be indexed ahead."""
+    """The draft corpus of that request, to be indexed in advance."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """What one request cost, measured at the backend's boundary; the same meaning for every backend.
 
-    Times are in ms. `n_prompt = n_cached + n_prefilled`. Forced tokens are those that the grammar
-    left no choice about, accepted ones were drafted; both are counted in `n_decoded`.
+    Times are in ms. `n_prompt = n_cached + n_prefilled`. Forced tokens were the only ones that the grammar
+    allowed, accepted ones were drafted; both are counted in `n_decoded`.
     """
 
     n_prompt: int
@@ -134,14 +134,15 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
     n_forward: int = 0
     """Forward passes of the decode phase."""
     queue_ms: float = 0.0
-    """From the request's arrival to the start of its prefill: other requests, and loading the model."""
+    """From the request's arrival to the start of its prefill: waiting for other requests and for the
+    model."""
     prefill_ms: float = 0.0
     first_text_ms: float = 0.0
     """From the request's arrival to its first text; 0 when there was none."""
     decode_ms: float = 0.0
     total_ms: float = 0.0
     inferred: tuple[str, ...] = ()
-    """Names of the fields above that the backend did not report and that were measured from outside."""
+    """Names of the fields above that a remote server did not report and that were estimated here."""
 
 
 class SegmentUse(msgspec.Struct, frozen=True):
@@ -160,14 +161,14 @@ class Miss(msgspec.Struct, frozen=True):
     """The first segment before the task that was not cached, and why.
 
     *new*: never seen. *changed*: a segment of this name was cached with other tokens. *evicted*: it was
-    cached like this, and had to go. *moved*: its tokens were cached, after others. *restart*: an engine
-    before this one had it cached. *unfinished*: it was being read, ahead or for a request that was cancelled,
-    and that was interrupted.
+    cached, and was evicted. *moved*: it was cached, but after other tokens. *restart*: an earlier engine
+    process had it cached. *unfinished*: the prefill of a prewarm or request that contained it was
+    interrupted.
     """
 
     segment: str
     n_tokens: int
-    """Tokens before the task that were read, from this segment on."""
+    """Tokens before the task that had to be prefilled, from this segment on."""
     reason: MissReason
 
 
@@ -180,7 +181,7 @@ class PrefillProgress(msgspec.Struct, frozen=True, tag=True):
     """Tokens in the KV cache so far, the cached ones included."""
     elapsed_ms: float
     eta_ms: float | None
-    """Until prefill ends, from this request's own rate; None before the first chunk."""
+    """Time until prefill ends, in ms, at the rate of this request so far; None before the first chunk."""
 
 
 class TextChunk(msgspec.Struct, frozen=True, tag=True):
@@ -190,7 +191,7 @@ class TextChunk(msgspec.Struct, frozen=True, tag=True):
     n_decoded: int
     """Tokens decoded so far."""
     elapsed_ms: float
-    """Of the decode phase so far."""
+    """Duration of the decode phase so far."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):
@@ -199,23 +200,23 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     finish_reason: FinishReason
     timings: Timings
     segments: tuple[SegmentUse, ...] = ()
-    """What was cached when the request began; empty where the backend does not know."""
+    """What was cached when the request began; empty if the backend does not know."""
     miss: Miss | None = None
-    """None where all but the task was cached."""
+    """None if everything except the task was cached."""
 
 
 Event = PrefillProgress | TextChunk | Finished
 
 
 class Evicted(msgspec.Struct, frozen=True):
-    """Told to who asked for a prewarm, after it ended: other requests took the place of a part of it."""
+    """Sent after a finished prewarm, to the client that asked for it: other requests evicted a part of it."""
 
     n_tokens: int
-    """Tokens that were cached before, and are not any more."""
+    """Tokens that were evicted."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is loaded, as told to users and used for budgets."""
+    """The loaded model, as shown to users and used to compute budgets."""
 
     backend: str
     name: str
@@ -230,14 +231,14 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     can_trim: bool = True
     """False for hybrid and recurrent models, which cannot forget the end of a sequence."""
     constrains: bool = True
-    """True where decoding is constrained by the grammar, so that finished hunks obey it. A remote server may
-    be unable to take a long grammar and then replies without one."""
+    """Whether decoding is constrained by the grammar, so that finished hunks conform to it. A remote server
+    may not support a long grammar; its reply is then unconstrained."""
     device: str = "CPU"
     load_ms: float = 0.0
 
     @property
     def always_constrains(self) -> bool:
-        """True where every reply to a request with a grammar obeys it."""
+        """Whether every reply to a request with a grammar conforms to it."""
         return self.constrains and self.backend != "openai_compatible"
 
     @property
@@ -256,52 +257,52 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     backend: Literal["llama_cpp", "mlx", "openai_compatible", "scripted"] = "llama_cpp"
     model: str = ""
-    """Path of a GGUF file (llama_cpp), of a model folder (mlx) or of a recording (scripted); of a remote
-    server, its name of the model."""
+    """Path of a GGUF file (llama_cpp), a model folder (mlx) or a recording (scripted); for a remote server,
+    the server's name for the model."""
     url: str = ""
-    """Of a remote server (openai_compatible), e.g. `http://localhost:11434`."""
+    """Address of a remote server (openai_compatible), e.g. `http://localhost:11434`."""
     api_key_env: str = ""
-    """Name of the environment variable with the server's API key. The key itself is nowhere in a target,
-    which stands on the engine's command line."""
+    """Name of the environment variable with the server's API key. The key itself is never in a target, which
+    is visible on the engine's command line."""
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
-    """Seconds until a remote server must have accepted a connection."""
+    """Timeout in seconds for connecting to a remote server."""
     prefill_timeout_s: Annotated[float, Meta(gt=0)] = 900.0
-    """Seconds a remote server may take to its first token without a sign of progress."""
+    """Seconds that a remote server may take until its first token without reporting progress."""
     stall_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
-    """Seconds a remote server may take from one token to the next."""
+    """Seconds that a remote server may take from one token to the next."""
     prediction: bool = False
-    """Tell a remote server what the reply will probably say (OpenAI's `prediction`); it may bill what was
-    predicted wrong."""
+    """Send a remote server a predicted reply (OpenAI's `prediction`); it may bill wrongly predicted
+    tokens."""
     n_ctx: Annotated[int, Meta(ge=0)] = 0
-    """Context in tokens; 0 takes what the model was trained with, up to 32,768, and less where memory is
-    short."""
+    """Context in tokens; 0 means the context the model was trained with, at most 32,768, and less if memory
+    is short."""
     n_gpu_layers: Annotated[int, Meta(ge=-1)] = -1
     """Layers on the GPU; -1 is as many as fit."""
     flash_attention: bool = True
     n_batch: Annotated[int, Meta(ge=1)] = 512
-    """Most tokens of one prefill chunk."""
+    """Maximum tokens of one prefill chunk."""
     n_threads: Annotated[int, Meta(ge=0)] = 0
-    """0 takes the physical cores, on Apple Silicon the performance cores."""
+    """Number of threads; 0 means one per physical core, on Apple Silicon per performance core."""
     kv_cache_type: Literal["auto", "f16", "q8_0", "q4_0"] = "auto"
-    """`auto` is f16, or q8_0 where the model, or a context of use, fits only so."""
+    """`auto` is f16, or q8_0 if the model, or a useful context, does not fit otherwise."""
     repack: bool = True
-    """Let llama.cpp lay the weights out for this processor (AMX and the like): faster. Turn it off where that
-    kills the engine with SIGILL, as on virtual machines that announce instructions they do not have."""
+    """Let llama.cpp rearrange the weights for this processor (AMX and others), which is faster. Turn it off
+    if it kills the engine with SIGILL, as on virtual machines that report instructions they do not have."""
 
     @property
     def is_set(self) -> bool:
-        """Whether a model or server is named at all; whether it can be opened shows later."""
+        """Whether a model or server is named at all; it may still be impossible to open."""
         return bool(self.url.strip() if self.backend == "openai_compatible" else self.model)
 
     @property
     def host(self) -> str:
-        """The name of the remote server, in lower case; empty where there is none."""
+        """The remote server's host name, in lower case; empty if there is none."""
         return address.host(self.url)
 
     @property
     def fault(self) -> str:
-        """What makes this target impossible to open, as far as its settings alone tell, in sentences; empty
-        where nothing does."""
+        """Why these settings cannot work, in sentences, judging from the settings alone; empty if they
+        may."""
         if self.backend == "openai_compatible":
             if not self.is_set:
                 return f"No server is set. Set `url` in `[target]`, e.g. {address.EXAMPLE} for Ollama."
@@ -310,12 +311,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.is_set:
             return ""
         if self.url:
-            return 'A `url` is set, and no server: set `backend = "openai_compatible"` too.'
+            return 'A `url` is set, but the backend is not a server: set `backend = "openai_compatible"` too.'
         return "No model is set. Set `model` to a GGUF file, or try `singlepass demo`, which needs none."
 
 
 class BackendError(Exception):
-    """What went wrong, for people: what happened, to which file or setting, what to do next.
+    """An error with a message for users: what happened, to which file or setting, what to do next.
 
     `data` holds the numbers behind the message, e.g. `n_prompt` and `n_ctx` for `prompt_too_long`.
     """
@@ -328,11 +329,11 @@ class BackendError(Exception):
 
 
 Interrupt = Callable[[], bool]
-"""Asked between chunks and tokens; True means stop here and keep what is cached."""
+"""Called between chunks and tokens; True means stop here and keep what is cached."""
 
 
 class Backend(Protocol):
-    """What the engine's model thread runs. Called from that one thread only."""
+    """What the engine's model thread runs. Used by that thread only."""
 
     info: ModelInfo
 
@@ -359,13 +360,13 @@ class Backend(Protocol):
         ...
 
     def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
-        """How much of each segment is cached now. Computes nothing; may be called between two events."""
+        """How much of each segment is cached now. Runs no model; may be called between two events."""
         ...
 
     def rest(self) -> None:
-        """Called when the engine has been idle for some seconds: the time to save what is worth saving."""
+        """Called when the engine has been idle for a few seconds: save prefixes if worthwhile."""
         ...
 
     def close(self) -> None:
-        """Free the model, after saving what is worth saving."""
+        """Save prefixes if worthwhile, and free the model."""
         ...

@@ -1,7 +1,7 @@
 """The server's side of the wire: attach to the engine of a target, or start one; requests and event streams.
 
-Everything runs on the caller's asyncio event loop, in callbacks: there is no background task, so nothing
-outlives `aclose`. Importing this loads no model runtime.
+Everything runs on the caller's asyncio event loop, in callbacks and without background tasks, so nothing runs
+after `aclose`. Importing this loads no model runtime.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ __all__ = ["EngineClient", "EnginePaths", "ending"]
 __all__ += ["engine_paths", "engine_status", "identity", "list_engines", "stop_engine"]
 
 _START_S = 60.0
-"""Longest wait for a new engine to listen; most of it is Python starting on a busy machine."""
+"""Maximum wait for a new engine to listen; most of it is Python's startup on a busy machine."""
 _EXIT_ALREADY_RUNNING = 4
 
 
@@ -83,32 +83,32 @@ class EngineClient:
         """Does nothing yet. `idle_exit_s` is for an engine that this client starts."""
         self.target = absolute(target)
         self.info: ModelInfo | None = None
-        """What the engine has loaded; None while this client is attached to none."""
+        """The engine's model; None while not attached to an engine."""
         self.on_loading: Callable[[float], None] | None = None
-        """Told fractions from 0 to 1 while the model loads."""
+        """Called with fractions from 0 to 1 while the model loads."""
         self.before_start: Callable[[], Awaitable[None]] | None = None
-        """Awaited before an engine is started, so that the caller can free memory for its model."""
+        """Awaited before an engine is started, so that the caller can free memory for the model."""
         self.on_lost: Callable[[], None] | None = None
-        """Told when the engine ended, or its connection broke: another one knows nothing of what this had
-        cached. Not when this client is closed."""
+        """Called when the engine ended or its connection broke, so that nothing is cached any more. Not
+        called when this client is closed."""
         self._runtime_dir = runtime_dir
         self._idle_exit_s = idle_exit_s
         self._version = version
         self._link: Link | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        """The engine that this client started last."""
+        """The process of the engine that this client started last."""
         self._connecting = asyncio.Lock()
         self._attempt: asyncio.Timeout | None = None
-        """The attempt to attach or start that is under way; `aclose` ends it."""
+        """The running attempt to attach or start an engine; `aclose` cancels it."""
         self._n_requests = 0
         self._is_closed = False
 
     async def connect(self) -> ModelInfo:
         """Attach or start an engine, and wait until its model is loaded.
 
-        Raises BackendError: `no_model`, `model_*`, `out_of_memory`, `unsupported` where the model cannot be
-        loaded; `engine_start_failed`; `engine_version` where an engine of another version is busy;
-        `engine_lost` where one does not answer, or the client is closed.
+        Raises BackendError: `no_model`, `model_*`, `out_of_memory`, `unsupported` if the model cannot be
+        loaded; `engine_start_failed`; `engine_version` if an engine of another version is busy; `engine_lost`
+        if the engine does not answer, or the client is closed.
         """
         link = await self._attached(spawn=True)
         assert link is not None
@@ -147,8 +147,8 @@ class EngineClient:
                 link.forget(id)
                 if not is_over:
                     link.send(Cancel(id))
-            # The connection was lost. Before any event this is most likely an engine that had just
-            # decided to exit; afterwards it is a crash that the user should hear of.
+            # The connection was lost. Before any event the engine was most likely just exiting; after one it
+            # crashed, which the user should know.
             if has_events or not may_retry:
                 raise await _lost(link)
 
@@ -161,13 +161,13 @@ class EngineClient:
         spawn: bool = True,
         on_event: Listener | None = None,
     ) -> None:
-        """Ask for `segments` to be prefilled, and then for `grammar` to be compiled and `sources` to be made
-        ready for drafts, when nothing else is to be done; does not wait for it.
+        """Ask for a prewarm when the engine is idle: prefill `segments`, compile `grammar` and index the
+        draft corpus `sources`. Does not wait for it.
 
-        Without `spawn`, does nothing where no engine runs. `on_event` is told of `PrefillProgress`, and at
-        the end of `Finished`, or of None where the prewarm failed; then of `Evicted`, until another prewarm
-        is asked for; and of nothing once the connection is lost. Raises BackendError like `connect`, but
-        returns while the model loads.
+        Without `spawn`, does nothing if no engine is running. `on_event` is called with `PrefillProgress`,
+        and at the end with `Finished`, or None if the prewarm failed; later with `Evicted`, until the next
+        prewarm; and never after the connection is lost. Raises BackendError like `connect`, but returns while
+        the model loads.
         """
         link = await self._attached(spawn=spawn)
         if link is None:
@@ -184,9 +184,9 @@ class EngineClient:
     async def inspect(
         self, segments: tuple[Segment, ...], *, spawn: bool = False
     ) -> tuple[SegmentUse, ...] | None:
-        """How many tokens each segment of a request has, and how many are cached. Computes nothing.
+        """How many tokens each segment of a request has, and how many are cached. Runs no model.
 
-        None where no engine runs, or its model still loads, unless `spawn`. Raises BackendError: those of
+        None if no engine is running or its model is loading, unless `spawn`. Raises BackendError: those of
         `connect`, `unsupported` for segments that cannot be tokenized, `engine_lost`.
         """
         link = await self._attached(spawn=spawn)
@@ -207,7 +207,7 @@ class EngineClient:
         return reply.segments
 
     async def status(self, *, spawn: bool = False) -> StatusReply | None:
-        """What the engine does; None where none runs, or one of another version."""
+        """The engine's status; None if none is running, or one of another version."""
         try:
             link = await self._attached(spawn=spawn)
         except BackendError:
@@ -220,7 +220,7 @@ class EngineClient:
         return reply if isinstance(reply, StatusReply) else None
 
     async def stop(self, unless: Unless = "never") -> bool:
-        """Stop the engine, interrupting what it does. False where none runs, or it is not to be stopped."""
+        """Stop the engine, interrupting its work. False if none is running, or `unless` applies."""
         link = self._link
         if link is None or link.is_closed:
             link = await attach(self._paths(), self._version, self._on_loading)
@@ -232,13 +232,13 @@ class EngineClient:
             await link.close()
 
     async def aclose(self) -> None:
-        """Close the connection for good, which cancels this client's requests, those too that still attach or
-        start an engine. The engine lives on."""
+        """Close the connection for good, which cancels this client's requests, even while they attach to or
+        start an engine. The engine keeps running."""
         if not self._is_closed:
             self._is_closed = True
             if self._attempt is not None:
                 self._attempt.reschedule(asyncio.get_running_loop().time())
-        async with self._connecting:  # released soon, since the attempt was ended
+        async with self._connecting:  # released soon, since the attempt was cancelled
             link, self._link, self.info = self._link, None, None
         if link is not None:
             await link.close()
@@ -262,14 +262,15 @@ class EngineClient:
             raise BackendError("unsupported", f"The request cannot be sent: {error}.") from None
 
     async def _attached(self, *, spawn: bool) -> Link | None:
-        """A greeted connection, its model perhaps still loading; None where none runs and none may start."""
+        """An open connection, the model possibly still loading; None if no engine is running or may be
+        started."""
         async with self._connecting:
             if self._is_closed:
                 raise _closed()
             if self._link is not None and not self._link.is_closed:
                 return self._link
             if self._link is not None:
-                self._on_closed(self._link)  # its transport closes, and will say so later
+                self._on_closed(self._link)  # its transport is closing, and `connection_lost` comes later
             try:
                 async with asyncio.timeout(None) as self._attempt:
                     self._link = await self._open(spawn=spawn)
@@ -288,7 +289,7 @@ class EngineClient:
                 self.on_lost()
 
     async def _open(self, *, spawn: bool) -> Link | None:
-        """See `_attached`. Cancelled, it leaves no connection behind."""
+        """See `_attached`. If cancelled, leaves no connection open."""
         paths = self._paths()
         deadline = time.monotonic() + _START_S
         is_ours = False
@@ -299,7 +300,7 @@ class EngineClient:
             if link is None:
                 link = await self._spawn(paths)
             if link is not None and link.refused is not None:
-                # Started by this very installation and still of another version: replacing cannot help.
+                # We just started it and it has another version: replacing it again cannot help.
                 await self._replace(link, link.refused, may_stop=not is_ours)
                 link, is_ours = None, True
             if link is not None:
@@ -312,7 +313,7 @@ class EngineClient:
             await asyncio.sleep(POLL_S)
 
     async def _replace(self, link: Link, refused: Refused, *, may_stop: bool) -> None:
-        """Make an engine of another version go, unless it is at work."""
+        """Stop an engine of another version, unless it is busy."""
         try:
             if may_stop and await stop_by(link, self._next_id(), "busy"):
                 return
@@ -325,7 +326,7 @@ class EngineClient:
         )
 
     async def _spawn(self, paths: EnginePaths) -> Link | None:
-        """Start an engine and connect to it, or to one that another client starts meanwhile."""
+        """Start an engine and connect to it, or to one that another client starts at the same time."""
         check_target(self.target)
         lock = open_private(paths.spawn_lock, os.O_RDWR)
         try:
@@ -333,7 +334,7 @@ class EngineClient:
                 await asyncio.sleep(POLL_S)
             if link := await attach(paths, self._version, self._on_loading):
                 return link
-            # One that was started for a request which was cancelled meanwhile is on its way.
+            # The engine may still be starting, for a request that was cancelled.
             process = self._process
             is_new = process is None or process.poll() is not None
             if process is None or is_new:
@@ -368,7 +369,7 @@ class EngineClient:
 
 
 async def engine_status(paths: EnginePaths) -> StatusReply | None:
-    """What the engine of `paths` does; None where it is gone, or of another version."""
+    """The status of the engine of `paths`; None if it is gone, or of another version."""
     link = await attach(paths, __version__, _ignore)
     if link is None:
         return None
@@ -380,7 +381,7 @@ async def engine_status(paths: EnginePaths) -> StatusReply | None:
 
 
 async def stop_engine(paths: EnginePaths) -> bool:
-    """Stop the engine of `paths`, of whatever version. False where it is gone."""
+    """Stop the engine of `paths`, whatever its version. False if it is gone."""
     link = await attach(paths, __version__, _ignore)
     if link is None:
         return False

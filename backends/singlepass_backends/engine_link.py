@@ -1,4 +1,4 @@
-"""One connection to an engine: attach, greet, ask."""
+"""One connection to an engine: attaching, the handshake, requests and replies."""
 
 import asyncio
 import logging
@@ -32,16 +32,16 @@ from singlepass_backends.wire import (
 )
 
 _ANSWER_S = 10.0
-"""Longest wait for an engine's loop to answer; it answers at once unless its process is stopped or stuck."""
+"""Maximum wait for an engine's loop to answer; it answers at once unless its process is stopped or hangs."""
 
 Listener = Callable[[Event | Evicted | None], object]
-"""Told of a prewarm's events, then of what was evicted of it; of None where it failed."""
+"""Called with a prewarm's events and later its evictions; with None if it failed."""
 
 _log = logging.getLogger(__name__)
 
 
 class Link(asyncio.Protocol):
-    """One connection. What the engine says is kept as state, with an event for each thing to wait for."""
+    """One connection. The engine's messages update its state, with an asyncio event for each awaited one."""
 
     def __init__(self, paths: EnginePaths, on_loading: Callable[[float], None]) -> None:
         self.paths = paths
@@ -50,9 +50,9 @@ class Link(asyncio.Protocol):
         self.info: ModelInfo | None = None
         self.failure: LoadFailed | None = None
         self.greeted = asyncio.Event()
-        """`Welcome` or `Refused` came, or the connection is closed."""
+        """Set when `Welcome` or `Refused` arrived, or the connection is closed."""
         self.settled = asyncio.Event()
-        """`Loaded` or `LoadFailed` came, or the connection is closed."""
+        """Set when `Loaded` or `LoadFailed` arrived, or the connection is closed."""
         self.on_closed: Callable[[Link], None] = lambda _: None
         self._closed = asyncio.Event()
         self._on_loading = on_loading
@@ -61,7 +61,7 @@ class Link(asyncio.Protocol):
         self._replies: dict[int, asyncio.Queue[EngineMessage | None]] = {}
         self._listeners: dict[int, Listener] = {}
         self._ended: set[int] = set()
-        """Requests that ended. Their listeners are told of evictions until the next `listen`."""
+        """Finished requests, whose listeners are still called for evictions until the next `listen`."""
 
     @property
     def is_closed(self) -> bool:
@@ -85,7 +85,7 @@ class Link(asyncio.Protocol):
             for message in self._decoder.feed(data):
                 self._receive(message)
         except WireError as error:
-            _log.error("the engine sent nonsense: %s", error)
+            _log.error("the engine sent an invalid message: %s", error)
             if self._transport is not None:
                 self._transport.abort()
 
@@ -118,7 +118,7 @@ class Link(asyncio.Protocol):
                     listener(evicted)
 
     def open(self, id: int) -> "asyncio.Queue[EngineMessage | None]":
-        """Where replies to `id` arrive; None says that the connection is closed."""
+        """A queue for the replies to `id`; None in it means that the connection is closed."""
         replies: asyncio.Queue[EngineMessage | None] = asyncio.Queue()
         if self.is_closed:
             replies.put_nowait(None)
@@ -126,8 +126,8 @@ class Link(asyncio.Protocol):
         return replies
 
     def listen(self, id: int, listener: Listener) -> None:
-        """Tell `listener` of the events of the request `id`, and of what is evicted of it after its end,
-        until another request is listened to."""
+        """Call `listener` with the events of the request `id`, and after its end with its evictions, until
+        the next `listen`."""
         for ended in self._ended:
             self._listeners.pop(ended, None)
         self._ended.clear()
@@ -138,7 +138,8 @@ class Link(asyncio.Protocol):
         self._listeners.pop(id, None)
 
     def send(self, message: ClientMessage) -> None:
-        """Raises ValueError for what cannot be encoded; a closed connection is noticed by reading."""
+        """Send a message. Raises ValueError if it cannot be encoded; a closed connection is noticed by
+        reading."""
         frame = encode(message)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
@@ -153,7 +154,8 @@ class Link(asyncio.Protocol):
 
 
 async def attach(paths: EnginePaths, version: str, on_loading: Callable[[float], None]) -> Link | None:
-    """Connect and greet; None where nothing listens. Raises BackendError `engine_lost` without an answer."""
+    """Connect and do the handshake; None if nothing listens. Raises BackendError `engine_lost` if the engine
+    does not answer."""
     loop = asyncio.get_running_loop()
     try:
         _, link = await loop.create_unix_connection(lambda: Link(paths, on_loading), str(paths.socket))
@@ -175,7 +177,7 @@ async def attach(paths: EnginePaths, version: str, on_loading: Callable[[float],
 
 
 async def ask(link: Link, message: StatusRequest | Stop) -> EngineMessage | None:
-    """The reply to `message`; None where none comes."""
+    """The reply to `message`; None if there is none."""
     replies = link.open(message.id)
     try:
         link.send(message)
@@ -187,12 +189,12 @@ async def ask(link: Link, message: StatusRequest | Stop) -> EngineMessage | None
 
 
 async def stop_by(link: Link, id: int, unless: Unless = "never") -> bool:
-    """Stop the engine and wait until it is gone. False where it will not, or did not answer."""
+    """Stop the engine and wait until it is gone. False if `unless` applies or it does not answer."""
     reply = await ask(link, Stop(id, unless))
     if reply is not None and not (isinstance(reply, Stopping) and reply.accepted):
         return False
     await link.wait_closed()
-    for _ in range(50):  # its process is about to end; only a child's end can be waited for
+    for _ in range(50):  # its process is about to end; waiting is possible only for a child
         reap()
         if not is_child(link.pid):
             break

@@ -1,4 +1,4 @@
-"""Engine processes: started so that they outlive their starter, and how they ended."""
+"""Starts engine processes, which outlive their starter, and reports how they ended."""
 
 import asyncio
 import fcntl
@@ -14,16 +14,16 @@ from singlepass_backends.base import BackendError, Target
 from singlepass_backends.runtime_dir import ENVIRONMENT_VARIABLE, EnginePaths
 
 POLL_S = 0.02
-"""Seconds between two looks at a process or a lock, which nothing announces."""
+"""Seconds between two polls of a process or a lock."""
 _MAX_LOG_BYTES = 1_000_000
 
 _children: list["subprocess.Popen[bytes]"] = []
-"""Engines that this process started, until they were seen to have ended."""
+"""Engines that this process started and has not yet reaped."""
 
 
 def start(target: Target, paths: EnginePaths, idle_exit_s: float) -> "subprocess.Popen[bytes]":
     """Start an engine that outlives this process."""
-    # -P: a folder of this package's name in the editor's working folder must not be what runs.
+    # -P: do not run a folder with this package's name in the editor's working folder.
     command = [sys.executable, "-P", "-m", "singlepass_backends.engine"]
     command += ["--socket", str(paths.socket), "--target", msgspec.json.encode(target).decode()]
     command += ["--idle-exit", str(idle_exit_s)]
@@ -43,7 +43,7 @@ def start(target: Target, paths: EnginePaths, idle_exit_s: float) -> "subprocess
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A file of the runtime folder, made if need be. Raises BackendError `engine_start_failed`."""
+    """Open a file in the runtime folder, created if necessary. Raises BackendError `engine_start_failed`."""
     try:
         return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -55,7 +55,7 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def try_lock(lock: int) -> bool:
-    """Take the lock on an open file; False where another process has it."""
+    """Take the lock on an open file; False if another process has it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -64,17 +64,17 @@ def try_lock(lock: int) -> bool:
 
 
 def reap() -> None:
-    """Forget the engines that have ended, whose exit status the system keeps until it is asked for."""
+    """Reap engines that have ended, so that they do not remain as zombies."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 
 def is_child(pid: int) -> bool:
-    """Whether this process started the engine `pid` and has not seen its end."""
+    """Whether this process started the engine `pid` and has not reaped it."""
     return any(child.pid == pid for child in _children)
 
 
 async def end_of(pid: int) -> str:
-    """How the process ended, where it was started here."""
+    """How the process ended; exact only if this process started it."""
     for child in _children:
         if child.pid == pid:
             for _ in range(50):
@@ -85,7 +85,7 @@ async def end_of(pid: int) -> str:
 
 
 def ending(code: int) -> str:
-    """How a process ended, from its `returncode`, with a way out where there is one."""
+    """How a process ended, from its `returncode`, with advice if there is any."""
     if code >= 0:
         return f"exited with code {code}"
     hint = " (an instruction this processor lacks; set `repack` to false)" if -code == signal.SIGILL else ""
@@ -93,7 +93,7 @@ def ending(code: int) -> str:
 
 
 def start_failed(paths: EnginePaths, what: str) -> BackendError:
-    """The error for an engine that does not come up, with the end of its log."""
+    """The error for an engine that does not start, with the end of its log."""
     lines: list[str] = []
     if paths.log.exists():
         lines = paths.log.read_text(errors="replace").splitlines()[-5:]

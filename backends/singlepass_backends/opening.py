@@ -1,7 +1,8 @@
-"""From a target to a loaded backend: the only place that names drivers. Imports them only when asked to, and
-so is light: the server checks targets with it.
+"""Opens the backend of a target: the only module that names drivers. Imports them lazily, because the server
+uses this module to check targets.
 
-What the user left open is chosen for this machine by `machine/fit.py`; here it is looked at, told and done.
+Settings that the user left open are chosen by `machine/fit.py`; here the machine is probed and the choice
+applied.
 """
 
 import logging
@@ -23,8 +24,8 @@ _log = logging.getLogger(__name__)
 
 
 def check_target(target: Target) -> None:
-    """A quick look, without loading anything. Raises BackendError `no_model`, `model_missing`, `unsupported`
-    or `unauthorized`, and for MLX those of a folder that cannot be used."""
+    """A quick check without loading anything. Raises BackendError `no_model`, `model_missing`, `unsupported`
+    or `unauthorized`, and for MLX those of `read_folder`."""
     if target.fault:
         raise BackendError("unsupported" if target.is_set else "no_model", target.fault)
     if target.backend == "openai_compatible":
@@ -51,7 +52,7 @@ def check_target(target: Target) -> None:
 def _check_key_name(target: Target) -> None:
     name = target.api_key_env
     if name and not _KEY_NAME.fullmatch(name):
-        # Not quoted, nor on any command line: somebody may have put the key itself there.
+        # The value is neither quoted nor put on a command line: it may be the key itself.
         raise BackendError(
             "unsupported",
             "The setting `api_key_env` is not the name of an environment variable in capital letters. It "
@@ -60,9 +61,9 @@ def _check_key_name(target: Target) -> None:
 
 
 def choose_for_this_machine(target: Target) -> "Choice":
-    """How to run the model of `target` here. Loads llama.cpp, but no model.
+    """How to run the model of `target` on this machine. Loads llama.cpp, but no model.
 
-    Raises BackendError for a file that cannot be read, and `out_of_memory` for one that cannot fit.
+    Raises BackendError for a file that cannot be read, and `out_of_memory` for a model that cannot fit.
     """
     from singlepass_backends.drivers.llama.driver import load_library
     from singlepass_backends.machine.fit import choose
@@ -71,7 +72,7 @@ def choose_for_this_machine(target: Target) -> "Choice":
     path = Path(target.model)
     model = read_model_facts(path)
     if not path.is_dir():
-        load_library()  # before the probes, so that what it says goes to the log
+        load_library()  # before the probes, so that its output goes to the log
     return choose(machine(), model, target)
 
 

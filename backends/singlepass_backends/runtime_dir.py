@@ -1,9 +1,9 @@
 """Where engines keep their sockets, locks and logs: a private folder of this user.
 
-One engine owns the files of one name: `NAME.sock`, `NAME.lock` (held for the engine's life), `NAME.spawn`
-((held by a client while it starts one) and `NAME.log`. The name is a hash of what the target means, whatever
-the current folder and however its paths and its address are spelled, and of the model files' sizes and times,
-so a replaced model file gets a new engine.
+Each engine has the files `NAME.sock`, `NAME.lock` (held while the engine lives), `NAME.spawn` (held by a
+client while it starts the engine) and `NAME.log`. The name is a hash of the normalized target (independent of
+the current folder and of how paths and address are spelled) and of the model files' sizes and times, so a
+replaced model file gets a new engine.
 """
 
 import contextlib
@@ -45,9 +45,9 @@ class EnginePaths:
 
 
 def runtime_dir(folder: Path | None = None) -> Path:
-    """The folder, made if need be: `folder`, or $SINGLEPASS_RUNTIME_DIR, or the platform's.
+    """The folder, created if necessary: `folder`, or $SINGLEPASS_RUNTIME_DIR, or the platform's.
 
-    Raises BackendError `engine_start_failed` where it cannot be made, or is not private to this user.
+    Raises BackendError `engine_start_failed` if it cannot be created, or is not private to this user.
     """
     if folder is not None:
         return _private(folder)
@@ -64,15 +64,15 @@ def runtime_dir(folder: Path | None = None) -> Path:
 
 
 def _platform_dir() -> Path | None:
-    """The platform's own; None where it has none that is safe."""
+    """The platform's runtime folder; None if it has none that is safe."""
     import platformdirs
 
     with warnings.catch_warnings():
-        # Without a login session, as in a container, it would tell the user that it takes another folder.
+        # Without a login session, as in a container, platformdirs would warn that it uses another folder.
         warnings.simplefilter("ignore")
         try:
             return Path(platformdirs.user_runtime_dir("singlepass"))
-        except OSError:  # what stands in that folder's place is somebody else's
+        except OSError:  # the folder's path belongs to someone else
             return None
 
 
@@ -96,13 +96,14 @@ def _private(folder: Path) -> Path:
 
 
 def absolute(target: Target) -> Target:
-    """`target` with absolute paths of models: the engine runs in another folder."""
+    """`target` with an absolute model path, since the engine runs in another folder."""
     return _with_paths(target, lambda path: str(path.absolute()))
 
 
 def identity(target: Target) -> Target:
-    """What `target` means: the same for every spelling of its paths, links followed, and of its address."""
-    # Another than what is opened: the parts of a model are found beside the name that the user gave.
+    """`target` normalized: the same for every spelling of its address and its paths, symbolic links
+    resolved."""
+    # Not the path that is opened: the parts of a split model are found beside the path that the user gave.
     target = _with_paths(target, _real)
     if target.backend != "openai_compatible" or target.fault:
         return target
@@ -110,7 +111,7 @@ def identity(target: Target) -> Target:
 
 
 def _with_paths(target: Target, spell: Callable[[Path], str]) -> Target:
-    if target.backend == "openai_compatible":  # its model is a name, of the server's
+    if target.backend == "openai_compatible":  # the model is a name, not a path
         return target
     return msgspec.structs.replace(target, model=spell(_at_home(target.model)) if target.model else "")
 
@@ -118,14 +119,14 @@ def _with_paths(target: Target, spell: Callable[[Path], str]) -> Target:
 def _at_home(path: str) -> Path:
     try:
         return Path(path).expanduser()
-    except RuntimeError:  # `~` and a name that nobody has
+    except RuntimeError:  # `~` with an unknown user name
         return Path(path)
 
 
 def _real(path: Path) -> str:
     try:
         return os.path.realpath(path)
-    except (OSError, ValueError):  # not a path at all: told in better words when the model is loaded
+    except (OSError, ValueError):  # not a valid path: loading the model gives a better error
         return str(path.absolute())
 
 
@@ -134,7 +135,7 @@ def engine_paths(target: Target, folder: Path | None = None) -> EnginePaths:
     target = identity(target)
     key = msgspec.json.encode(target)
     if target.backend != "openai_compatible" and target.model:
-        with contextlib.suppress(OSError, ValueError):  # told in better words when the model is loaded
+        with contextlib.suppress(OSError, ValueError):  # loading the model gives a better error
             status = Path(target.model).stat()
             key += f"{status.st_size} {status.st_mtime_ns}".encode()
     path = runtime_dir(folder) / f"{hashlib.sha256(key).hexdigest()[:16]}.sock"
@@ -147,5 +148,5 @@ def engine_paths(target: Target, folder: Path | None = None) -> EnginePaths:
 
 
 def list_engines(folder: Path | None = None) -> list[EnginePaths]:
-    """The engines of this user that run, or died without removing their socket."""
+    """This user's engines that are running, or died without removing their socket."""
     return [EnginePaths(path) for path in sorted(runtime_dir(folder).glob("*.sock"))]

@@ -1,10 +1,11 @@
 """The messages between server and engine, and their framing.
 
-The wire is a byte stream in both directions (today a Unix socket; a child's pipes would do as well). Each
-frame is a 4-byte big-endian length and that many bytes of msgpack. The client speaks first with `Hello`; the
-engine answers `Welcome` or `Refused`; then requests and replies flow freely, tied together by `id`.
+The wire is a byte stream in both directions (currently a Unix socket; any stream would do). Each frame is a
+4-byte big-endian length and that many bytes of msgpack. The client begins with `Hello`, and the engine
+answers `Welcome` or `Refused`. After that both sides send messages at any time; `id` tells which request a
+reply belongs to.
 
-`Decoder` is sans-IO: feed it bytes in any pieces, it returns whole messages.
+`Decoder` is sans-IO: feed it bytes in any pieces, and it returns complete messages.
 """
 
 import struct
@@ -24,7 +25,7 @@ from singlepass_backends.base import (
 )
 
 PROTOCOL = 7
-"""Raised whenever a message changes its meaning; client and engine must agree on it."""
+"""Incremented whenever a message changes its meaning; client and engine must have the same."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -32,7 +33,7 @@ Message = TypeVar("Message")
 
 
 class WireError(Exception):
-    """The other side sent bytes that are not this protocol; the connection is of no more use."""
+    """The other side sent bytes that are not this protocol; the connection must be closed."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -50,8 +51,8 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prewarm(msgspec.Struct, frozen=True, tag=True):
-    """Do this when nothing else is to be done; answered like `Generate`, without text, and later perhaps by
-    `PrewarmEvicted`. A newer prewarm of the same connection replaces it."""
+    """Run this prewarm when the engine is otherwise idle. Answered like `Generate`, without text, and
+    possibly by `PrewarmEvicted` later. A newer prewarm of the same connection replaces it."""
 
     id: int
     request: PrewarmRequest
@@ -64,26 +65,27 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
 
 
 class Inspect(msgspec.Struct, frozen=True, tag=True):
-    """How much of these segments is cached? Answered by `Inspected` or `Failed`, after a chunk at most."""
+    """Ask how much of these segments is cached. Answered by `Inspected` or `Failed`, within one chunk."""
 
     id: int
     segments: tuple[Segment, ...]
 
 
 class StatusRequest(msgspec.Struct, frozen=True, tag=True):
-    """Answered by `StatusReply`."""
+    """Ask for the engine's status. Answered by `StatusReply`."""
 
     id: int
 
 
 Unless = Literal["never", "busy", "shared"]
-"""What keeps an engine from being stopped."""
+"""The condition under which an engine is not stopped."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """Stop the engine: at once, or unless it is at work, or unless another client is connected as well.
+    """Stop the engine: in any case, unless it is busy, or unless it is shared.
 
-    Work is a foreground request that is queued or running; an engine that is at work counts as shared.
+    It is busy if a foreground request is queued or running, and shared if it is busy or another client is
+    connected.
     """
 
     id: int
@@ -117,7 +119,7 @@ class Loading(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """Sent to every connection once, when the model is there (or on connecting, if it already is)."""
+    """Sent once to every connection: when the model is loaded, or on connecting if it already is."""
 
     info: ModelInfo
 
@@ -143,11 +145,11 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     code: str
     message: str
     data: bytes = b""
-    """The error's `data`, as msgpack."""
+    """The error's `data`, encoded as msgpack."""
 
 
 class PrewarmEvicted(msgspec.Struct, frozen=True, tag=True):
-    """What became of the prewarm `id`, which had ended."""
+    """Other requests evicted a part of what the finished prewarm `id` had cached."""
 
     id: int
     evicted: Evicted
@@ -161,7 +163,7 @@ class Inspected(msgspec.Struct, frozen=True, tag=True):
 
 
 class StatusReply(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """What the engine does."""
+    """The engine's status."""
 
     id: int
     pid: int
@@ -180,7 +182,7 @@ class StatusReply(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Stopping(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `Stop`; `accepted` is False where what it is not to interrupt is so."""
+    """The answer to `Stop`; `accepted` is False if the condition in `unless` holds."""
 
     id: int
     accepted: bool

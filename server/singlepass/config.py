@@ -1,13 +1,13 @@
-"""Settings: their types, where they come from, and whom we believe what.
+"""Settings: their types, their sources, and what each source is trusted with.
 
 From weakest to strongest: defaults, the user's `singlepass.toml`, `initializationOptions`, the editor's
-`workspace/configuration`. A repository's own `.singlepass.toml` may add actions and ignore patterns and
-nothing else: whoever wrote a repository must not choose a model, an executable or an endpoint. Nor must they
-be able to keep the server busy: the file is small, so is what is taken from it, and so is what is said of it.
+`workspace/configuration`. A repository's own `.singlepass.toml` may only add actions and ignore patterns: the
+author of a repository must not choose a model, an executable or an endpoint. Nor must they be able to
+overload the server, so the file's size, the number of its settings and the messages about it are limited.
 
-A wrong setting is named in a `Problem` and left out; the rest is still used. In a table that is a field, in a
-list an item. Where it leaves a target that the user named without what it needs, the problem says which, and
-the demo model does not take its place.
+An invalid setting (a field of a table, an item of a list) is reported as a `Problem` and left out; the rest
+is used. If a target that the user named cannot be used because of it, the problem names the target, and the
+demo model is not used instead.
 """
 
 import difflib
@@ -29,69 +29,72 @@ USER_FILE = "singlepass.toml"
 REPOSITORY_FILE = ".singlepass.toml"
 REPOSITORY_KEYS = frozenset({"actions", "ignore"})
 REPOSITORY_KINDS = ("refactor", "quickfix")
-"""Of actions. Others, such as `source.fixAll`, some editors run by themselves when a file is saved."""
+"""Allowed kinds of actions. Some editors run others, such as `source.fixAll`, automatically on saving."""
 MAX_REPOSITORY_BYTES = 256 * 1024
 MAX_REPOSITORY_ITEMS = {"actions": 100, "ignore": 2_000}
 _DEEP_KEY = re.compile(
     r"""(?:(?>[\w-]{1,100}|"(?:[^"\\\n]|\\.){0,100}"|'[^'\n]{0,100}')[ \t]*+\.[ \t]*+){20}"""
 )
-"""Python's TOML parser takes a time and a memory that grow with the square of a key's parts."""
+"""Time and memory of Python's TOML parser grow with the square of the number of a key's parts."""
 _MESSAGES, _MESSAGE_CHARS = 3, 300
-"""What is said of a repository's file."""
+"""Maximum number of characters in a message about a repository's file."""
 DEFAULT, DEMO = "default", "demo model"
-"""The names of `target`, and of what there is without any."""
+"""The names of `target`, and of the demo model's target."""
 _DEMO_TARGET = Target(model=str(DEMO_MODEL))
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule: requests of these kinds, in these languages, go to a target. The first that matches counts."""
+    """A rule: requests of these kinds, in these languages, go to a target. The first matching rule
+    applies."""
 
     target: str
-    """A name among the targets."""
+    """The name of a target."""
     kinds: tuple[str, ...] = ()
-    """LSP CodeActionKinds, each with all below it: `refactor` is also `refactor.extract`. Empty means all."""
+    """LSP CodeActionKinds, including sub-kinds: `refactor` includes `refactor.extract`. Empty means all."""
     languages: tuple[str, ...] = ()
     """LSP language identifiers; empty means all."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set. `docs/settings.md` lists the same names."""
+    """All settings. `docs/settings.md` lists the same names."""
 
     target: Target = Target()
     targets: dict[str, Target] = {}
-    """More targets, by name; `target` itself is the one named `default`, and the first."""
+    """More targets, by name; `target` is the first and is named `default`."""
     routes: tuple[Route, ...] = ()
-    """Which target serves which kind of action or language; the first rule that matches counts."""
+    """Which target serves which kind of action or language; the first matching rule applies."""
     max_wait_s: Annotated[float, Meta(gt=0)] = 10.0
-    """Without a rule: the first target expected to be done within this time, else the fastest."""
+    """Without a rule: the first target that is expected to finish within this time (seconds), else the
+    fastest."""
     remote_workspaces: tuple[str, ...] = ()
-    """Folders, or `*`, whose code may be sent to remote targets."""
+    """Folders whose code may be sent to remote targets; `*` for all."""
     review: Literal["stream", "confirm"] = "stream"
     """`stream` sends each hunk as it arrives; `confirm` sends one edit at the end that asks first."""
     actions: tuple[Action, ...] = ()
     ignore: tuple[str, ...] = ()
     """Patterns, as in .gitignore, of files that never enter a prompt."""
     max_tokens: Annotated[int, Meta(ge=1)] = 4096
-    """Most tokens of one reply."""
+    """Maximum tokens of one reply."""
     temperature: Annotated[float, Meta(ge=0, le=10)] = 0.0
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     seed: Annotated[int, Meta(ge=0)] = 0
     max_neighbours: Annotated[int, Meta(ge=0)] = 6
-    """Most files beside the target in a prompt: open ones, then those it imports or that import it."""
+    """Maximum number of neighbours in a prompt: open files, then those that the file imports or that import
+    it."""
     context_map_tokens: int = 1500
-    """About how many tokens the repository map may take; 0 for none."""
+    """Approximate maximum size of the repository map in tokens; 0 for no map."""
     prewarm: bool | Literal["plugged"] = True
-    """Read the context ahead of the click; `plugged` does so on mains power only."""
+    """Prefill the context before a request; `plugged` does so on mains power only."""
     estimates: bool = True
-    """Say in the title of an action about how long it will take."""
+    """Show in the title of an action how long it will probably take."""
     timings: bool = True
     """Publish an Information diagnostic with the timings of the last job."""
     stats: bool = True
-    """Keep the numbers of each job for `singlepass stats`, on this machine only."""
+    """Store the numbers of each job for `singlepass stats`, on this machine only."""
     idle_exit_minutes: Annotated[float, Meta(gt=0)] = 30.0
-    """The engine exits after this time without a request."""
+    """Seconds without a request after which the engine exits."""
     code_lenses: bool = False
-    """Offer to keep or undo each edit in the text, for editors without a user interface of ours."""
+    """Offer code lenses to keep or undo each edit, for editors without a singlepass extension."""
     allow_outside_workspace: bool = False
     """Allow edits of files outside the workspace folders."""
     log_level: Literal["error", "warning", "info", "debug"] = "info"
@@ -108,7 +111,8 @@ class Problem(msgspec.Struct, frozen=True):
     source: str
     message: str
     target: str | None = None
-    """The name of a target that cannot be used for it; empty for whichever an unreadable file may name."""
+    """The name of a target that cannot be used because of it; empty for any that an unreadable file may
+    name."""
 
     def __str__(self) -> str:
         return f"{self.source}: {self.message}"
@@ -117,7 +121,8 @@ class Problem(msgspec.Struct, frozen=True):
 def load_settings(
     layers: Iterable[tuple[str, Mapping[str, Any]]], repository: Iterable[tuple[str, Mapping[str, Any]]] = ()
 ) -> tuple[Settings, list[Problem]]:
-    """Settings from (source, values) layers, weakest first, and every value that had to be left out."""
+    """Settings from (source, values) layers, weakest first, and a problem for every value that was left
+    out."""
     merged: dict[str, Any] = {}
     problems: list[Problem] = []
     layers = list(layers)
@@ -144,9 +149,9 @@ def load_settings(
 def usable_targets(
     settings: Settings, problems: Iterable[Problem] = ()
 ) -> tuple[dict[str, Target], dict[str, str]]:
-    """The targets that can be used, in the user's order, and by name why others that the user named cannot.
+    """The usable targets, in the user's order, and by name why other targets cannot be used.
 
-    The demo model is there where none is named. `problems` are those of loading the settings.
+    If the user names none, there is the demo model. `problems` are those of loading the settings.
     """
     unusable: dict[str, str] = {}
     for problem in problems:
@@ -180,8 +185,8 @@ def _with_unusable_targets(
     layers: Sequence[tuple[str, Mapping[str, Any]]],
     problems: Sequence[Problem],
 ) -> list[Problem]:
-    """The problems, in which a target is named where it cannot be used for that, and those of targets that
-    nothing else was told of."""
+    """The problems, extended by the target that is unusable because of each, and problems for unusable
+    targets that have none yet."""
     mentions: dict[str, list[tuple[str, Any]]] = {}
     for source, values in layers:
         for name, raw in _target_tables(values).items():
@@ -196,7 +201,7 @@ def _with_unusable_targets(
         raws = [raw for _, raw in mentions.get(name, ()) if raw is not None]
         if name == DEFAULT and not any(map(_names_model, raws)):
             return False
-        # Without its backend nobody knows what the rest means.
+        # Without the backend, the meaning of the other fields is unknown.
         has_lost_backend = any(isinstance(raw, dict) and "backend" in raw for raw in raws)
         return table is None or bool(
             msgspec.convert(table, Target).fault or (has_lost_backend and "backend" not in table)
@@ -217,7 +222,7 @@ def _with_unusable_targets(
 
 
 def _names_model(raw: Any) -> bool:
-    """Whether a value of `target`, right or wrong, was to name a model or a server."""
+    """Whether a value of `target`, valid or not, was meant to name a model or a server."""
     if not isinstance(raw, dict):
         return True
     essential = ("model", "url", "backend")
@@ -230,14 +235,14 @@ def _names_model(raw: Any) -> bool:
 
 
 def _target_tables(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The targets of a layer by name, right or wrong."""
+    """The targets of a layer by name, valid or not."""
     targets = values.get("targets")
     listed = cast("dict[str, Any]", targets) if isinstance(targets, dict) else {}
     return {DEFAULT: values.get("target"), **listed}
 
 
 def _rules(values: Mapping[str, Any]) -> list[str]:
-    """The targets that the rules of a layer name."""
+    """The names of targets in the rules of a layer."""
     routes = values.get("routes")
     rules = cast("list[Any]", routes) if isinstance(routes, list) else []
     names = [cast("dict[str, Any]", rule).get("target") for rule in rules if isinstance(rule, dict)]
@@ -245,7 +250,7 @@ def _rules(values: Mapping[str, Any]) -> list[str]:
 
 
 def _of_repository(key: str, value: Any) -> tuple[list[Any], list[str]]:
-    """What can be used of a repository's setting, and what is wrong with the rest."""
+    """The usable part of a repository's setting, and the problems of the rest."""
     most = MAX_REPOSITORY_ITEMS[key]
     wrong: list[str] = []
     if isinstance(value, list) and len(items := cast("list[Any]", value)) > most:
@@ -255,7 +260,7 @@ def _of_repository(key: str, value: Any) -> tuple[list[Any], list[str]]:
     usable: list[Any] = found or []
     others = [message for message, _ in unusable]
     if key == "ignore" and any(one.startswith("!") for one in usable):
-        # An ignore file of its own, see `files/ignoring.py`: it undoes nothing but its own patterns.
+        # A separate ignore file, see `files/ignoring.py`: its negations affect only its own patterns.
         usable = ["\n".join(("", *usable))]
     if key == "actions":
         refused = [one for one in usable if not _is_asked_for(one.get("kind", REPOSITORY_KINDS[0]))]
@@ -273,9 +278,9 @@ def _is_asked_for(kind: str) -> bool:
 
 
 def read_repository(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """The values of a folder's own settings file; empty where there is none. Never raises for what it is.
+    """The values of a folder's own settings file; empty if there is none. Never raises.
 
-    Only a regular file of at most `MAX_REPOSITORY_BYTES` is read, and one that lies in the folder.
+    Only a regular file of at most `MAX_REPOSITORY_BYTES` inside the folder is read.
     """
     path = folder / REPOSITORY_FILE
     try:
@@ -293,7 +298,7 @@ def read_repository(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def one_for_each(problems: Iterable[Problem]) -> list[Problem]:
-    """One problem for each source, which names its first few, shortened, and says how many more there are."""
+    """One problem for each source, with the first few problems, shortened, and the number of others."""
     by_source: dict[str, list[str]] = {}
     for problem in problems:
         by_source.setdefault(problem.source, []).append(problem.message)
@@ -310,9 +315,9 @@ def one_for_each(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """The values of a settings file; empty where there is none. Never raises for what is in it."""
+    """The values of a settings file; empty if there is none. Never raises for invalid content."""
     try:
-        # Some editors of Windows begin a file with a byte order mark.
+        # Some editors on Windows write a byte order mark.
         return tomllib.loads(path.read_text(encoding="utf-8-sig")), []
     except FileNotFoundError:
         return {}, []
@@ -330,8 +335,8 @@ def user_file() -> Path:
 
 
 def read_user_file() -> tuple[dict[str, Any], list[Problem]]:
-    """The values of the user's settings file. A relative path of a model that lies there, beside the file, is
-    that one, whatever the current folder."""
+    """The values of the user's settings file. A relative model path is taken relative to the file, if it
+    exists there."""
     path = user_file()
     values, problems = read_toml(path)
     for table in _target_tables(values).values():
@@ -339,12 +344,12 @@ def read_user_file() -> tuple[dict[str, Any], list[Problem]]:
             fields = cast("dict[str, Any]", table)
             if there := _beside(path.parent, fields.get("model")):
                 fields["model"] = there
-    # Nobody knows which target it names.
+    # It is unknown which targets the file names.
     return values, [msgspec.structs.replace(problem, target="") for problem in problems]
 
 
 def _beside(folder: Path, value: Any) -> str:
-    """The path of a file in the folder; empty where there is none of this relative path."""
+    """The absolute path of a file given relative to the folder; empty if there is none."""
     try:
         path = folder / value if isinstance(value, str) and value and not Path(value).is_absolute() else None
         return str(path) if path is not None and path.exists() else ""
@@ -353,7 +358,7 @@ def _beside(folder: Path, value: Any) -> str:
 
 
 def user_settings() -> tuple[Settings, list[Problem]]:
-    """What the user's settings file says alone, as on the command line, and what of it had to be left out."""
+    """The settings from the user's file alone, for the command line, and its problems."""
     values, problems = read_user_file()
     settings, wrong = load_settings([(str(user_file()), values)])
     return settings, [*problems, *wrong]
@@ -381,16 +386,16 @@ def _merge(old: Any, new: Any) -> Any:
 
 
 _Wrong = tuple[str, str | None]
-"""What is wrong, and the target that it is about."""
+"""A problem, and the target that it is about."""
 _DEFAULTS = Settings()
 
 
 def _usable(key: str, value: Any) -> tuple[Any, list[_Wrong]]:
-    """What can be used of a setting, None for nothing, and what is wrong with the rest.
+    """The usable part of a setting (None for nothing), and the problems of the rest.
 
-    The fields of a table and the items of a list stand for themselves: a wrong one leaves the others.
+    Fields of a table and items of a list are independent: an invalid one does not affect the others.
     """
-    if value is None:  # how JSON clients say that something is not set
+    if value is None:  # JSON clients use null for a setting that is not set
         return None, []
     if key == "target":
         return _usable_target(DEFAULT, value)
@@ -420,14 +425,14 @@ def _usable_target(name: str, value: Any) -> tuple[dict[str, Any] | None, list[_
     fields = {key: field for key, field in cast("dict[str, Any]", value).items() if field is not None}
     wrong = {key: _check(Target, key, field, f"{label}.") for key, field in fields.items()}
     usable = {key: field for key, field in fields.items() if wrong[key] is None}
-    # An unknown field is told in words that do not begin with where it is.
+    # The error for an unknown field does not begin with its location.
     prefix = "" if name == DEFAULT else f"`{label}`: "
     told = (message if message.startswith("`") else prefix + message for message in wrong.values() if message)
     return usable, [(message, name) for message in told]
 
 
 def _check(type: type[msgspec.Struct], key: str, value: Any, prefix: str = "") -> str | None:
-    """What is wrong with one field, if anything."""
+    """The problem with one field, or None."""
     names = type.__struct_fields__
     if key not in names:
         close = difflib.get_close_matches(key, names, n=1)
@@ -438,13 +443,13 @@ def _check(type: type[msgspec.Struct], key: str, value: Any, prefix: str = "") -
         what, _, where = str(error).partition(" - at `$.")
         if "enum value" in what:
             what += f"; expected {_choices(type, key)}"
-        # The items of a list are checked one at a time, so the index says nothing.
+        # The items of a list are checked one at a time, so the index is meaningless.
         return f"`{prefix}{where.rstrip('`').replace('[0]', '') or key}`: {what[0].lower()}{what[1:]}"
     return None
 
 
 def _choices(type: type[msgspec.Struct], key: str) -> str:
-    """The words that a field takes."""
+    """The allowed values of a field."""
     kind = get_type_hints(type)[key]
     kinds = (kind, *get_args(kind))
     words = [word for one in kinds for word in get_args(one) if isinstance(word, str)]

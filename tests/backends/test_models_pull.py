@@ -205,7 +205,7 @@ def test_what_came_is_kept_when_it_gives_up_and_the_next_pull_goes_on(
 ) -> None:
     hub.faults = [Fault(), Fault(cut_after=70_000), *GIVE_UP]
     log = Log()
-    message = fails(hub, tmp_path, "broke off", "are kept; pull again to go on", log=log)
+    message = fails(hub, tmp_path, "broke off", "are kept; pull again to resume", log=log)
     assert FILE in message
     assert log.waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
     part = tmp_path / "some-model.part" / f"{FILE}.part"
@@ -321,7 +321,7 @@ def test_content_with_another_hash_is_thrown_away(hub: HubDouble, tmp_path: Path
     wrong = bytearray(content)
     wrong[1000] ^= 1
     hub.faults = [Fault(), Fault(content=bytes(wrong))]
-    fails(hub, tmp_path, FILE, "its hash is another", "thrown away")
+    fails(hub, tmp_path, FILE, "its hash differs", "It was deleted")
     assert not (tmp_path / "some-model").exists()
     assert (tmp_path / "some-model.part" / f"{FILE}.part").read_bytes() == b""
     assert run(hub, tmp_path).path.read_bytes() == content
@@ -664,7 +664,7 @@ def test_a_disk_that_takes_no_more(hub: HubDouble, tmp_path: Path, content: byte
         timeout=60,
     )
     assert f"Writing to {tmp_path} failed: {os.strerror(27)}" in done.stdout
-    assert "What has come is kept" in done.stdout
+    assert "What was received is kept" in done.stdout
     part = tmp_path / "some-model.part" / f"{FILE}.part"
     assert content.startswith(part.read_bytes())
     assert part.stat().st_size == 100_000

@@ -214,7 +214,7 @@ def test_a_gated_model_says_what_to_do(singlepass: Run, tmp_path: Path, hub: Hub
     hub.gated = {entry(NAME).gguf.repo}
     done = singlepass("models", "pull", NAME)
     assert done.returncode == 1
-    assert "is given to those who accept its terms" in done.stdout
+    assert "requires that you accept its terms" in done.stdout
     assert not (tmp_path / "config").exists()
 
 

@@ -100,7 +100,7 @@ def test_decode_message() -> None:
         ("changed", 12.0, "`a.py` was saved 12.0 s ago: 1,204 tokens read again"),
         ("evicted", None, "the cache had no room left for `a.py`: 1,204 tokens read again"),
         ("moved", 3.0, "what stands before `a.py` changed: 1,204 tokens read again"),
-        ("unfinished", None, "`a.py` was still being read ahead: 1,204 tokens were left"),
+        ("unfinished", None, "the prewarm of `a.py` was not finished: 1,204 tokens were left"),
         ("restart", None, "the engine was started anew: 1,204 tokens read again, from `a.py` on"),
     ],
 )

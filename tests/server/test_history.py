@@ -116,7 +116,7 @@ def test_a_broken_file_costs_the_estimates_from_it(path: Path, caplog: pytest.Lo
     with caplog.at_level("INFO"):
         history.load()
         history.close(10)
-    assert "no estimate is made of earlier requests" in caplog.text
+    assert "earlier requests are not used for estimates" in caplog.text
     history.add(sample(KEY, 1000, 500.0, 100, 2000.0))
     history.close(10)
     assert history.rates(KEY) is not None

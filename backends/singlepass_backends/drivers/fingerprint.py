@@ -1,4 +1,4 @@
-"""What tells one model file from another without reading it all: saved states depend on it."""
+"""A fingerprint of model files, computed without reading them whole: saved states are valid for one model."""
 
 import hashlib
 from pathlib import Path
@@ -8,8 +8,8 @@ _N_SAMPLES = 64
 
 
 def fingerprint(*paths: Path) -> str:
-    """Of the files' content, wherever they lie: of each its size, its first MiB (the header) and samples from
-    all over it. Reads a little, so that a file of many gigabytes takes milliseconds."""
+    """A fingerprint of the files' content, whatever their paths: of each file its size, the first MiB (the
+    header) and samples from the rest, so that many gigabytes take milliseconds."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         with path.open("rb") as file:

@@ -7,9 +7,9 @@ The file holds one `Recording`:
                   "chunk_tokens": 64, "chunk_ms": 0, "delay_ms": 0, "finish_reason": "stop"},
                  {"when": "boom", "fail": {"code": "internal", "message": "recorded failure"}}]}
 
-The first reply whose `when` occurs in the prompt is given; an empty `when` always matches. Prefill comes in
+The first reply whose `when` occurs in the prompt is used; an empty `when` always matches. Prefill advances in
 steps of `chunk_tokens`, each taking `chunk_ms`; every text chunk takes `delay_ms` and counts as one token.
-Nothing is constrained: the text comes as it is recorded.
+Nothing is constrained: the text is sent as recorded.
 """
 
 import time
@@ -52,7 +52,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     when: str = ""
     text: tuple[str, ...] = ()
     n_prompt: int = 0
-    """0 takes a quarter of the prompt's characters."""
+    """Tokens of the prompt; 0 means a quarter of its characters."""
     n_cached: int = 0
     chunk_tokens: int = 64
     chunk_ms: float = 0.0
@@ -77,7 +77,8 @@ class ScriptedBackend:
     """Implements `base.Backend` from a `Recording`."""
 
     def __init__(self, target: Target, on_progress: Callable[[float], bool]) -> None:
-        """Raises BackendError `model_missing` or `model_invalid`, and what the recording says."""
+        """Raises BackendError `model_missing` or `model_invalid`, and the error that the recording has for
+        loading."""
         path = Path(target.model)
         try:
             self._recording = msgspec.json.decode(path.read_bytes(), type=Recording)
@@ -170,7 +171,7 @@ class ScriptedBackend:
             return  # a recorded failure is for the request itself
 
     def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
-        """A token for four characters, nothing of it cached."""
+        """One token per four characters, none of them cached."""
         return tuple(SegmentUse(segment.name, len(segment.text) // 4 + 1, 0) for segment in segments)
 
     def rest(self) -> None:

@@ -1,4 +1,4 @@
-"""`python -m singlepass_backends.engine`: run an engine, or probe what one would find."""
+"""`python -m singlepass_backends.engine`: run an engine, or probe the machine and a model file."""
 
 import argparse
 import contextlib
@@ -30,7 +30,8 @@ _log = logging.getLogger("singlepass_backends.engine")
 
 
 def main() -> int:
-    """Returns the exit code: 0 stopped or idle, 3 the model cannot be loaded, 4 an engine runs already."""
+    """Returns the exit code: 0 stopped or idle, 3 the model cannot be loaded, 4 an engine is already
+    running."""
     parser = argparse.ArgumentParser(prog="python -m singlepass_backends.engine", description=__doc__)
     parser.add_argument("--socket", type=Path, help="where to listen; its folder must be private")
     parser.add_argument("--target", help="a backend with a model, as JSON")
@@ -60,9 +61,9 @@ def main() -> int:
 
 
 def _take_lock(paths: EnginePaths) -> int | None:
-    """Hold the engine's lock for as long as this process lives; None where another engine does.
+    """Take the engine's lock for the life of this process; None if another engine has it.
 
-    An engine that is going has removed its socket already and is waited for.
+    Waits for an engine that is exiting, which has already removed its socket.
     """
     lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_WAIT_S
@@ -111,7 +112,7 @@ async def _stop_on(signals: AsyncIterator[signal.Signals], service: Service) -> 
 
 
 async def _listen(paths: EnginePaths) -> SocketListener:
-    """Bind, replacing what a dead engine left: the lock is ours, so no other engine lives there."""
+    """Bind, replacing the socket of a dead engine: we hold the lock, so no other engine is using it."""
     paths.socket.unlink(missing_ok=True)
     mask = os.umask(0o177)
     try:

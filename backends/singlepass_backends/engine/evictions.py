@@ -1,7 +1,7 @@
-"""What became of prewarms that ended: other requests may take their place in the KV cache.
+"""Notices when other requests evict a finished prewarm from the KV cache.
 
-Who asked for one shows it to the user, as a document that is warm and as the time that an action will take.
-So it is told when that is true no more.
+The client that asked for a prewarm shows its document as warm and estimates times from that, so it must be
+notified of an eviction.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ _MAX_WATCHED = 16
 
 
 class Evictions:
-    """The last prewarm of each connection. For the model thread only, between two jobs."""
+    """Tracks the last prewarm of each connection. Used by the model thread only, between two jobs."""
 
     def __init__(self) -> None:
         self._watched: dict[int, tuple[int, tuple[Segment, ...], int]] = {}
-        """By connection: the prewarm's id, its segments, and how many of their tokens are cached."""
+        """By connection: the prewarm's id, its segments, and the number of their cached tokens."""
 
     def after(self, job: Job, backend: Backend, *, is_done: bool) -> Iterator[tuple[int, PrewarmEvicted]]:
-        """A job ended, by itself or not; what it evicted, for each connection that it concerns."""
+        """After a job ended (completed if `is_done`): its evictions, with the connections to notify."""
         if not job.is_foreground:
             self._watched.pop(job.connection, None)  # a newer one takes its place
         for connection, (id, segments, n_before) in self._watched.items():

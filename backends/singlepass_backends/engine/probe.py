@@ -1,6 +1,6 @@
-"""What is installed and what a model file says, as data for `singlepass doctor`.
+"""Probes the machine, the installed runtimes and a model file, as data for `singlepass doctor`.
 
-Runs in a process of its own, because it loads runtimes, and a broken one may take the process with it.
+Runs in its own process, because it loads runtimes, and a broken one may crash the process.
 """
 
 import importlib
@@ -21,41 +21,41 @@ from singlepass_backends.runtime_dir import absolute
 
 
 class ProbedModel(msgspec.Struct, kw_only=True):
-    """What a model file says of itself."""
+    """A model file, as its header describes it."""
 
     path: str
     size_bytes: int = 0
-    """Of all its parts."""
+    """Total size of its parts."""
     architecture: str = ""
     n_ctx_train: int = 0
     metadata: dict[str, Any] = {}
     """Scalars and strings of the GGUF header, without the tokenizer and the chat template."""
     facts: ModelFacts | None = None
-    """Its sizes; None where it cannot be used."""
+    """Its sizes; None if it cannot be used."""
     error_code: str = ""
     error: str = ""
-    """Why the file cannot be used; empty when its header is sound."""
+    """Why the file cannot be used; empty if its header is valid."""
 
 
 class Probe(msgspec.Struct, kw_only=True):
-    """What was found."""
+    """The results of a probe."""
 
     llama_cpp: str = ""
-    """Version of llama-cpp-python; empty when it cannot be loaded."""
+    """Version of llama-cpp-python; empty if it cannot be loaded."""
     system_info: str = ""
     llguidance: str = ""
     machine: Machine
     errors: list[str] = []
     model: ProbedModel | None = None
     choice: Choice | None = None
-    """How the model would be run; None without a sound one, and where it cannot fit."""
+    """How the model would be run; None without a valid model, and if it cannot fit."""
     todo: tuple[str, ...] = ()
-    """What the user could do for more."""
+    """What the user could do to use the hardware better."""
 
 
 def probe(target: Target) -> Probe:
-    """Look at this machine and at the model file of `target`, where it names one. Never raises for what it
-    finds missing."""
+    """Probe this machine and the model file of `target`, if it names one. Missing things are reported, not
+    raised."""
     errors: list[str] = []
     version = system_info = ""
     try:

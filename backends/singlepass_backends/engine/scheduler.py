@@ -1,10 +1,9 @@
-"""Who gets the model next (sans-IO).
+"""Which job runs on the model next (sans-IO).
 
-Theory of operation. There is one model and it does one thing at a time. Foreground requests (a user waits)
-run first come, first served. A prewarm runs only when no foreground request is queued, and is interrupted as
-soon as one arrives. Each connection has at most one prewarm, queued or running: a newer one replaces it,
-because the document it was made of is gone. An interrupted prewarm is not taken up again; what it prefilled
-stays cached.
+Theory of operation. The model runs one job at a time. Foreground requests (a user is waiting) run in order of
+arrival. A prewarm runs only if no foreground request is queued, and is interrupted as soon as one arrives.
+Each connection has at most one prewarm, queued or running: a newer one replaces it, because its document has
+changed. An interrupted prewarm is not resumed; what it prefilled stays cached.
 """
 
 from collections import deque
@@ -22,7 +21,7 @@ class Job:
     id: int
     work: GenerateRequest | PrewarmRequest
     arrived: float = 0.0
-    """`time.perf_counter()`."""
+    """Time of arrival, by `time.perf_counter()`."""
 
     @property
     def is_foreground(self) -> bool:
@@ -30,14 +29,14 @@ class Job:
 
 
 class Scheduler:
-    """The queue and what runs. Not thread-safe: the model's thread may only see `must_stop`."""
+    """The queue and the running job. Not thread-safe: the model's thread may only read `must_stop`."""
 
     def __init__(self) -> None:
         self._foreground: deque[Job] = deque()
         self._prewarms: dict[int, Job] = {}  # by connection, oldest first
         self._running: Job | None = None
         self.must_stop = StopFlag()
-        """Set while the running job shall end as soon as possible."""
+        """Set while the running job should end as soon as possible."""
 
     @property
     def running(self) -> Job | None:
@@ -49,7 +48,7 @@ class Scheduler:
 
     @property
     def has_foreground(self) -> bool:
-        """A foreground request is queued or running."""
+        """Whether a foreground request is queued or running."""
         return bool(self._foreground) or (self._running is not None and self._running.is_foreground)
 
     @property
@@ -71,7 +70,7 @@ class Scheduler:
         return replaced
 
     def cancel(self, connection: int, id: int) -> Job | None:
-        """Interrupt the job if it runs. Returns it if it was only queued; it is forgotten then."""
+        """Interrupt the job if it is running. If it was only queued, remove and return it."""
         if self._running and (self._running.connection, self._running.id) == (connection, id):
             self.must_stop.set()
             return None
@@ -82,7 +81,7 @@ class Scheduler:
         return None
 
     def drop(self, connection: int) -> None:
-        """The connection is lost: forget what it queued, interrupt what runs for it."""
+        """The connection was lost: remove its queued jobs and interrupt its running one."""
         for job in [*self._foreground, *self._prewarms.values()]:
             if job.connection == connection:
                 self._forget(job)

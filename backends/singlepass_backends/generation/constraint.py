@@ -1,8 +1,8 @@
-"""Decoding under a grammar: llguidance's matcher behind four verbs.
+"""Decoding under a grammar: a small interface to llguidance's matcher.
 
 The server writes the grammar (a Lark dialect,
 https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md) and the engine treats it as opaque.
-Compiling takes up to a few hundred ms for a large file, so compiled grammars are kept by their text and
+Compiling takes up to a few hundred ms for a large file, so compiled grammars are cached by their text and
 copied for each request.
 """
 
@@ -20,7 +20,7 @@ from singlepass_backends.generation.driver import Driver
 
 _KEPT_GRAMMARS = 8
 
-# A file of thousands of lines gives thousands of alternatives: llguidance's defaults stop at 2,000 of them.
+# A file of thousands of lines gives thousands of alternatives; llguidance's default limit is 2,000.
 _LIMITS = {
     "max_items_in_row": 50_000,
     "initial_lexer_fuel": 20_000_000,
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Constraint:
-    """One reply's place in its grammar."""
+    """The state of one reply's matcher."""
 
     def __init__(self, matcher: Any, n_vocab: int) -> None:
         self._matcher = matcher
@@ -48,7 +48,8 @@ class Constraint:
         return bool(self._matcher.is_stopped())
 
     def admits(self, token: int) -> bool:
-        """Whether `token` may come next: a twentieth of the time that `allowed` takes where much is."""
+        """Whether `token` may come next. Takes a twentieth of the time of `allowed` if many tokens are
+        allowed."""
         self._compute()
         return bool(self._mask[token // 32] >> (token % 32) & 1)
 
@@ -63,14 +64,14 @@ class Constraint:
         return tokens
 
     def consume(self, token: int) -> None:
-        """`token` was chosen. Raises BackendError `grammar_invalid` where the grammar forbids it."""
+        """`token` was chosen. Raises BackendError `grammar_invalid` if the grammar forbids it."""
         self._is_current = False
         self._matcher.consume_token(token)
         self._check()
 
     def forced_after(self, tokens: list[int]) -> list[int] | None:
-        """The tokens that would be forced after `tokens`; None where those may not come next. Nothing is
-        consumed."""
+        """The tokens that would be forced after `tokens`; None if `tokens` may not come next. Consumes
+        nothing."""
         if self.stopped:
             return None
         n = int(self._matcher.try_consume_tokens(tokens))
@@ -79,7 +80,7 @@ class Constraint:
         return forced
 
     def take_forced(self, n_most: int) -> list[int]:
-        """The tokens the grammar leaves no choice about, at most `n_most`, consumed."""
+        """Consume and return the tokens that are forced next, at most `n_most`."""
         if n_most <= 0 or self.stopped:
             return []
         forced: list[int] = self._matcher.compute_ff_tokens()[:n_most]
@@ -119,7 +120,8 @@ class Constraints:
         return Constraint(pristine.deep_copy(), self._driver.n_vocab)
 
     def warm(self) -> None:
-        """Build the tokenizer's trie now (about a second for 150,000 tokens) and not in the first request."""
+        """Build the tokenizer's trie now (about a second for 150,000 tokens) instead of in the first
+        request."""
         if self._tokenizer is None:
             self._library = importlib.import_module("llguidance")
             self._tokenizer = self._library.LLTokenizer(
@@ -144,7 +146,7 @@ class Constraints:
 
 
 class _Vocabulary:
-    """The vocabulary in the shape llguidance's `LLTokenizer` asks for."""
+    """The vocabulary in the form that llguidance's `LLTokenizer` expects."""
 
     is_tokenizer_wrapper = True
 
@@ -153,7 +155,7 @@ class _Vocabulary:
         control = driver.control_tokens | driver.eog_tokens
         self.eos_token_id = min(driver.eog_tokens)
         self.bos_token_id = driver.bos_tokens[0] if driver.bos_tokens else None
-        # A leading 0xFF marks tokens that are no text; the name after it only has to be unique.
+        # A leading 0xFF marks tokens that are not text; the name after it only has to be unique.
         self.tokens = [
             b"\xff<%d>" % token if token in control else driver.piece(token)
             for token in range(driver.n_vocab)

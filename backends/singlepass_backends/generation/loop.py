@@ -1,10 +1,10 @@
-"""The one loop every in-process model shares: prefill in chunks, then decode.
+"""The generation loop of all in-process models: prefill in chunks, then decode.
 
-Theory of operation. A request starts from the longest usable beginning of its prompt in the KV cache, or on
-disk (`cache.kv_cache`), and prefills the rest chunk by chunk (`chunks`). Then it decodes: sample a token from
-the last logits under the constraint, take the tokens that the grammar forces after it, add a draft of what
-comes next (`drafting.drafting`), and put them all into the cache in one forward pass, whose logits verify the
-draft. Between passes it asks `interrupt`; a driver that can do so stops within a pass.
+Theory of operation. A request starts from the longest usable prefix of its prompt in the KV cache or on disk
+(`cache.kv_cache`), and prefills the rest chunk by chunk (`chunks`). Then it decodes: sample a token from the
+last logits under the constraint, append the tokens that the grammar forces after it and a draft of what comes
+next (`drafting.drafting`), and evaluate them all in one forward pass, whose logits verify the draft.
+`interrupt` is checked between passes; a driver that supports it also stops within a pass.
 """
 
 import codecs
@@ -39,16 +39,16 @@ from singlepass_backends.generation.reply import Reply
 from singlepass_backends.generation.sampling import Sampler
 
 _MAX_SAVED_AT_EXIT = 4
-"""Prefixes that are saved when the engine exits."""
+"""Number of prefixes that are saved when the engine exits."""
 _MOSTLY = 0.8
-"""Share of a prefix that is on disk already, from which saving the rest waits until then."""
+"""If this share of a prefix is already on disk, the rest is saved only when the engine exits."""
 
 _log = logging.getLogger(__name__)
 
 
 class _Verified(NamedTuple):
-    """What the logits of a pass gave: tokens, how many of them the grammar forced, the drafted nodes among
-    them, and why the reply ends, if it does."""
+    """The result of verifying a pass: the new tokens, how many of them the grammar forced, the accepted draft
+    nodes among them, and the finish reason, if any."""
 
     tokens: list[int]
     n_forced: int
@@ -72,8 +72,8 @@ class InProcessBackend:
         store: Store | None = None,
         pace: Pace | None = None,
     ) -> None:
-        """`store` is where the repository's segments are saved; None saves nothing. `pace` says how much is
-        drafted; None learns it."""
+        """`store` saves the prefixes of repositories; None saves nothing. `pace` decides how much is drafted;
+        None creates one that learns."""
         self.info: ModelInfo = driver.info
         self._driver = driver
         self._prompts = PromptBuilder(driver)
@@ -89,11 +89,11 @@ class InProcessBackend:
         return self._cache.n_used
 
     def warm(self) -> None:
-        """Do now what the first request would otherwise wait for: a first pass touches all weights, and the
-        constraint's token trie takes up to a second.
+        """Do in advance what the first request would wait for: a pass that touches all weights, and building
+        the constraint's token trie, which takes up to a second.
 
-        The pass has two tokens, because prefill runs other kernels than decode; where the processor lacks an
-        instruction they need, the process dies now, while it loads, and not in the user's first request.
+        The pass has two tokens, because prefill uses other kernels than decode. If they need an instruction
+        that the processor lacks, the process dies now, while loading, and not in the user's first request.
         """
         self._driver.forward([0, 0][: self._driver.n_batch], 0, n_logits=1)
         self._driver.clear()
@@ -102,7 +102,8 @@ class InProcessBackend:
     def generate(
         self, request: GenerateRequest, interrupt: Interrupt, arrived: float | None = None
     ) -> Iterator[Event]:
-        """See `base.Backend.generate`. A cut-off reply leaves its tokens in the cache like a finished one."""
+        """See `base.Backend.generate`. The tokens of a truncated reply stay cached, like those of a finished
+        one."""
         meter = Meter.begin(arrived)
         constraint = self._constraints.open(request.grammar) if request.grammar is not None else None
         prompt = self._prompts.build(request.segments)
@@ -122,9 +123,9 @@ class InProcessBackend:
         yield from self._prefill(prompt, interrupt, meter)
         is_done = meter.n_left == 0
         if is_done and request.grammar is not None and not interrupt():
-            self._constraints.open(request.grammar)  # which keeps what it compiles
+            self._constraints.open(request.grammar)  # caches the compiled grammar
         if is_done and not interrupt():
-            self._drafting.read_ahead(request.sources)
+            self._drafting.index_corpus(request.sources)
         yield meter.finished("stop" if is_done else "cancelled")
 
     def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
@@ -134,12 +135,12 @@ class InProcessBackend:
         return uses(prompt.marks, len(prompt.tokens), n_cached)
 
     def rest(self) -> None:
-        """See `base.Backend.rest`: saves the shared prefix that was used last, unless most of it is saved
-        already: then it waits until `close`, to spare the disk."""
+        """See `base.Backend.rest`. Saves the most recently used shared prefix; if most of it is already
+        saved, that is left to `close`, to spare the disk."""
         self._cache.save(1, _MOSTLY)
 
     def close(self) -> None:
-        """Save what is worth saving and free the model."""
+        """Save shared prefixes and free the model."""
         try:
             self._cache.save(_MAX_SAVED_AT_EXIT)
             self._cache.close()
@@ -149,7 +150,8 @@ class InProcessBackend:
             self._driver.close()
 
     def _ending(self, reply: Reply, max_tokens: int) -> Callable[[int, list[int]], _Pass]:
-        """The last pass of a prefill: the prompt's last tokens and a draft of how `reply` begins."""
+        """A function for the last pass of a prefill: the prompt's last tokens and a draft of the beginning of
+        `reply`."""
 
         def end(n_prompt: int, chunk: list[int]) -> _Pass:
             n_most = min(max_tokens, self._driver.n_ctx - n_prompt, MIN_CHUNK)
@@ -166,8 +168,8 @@ class InProcessBackend:
         meter: Meter,
         end: Callable[[int, list[int]], _Pass] | None = None,
     ) -> Generator[Event, None, _Pass | None]:
-        """Bring the cache to `prompt`. The last pass is made by `end` and returned, where a reply is to come;
-        None where none is, or when interrupted."""
+        """Prefill what is not cached of `prompt`. With `end`, it makes the last pass, which is returned; None
+        without it, or if interrupted."""
         tokens, marks = prompt.tokens, prompt.marks
         wanted = _wanted(prompt, is_request=end is not None)
         cache = self._cache
@@ -236,10 +238,11 @@ class InProcessBackend:
         return reason
 
     def _verify(self, reply: Reply, last: _Pass, max_tokens: int, n_room: int, meter: Meter) -> _Verified:
-        """Choose tokens from the logits of a pass, down the drafted tree as long as it has what is chosen.
+        """Choose tokens from the logits of a pass, following the draft tree while it contains the chosen
+        tokens.
 
-        The first row of logits is for the token after those before the tree, each further one for the token
-        after a node of it.
+        The first row of logits is for the position after the last token before the tree, each other row for
+        the position after a node of the tree.
         """
         logits, drafted = last
         said: list[int] = []
@@ -271,9 +274,8 @@ class InProcessBackend:
         return _Verified(said, n_forced_in_all, accepted, reason)
 
     def _advance(self, batch: list[int], drafted: Tree, interrupt: Interrupt, meter: Meter) -> Logits | None:
-        """Decoded and drafted tokens into the cache: one pass, unless the grammar forced more than a chunk of
-        them. Returns the logits after the last decoded token and after each drafted one; None where it was
-        interrupted."""
+        """Evaluate decoded and drafted tokens: one pass, unless the grammar forced more than a chunk. Returns
+        the logits after the last decoded token and after each drafted one; None if interrupted."""
         logits: Logits | None = None
         n_done = 0
         while n_done < len(batch):
@@ -297,14 +299,14 @@ class InProcessBackend:
         return logits
 
     def _forward_with(self, tokens: Sequence[int], drafted: Tree) -> Logits:
-        """One pass; the logits after the last of the tokens and after each drafted one."""
+        """One pass; returns the logits after the last of `tokens` and after each drafted one."""
         parents = () if drafted.is_path else drafted.parents
         logits = self._forward([*tokens, *drafted.tokens], n_logits=1 + len(drafted), parents=parents)
         assert logits is not None
         return logits
 
     def _forward(self, tokens: Sequence[int], *, n_logits: int, parents: Sequence[int] = ()) -> Logits | None:
-        """One pass, from which the rate of chunks is learned. See `KVCache.forward`."""
+        """One pass, which also updates the measured rates. See `KVCache.forward`."""
         self._cache.make_room(len(tokens))
         start = time.perf_counter()
         logits = self._cache.forward(tokens, n_logits=n_logits, parents=parents)

@@ -1,4 +1,4 @@
-"""What one request has cost so far."""
+"""Token counts and times of one request, as it runs."""
 
 import time
 from dataclasses import dataclass
@@ -35,17 +35,17 @@ class Meter:
 
     @classmethod
     def begin(cls, arrived: float | None = None) -> "Meter":
-        """The request starts now; without `arrived` it has only just come."""
+        """The request starts now; without `arrived` it has also arrived now."""
         now = time.perf_counter()
         return cls(arrived=now if arrived is None else arrived, started=now)
 
     @property
     def n_left(self) -> int:
-        """Tokens of the prompt that are still to be read."""
+        """Tokens of the prompt that are still to be prefilled."""
         return self.n_prompt - self.n_cached - self.n_prefilled
 
     def progress(self) -> PrefillProgress:
-        """Where the prefill stands; what is left is expected to go on at the rate so far."""
+        """The progress of the prefill; the remaining time is estimated from the rate so far."""
         n_done = self.n_cached + self.n_prefilled
         if not self.n_prefilled:
             return PrefillProgress(self.n_prompt, self.n_cached, n_done, 0.0, None)

@@ -1,7 +1,7 @@
-"""Segments to prompt tokens.
+"""Tokenizes the segments of a prompt.
 
-Segments are tokenized one by one and joined as tokens, so a change in one never re-tokenizes an earlier one.
-Only the template's own parts are parsed for control tokens: a file that contains `<|im_end|>` stays text.
+Segments are tokenized one by one and joined as tokens, so a change in one never changes the tokens of an
+earlier one. Only the template's own parts are parsed for control tokens: `<|im_end|>` in a file stays text.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from singlepass_backends.generation.template import split_template
 
 @dataclass(frozen=True)
 class Prompt:
-    """`tokens`, and where in them each segment ends."""
+    """The `tokens` of a prompt, and where each segment ends."""
 
     tokens: list[int]
     marks: list[Mark]
@@ -24,7 +24,7 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Tokenizes prompts for one model; remembers the segments of the last prompt."""
+    """Tokenizes prompts for one model; caches the tokens of the last prompt's segments."""
 
     def __init__(self, driver: Driver) -> None:
         self._tokenize = driver.tokenize
@@ -42,7 +42,7 @@ class PromptBuilder:
         self._known: dict[str, list[int]] = {}
 
     def build(self, segments: Sequence[Segment], *, complete: bool = True) -> Prompt:
-        """The prompt of `segments`; unless `complete`, only its beginning, ending with the last segment.
+        """The prompt of `segments`; unless `complete`, it ends with the last segment, for a prewarm.
 
         Raises BackendError `unsupported` for text with lone surrogates.
         """
@@ -77,7 +77,7 @@ class PromptBuilder:
 
 
 def fitting(prompt: Prompt, n_ctx: int) -> Prompt:
-    """The leading segments that leave room in `n_ctx` for at least one token more."""
+    """The leading segments that leave room in `n_ctx` for at least one more token."""
     marks = [mark for mark in prompt.marks if mark.end < n_ctx]
     n_fit = marks[-1].end if marks else 0
     return Prompt(prompt.tokens[:n_fit], marks, prompt.sizes[: len(marks)])

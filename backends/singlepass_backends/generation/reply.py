@@ -1,4 +1,4 @@
-"""One reply as it is decoded: which token comes next, under sampler and grammar."""
+"""Chooses the tokens of one reply, with its sampler and grammar."""
 
 from collections.abc import Callable
 
@@ -29,12 +29,12 @@ class Reply:
     def choose(
         self, logits: Logits, is_expected: Callable[[int], bool], n_most: int
     ) -> tuple[list[int], int]:
-        """The next token with those that the grammar forces after it, at most `n_most` in all, and how many
-        of them were forced; no tokens at the end of the turn. `is_expected` tells the tokens that were
+        """The next token and those that the grammar forces after it, at most `n_most` in total, and how many
+        of them were forced; no tokens at the end of the turn. `is_expected` is true for tokens that were
         drafted here, which the grammar is known to admit."""
         constraint = self._constraint
         if constraint and not self._has_begun:
-            # Only at the very start can the grammar force tokens before any is sampled.
+            # Only at the very start can the grammar force tokens before one is sampled.
             self._has_begun = True
             if forced := constraint.take_forced(n_most):
                 return forced, len(forced)
@@ -48,11 +48,11 @@ class Reply:
         return [token, *forced], len(forced)
 
     def _pick(self, logits: Logits, is_expected: Callable[[int], bool]) -> int:
-        """The next token. Mostly the grammar admits the likeliest one, so its mask need not be expanded.
+        """The next token. Usually the grammar admits the most likely one, so its mask need not be computed.
 
-        A draft has no distribution of its own: it is certain of its tokens. The acceptance rule of
-        speculative sampling (accept with the model's probability, else draw from the rest) then amounts to
-        sampling as always and comparing, however many tokens were drafted here.
+        A draft has no probability distribution: its tokens have probability 1. The acceptance rule of
+        speculative sampling (accept with the model's probability, else sample from the rest) is then
+        equivalent to sampling normally and comparing, however many tokens were drafted here.
         """
         constraint, sampler = self._constraint, self._sampler
         if constraint is None:
@@ -64,7 +64,7 @@ class Reply:
         return sampler.pick(logits, constraint.allowed())
 
     def forced_after(self, tokens: list[int]) -> list[int] | None:
-        """The tokens that the grammar forces after `tokens`; None where it does not admit those."""
+        """The tokens that the grammar forces after `tokens`; None if it does not admit `tokens`."""
         if not self._control_tokens.isdisjoint(tokens):
             return None
         return [] if self._constraint is None else self._constraint.forced_after(tokens)

@@ -1,4 +1,4 @@
-"""The next token from logits and a mask. Vectorized: nothing here loops over the vocabulary in Python."""
+"""Samples the next token from logits and a mask. Vectorized: no Python loop over the vocabulary."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from singlepass_backends.base import Sampling
 from singlepass_backends.generation.driver import Logits
 
-_NEGLIGIBLE = 16.0  # e^-16 of the best token's probability: never worth sorting
+_NEGLIGIBLE = 16.0  # below e^-16 of the best token's probability a token is ignored
 
 
 class Sampler:
@@ -18,7 +18,7 @@ class Sampler:
 
     @property
     def is_greedy(self) -> bool:
-        """True where `pick` takes the likeliest token."""
+        """Whether `pick` takes the most likely token."""
         return self._random is None
 
     def pick(self, logits: Logits, allowed: NDArray[np.intp] | None) -> int:

@@ -1,10 +1,10 @@
 """The model's chat template, rendered once around placeholders and split there.
 
 Templates come with the model file and are programs (Jinja). They run once, on two placeholder messages and
-never on the user's text, in Jinja's sandbox, and in a process of their own: the sandbox keeps a program from
-the system, but not from running for ever or filling the memory. What they print around the placeholders is
-all that is used. A template that fails, or that repeats, drops or changes the placeholders, is replaced by
-ChatML with a warning.
+never on the user's text, in Jinja's sandbox and in their own process: the sandbox prevents access to the
+system, but not endless loops or excessive memory use. Only the text that they print around the placeholders
+is used. A template that fails, or that repeats, drops or changes the placeholders, is replaced by ChatML with
+a warning.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ _SYSTEM = "\ue000system placeholder\ue001"
 _USER = "\ue000user placeholder\ue001"
 _MAX_CHARS = 100_000
 _MOST_S = 5
-"""Seconds of processor time; real templates take at most a few hundredths. Twelve times as much is allowed on
-the clock, because the machine may be busy."""
+"""Limit of processor time in seconds; real templates take at most a few hundredths. The limit of wall time is
+twelve times as much, because the machine may be busy."""
 _MOST_BYTES = 1 << 30
-"""Of address space, where the system keeps to it (Linux)."""
+"""Limit of the address space, on systems that enforce it (Linux)."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A prompt is `before` + system text + `middle` + user text + `after`, and then the model speaks.
+    """A prompt is `before` + system text + `middle` + user text + `after`, followed by the model's reply.
 
     Without system text it is `before_user` + user text + `after`.
     """
@@ -60,8 +60,8 @@ CHATML_SOURCE = (
 def split_template(source: str | None, special_texts: dict[str, str] | None = None) -> ChatTemplate:
     """The parts of the Jinja template `source`. Never raises: falls back to ChatML, with a warning.
 
-    `special_texts` holds `bos_token` and `eos_token` as templates expect them. Templates that refuse a system
-    message get the system text at the start of the user turn.
+    `special_texts` holds `bos_token` and `eos_token` as templates expect them. For templates that reject a
+    system message, the system text is put at the start of the user turn.
     """
     if not source or source == CHATML_SOURCE:
         return CHATML
@@ -91,7 +91,7 @@ def _without(reason: str) -> ChatTemplate:
 
 
 def main() -> None:
-    """Split the template on standard input, here; the parts, or what failed, go to standard output."""
+    """Split the template from standard input in this process; print the parts or the error."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -101,7 +101,7 @@ def main() -> None:
     try:
         answer: Any = asdict(_split(source, special_texts))
     except Exception as error:
-        # Whatever a hostile template manages to raise, including errors of the sandbox.
+        # A hostile template may raise anything, including errors of the sandbox.
         answer = type(error).__name__
     sys.stdout.buffer.write(msgspec.json.encode(answer))
 
@@ -135,7 +135,7 @@ def _render(source: str, special_texts: dict[str, str], messages: list[dict[str,
         raise ValueError(message)
 
     def strftime_now(_format: str) -> str:
-        return ""  # nothing volatile may stand before the task, so templates are told no date
+        return ""  # nothing volatile may precede the task, so templates get no date
 
     environment: Environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], undefined=Undefined

@@ -1,13 +1,13 @@
-"""What a choice is made from, as values: the machine and the model. Sizes are in bytes."""
+"""What `fit` chooses from, as values: the machine and the model. Sizes are in bytes."""
 
 from typing import Literal
 
 import msgspec
 
 N_CTX_MOST = 32_768
-"""Tokens of context where the user sets none: more is seldom of use, and takes memory."""
+"""Maximum context in tokens if the user sets none: more is rarely useful, and takes memory."""
 N_RECURRENT_SEQUENCES = 5
-"""Sequences that a model with recurrent layers keeps at once: each has a state of its own."""
+"""Sequences that a model with recurrent layers keeps at once: each has its own state."""
 
 
 class NvidiaCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,20 +15,20 @@ class NvidiaCard(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     total_bytes: int = 0
-    """0 where the driver does not say, as on unified memory."""
+    """0 if the driver does not report it, as on unified memory."""
     free_bytes: int = 0
     compute_capability: tuple[int, int] | None = None
     is_unified: bool = False
-    """The card has no memory of its own and uses the machine's, as Grace Blackwell's GB10 does."""
+    """The card shares the machine's memory, as Grace Blackwell's GB10 does."""
 
 
 class AppleChip(msgspec.Struct, frozen=True, kw_only=True):
-    """Apple Silicon: processor and GPU on the same memory."""
+    """Apple Silicon: processor and GPU share the memory."""
 
     name: str
     """E.g. `Apple M2 Max`."""
     working_set_bytes: int
-    """What Metal recommends that the GPU use at most of the machine's memory."""
+    """The most of the machine's memory that the GPU should use, as recommended by Metal."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,23 +39,23 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes: int
     free_bytes: int
     is_unified: bool = False
-    """It uses the machine's own memory, of which `total_bytes` is the most it may have."""
+    """It shares the machine's memory; `total_bytes` is the most it may use."""
 
 
 class LlamaBuild(msgspec.Struct, frozen=True, kw_only=True):
-    """What the installed llama.cpp was built for, and what it found."""
+    """What the installed llama.cpp was built for, and the devices it found."""
 
     version: str
-    """Of llama-cpp-python."""
+    """Version of llama-cpp-python."""
     cpu: str = ""
     """The processor, as ggml names it."""
     kinds: tuple[str, ...] = ("CPU",)
-    """Backends in it, e.g. `CUDA`, `Metal`, `Vulkan`, `CPU`."""
+    """Backends it was built with, e.g. `CUDA`, `Metal`, `Vulkan`, `CPU`."""
     devices: tuple[Device, ...] = ()
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """One machine, as far as it matters to where a model runs. Every part may be unknown."""
+    """One machine, as far as it matters for running models. Every field may be unknown."""
 
     system: str
     """`Linux`, `Darwin`, `Windows`."""
@@ -63,31 +63,31 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """`x86_64`, `arm64`, …, as the system names it."""
     python: tuple[int, int]
     n_cores: int
-    """Physical cores this process may use, performance cores where Apple tells them apart: more threads than
-    that make llama.cpp slower."""
+    """Physical cores this process may use; on Apple Silicon only performance cores. More threads make
+    llama.cpp slower."""
     ram_bytes: int
-    """Of the machine, or the limit of the container."""
+    """Memory of the machine, or the container's limit."""
     ram_free_bytes: int
-    """What can be had without swapping."""
+    """Memory available without swapping."""
     apple: AppleChip | None = None
     nvidia: tuple[NvidiaCard, ...] = ()
     cuda_driver: tuple[int, int] | None = None
-    """The newest CUDA that the NVIDIA driver can run."""
+    """The newest CUDA version that the NVIDIA driver supports."""
     llama: LlamaBuild | None = None
-    """None where llama-cpp-python cannot be loaded."""
+    """None if llama-cpp-python cannot be loaded."""
     mlx: str = ""
-    """Version of mlx-lm; empty where it is not installed."""
+    """Version of mlx-lm; empty if it is not installed."""
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model file says of its sizes. Where it does not say, a number is 0."""
+    """The sizes of a model, from its file. Unknown numbers are 0."""
 
     format: Literal["gguf", "mlx"] = "gguf"
     architecture: str = ""
     size_bytes: int = 0
-    """Of all files of the model."""
+    """Total size of the model's files."""
     layer_bytes: tuple[int, ...] = ()
-    """Weights of each layer, the first layer first; empty where the file does not tell."""
+    """Size of each layer's weights, first layer first; empty if the file does not say."""
     input_bytes: int = 0
     """The token embedding, which llama.cpp keeps in the machine's memory."""
     output_bytes: int = 0
@@ -98,28 +98,28 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     n_ff: int = 0
     n_head: int = 0
     n_head_kv: int = 0
-    """KV heads of a layer, the most of them where layers differ."""
+    """KV heads of a layer; the maximum if layers differ."""
     key_length: int = 0
-    """Values of one key, as it lies in the cache."""
+    """Values of one key in the cache."""
     value_length: int = 0
-    """Values of one value, as it lies in the cache."""
+    """Values of one value in the cache."""
     n_expert: int = 0
     n_weights: int = 0
     """Parameters."""
     n_active: int = 0
-    """Parameters that work on one token: without the experts that are not chosen, and without an input
-    embedding, of which one row is looked up."""
+    """Active parameters per token: without the experts that are not selected, and without the input
+    embedding, of which only one row is read."""
     active_bytes: int = 0
-    """Bytes of those, which decoding one token reads."""
+    """Size of the active parameters, which decoding one token reads."""
     layer_kv_values: tuple[int, ...] = ()
     """Values of the KV cache per token, for each layer: `n_head_kv · (key length + value length)`, and 0 for
     layers that keep none. See `kv_bytes`."""
     kv_block: int = 1
     """The largest divisor of both head sizes up to 32; a quantized KV cache needs blocks of 32 values."""
     sliding_window: int = 0
-    """Tokens that a layer with a sliding window looks back; 0 for models without."""
+    """Length of the sliding attention window in tokens; 0 for models without one."""
     n_recurrent: int = 0
-    """Layers with a recurrent state."""
+    """Number of layers with a recurrent state."""
     state_bytes: int = 0
     """Recurrent state of one sequence, over all layers."""
 
@@ -142,7 +142,7 @@ def kv_bytes(n_values: int, n_tokens: int, kv_cache_type: str) -> int:
     16 bits as f16; q8_0 and q4_0 store blocks of 32 values in 34 and 18 bytes, which is 8.5 and 4.5 bits
     (`block_q8_0`, `block_q4_0` in llama.cpp's ggml-common.h).
 
-    Layers with a sliding window count in full, because we keep their cache in full: else it cannot be
-    trimmed.
+    Layers with a sliding window count with the whole context, because we keep their full cache: otherwise it
+    could not be trimmed.
     """
     return int(n_values * n_tokens * _KV_BITS[kv_cache_type] / 8)

@@ -1,19 +1,20 @@
 """Which backend runs a model on a machine, with which settings, and why (sans-IO).
 
-Theory of operation. The speed of a prompt is decided by how much of the model the GPU holds, so layers come
-first, once the context is large enough to be of use (`_USEFUL_CTX`); what memory is left makes the context
-larger, up to `N_CTX_MOST`. In this order:
+Theory of operation. Prefill speed depends on how much of the model the GPU holds, so layers have priority
+once the context has a useful size (`_USEFUL_CTX`); the memory that remains is used for a larger context, up
+to `N_CTX_MOST`. In this order:
 
-1. The GPU takes as many layers as fit beside their share of a context of `_USEFUL_CTX`.
-2. Where that is all of them, or there is no GPU, the context grows as long as it fits. Where it is not, the
-   context stays: each step would push layers off the GPU.
-3. Where the machine's own memory is short, the context shrinks.
+1. The GPU gets as many layers as fit beside their share of a context of `_USEFUL_CTX`.
+2. If all layers fit, or there is no GPU, the context grows while it fits. Otherwise it stays, since each step
+   would push layers off the GPU.
+3. If the machine's memory is short, the context shrinks.
 
-In each step f16 is tried for the KV cache first and q8_0 next. The context moves in coarse steps, so that it
-is the same at the next start, when a little more or less is free: prefixes saved on disk fit one size only.
+Each step tries f16 for the KV cache first and then q8_0. The context changes in coarse steps, so that it is
+the same at the next start, when slightly more or less memory is free: prefixes saved on disk fit one size
+only.
 
-So more free memory never gives fewer layers or less context; and what is chosen never takes more than is free
-minus a margin, where `Choice.fits` says so. What the user set is taken as it is, whether or not it fits.
+So more free memory never gives fewer layers or less context; and if `Choice.fits` is true, the choice never
+takes more than the free memory minus a margin. What the user set is used as it is, whether or not it fits.
 """
 
 from typing import Literal
@@ -34,7 +35,7 @@ GIB = 1 << 30
 MIB = 1 << 20
 
 _USEFUL_CTX = 8192
-"""Tokens: a map of the repository, a file of a thousand lines, its neighbours, and a reply."""
+"""Tokens: enough for a repository map, a file of a thousand lines, its neighbours, and a reply."""
 _STEPS = (4096, 6144, 8192, 12_288, 16_384, 24_576, 32_768)
 _TINY_BYTES = 64_000_000
 _WHEELS = "https://abetlen.github.io/llama-cpp-python/whl/"
@@ -51,24 +52,24 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
     backend: _BackendName
     target: Target
-    """The user's target with nothing left open: layers, context, KV cache and threads."""
+    """The user's target with all settings filled in: layers, context, KV cache and threads."""
     why: tuple[str, ...] = ()
     todo: tuple[str, ...] = ()
     """What the user could do for more: each with what is wrong and what to do."""
     gpu_bytes: int = 0
-    """What it will take of the GPUs' memory, as estimated."""
+    """Estimated use of the GPUs' memory."""
     gpu_budget: int = 0
-    """What is free there, minus the margin."""
+    """Free memory of the GPUs, minus the margin."""
     ram_bytes: int = 0
-    """The same of the machine's own memory, which on unified memory includes the GPU's part."""
+    """Estimated use of the machine's memory, which on unified memory includes the GPU's part."""
     ram_budget: int = 0
     fits: bool = True
-    """False where it takes more than there is: it will be slow, or fail."""
+    """False if it needs more memory than there is: it will be slow, or fail."""
 
 
 class _Need(msgspec.Struct, frozen=True):
-    """Bytes that a plan takes: of the GPUs for layers and output layer, of each GPU besides, of the machine's
-    memory."""
+    """Bytes that a plan needs: of all GPUs together for the layers, of each GPU in addition, and of the
+    machine's memory."""
 
     layers: int = 0
     output: int = 0
@@ -86,9 +87,9 @@ class _Plan(msgspec.Struct, frozen=True):
 
 
 def choose(machine: Machine, model: ModelFacts, wishes: Target) -> Choice:
-    """How to run `model` on `machine`, where `wishes` leaves it open (0, -1, `auto`).
+    """How to run `model` on `machine`: fills in what `wishes` leaves open (0, -1, `auto`).
 
-    Raises BackendError `out_of_memory` where the model is larger than all memory that it could be put into.
+    Raises BackendError `out_of_memory` if the model is larger than all memory that it could be put into.
     """
     backend = _backend(model)
     devices = _devices(machine, backend) if wishes.n_gpu_layers != 0 else ()
@@ -98,23 +99,23 @@ def choose(machine: Machine, model: ModelFacts, wishes: Target) -> Choice:
 
 
 def ram_margin(machine: Machine) -> int:
-    """Bytes of the machine's memory to leave for the editor and what it starts: an eighth, 4 GiB at most."""
+    """Bytes of the machine's memory to leave for the editor and its processes: an eighth, at most 4 GiB."""
     return min(4 * GIB, max(256 * MIB, machine.ram_bytes // 8))
 
 
 def gpu_margin(device: Device) -> int:
-    """Bytes of a GPU's memory to leave: for the runtime's own buffers, which it allocates as it goes, and for
-    the screen. A working set of unified memory is a recommendation with room beyond, so little is left."""
+    """Bytes of a GPU's memory to leave for buffers that the runtime allocates later, and for the display.
+    Little is left on unified memory, whose recommended working set already leaves room."""
     return 256 * MIB if device.is_unified else max(512 * MIB, device.total_bytes // 24)
 
 
 def compute_bytes(model: ModelFacts, n_ctx: int, n_batch: int, *, flash_attention: bool) -> int:
-    """Bytes of llama.cpp's compute buffer: what the largest moment of one pass holds.
+    """Bytes of llama.cpp's compute buffer: the peak within one pass.
 
     Either the logits of a whole chunk (32-bit floats of the vocabulary beside the last hidden state) or a
-    feed-forward block (gate, up and their product beside the residual), and the attention mask of f16;
-    without flash attention the scores of all heads. tests/backends/test_choose.py compares it with what
-    llama.cpp says.
+    feed-forward block (gate, up and their product beside the residual), and the attention mask in f16;
+    without flash attention also the scores of all heads. tests/backends/test_choose.py compares it with the
+    size that llama.cpp reports.
     """
     widest = max(model.n_vocab + model.n_embd, 3 * model.n_ff + 4 * model.n_embd)
     scores = 0 if flash_attention else 4 * model.n_head * n_ctx
@@ -133,7 +134,7 @@ def cuda_command(machine: Machine) -> str:
     least, most = min(known), max(known)
     for version in _CUDA_WHEELS if has_wheel and least >= (6, 0) else ():
         is_for_cards = least >= (7, 5) if version >= (13, 0) else version >= (12, 0) or most <= (8, 9)
-        # Where the driver does not say, version 12.4 is a guess that drivers since 2024 can run.
+        # If the driver does not say, assume version 12.4, which drivers since 2024 support.
         if is_for_cards and version <= (machine.cuda_driver or (12, 4)):
             return _wheel_command(f"cu{version[0]}{version[1]}")
     build = f"{_REINSTALL} {_PACKAGE}"
@@ -143,7 +144,7 @@ def cuda_command(machine: Machine) -> str:
 
 
 def build_todo(machine: Machine) -> tuple[str, ...]:
-    """What is missing for the installed llama.cpp to use the GPU that is there, and how to get it."""
+    """Why the installed llama.cpp cannot use this machine's GPU, and how to fix that; empty if it can."""
     build = machine.llama
     if build is None or build.devices:
         return ()
@@ -208,7 +209,7 @@ def _names(devices: tuple[Device, ...]) -> str:
 
 
 class _Chooser:
-    """One choice: what each plan needs, which is best, and the reasons in words."""
+    """Makes one choice: what each plan needs, which is best, and the reasons in words."""
 
     def __init__(
         self,
@@ -230,7 +231,7 @@ class _Chooser:
         self._kv_types = self._kv_cache_types()
 
     def unknown(self) -> Choice:
-        """For a file that does not tell its layers: what a user would get without any choice."""
+        """For a file that does not describe its layers: the defaults."""
         n_gpu_layers = self._wishes.n_gpu_layers if self._devices else 0
         plan = _Plan(n_gpu_layers, self._wanted, self._kv_types[0])
         why = ("the model file does not tell its layers, so nothing is known of what fits",)
@@ -242,7 +243,7 @@ class _Chooser:
         )
 
     def choose(self) -> Choice:
-        """The best plan that fits, or else the one that needs least."""
+        """The best plan that fits, or else the one that needs the least memory."""
         steps = [step for step in _STEPS if step < self._wanted]
         contexts = [self._wanted] if self._wishes.n_ctx else [*steps, self._wanted]
         floor = next((n for n in contexts if n >= _USEFUL_CTX), contexts[-1])
@@ -272,7 +273,7 @@ class _Chooser:
     # What fits.
 
     def _layers(self) -> list[int]:
-        """The numbers of layers on the GPU to choose from, the fewest first."""
+        """The candidates for the number of layers on the GPU, in ascending order."""
         n_all = self._model.n_layer + 1
         if not self._devices:
             return [0]
@@ -285,14 +286,14 @@ class _Chooser:
     def _kv_cache_types(self) -> list[str]:
         if self._wishes.kv_cache_type != "auto":
             return [self._wishes.kv_cache_type]
-        # llama.cpp quantizes a value cache with flash attention only, and in blocks of 32 within a head.
+        # llama.cpp quantizes a value cache only with flash attention, in blocks of 32 within a head.
         can_quantize = (
             self._backend == "llama_cpp" and self._wishes.flash_attention and self._model.kv_block == 32
         )
         return ["f16", "q8_0"] if can_quantize and any(self._model.layer_kv_values) else ["f16"]
 
     def _type_for(self, n_gpu_layers: int, n_ctx: int, *, gpu: bool = False, ram: bool = False) -> str | None:
-        """The best type of KV cache with which this fits."""
+        """The best KV cache type with which this fits, or None."""
         for kv_cache_type in self._kv_types:
             need = self._need(_Plan(n_gpu_layers, n_ctx, kv_cache_type))
             if (not gpu or self._fits_gpus(need)) and (not ram or self._fits_machine(need)):
@@ -301,7 +302,7 @@ class _Chooser:
 
     def _need(self, plan: _Plan) -> _Need:
         model, n_batch = self._model, min(self._wishes.n_batch, plan.n_ctx)
-        # With a sliding window the driver gives each sequence two of llama.cpp's.
+        # For a sliding window the driver uses two llama.cpp sequences for each of ours.
         n_sequences = N_RECURRENT_SEQUENCES * (2 if model.sliding_window else 1)
         states = model.state_bytes * n_sequences // max(1, model.n_layer)
         costs = [
@@ -314,7 +315,7 @@ class _Chooser:
         if plan.n_gpu_layers == 0:
             return _Need(ram=sum(costs) + max(0, model.size_bytes - sum(model.layer_bytes)) + compute)
         is_partial = first > 0
-        # Long chunks run on the GPU even for the layers that are not there: each is copied there in turn.
+        # Long chunks run on the GPU even for layers that are not on it: each is copied there in turn.
         copied = max(model.layer_bytes) if is_partial else 0
         inputs = n_batch * (2 * plan.n_ctx + 8 * model.n_embd)
         return _Need(
@@ -327,9 +328,9 @@ class _Chooser:
     def _fits_gpus(self, need: _Need) -> bool:
         """Whether it fits on the GPUs.
 
-        Over several, llama.cpp shares the layers out in proportion to what is free on each, in whole layers
-        (`llama_model_base::load_tensors`), so each GPU holds at most its share and one layer more, and one of
-        them the output. With F free in all, GPU i, of which f is free, has to hold
+        llama.cpp splits whole layers over several GPUs in proportion to their free memory
+        (`llama_model_base::load_tensors`), so each GPU holds at most its share plus one layer, and one
+        of them the output layer. With F bytes free in total, a GPU with f bytes free has to hold
         `layers · f / F + largest layer + output + overhead + margin <= f`.
         """
         if need.overhead == 0:
@@ -342,12 +343,12 @@ class _Chooser:
         return all(n > 0 and need.layers * n + fixed * sum(free) <= n * sum(free) for n in free)
 
     def _fits_machine(self, need: _Need) -> bool:
-        if self._machine.ram_bytes == 0:  # the system does not tell
+        if self._machine.ram_bytes == 0:  # unknown
             return True
         shared = need.layers + need.output + need.overhead if self._is_unified else 0
         return need.ram + shared <= self._ram_budget
 
-    # What to say.
+    # The reasons, in words.
 
     def _target(self, plan: _Plan) -> Target:
         return msgspec.structs.replace(
@@ -360,7 +361,7 @@ class _Chooser:
 
     def _threads(self) -> int:
         """One thread for tiny models: their passes take 0.2 ms. A second thread saves a fifth of that and
-        busy-waits between them, at the cost of other programs."""
+        busy-waits between passes, at the cost of other programs."""
         return 1 if self._model.size_bytes < _TINY_BYTES else self._machine.n_cores
 
     def _free(self) -> str:

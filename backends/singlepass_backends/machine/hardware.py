@@ -1,8 +1,8 @@
-"""What this machine has, as data: one small probe for each part, none of which raises.
+"""What this machine has, as data: one small probe for each component; probes never raise.
 
-A probe that finds nothing, or fails, returns what stands for *unknown* (None, 0, an empty tuple), and the
-others still tell. `llama_build` loads llama.cpp and starts its GPU backends, so `machine` is for the engine
-and the process that `singlepass doctor` starts.
+A probe that finds nothing, or fails, returns *unknown* (None, 0, an empty tuple) and does not affect the
+others. `llama_build` loads llama.cpp and starts its GPU backends, so `machine` is called only by the engine
+and by the process that `singlepass doctor` starts.
 """
 
 import ctypes
@@ -21,13 +21,13 @@ from singlepass_backends.machine.facts import AppleChip, Device, LlamaBuild, Mac
 _SYSCTL_TIMEOUT_S = 5
 _ROOT = Path("/")
 _CPU, _GPU, _IGPU = 0, 1, 2  # `enum ggml_backend_dev_type`
-_KINDS = {"MTL": "Metal"}  # what ggml calls them, where users know another name
+_KINDS = {"MTL": "Metal"}  # ggml's names of backends that users know by another name
 
 Sysctl = Callable[[str], str]
 
 
 def machine() -> Machine:
-    """All of this machine. Loads llama.cpp."""
+    """Everything about this machine. Loads llama.cpp."""
     total, free = memory()
     apple = apple_chip(total)
     return Machine(
@@ -46,7 +46,7 @@ def machine() -> Machine:
 
 
 def physical_cores() -> int:
-    """Physical cores, fewer where this process is confined to some of them; at least 1."""
+    """Physical cores, fewer if this process's CPU affinity is limited; at least 1."""
     import psutil
 
     library: Any = psutil
@@ -57,8 +57,8 @@ def physical_cores() -> int:
 
 
 def usable_cores() -> int:
-    """Physical cores that are worth a thread: within a container's quota, and on Apple Silicon the
-    performance cores, since a pass waits for its slowest thread."""
+    """Physical cores to run threads on: within a container's quota, and on Apple Silicon the performance
+    cores only, since a pass waits for its slowest thread."""
     fast = _number(_sysctl("hw.perflevel0.physicalcpu")) if sys.platform == "darwin" else 0
     n_cores = fast or physical_cores()
     quota = cgroup_cores()
@@ -66,8 +66,8 @@ def usable_cores() -> int:
 
 
 def memory() -> tuple[int, int]:
-    """The machine's memory and what is available of it; of the container, where it allows less. Zeros where
-    the system does not tell."""
+    """Total and available memory in bytes, of the machine or of the container if that has less; zeros if
+    unknown."""
     try:
         import psutil
 
@@ -83,8 +83,8 @@ def memory() -> tuple[int, int]:
 
 
 def cgroup_memory(root: Path = _ROOT) -> tuple[int, int] | None:
-    """The tightest memory limit of this process's control groups, and what is used of it without the page
-    cache, which gives way. None where nothing limits it."""
+    """The lowest memory limit of this process's control groups and the memory used, both in bytes; the page
+    cache, which can be reclaimed, does not count as used. None without a limit."""
     tightest: tuple[int, int] | None = None
     for folder in _cgroups("memory", root):
         most = _number(_text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes"))
@@ -103,7 +103,7 @@ def cgroup_memory(root: Path = _ROOT) -> tuple[int, int] | None:
 
 
 def cgroup_cores(root: Path = _ROOT) -> int:
-    """Whole cores that the control groups' quota allows, at least 1; 0 where nothing limits them."""
+    """Whole cores that the control groups' CPU quota allows, at least 1; 0 without a quota."""
     quotas: list[int] = []
     for folder in _cgroups("cpu", root):
         quota, _, period = _text(folder / "cpu.max").partition(" ")
@@ -115,8 +115,8 @@ def cgroup_cores(root: Path = _ROOT) -> int:
 
 
 def _cgroups(controller: str, root: Path) -> Iterator[Path]:
-    """The folders of the control groups that this process is in, from its own up. Inside a container its own
-    is at the top of what it sees, whatever the path says."""
+    """The folders of this process's control groups, from its own up to the root. In a container its own group
+    is the visible root, whatever the path in /proc says."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and controller not in controllers.split(","):
@@ -130,7 +130,7 @@ def _cgroups(controller: str, root: Path) -> Iterator[Path]:
 
 
 def apple_chip(ram_bytes: int, sysctl: Sysctl | None = None) -> AppleChip | None:
-    """The Apple Silicon this runs on; None elsewhere, and for a Python that runs translated by Rosetta."""
+    """The Apple Silicon chip; None on other machines, and for a Python that Rosetta translates."""
     if sysctl is None:
         if sys.platform != "darwin" or platform.machine() != "arm64":
             return None
@@ -143,20 +143,20 @@ def apple_chip(ram_bytes: int, sysctl: Sysctl | None = None) -> AppleChip | None
 
 
 def working_set(ram_bytes: int) -> int:
-    """What Metal recommends as the GPU's share of `ram_bytes` (`MTLDevice.recommendedMaxWorkingSetSize`).
+    """An estimate of Metal's recommended working set (`MTLDevice.recommendedMaxWorkingSetSize`) in bytes.
 
     Apple documents no formula. Logs of llama.cpp show 10,922.67 MiB on 16 GiB and 21,845.34 MiB on 32 GiB,
     which are two thirds, and 73,728 MiB on 96 GiB, which is three quarters (abetlen/llama-cpp-python issue
-    687, ollama/ollama issue 434, ggml-org/llama.cpp issue 3213); what lies between counts with the latter. A
-    user can set another with `sudo sysctl iogpu.wired_limit_mb`. Where llama.cpp has Metal, `llama_build`
-    gives the true value.
+    687, ollama/ollama issue 434, ggml-org/llama.cpp issue 3213); three quarters is assumed above 32 GiB.
+    Users can change it with `sudo sysctl iogpu.wired_limit_mb`. If llama.cpp has Metal, `llama_build` gives
+    the actual value.
     """
     return ram_bytes * 2 // 3 if ram_bytes <= 32 << 30 else ram_bytes * 3 // 4
 
 
 def nvidia_cards() -> tuple[NvidiaCard, ...]:
-    """The NVIDIA cards that the driver knows, by NVML, or by name only where the package nvidia-ml-py is
-    missing; empty without a card or driver."""
+    """The NVIDIA cards, as reported by NVML; only their names if the package nvidia-ml-py is missing; empty
+    without a card or driver."""
     nvml = _nvml()
     if nvml is None:
         return cards_of_proc()
@@ -170,7 +170,7 @@ def nvidia_cards() -> tuple[NvidiaCard, ...]:
 
 
 def cuda_driver() -> tuple[int, int] | None:
-    """The newest CUDA version that the NVIDIA driver supports, e.g. (12, 4); None where it is unknown."""
+    """The newest CUDA version that the NVIDIA driver supports, e.g. (12, 4); None if unknown."""
     nvml = _nvml()
     if nvml is None:
         return None
@@ -184,7 +184,7 @@ def cuda_driver() -> tuple[int, int] | None:
 
 
 def _nvml() -> Any:
-    """NVML, initialized; None where the package, the driver or the card is missing."""
+    """NVML, initialized; None if the package, the driver or the card is missing."""
     try:
         nvml: Any = importlib.import_module("pynvml")
     except ImportError:
@@ -213,7 +213,7 @@ def _card(nvml: Any, handle: Any) -> NvidiaCard:
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         total, free = int(memory.total), int(memory.free)
     except nvml.NVMLError:
-        total = free = 0  # not supported where the memory is unified, as on the GB10 of the DGX Spark
+        total = free = 0  # not reported for unified memory, as on the GB10 of the DGX Spark
     return NvidiaCard(
         name=name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name),
         total_bytes=total,
@@ -224,7 +224,7 @@ def _card(nvml: Any, handle: Any) -> NvidiaCard:
 
 
 def cards_of_proc(root: Path = _ROOT) -> tuple[NvidiaCard, ...]:
-    """The names that the Linux driver gives."""
+    """The NVIDIA cards that the Linux driver lists in /proc, by name only."""
     cards: list[NvidiaCard] = []
     for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         model = [line for line in _text(path).splitlines() if line.startswith("Model:")]
@@ -234,11 +234,11 @@ def cards_of_proc(root: Path = _ROOT) -> tuple[NvidiaCard, ...]:
 
 
 def llama_build(ram_bytes: int) -> LlamaBuild | None:
-    """What the installed llama.cpp was built for and which GPUs it can use; None where it cannot be loaded.
+    """What the installed llama.cpp was built for and which GPUs it can use; None if it cannot be loaded.
 
-    ggml's registry has what llama.cpp will use, with its free memory as the runtime itself sees it (CUDA's
-    `cudaMemGetInfo`, Metal's recommended working set, Vulkan's heaps). With a discrete GPU, llama.cpp leaves
-    integrated ones alone.
+    ggml's registry lists the devices that llama.cpp will use, with the free memory that the runtime itself
+    reports (CUDA's `cudaMemGetInfo`, Metal's recommended working set, Vulkan's heaps). If there is a discrete
+    GPU, llama.cpp ignores integrated ones.
     """
     try:
         library: Any = importlib.import_module("llama_cpp")
@@ -258,8 +258,8 @@ def llama_build(ram_bytes: int) -> LlamaBuild | None:
 
 
 def _is_unified(kind: int, total_bytes: int, ram_bytes: int) -> bool:
-    """Whether a GPU uses the machine's memory: integrated ones, Apple's, and those of NVIDIA on ARM that
-    report the machine's memory as theirs (Jetson, GB10)."""
+    """Whether a GPU shares the machine's memory: integrated GPUs, Apple's, and NVIDIA's on ARM that report
+    the machine's memory as their own (Jetson, GB10)."""
     is_arm = platform.machine() in ("arm64", "aarch64")
     is_all_of_it = abs(total_bytes - ram_bytes) < ram_bytes / 50
     return kind == _IGPU or sys.platform == "darwin" or (is_arm and is_all_of_it)
@@ -275,7 +275,7 @@ def _ggml_names(ggml: Any) -> Iterator[str]:
 
 
 def _ggml_devices(ggml: Any) -> Iterator[tuple[int, str, int, int]]:
-    """Type, description, memory and free memory of each device."""
+    """Type, description, total and free memory (bytes) of each device."""
     count, get = ggml.ggml_backend_dev_count, ggml.ggml_backend_dev_get
     describe, kind, size = (
         ggml.ggml_backend_dev_description,
@@ -294,7 +294,7 @@ def _ggml_devices(ggml: Any) -> Iterator[tuple[int, str, int, int]]:
 
 
 def _sysctl(name: str) -> str:
-    """A value of macOS's sysctl; empty where it does not know the name."""
+    """A value of macOS's sysctl; empty for an unknown name."""
     try:
         done = subprocess.run(
             ["/usr/sbin/sysctl", "-n", name],
@@ -323,5 +323,5 @@ def _text(path: Path) -> str:
 
 
 def _number(text: str) -> int:
-    """A number that is not negative; 0 for anything else."""
+    """A non-negative number; 0 for anything else."""
     return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,6 +1,6 @@
-"""Models to choose from and to download: what `singlepass models` knows and does.
+"""Models to choose from and to download: the implementation of `singlepass models`.
 
-`catalogue.py` has what is known of each model, `offer.py` says what it takes on a machine, `hub.py` speaks
-the protocol of the Hugging Face hub, `files.py` knows which files are wanted and when one is right, `pull.py`
-downloads, and `folder.py` knows what was downloaded. The engine uses none of it.
+`catalogue.py` describes each model, `offer.py` estimates what it needs on a machine, `hub.py` implements the
+API of the Hugging Face hub, `files.py` selects and verifies files, `pull.py` downloads, and `folder.py`
+manages downloaded models. The engine uses none of it.
 """

@@ -1,4 +1,4 @@
-"""The models we recommend, as data (`catalogue.toml`), and what is known of one before it is downloaded."""
+"""The recommended models, as data (`catalogue.toml`), and estimates of their sizes before a download."""
 
 import datetime
 import difflib
@@ -22,9 +22,9 @@ class GgufFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     repo: str
     file: str
-    """Its name, also where it was split into parts, whose names follow from it."""
+    """File name; for a split file the name before splitting, from which the names of the parts follow."""
     bits: Annotated[float, Meta(gt=0, le=16)]
-    """Bits a weight on average, for the estimate of its size."""
+    """Average bits per weight, to estimate its size."""
 
 
 class MlxRepo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,19 +35,19 @@ class MlxRepo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model. The shape is that of its config.json, by the names of `ModelFacts`."""
+    """One model. Its shape comes from its config.json, with the field names of `ModelFacts`."""
 
     name: str
-    """What the user types."""
+    """The name on the command line."""
     title: str
     licence: str
     commercial: bool
-    """Whether the licence allows use at work."""
+    """Whether the licence allows commercial use."""
     good_for: str
     parameters: Annotated[float, Meta(gt=0)]
-    """In billions."""
+    """Parameters in billions."""
     active: float = 0.0
-    """In billions, those that work on one token, where that is not all of them."""
+    """Active parameters per token in billions, if not all are active."""
     n_layer: _Positive
     n_embd: _Positive
     n_ff: _Positive
@@ -64,16 +64,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     gguf: GgufFile
     mlx: MlxRepo | None = None
     source: str
-    """Where shape and licence were read."""
+    """URL of the source for shape and licence."""
 
     def size_bytes(self, format: Format) -> int:
-        """An estimate of the weights in a format."""
+        """Estimated size of the weights in a format."""
         return int(self.parameters * 1e9 * self._bits(format) / 8)
 
     def facts(self, format: Format) -> ModelFacts:
-        """What `fit` needs to know, as estimated. Layers count as equal parts of the weights."""
+        """Estimated facts for `fit`. All layers are assumed to be of equal size."""
         size_bytes = self.size_bytes(format)
-        # As `drivers/mlx/sizes.py` has it: all of an MLX model is in one memory, so its parts do not matter.
+        # As in `drivers/mlx/sizes.py`: an MLX model is in one memory, so the sizes of its parts do not
+        # matter.
         embedding = int(self.n_vocab * self.n_embd * self._bits(format) / 8) if format == "gguf" else 0
         layers = size_bytes - (embedding if self.is_tied else 2 * embedding)
         return ModelFacts(
@@ -104,13 +105,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All entries, from small to large, and when they were last compared with their sources."""
+    """All entries, from small to large, and the date when they were last compared with their sources."""
 
     checked: datetime.date
     models: tuple[Entry, ...]
 
     def find(self, name: str) -> Entry | None:
-        """The entry of a name, however its letters are cased."""
+        """The entry with a name, ignoring case."""
         return next((entry for entry in self.models if entry.name == name.lower()), None)
 
     def similar(self, name: str) -> list[str]:
@@ -122,7 +123,7 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def catalogue() -> Catalogue:
-    """The one in the package."""
+    """The catalogue in this package."""
     text = (
         resources.files("singlepass_backends.models").joinpath("catalogue.toml").read_text(encoding="utf-8")
     )

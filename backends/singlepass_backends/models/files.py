@@ -1,6 +1,5 @@
-"""Files of a model as the hub announces them, which of them we take, and when their content is right
-(sans-IO).
-"""
+"""The files of a model as listed by the hub: which of them are downloaded, and how they are verified
+(sans-IO)."""
 
 import hashlib
 import re
@@ -13,21 +12,21 @@ _KEPT = (_WEIGHTS, ".json", ".jinja", ".txt", ".model", ".tiktoken")
 _OURS = "singlepass.json"
 _TERMS = ("LICENSE", "LICENCE", "NOTICE", "COPYING", "USE_POLICY")
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf")
-"""As llama.cpp's gguf-split names the parts of a file."""
+"""The names that llama.cpp's gguf-split gives the parts of a file."""
 
 
 class PullError(Exception):
-    """Why a model cannot be had, for people: what happened, and what to do next."""
+    """Why a model cannot be downloaded, as a message for users: what happened, and what to do next."""
 
 
 class HubFile(msgspec.Struct, frozen=True):
-    """A file of a repository, as the hub announces it."""
+    """A file of a repository, as listed by the hub."""
 
     path: str
     size_bytes: int
     sha256: str = ""
     git_id: str = ""
-    """Of a file that git holds itself: the sha1 of `blob SIZE`, a NUL and the content."""
+    """Git's id, for files that are not in LFS: the sha1 of `blob SIZE`, a NUL and the content."""
 
     @property
     def has_hash(self) -> bool:
@@ -47,7 +46,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Digest:
-    """The hash of a file's content, of the kind that the hub announced."""
+    """Hashes a file's content, with the kind of hash that the hub lists for it."""
 
     def __init__(self, file: HubFile) -> None:
         self._file = file
@@ -66,9 +65,9 @@ class Digest:
 
 
 def gguf_files(listing: Listing, name: str) -> Listing:
-    """The GGUF file `name`, or all its parts where it was split, and the terms of use.
+    """The GGUF file `name`, or all its parts if it was split, and the licence files.
 
-    Raises PullError where the repository has no such file.
+    Raises PullError if the repository has no such file.
     """
     stem = name.removesuffix(".gguf")
     whole = [file for file in listing.files if file.path == name]
@@ -89,17 +88,16 @@ def gguf_files(listing: Listing, name: str) -> Listing:
 
 
 def mlx_files(listing: Listing) -> Listing:
-    """The files of a model folder: weights, configuration, tokenizer, terms of use. Programs that a model
-    brings are left where they are.
+    """The files of a model folder: weights, configuration, tokenizer, licence. Code files are not downloaded.
 
-    Raises PullError where that is no model.
+    Raises PullError if the repository is not a model folder.
     """
     own = [
         file
         for file in listing.files
         if "/" not in file.path
         and file.path.endswith(_KEPT)
-        # mlx-lm looks for this name alone, and some repositories have the weights twice.
+        # mlx-lm looks for this name only, and some repositories have the weights twice.
         and (not file.path.endswith(_WEIGHTS) or file.path.startswith("model"))
     ]
     names = {file.path for file in own}
@@ -117,8 +115,8 @@ def _terms(listing: Listing) -> list[HubFile]:
 
 
 def _checked(listing: Listing, files: list[HubFile]) -> Listing:
-    """Without repetitions. Raises PullError for a name that could leave the folder, and for what cannot be
-    checked."""
+    """`listing` with these files, without duplicates. Raises PullError for an unsafe file name and for a file
+    without a hash."""
     for file in files:
         name = file.path
         is_plain = (

@@ -1,14 +1,15 @@
-"""Where downloaded models lie: a folder for each, with a note of where its files came from.
+"""The folders of downloaded models: one for each, with a note of where its files came from.
 
-    MODELS/qwen2.5-coder-7b/          a model that is complete
+    MODELS/qwen2.5-coder-7b/          a complete model
         qwen2.5-coder-7b-instruct-q4_k_m.gguf
         singlepass.json               its note: repository, commit, files with their hashes
-    MODELS/qwen3-4b-mlx.part/         one whose download was not finished
-        config.json                   complete and checked
-        model.safetensors.part        what there is of it
+    MODELS/qwen3-4b-mlx.part/         an unfinished download
+        config.json                   complete and verified
+        model.safetensors.part        incomplete
         singlepass.json
 
-A folder loses its `.part` when every file in it is complete and checked, so what has no `.part` can be used.
+A folder is renamed without `.part` when all its files are complete and verified, so a name without `.part`
+means that the model can be used.
 """
 
 import os
@@ -26,7 +27,7 @@ _NOTE = "singlepass.json"
 
 
 def models_dir() -> Path:
-    """$SINGLEPASS_MODELS_DIR, or `models` in the platform's folder for data."""
+    """$SINGLEPASS_MODELS_DIR, or `models` in the platform's data folder."""
     if given := os.environ.get(ENVIRONMENT_VARIABLE):
         return Path(given).expanduser().absolute()
     import platformdirs
@@ -35,13 +36,13 @@ def models_dir() -> Path:
 
 
 def folder_of(entry: Entry, format: Format, root: Path | None = None) -> Path:
-    """Where a model lies, or would lie."""
+    """The folder of a model, whether or not it was downloaded."""
     return (root or models_dir()) / (entry.name if format == "gguf" else f"{entry.name}-mlx")
 
 
 def pulled(entry: Entry, format: Format, root: Path | None = None) -> Path | None:
-    """What to name as `model` in the settings: the (first) GGUF file or the folder. None where the model was
-    not downloaded, or is not all there any more."""
+    """The path for `model` in the settings: the (first) GGUF file or the folder. None if the model was not
+    downloaded, or files are missing."""
     folder = folder_of(entry, format, root)
     note = read_note(folder)
     if note is None or not is_complete(folder, note):
@@ -50,7 +51,7 @@ def pulled(entry: Entry, format: Format, root: Path | None = None) -> Path | Non
 
 
 def pulled_facts(path: Path) -> ModelFacts | None:
-    """The sizes of a downloaded model; None where its files cannot be read."""
+    """The sizes of a downloaded model; None if its files cannot be read."""
     from singlepass_backends.opening import read_model_facts
 
     try:
@@ -60,14 +61,14 @@ def pulled_facts(path: Path) -> ModelFacts | None:
 
 
 def model_path(folder: Path, note: Listing, format: Format) -> Path:
-    """The same for a folder that is known to be complete."""
+    """The path for `model` in the settings, for a folder that is known to be complete."""
     if format == "mlx":
         return folder
     return folder / next(file.path for file in note.files if file.path.endswith(".gguf"))
 
 
 def is_complete(folder: Path, note: Listing) -> bool:
-    """Whether all files are there with their size; their content was checked when they came."""
+    """Whether all files exist with the right size; their content was verified when they were downloaded."""
     try:
         return all((folder / file.path).stat().st_size == file.size_bytes for file in note.files)
     except OSError:
@@ -75,7 +76,7 @@ def is_complete(folder: Path, note: Listing) -> bool:
 
 
 def read_note(folder: Path) -> Listing | None:
-    """What the files in a folder are; None where it does not say."""
+    """Read the note in a folder; None if there is none."""
     try:
         return msgspec.json.decode((folder / _NOTE).read_bytes(), type=Listing)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -83,7 +84,7 @@ def read_note(folder: Path) -> Listing | None:
 
 
 def write_note(folder: Path, note: Listing) -> None:
-    """Say what the files in a folder are to be."""
+    """Write the note into a folder."""
     temporary = folder / f"{_NOTE}.new"
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(note), indent=2) + b"\n")
     temporary.replace(folder / _NOTE)

@@ -1,21 +1,21 @@
 """The Hugging Face hub over HTTP: which files a repository has, and their bytes.
 
-Three requests are all we need of it, each as documented at https://huggingface.co/docs/hub/api and as its own
-library makes them:
+We need only three requests, documented at https://huggingface.co/docs/hub/api and sent as its own library
+does:
 
-- `GET /api/models/REPO/revision/main` says which commit that is. Everything after names the commit, so that
-  files of one model cannot come from two versions.
-- `GET /api/models/REPO/tree/COMMIT?recursive=true` lists the files with size and hash, in pages that a `Link`
-  header joins. A large file (LFS) has a sha256; a small one the id that git gives it, a sha1.
-- `GET /REPO/resolve/COMMIT/FILE` has the bytes. For large files it redirects to a server for content. The
-  hub's own answer says in `X-Linked-Etag` which sha256 to expect; the other server takes a `Range`.
+- `GET /api/models/REPO/revision/main` returns the current commit. Later requests name the commit, so that all
+  files of a model have the same version.
+- `GET /api/models/REPO/tree/COMMIT?recursive=true` lists the files with size and hash, in pages linked by the
+  `Link` header. A large file (LFS) has a sha256; a small one has the id that git gives it, a sha1.
+- `GET /REPO/resolve/COMMIT/FILE` returns the bytes. For large files it redirects to a content server. The
+  hub's own answer has the expected sha256 in `X-Linked-Etag`; the content server supports `Range`.
 
-This is httpx and not the package huggingface_hub, which would bring seven packages, among them a second HTTP
-client and a compiled transfer library, takes twice as long to import, and compares the size of what it
-downloaded but not the hash.
+We use httpx instead of the package huggingface_hub, which would add seven packages, among them a second HTTP
+client and a compiled transfer library, takes twice as long to import, and compares the size of a download but
+not its hash.
 
-**The token** (`HF_TOKEN`) goes to the origin of the hub, over TLS or to this machine, and nowhere else.
-Redirects are followed here and not in httpx, one by one, so that this can be seen. It is in no message.
+**The token** (`HF_TOKEN`) is sent only to the origin of the hub, over TLS or to this machine. To make that
+evident, redirects are followed here, one by one, and not by httpx. The token is in no message.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _ENDPOINT = "https://huggingface.co"
 _TIMEOUTS = httpx.Timeout(60, connect=10)
 _MAX_REDIRECTS = 5
 _MAX_ANSWER_BYTES = 16 << 20
-"""Of a list of files; a real one has some kilobytes."""
+"""Maximum size of a list of files; real ones have a few kilobytes."""
 _MAX_PAGES = 50
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_ID = re.compile(r"[0-9a-f]{40}")
@@ -43,18 +43,18 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 class Interrupted(Exception):
-    """A transfer broke off, or cannot begin just now; it may resume."""
+    """A transfer broke off or cannot start at the moment; it can be retried."""
 
     def __init__(self, reason: str, wait_s: float = 0.0, *, from_start: bool = False) -> None:
         super().__init__(reason)
         self.from_start = from_start
-        """The download cannot resume from what was received: it has to start again."""
+        """Whether the download cannot resume and must start again."""
         self.wait_s = wait_s
-        """Seconds that the server asks to wait; 0 where it does not."""
+        """Seconds that the server asks to wait; 0 if it does not."""
 
 
 class _Revision(msgspec.Struct):
-    """What we read of a repository's description."""
+    """The fields that we read of a repository's description."""
 
     sha: str
 
@@ -65,7 +65,7 @@ class _Lfs(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    """A file or folder of a tree."""
+    """A file or folder in a repository's tree."""
 
     type: str
     path: str
@@ -75,26 +75,26 @@ class _Item(msgspec.Struct):
 
 
 class Stream:
-    """The bytes of a file from `start` on, which is 0 where the server sends all of it again."""
+    """The bytes of a file from `start` on, which is 0 if the server sends the whole file again."""
 
     def __init__(self, response: httpx.Response, start: int) -> None:
         self.start = start
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        """Raises Interrupted where the connection breaks."""
+        """Raises Interrupted if the connection breaks."""
         try:
-            # Without a size for the pieces: httpx would hold back what is less, and lose it on a cut.
+            # No chunk size: httpx would hold back incomplete chunks, and lose them if the connection breaks.
             yield from self._response.iter_raw()
         except httpx.TransportError as error:
             raise Interrupted(_reason(error)) from None
 
 
 class Hub:
-    """One hub: huggingface.co, or what `HF_ENDPOINT` names."""
+    """One hub: huggingface.co, or the one in `HF_ENDPOINT`."""
 
     def __init__(self, endpoint: str = _ENDPOINT, token: str = "") -> None:
-        """Raises PullError for an endpoint that is none."""
+        """Raises PullError for an invalid endpoint or token."""
         self._endpoint = endpoint.rstrip("/")
         parts = urlsplit(self._endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
@@ -106,12 +106,17 @@ class Hub:
             raise PullError("HF_TOKEN has characters that no token has.")
         try:
             self._client = httpx.Client(timeout=_TIMEOUTS, follow_redirects=False)
-        except (ImportError, ValueError, OSError) as error:  # proxies and certificates of the environment
+        except (
+            ImportError,
+            ValueError,
+            OSError,
+        ) as error:  # the environment's proxies, certificates
             raise PullError(f"The proxy or SSL_CERT_FILE in the environment: {_reason(error)}.") from None
 
     @classmethod
     def from_environment(cls) -> "Hub":
-        """By `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`, as other programs use them. Raises PullError."""
+        """Configured by `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`, as in other programs. Raises
+        PullError."""
         if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
             raise PullError("HF_HUB_OFFLINE is set, so nothing is downloaded. Unset it and pull again.")
         return cls(os.environ.get("HF_ENDPOINT") or _ENDPOINT, os.environ.get("HF_TOKEN", ""))
@@ -127,7 +132,7 @@ class Hub:
         self.close()
 
     def files(self, repo: str) -> Listing:
-        """What is in a repository now. Raises PullError."""
+        """The files of a repository at its current commit. Raises PullError."""
         try:
             about, _ = self._json(f"{self._endpoint}/api/models/{repo}/revision/main", repo, _Revision)
             if not _GIT_ID.fullmatch(about.sha):
@@ -147,7 +152,7 @@ class Hub:
     def open(self, listing: Listing, file: HubFile, start: int = 0) -> Generator[Stream]:
         """The content of a file from `start` on.
 
-        Raises Interrupted where trying again may help, PullError where it does not.
+        Raises Interrupted if a retry may help, PullError otherwise.
         """
         url = f"{self._endpoint}/{listing.repo}/resolve/{listing.commit}/{quote(file.path)}"
         headers = {"Accept-Encoding": "identity"}
@@ -159,7 +164,8 @@ class Hub:
             yield Stream(response, self._start(response, file, start))
 
     def _start(self, response: httpx.Response, file: HubFile, start: int) -> int:
-        """Where the content of an answer begins. Raises where it is not that of the file."""
+        """Offset in the file at which the answer's content begins. Raises if the content is not that of the
+        file."""
         if response.status_code == 416:
             raise Interrupted("the server has less of the file than is here", from_start=True)
         if response.status_code == 206:
@@ -173,7 +179,7 @@ class Hub:
         return 0
 
     def _json(self, url: str, repo: str, type: type[_T]) -> tuple[_T, str | None]:
-        """An answer, and where its next page is."""
+        """A parsed answer, and the URL of its next page."""
         with self._send(url, {"Accept": "application/json"}, repo) as response:
             body = bytearray()
             try:
@@ -200,7 +206,7 @@ class Hub:
     def _send(
         self, url: str, headers: Mapping[str, str], repo: str, file: HubFile | None = None
     ) -> Generator[httpx.Response]:
-        """The answer at the end of all redirects, of status 200, 206 or 416."""
+        """The answer after all redirects, with status 200, 206 or 416."""
         for _ in range(_MAX_REDIRECTS + 1):
             own = _origin(url) == self._origin
             token = {"Authorization": f"Bearer {self._token}"} if own and self._token else {}
@@ -227,12 +233,12 @@ class Hub:
         return following
 
     def _check_announced(self, response: httpx.Response, file: HubFile) -> None:
-        """Whether the hub would send what it listed: it says so before it redirects."""
+        """Check that the hub announces the listed hash, which it does before it redirects."""
         said = (response.headers.get("X-Linked-Etag") or "").strip('W/"')
         if file.sha256 and _SHA256.fullmatch(said) and said != file.sha256:
             raise self._nonsense(f"{file.path} with another hash than it listed")
 
-    # What goes wrong, in words.
+    # Error messages.
 
     def _unreachable(self, url: str, error: Exception, file: HubFile | None) -> Exception:
         where = _origin(url)
@@ -259,7 +265,7 @@ class Hub:
         said = self._words(response)
         if status == 429 or status >= 500:
             return Interrupted(f"status {status}{said}", _seconds(response.headers.get("Retry-After", "")))
-        if not own:  # a link to content is good for a while only; the hub gives another
+        if not own:  # a link to content expires; the hub provides a new one
             return Interrupted(f"{_origin(str(response.url))} refused the file ({status})")
         if code == "GatedRepo":
             if self._token:
@@ -267,7 +273,7 @@ class Hub:
             else:
                 todo = f"make a token at {self._endpoint}/settings/tokens, set HF_TOKEN to it"
             return PullError(
-                f"{repo} is given to those who accept its terms ({status}). Open {self._endpoint}/{repo}, "
+                f"{repo} requires that you accept its terms ({status}). Open {self._endpoint}/{repo}, "
                 f"accept them, {todo}, and pull again."
             )
         if status in (401, 403) and self._token and code != "RepoNotFound":
@@ -284,15 +290,15 @@ class Hub:
         return PullError(f"The hub refused {repo} ({status}){said}.")
 
     def _words(self, response: httpx.Response) -> str:
-        """What the hub says about it, on one line and without the token."""
+        """The hub's error message, on one line and without the token."""
         said = response.headers.get("X-Error-Message", "")
         said = "".join(char if char.isprintable() else " " for char in said)[:300].strip(" .")
         return f": {said.replace(self._token, '[token]') if self._token else said}" if said else ""
 
 
 def _file(item: _Item) -> HubFile:
-    """A file of the tree. Malformed hashes are ignored. The git id of a large file (LFS) is that of its
-    pointer, not of its content."""
+    """Convert a file of the tree. Malformed hashes are ignored, and so is the git id of a large file (LFS),
+    which is that of its pointer."""
     if item.lfs:
         sha256 = item.lfs.oid if _SHA256.fullmatch(item.lfs.oid) else ""
         return HubFile(item.path, item.lfs.size, sha256=sha256)
@@ -310,7 +316,7 @@ def _origin(url: str) -> str:
 
 
 def _seconds(value: str) -> float:
-    """Seconds of a `Retry-After`; the form with a date is not used by the hub."""
+    """Seconds of a `Retry-After` header; the hub does not use the form with a date."""
     try:
         return max(0.0, float(value))
     except ValueError:

@@ -1,7 +1,7 @@
-"""What a model of the catalogue takes on a machine: weights, KV cache, and where it would run (sans-IO).
+"""What a model of the catalogue needs on a machine: weights, KV cache, and where it would run (sans-IO).
 
-The numbers are those that `fit.choose` makes from a model file, made from the entry instead: the same once it
-is downloaded, but for the exact sizes of its weights.
+Uses `fit.choose`, as for a model file, with facts from the catalogue's entry: after the download only the
+exact sizes of the weights differ.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,7 @@ from singlepass_backends.machine.fit import Choice, choose
 from singlepass_backends.models.catalogue import Entry, Format
 
 Place = Literal["gpu", "part", "cpu", "none", "unknown"]
-"""Where it would run: on a GPU, partly there, on the processor, nowhere; or nothing is known of the
-machine."""
+"""Where it would run: on a GPU, partly on one, on the processor, nowhere; or unknown, if the machine is."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,18 +24,18 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     entry: Entry
     format: Format
     n_ctx: int
-    """What was asked for, or all that the model was trained with where that is less."""
+    """The requested context, or the one the model was trained with if that is less."""
     size_bytes: int
-    """Of the weights."""
+    """Size of the weights."""
     is_estimate: bool = True
-    """False where the sizes are those of the files."""
+    """False if the sizes come from downloaded files."""
     cache_bytes: int
-    """Of the KV cache of `n_ctx` tokens, with 16 bits a value."""
+    """Size of the KV cache of `n_ctx` tokens, with 16 bits per value."""
     place: Place = "unknown"
     n_gpu_layers: int = 0
-    """Layers on the GPU where it runs there in part."""
+    """Layers on the GPU, if it runs partly there."""
     kv_cache_type: str = ""
-    """What the engine would take for this context."""
+    """KV cache type that the engine would choose for this context."""
     why_not: str = ""
     """Where it does not fit."""
 
@@ -51,19 +50,19 @@ def format_for(machine: Machine | None) -> Format:
 
 
 def machine_from(values: Mapping[str, Any] | None) -> Machine | None:
-    """The machine, from the answer of the process that looked at it."""
+    """The machine, from the answer of the probe process."""
     return msgspec.convert(values, Machine) if values else None
 
 
 def offer(entry: Entry, machine: Machine | None, n_ctx: int, format: Format) -> Offer:
-    """What `entry` takes on `machine` (None where nothing is known of it). A model without a conversion for
-    MLX is offered as GGUF."""
+    """What `entry` needs on `machine` (None if unknown). A model without an MLX conversion is offered as
+    GGUF."""
     format = format if entry.mlx else "gguf"
     return _offer(entry, entry.facts(format), machine, n_ctx, is_estimate=True)
 
 
 def offer_of(entry: Entry, facts: ModelFacts, machine: Machine | None, n_ctx: int) -> Offer:
-    """The same from what the files of the model say."""
+    """Like `offer`, with the facts from the model's files."""
     return _offer(entry, facts, machine, n_ctx, is_estimate=False)
 
 
@@ -97,7 +96,7 @@ def _offer(
 
 
 def _place(choice: Choice, n_layer: int) -> Place:
-    """llama.cpp counts the output layer first, so all are one more than the layers."""
+    """Where it would run. llama.cpp also counts the output layer, so all layers are `n_layer + 1`."""
     n_gpu_layers = choice.target.n_gpu_layers
     if n_gpu_layers <= 0 or choice.gpu_bytes == 0:
         return "cpu"

@@ -1,14 +1,13 @@
-"""Downloading a model: interrupted downloads resume, contents are checked, and a model appears whole or not
-at all.
+"""Downloads a model: interrupted downloads resume, contents are verified, and the model's folder appears only
+when complete.
 
-Theory of operation. Everything goes into `NAME.part` beside the final folder, whose note says which files
-at which commit it is to hold. A file grows as `FILE.part`; its content is hashed as it comes, and only when
-size and hash are those that the hub announced does it lose its `.part`. When all have, the folder does. So
-whatever happens in between (a cut line, Ctrl+C, a full disk, a crash), what has its final name is complete,
-and the next `pull` resumes where this one stopped: it reads what is there once, for the hash, and asks for
-the rest.
+Theory of operation. Everything is written into `NAME.part` beside the final folder; its note lists the files
+and the commit. A file is downloaded as `FILE.part` and hashed on the way, and renamed to `FILE` if size and
+hash match the hub's. When all files are complete, the folder is renamed. So whatever happens in between (a
+broken connection, Ctrl+C, a full disk, a crash), a final name means complete, and the next `pull` resumes: it
+reads what exists once, for the hash, and requests the rest.
 
-Where the hub has another version by then, files of the same hash are kept and the others begin again.
+If the hub has a new version by then, files with the same hash are kept and the others are downloaded again.
 """
 
 import fcntl
@@ -33,25 +32,25 @@ _CHUNK = 1 << 20
 _MARGIN_BYTES = 256 << 20
 """Disk space to leave free."""
 _MAX_FAILURES = 6
-"""Most attempts in a row that brought no byte."""
+"""Maximum number of consecutive attempts without a byte received."""
 _MAX_WAIT_S = 60.0
 
 Stage = Literal["check", "load", "wait"]
-"""Reading what is there already; downloading; waiting to try again."""
+"""Reading an earlier partial download; downloading; waiting to retry."""
 Progress = Callable[[Stage, str, int, int], None]
-"""Called with the stage, a word on it (the file, or why it waits), bytes done and bytes in all."""
+"""Called with the stage, a detail (the file, or the reason for waiting), bytes done and bytes in total."""
 
 
 class Pulled:
-    """A model that is there."""
+    """A downloaded model."""
 
     def __init__(self, path: Path, listing: Listing, facts: ModelFacts, *, is_new: bool) -> None:
         self.path = path
-        """What to name as `model` in the settings."""
+        """The path for `model` in the settings."""
         self.listing = listing
         self.facts = facts
         self.is_new = is_new
-        """False where it was there already."""
+        """False if it had been downloaded before."""
 
 
 def pull(
@@ -63,9 +62,9 @@ def pull(
     root: Path | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Pulled:
-    """Have the model `entry` in `format` under `root`, downloading what is missing of it.
+    """Download what is missing of the model `entry` in `format` to `root`.
 
-    Raises PullError. KeyboardInterrupt passes through and leaves what has come.
+    Raises PullError. KeyboardInterrupt propagates; what was received is kept.
     """
     listing = _listing(hub, entry, format)
     final = folders.folder_of(entry, format, root)
@@ -102,7 +101,7 @@ def _listing(hub: Hub, entry: Entry, format: Format) -> Listing:
 
 @contextmanager
 def _lock(final: Path) -> Generator[None]:
-    """Held while a model is downloaded. Raises PullError where another process does it."""
+    """Hold the lock of a model's download. Raises PullError if another process has it."""
     with final.with_name(f".{final.name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +133,7 @@ def _download(
     done = 0
     for file in sorted(
         listing.files, key=lambda file: file.size_bytes
-    ):  # the small ones show early that something is wrong
+    ):  # small files first, to detect problems early
         if not (staging / file.path).exists():
             _File(hub, listing, file, staging, progress, sleep, done).load()
         done += file.size_bytes
@@ -147,7 +146,7 @@ def _download(
 
 
 def _keep_what_fits(staging: Path, listing: Listing) -> None:
-    """Remove what an earlier version of the model left."""
+    """Remove files that do not belong to this version of the model."""
     note = folders.read_note(staging)
     same = set(listing.files) & set(note.files if note else ())
     for path in staging.iterdir():
@@ -168,7 +167,7 @@ class _File:
         sleep: Callable[[float], None],
         before: int,
     ) -> None:
-        """`before` is what counts as done of the files before this one."""
+        """`before` is the number of bytes in the files before this one, for the progress."""
         self._hub, self._listing, self._file = hub, listing, file
         self._path, self._part = staging / file.path, _part(staging, file)
         self._progress, self._sleep, self._before = progress, sleep, before
@@ -181,20 +180,20 @@ class _File:
             resumed = self._read_part(out)
             self._fill(out)
             if not self._digest.is_right and resumed:
-                # What was here before may have been damaged: all of it once more.
+                # The earlier part may have been damaged: download the whole file again.
                 self._restart(out)
                 self._fill(out)
             if not self._digest.is_right:
                 self._restart(out)
                 raise PullError(
-                    f"{self._file.path} is not what the hub announced: its hash is another. It was thrown "
-                    "away. Try again; if that does not help, something on the way changes what you download."
+                    f"{self._file.path} is not what the hub announced: its hash differs. It was deleted. Try "
+                    "again; if that does not help, something on the network changes what you download."
                 )
             os.fsync(out.fileno())
         self._part.rename(self._path)
 
     def _read_part(self, out: IO[bytes]) -> bool:
-        """Hash what an earlier download left; whether there was anything."""
+        """Hash what an earlier download left; False if nothing."""
         if _size_of(self._part) > self._file.size_bytes:
             out.truncate(0)
         out.seek(0)
@@ -205,7 +204,7 @@ class _File:
         return self._have > 0
 
     def _fill(self, out: IO[bytes]) -> None:
-        """Have all bytes of the file, trying again as long as it helps."""
+        """Download the rest of the file, retrying as long as there is progress."""
         n_failures = 0
         while self._have < self._file.size_bytes:
             before = self._have
@@ -226,7 +225,7 @@ class _File:
                 if n_failures > _MAX_FAILURES:
                     raise PullError(
                         f"The download of {self._file.path} broke off: {error}. {size(self._have)} of "
-                        f"{size(self._file.size_bytes)} are kept; pull again to go on."
+                        f"{size(self._file.size_bytes)} are kept; pull again to resume."
                     ) from None
                 self._progress("wait", str(error), self._before + self._have, self._listing.size_bytes)
                 self._sleep(min(_MAX_WAIT_S, error.wait_s or 0.5 * 2**n_failures))
@@ -262,6 +261,6 @@ def _size_of(path: Path) -> int:
 
 def _disk_error(error: OSError, folder: Path) -> PullError:
     return PullError(
-        f"Writing to {folder} failed: {error.strerror or error}. What has come is kept; mend that, and pull "
-        f"again to go on. {folders.ENVIRONMENT_VARIABLE} names a folder on another disk."
+        f"Writing to {folder} failed: {error.strerror or error}. What was received is kept; fix that, and "
+        f"pull again to resume. To use another disk, set {folders.ENVIRONMENT_VARIABLE} to a folder on it."
     )

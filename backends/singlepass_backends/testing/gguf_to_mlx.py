@@ -1,7 +1,7 @@
-"""A model folder for MLX out of a small GGUF file: the same weights and the same tokenizer.
+"""Converts a small GGUF file into a model folder for MLX, with the same weights and tokenizer.
 
-So one model runs in both runtimes, and what they say can be compared. Knows the architectures that
-`random_model` and our own edit model have, and no more. Needs no MLX.
+So the same model runs in both runtimes, and their replies can be compared. Supports only the architectures of
+`random_model` and of our demo model. Does not need MLX.
 
 File format: https://huggingface.co/docs/safetensors/index#format
 """
@@ -40,7 +40,7 @@ _PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
         ],
     },
 }
-"""By llama.cpp's name for how text is cut into words."""
+"""By llama.cpp's name of the pre-tokenizer."""
 
 _NAMES = {
     "token_embd": "embed_tokens",

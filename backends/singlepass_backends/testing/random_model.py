@@ -1,7 +1,7 @@
 """GGUF files with random weights: small ones for tests, real shapes for benchmarks.
 
-A random model is a real one in every way but sense: it loads, tokenizes, prefills and decodes like any other,
-so everything around the weights can be shown and measured without downloading gigabytes. The tokenizer is
+A random model loads, tokenizes, prefills and decodes like any other, and only its replies are meaningless, so
+everything except their quality can be tested and measured without downloading gigabytes. The tokenizer is
 either trained here on a corpus, or taken from a vocab-only GGUF file such as those llama.cpp ships.
 
 File format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -23,7 +23,7 @@ TensorType = Literal["F32", "F16", "Q8_0"]
 
 _SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _NORMAL, _CONTROL = 1, 3  # the GGUF token types used here
-_RANDOM_BLOCK = 1 << 20  # values drawn once and repeated: drawing half a billion takes half a minute
+_RANDOM_BLOCK = 1 << 20  # values that are drawn once and repeated: drawing half a billion takes half a minute
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Shape:
     lfm2: bool = False
     """Every other layer keeps a recurrent state instead of a KV cache: such a model cannot trim."""
     n_window: int = 0
-    """Gemma 3: five of six layers see only so many tokens before each; 0 for a model that sees all."""
+    """Sliding window of five of six layers in tokens, as in Gemma 3; 0 for full attention everywhere."""
 
 
 SHAPE_0_5B = Shape(n_layer=24, n_embd=896, n_head=14, n_head_kv=2, n_ff=4864, n_ctx_train=32_768)
@@ -58,9 +58,10 @@ def write_random_model(
 ) -> None:
     """Write a random model with a byte-level BPE tokenizer trained on `corpus`, under 2 MB by default.
 
-    The same arguments give the same file. A small corpus gives fewer than `n_vocab` tokens. `words` is how
-    text is cut before that; transformers cuts as `qwen2` for this architecture, whatever a file says. Raises
-    BackendError `unsupported` where the packages of the extra `demo` are missing, OSError for the path.
+    The same arguments give the same file. A small corpus gives fewer than `n_vocab` tokens. `words` names the
+    pre-tokenizer; transformers always uses that of `qwen2` for this architecture, whatever a file says.
+    Raises BackendError `unsupported` where the packages of the extra `demo` are missing, OSError for the
+    path.
     """
     tokens, merges = _train_tokenizer(corpus, n_vocab)
 

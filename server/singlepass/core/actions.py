@@ -1,8 +1,8 @@
-"""What the code action menu offers, as data: an action is a title and an instruction for the model.
+"""The offers of the code action menu, as data: an action is a title and an instruction for the model.
 
-Three sources meet here: the built-in rewrites, the user's own actions from settings, and what the document
-itself asks for: its diagnostics, and comments that start with `AI:` or `singlepass:`. The comment is how
-every LSP editor gets free-form instructions without a plugin.
+There are three sources: the built-in rewrites, the user's own actions from the settings, and the document:
+diagnostics, and comments that start with `AI:` or `singlepass:`. Such comments allow free-form instructions
+in every LSP editor without a plugin.
 """
 
 import re
@@ -15,17 +15,17 @@ from singlepass.core.inert import inert
 
 _TITLE_CHARS = 70
 _TITLE_SOURCE_CHARS = 1_000
-"""So much of a text is looked at for its title."""
+"""Number of characters of a text from which a title is made."""
 _LONGEST_MESSAGE = 20_000
-"""Characters of a message in Markdown that are read."""
+"""Maximum number of characters that are read of a message in Markdown."""
 
 
 def shown_title(text: str) -> str:
-    """A text of whoever wrote it as a title: one line that is short and inert."""
+    """A title from untrusted text: one short line, made inert."""
     line = " ".join(inert(text.lstrip()[:_TITLE_SOURCE_CHARS]).split())
     if len(line) <= _TITLE_CHARS:
         return line
-    # A colon at the cut could make a link of what stands before it.
+    # A colon at the end could turn the text before it into a link.
     return line[: _TITLE_CHARS - 1].rstrip(":") + "…"
 
 
@@ -80,7 +80,8 @@ def actions_for(language: str, own: Sequence[Action]) -> list[Action]:
 
 
 def action_name(title: str, kind: str, own: Sequence[Action]) -> str:
-    """By what requests are alike: an action's title, `quickfix`, or empty for an instruction in own words."""
+    """The name under which similar requests are grouped: an action's title, `quickfix`, or empty for a
+    free-form instruction."""
     if kind == "quickfix":
         return kind
     return title if any(action.title == title for action in (*own, *BUILTIN_ACTIONS)) else ""
@@ -92,14 +93,14 @@ def fix_instruction(messages: Sequence[str]) -> str:
 
 
 def problem_of(message: str, source: str | None, code: int | str | None, line: int) -> str:
-    """A diagnostic in words: its message, or what else is known of it. `line` counts from 0."""
+    """A description of a diagnostic: its message, or else its source, code or line. `line` counts from 0."""
     if message.strip():
         return message.strip()
     name = " ".join(str(part) for part in (source, code) if part not in (None, ""))
     return name or f"the problem on line {line + 1:,}"
 
 
-# What Markdown writes around words. Underscores are left: in messages they are part of names.
+# Markdown's markup around words. Underscores are kept: in messages they are part of names.
 _FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$", re.MULTILINE)
 _LINE_START = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[-*+][ \t]+)", re.MULTILINE)
 _LINK = re.compile(r"!?\[([^\[\]\n]*)\]\([^()\n]*\)")
@@ -109,21 +110,22 @@ _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 
 def plain_text(markdown: str) -> str:
-    """The words of a short text in Markdown."""
+    """The text of a short Markdown text, without markup."""
     text = _LINE_START.sub("", _FENCE.sub("", markdown[:_LONGEST_MESSAGE]))
     text = _EMPHASIS.sub(r"\2", _CODE.sub(r"\2", _LINK.sub(r"\1", text)))
     return _ESCAPE.sub(r"\1", text).strip()
 
 
 class CommentTask(msgspec.Struct, frozen=True):
-    """A comment that asks for an edit, by the lines it stands on (0-based, `end` exclusive)."""
+    """A comment that asks for an edit, with its lines (0-based, `end` exclusive)."""
 
     start: int
     end: int
     instruction: str
 
 
-# Comment openers of the languages people edit. Vim's needs a blank, since a string starts alike.
+# Comment openers of common languages. Vim's needs a blank after it, since strings start with the same
+# character.
 _COMMENT = re.compile(
     r"\s*(?P<opener><!--|//[/!]?|/\*+(?!/)|#+|-{2,}|;+|%+|\"(?=[ \t][^\"]*$)|\*(?!/))[ \t]?(?P<body>.*)$"
 )
@@ -131,18 +133,19 @@ _REQUEST = re.compile(r"\s*(?:AI|singlepass):\s*(?P<instruction>.*)$")
 _STAR = re.compile(r"\s*\*(?!/)[ \t]?")
 _NEAR_LINES = 3
 _LONGEST_REQUEST = 40
-"""Lines before the nearest ones that are searched for the start of a request."""
+"""Number of lines before the nearest ones that are searched for the start of a request."""
 _LONGEST_COMMENT = 400
-"""Lines after which the end of a block comment is not searched for any more."""
+"""Maximum number of lines in which the end of a block comment is searched for."""
 _MOST_REQUESTS = 200
-"""Lines that are looked at as the start of a request; in more nobody means one of them."""
+"""Maximum number of lines that are checked for the start of a request; for a larger selection there is no
+request."""
 
 
 def find_comment_task(lines: Sequence[str], first: int, last: int) -> CommentTask | None:
     """The request nearest to lines `first`..`last` (0-based, inclusive), at most three lines away.
 
-    A request stands on lines of its own, since it is removed with them. It continues over the lines of the
-    same comment directly below it, up to an empty one or another request.
+    A request has its lines to itself, since they are removed with it. It continues over the lines of the same
+    comment directly below it, up to an empty line or another request.
     """
     starts = range(max(0, first - _NEAR_LINES - _LONGEST_REQUEST), min(len(lines), last + _NEAR_LINES + 1))
     asking = (line for line in starts if "AI:" in lines[line] or "singlepass:" in lines[line])
@@ -168,7 +171,7 @@ def _task_at(lines: Sequence[str], start: int) -> CommentTask | None:
     if opener.startswith("/*"):
         return _block_task(lines, start, instruction, "*/")
     if opener == "*" and "*/" in instruction:
-        return None  # its line also closes the comment that others opened
+        return None  # its line also closes a comment that an earlier line opened
     parts = [instruction]
     end = start + 1
     while end < len(lines):
@@ -183,14 +186,14 @@ def _task_at(lines: Sequence[str], start: int) -> CommentTask | None:
 
 
 def _block_task(lines: Sequence[str], start: int, instruction: str, closer: str) -> CommentTask | None:
-    """A request that opens a block comment. It ends with the comment, of which an empty line tells the rest
-    to be no part of the instruction. None where code follows the comment on its last line."""
+    """A request that opens a block comment. It ends with the comment; text after an empty line is not part of
+    the instruction. None if code follows the comment on its last line."""
     parts: list[str] = []
     is_over = False
     for end in range(start, min(len(lines), start + _LONGEST_COMMENT)):
         body = instruction if end == start else _STAR.sub("", lines[end])
         body, closed, code = body.partition(closer)
-        # A further request in the same comment cannot be taken away alone.
+        # Another request in the same comment cannot be removed alone.
         is_over = is_over or not body.strip() or (end > start and _REQUEST.match(body) is not None)
         if not is_over:
             parts.append(body)

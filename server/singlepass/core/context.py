@@ -1,7 +1,7 @@
-"""The context of a request: which files stand in the prompt, in which order, and what was left out.
+"""The context of a request: which files are in the prompt, in which order, and what was left out.
 
-Stable files come first. The target is last, because it is what the user is typing in: a change there makes
-the engine read again only what follows the change.
+Stable files come first. The edited file is last, because the user is typing in it: after a change the engine
+prefills only what follows the change.
 """
 
 from collections.abc import Sequence
@@ -9,37 +9,37 @@ from collections.abc import Sequence
 import msgspec
 
 MAP = "repository map"
-"""The map's name among the segments. Paths that are alike are numbered."""
+"""The map's name among the segments. A file with the same path gets a number."""
 
 
 class SourceFile(msgspec.Struct, frozen=True):
-    """A file as it stands in the prompt."""
+    """A file as shown in the prompt."""
 
     path: str
-    """Relative to the workspace, with `/`; the name the model and the hunks use."""
+    """Relative to the workspace, with `/`; the name that the model and the hunks use."""
     text: str
     editable: bool = True
-    """False for what the model may only read: files that are neither open nor asked for."""
+    """False for files that the model may only read: those that are neither open nor requested."""
     opened: int | None = None
-    """When it was opened, counted in documents; None for a file that is not open."""
+    """Sequence number of the document's opening; None for a file that is not open."""
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What the model gets to read besides the task."""
+    """The content of a prompt before the task."""
 
     target: SourceFile
     neighbours: tuple[SourceFile, ...] = ()
-    """Open, requested and near files, in the order of the prompt (see `build_context`)."""
+    """Open, requested and neighbouring files, in the order of the prompt (see `build_context`)."""
     left_out: tuple[str, ...] = ()
-    """What was dropped because the prompt was too long, the least related first: paths, or `MAP`."""
+    """What was left out because the prompt was too long, the least related first: paths, or `MAP`."""
     map: str = ""
     """The repository map, as text; empty without one."""
     least_related: tuple[str, ...] = ()
-    """The neighbours' paths in the order in which they may be dropped."""
+    """The neighbours' paths in the order in which they may be left out."""
 
     @property
     def editable(self) -> dict[str, str]:
-        """Texts by path of the files a hunk may change, the target first."""
+        """Texts by path of the files that a hunk may change, the edited file first."""
         files = (self.target, *self.neighbours)
         return {file.path: file.text for file in files if file.editable}
 
@@ -47,13 +47,13 @@ class Context(msgspec.Struct, frozen=True):
 def build_context(
     target: SourceFile, neighbours: Sequence[SourceFile], map: str = "", budget: int | None = None
 ) -> Context:
-    """A context of the target, its neighbours, given most related first, and the map.
+    """A context of the edited file, its neighbours (most related first), and the map.
 
-    How related they are decides which files stand in the prompt, but not where: that would change with every
-    switch from one file to another, and be read again each time. Open files stand in the order in which they
-    were opened, so that a new one comes after those that are cached; the others follow by path.
+    Relatedness decides which files are in the prompt, but not their order: that would change with every
+    switch between files, and cause prefill each time. Open files are in the order in which they were opened,
+    so that a new one comes after those that are cached; the others follow by path.
 
-    Files that are only read have to fit into `budget` characters; those that do not are left out.
+    Read-only files are limited to `budget` characters; those that do not fit are left out.
     """
     seen = {target.path}
     kept: list[SourceFile] = []
@@ -77,8 +77,8 @@ def shrink(context: Context, n_tokens: dict[str, int], n_excess: int) -> Context
     """The context without its least related neighbours, then without the map, until `n_excess` tokens are
     saved.
 
-    `n_tokens` gives the size of each segment by its name, which is the file's path or `MAP`. None when even
-    the target alone stays too long.
+    `n_tokens` has the size of each segment by name, which is the file's path or `MAP`. None if even the
+    edited file alone is too long.
     """
     least_related = list(context.least_related)
     left_out = list(context.left_out)

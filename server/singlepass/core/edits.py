@@ -20,7 +20,7 @@ class Edit(NamedTuple):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The text of a document at one version, as an edit is planned against it."""
+    """The text of a document at one version, on which edits are planned."""
 
     uri: str
     version: int | None
@@ -29,10 +29,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def validate(text: str, edits: Iterable[Edit]) -> list[Edit]:
-    """The edits in order of their place.
+    """The edits sorted by position.
 
-    Raises ValueError when an edit leaves the text or two overlap. Two insertions at one place are legal and
-    keep their order; an insertion at the border of a replacement is legal too.
+    Raises ValueError if an edit is outside the text or two overlap. Several insertions at one position are
+    legal and keep their order; an insertion at the border of a replacement is legal too.
     """
     ordered = sorted(edits, key=lambda edit: (edit.start, edit.end))
     previous_end = 0
@@ -57,7 +57,7 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
 
 
 def invert(text: str, edits: Iterable[Edit]) -> list[Edit]:
-    """The edits that take `apply(text, edits)` back to `text`."""
+    """The edits that turn `apply(text, edits)` back into `text`."""
     inverse: list[Edit] = []
     shift = 0
     for edit in validate(text, edits):
@@ -68,12 +68,12 @@ def invert(text: str, edits: Iterable[Edit]) -> list[Edit]:
 
 
 def rebase_span(start: int, end: int, changes: Sequence[Edit]) -> tuple[int, int] | None:
-    """Where the span is after the changes, or None when one of them touched it.
+    """Where the span is after the changes, or None if one of them touched it.
 
-    The changes are sequential, as in `didChange`: each refers to the text after the one before. A change
-    that only borders on the span leaves it whole: text inserted exactly at its start pushes it on, text
-    inserted exactly at its end stays outside. An empty span is pushed on. Whether the span's first and last
-    line are still whole lines only the text can tell.
+    The changes are sequential, as in `didChange`: each refers to the text after the one before. A change that
+    only borders on the span does not touch it: text inserted exactly at its start shifts it, text inserted
+    exactly at its end stays outside. An empty span is shifted. The caller has to check in the text whether
+    the span still consists of whole lines.
     """
     for change in changes:
         if change.start >= end and not (start == end == change.start):
@@ -86,14 +86,14 @@ def rebase_span(start: int, end: int, changes: Sequence[Edit]) -> tuple[int, int
 
 
 def difference(old: str, new: str) -> Edit:
-    """One edit that makes the new text of the old one, without what they share at both ends."""
+    """One edit that turns the old text into the new one, without their common prefix and suffix."""
     n_front = _n_shared(old, new)
     n_back = _n_shared(old[n_front:][::-1], new[n_front:][::-1])
     return Edit(n_front, len(old) - n_back, new[n_front : len(new) - n_back])
 
 
 def _n_shared(one: str, other: str) -> int:
-    """How many characters two texts share at their front; by halves, which compares in bulk."""
+    """Length of the common prefix of two texts; by bisection, since slices compare fast."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

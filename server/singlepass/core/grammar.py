@@ -1,4 +1,4 @@
-"""The edit grammar: what a model may write so that every finished hunk applies, whatever the model.
+"""The edit grammar: constrains a model's reply so that every finished hunk applies.
 
 Theory of operation
 ===================
@@ -17,20 +17,21 @@ SEARCH and `=======` always names one place, and all the blocks of one reply can
 
 **Runs that occur once.** For each line i let `ends[i]` be the smallest end for which lines i…ends[i]−1 occur
 once; every longer run from i then occurs once too. A suffix array over the lines gives all of them in
-O(n log² n) (`unique_runs`). `ends` never decreases, because a run that occurs once still does when it grows
-at its front. So lines that must reach the same end share one chain of rules, and the grammar stays about as
-long as the file. With "line i" for the literal line and its `\\n`:
+O(n log² n) (`unique_runs`). `ends` never decreases, because a unique run stays unique if lines are added at
+its front. So lines that must reach the same end share one chain of rules, and the grammar is about as long as
+the file. With "line i" for the literal line and its `\\n`:
 
     d_i_e   : "line i" d_{i+1}_e                   the run must still reach line e (d_e_e is c_e)
-    c_j     : replace n_j | "line j" c_{j+1}       the run may end before line j, or go on
+    c_j     : replace n_j | "line j" c_{j+1}       the run may end before line j, or continue
     replace : SEPARATOR NEW_LINE* CLOSE
     n_j     : HEADER <any d_i_ends[i] with i >= j> | <the next files>
 
 "Any start from j on" is a binary tree over the starts (`_tree`), not a chain.
 
-**Unambiguous by construction.** Markers are `size` characters long, longer than any such run at the start of
-a line of the files (`marker_size`). A new line may not start with `size` times `<` or `>`, and may not be the
-separator. Every lexeme ends with its only `\\n`, so none is the beginning of another and nothing is lazy.
+**Unambiguous by construction.** Markers are `size` characters long, longer than any run of marker characters
+at the start of a line in the files (`marker_size`). A new line may not start with `size` times `<` or `>`,
+and may not be the separator. Every lexeme ends with its only `\\n`, so none is a prefix of another and none
+is lazy.
 
 **Limits.** A row of the parser holds three items for each start: llguidance's `max_items_in_row` must be
 raised to 50,000; all its other limits can keep their defaults. It also numbers symbols with 16 bits, so a
@@ -39,10 +40,10 @@ Measured with a vocabulary of 151,936 tokens on one core of a server: 1,000, 2,6
 compile in 0.1, 0.3 and 0.6 s, once per version of the documents; the first mask inside SEARCH takes 4, 27 and
 92 ms, others 0.03 ms at the median.
 
-**Compiled without recursion.** llguidance (1.9) compiles a rule when it first meets its name, by recursion; a
-chain of some hundred rules overflows the stack and takes the process down. So the rule `compile_order` names
-all rules, those for later lines first, and `start` repeats it zero times: it is compiled first and matches
-nothing. No rule then meets more than a few names that are not compiled yet.
+**Compiled without recursion.** llguidance (1.9) compiles a rule recursively when its name first occurs; a
+chain of some hundred rules overflows the stack and crashes the process. So the rule `compile_order` names all
+rules, those for later lines first, and `start` repeats it zero times: it is compiled first and matches
+nothing. Then no rule refers to more than a few names that are not compiled yet.
 """
 
 import itertools
@@ -65,26 +66,27 @@ _MARKER_RUN = re.compile(r"<{7,}|={7,}|>{7,}|\|{7,}")
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Bounds on what the grammar lets a model write; None is unbounded.
+    """Bounds on the length of a reply; None is unbounded.
 
-    Meant for models with random weights, in tests and demos, which would never stop of their own accord.
+    For models with random weights, in tests and demos, which would never end a reply.
     """
 
     max_lines: int | None = None
-    """Most new lines of one block."""
+    """Maximum number of new lines in a block."""
     max_line_chars: int | None = None
-    """Most characters of one new line."""
+    """Maximum number of characters in a new line."""
     max_hunks: int | None = None
-    """Most blocks of one reply. The grammar is repeated this often, so keep files and number small."""
+    """Maximum number of blocks in a reply. The grammar is repeated this often, so files and number must be
+    small."""
     may_be_empty: bool = True
-    """Whether a reply without any block is allowed: nothing has to change."""
+    """Whether a reply without any block is allowed, meaning that nothing has to change."""
 
 
 UNBOUNDED = Bounds()
 
 
 def marker_size(texts: Iterable[str]) -> int:
-    """How many characters the markers need so that no line of the texts can be taken for one.
+    """The length of the markers at which no line of the texts can be mistaken for one.
 
     It is 7, or one more than the longest run of at least 7 `<`, `=`, `>` or `|` with which a line starts;
     git's `conflict-marker-size` attribute exists for the same reason.
@@ -108,14 +110,14 @@ class Markers(NamedTuple):
 
 
 def markers(size: int = SMALLEST_MARKER) -> Markers:
-    """The markers of so many characters."""
+    """The markers with a length of `size` characters."""
     return Markers("<" * size + " SEARCH", "=" * size, ">" * size + " REPLACE")
 
 
 def unique_runs(lines: Sequence[str]) -> list[int | None]:
     """For each line, the smallest end (exclusive) at which the run from it occurs exactly once.
 
-    None where every run from that line occurs elsewhere too, as at the last of two equal lines.
+    None if every run from that line occurs elsewhere too, as at the last of two equal lines.
     """
     n = len(lines)
     ranks = {line: rank for rank, line in enumerate(sorted(set(lines)))}
@@ -158,14 +160,14 @@ def edit_grammar(
 ) -> str:
     """The grammar for edits of these files, as text.
 
-    `files` maps each path, as shown in the prompt, to its text; put the target first, because blocks come in
-    this order. `size` must be at least `marker_size(files.values())`. A path with a line break cannot be
-    written in the format, so that file is left out.
+    `files` maps each path, as shown in the prompt, to its text; the edited file should be first, because
+    blocks come in this order. `size` must be at least `marker_size(files.values())`. A path with a line break
+    cannot be written in the format, so that file is left out.
 
     `windows` restricts what may be searched for in a file to a range of its lines, end exclusive, for files
     too long to be shown whole; the runs still occur once in the whole file. A file without such a run in its
-    window is left out. Lines beyond the most that a grammar can hold (see "Limits" above) count as outside
-    of the window; earlier files are served first.
+    window is left out. Lines beyond the maximum of a grammar (see "Limits" above) count as outside the
+    window; earlier files take precedence.
     """
     sources: list[_Source] = []
     n_free = MOST_SYMBOLS // max(bounds.max_hunks or 1, 1)
@@ -179,7 +181,7 @@ def edit_grammar(
             n_free -= source.n_symbols
     writer = _Writer(size, bounds, sources)
     if bounds.max_hunks is None:
-        # One level of rules that leads back to itself.
+        # One level of rules that refers to itself.
         writer.add_level("", "")
         return writer.text(writer.start("", bounds.may_be_empty))
     for level in reversed(range(bounds.max_hunks)):
@@ -188,7 +190,7 @@ def edit_grammar(
 
 
 class _Source(NamedTuple):
-    """A file as the grammar sees it."""
+    """A file, as input of the grammar."""
 
     path: str
     lines: list[str]
@@ -196,15 +198,15 @@ class _Source(NamedTuple):
     last: int
     """Only the lines first…last−1 may be searched for."""
     starts: list[tuple[int, int]]
-    """The start and the smallest end of the runs that may be chosen, in ascending order."""
+    """Start and smallest end of the runs that may be searched for, in ascending order."""
     pending: list[set[int]]
-    """For each line, the ends that a run which has come to it may still have to reach."""
+    """For each line, the ends that a run which has reached this line may still have to reach."""
     n_symbols: int
-    """About how many symbols of the grammar it takes."""
+    """Approximate number of grammar symbols that it needs."""
 
 
 def _source(path: str, lines: list[str], window: tuple[int, int], n_free: int) -> _Source:
-    """A file, as much of its window as fits into so many free symbols."""
+    """A file, with as much of its window as fits into `n_free` symbols."""
     first, last = max(window[0], 0), min(window[1], len(lines))
     last = min(last, first + max(n_free, 0) // 10)
     n_lines = max(last - first, 0)
@@ -215,7 +217,7 @@ def _source(path: str, lines: list[str], window: tuple[int, int], n_free: int) -
         if end is None or end > last or n_pending > n_free - 9 * n_lines:
             continue
         starts.append((start, end))
-        # An earlier start with the same end has already laid the chain.
+        # An earlier start with the same end has already created the chain.
         for place in range(start, end):
             if end in pending[place]:
                 break
@@ -225,7 +227,7 @@ def _source(path: str, lines: list[str], window: tuple[int, int], n_free: int) -
 
 
 class _Writer:
-    """Collects the rules of one grammar, those for later places in the files first.
+    """Collects the rules of one grammar, those for later lines and files first.
 
     A rule is named `<level><kind><file>_<line>`. A level is the prefix of a copy of the rules; without a
     bound on the number of blocks there is one, with an empty name.
@@ -250,11 +252,11 @@ class _Writer:
         return self.literal(f"{self.sources[file_idx].path}\n{self._markers.search}")
 
     def group(self, level: str, file_idx: int) -> str:
-        """The rule for blocks of this file and later ones, or of none."""
+        """The rule for blocks of this file and later ones, possibly none."""
         return f"{level}g{file_idx}" if file_idx < len(self.sources) else NOTHING
 
     def start(self, level: str, may_be_empty: bool) -> str:
-        """What a reply consists of."""
+        """The right-hand side of the start rule."""
         if may_be_empty or not self.sources:
             return self.group(level, 0)
         return f"({' | '.join(self.first_block(level, idx) for idx in range(len(self.sources)))})"
@@ -264,7 +266,8 @@ class _Writer:
         return f"{self.header(file_idx)} {level}t{file_idx}_1"
 
     def add_level(self, level: str, following: str | None) -> None:
-        """The rules for one block and, at the level `following`, for those after it; None: there are none."""
+        """Add the rules for one block; the blocks after it have the level `following`, or None if there are
+        none."""
         for idx in reversed(range(len(self.sources))):
             self._add_file(level, following, idx)
             alternatives = f"{self.first_block(level, idx)} | {self.group(level, idx + 1)}"
@@ -275,7 +278,7 @@ class _Writer:
         lines = source.lines
         later = NOTHING if following is None else self.group(following, idx + 1)
         if not lines:
-            # The only thing to search for in an empty document is nothing, and only once.
+            # In an empty document only an empty SEARCH is possible, and only once.
             self.rules.append((f"{level}t{idx}_1", f"replace {later}"))
             return
         starts = [start for start, _ in source.starts]
@@ -285,7 +288,7 @@ class _Writer:
         first, last, pending = source.first, source.last, source.pending
         literals = [self.literal(line) for line in lines[first:last]]
         header = self.header(idx)
-        # Called for thousands of lines at a click: names are put together once.
+        # Called for thousands of lines at a click: names are built once.
         d, c, n = f"{level}d{idx}_", f"{level}c{idx}_", f"{level}n{idx}_"
         add, k = self.rules.append, len(starts)
         for j in range(last, first - 1, -1):
@@ -309,7 +312,7 @@ class _Writer:
         self.rules += [(level + name, " | ".join([level + part for part in parts])) for name, parts in tree]
 
     def text(self, start: str) -> str:
-        """The whole grammar. The terminals stand last, when all are known."""
+        """The whole grammar. The terminals come last, when all are known."""
         n, bounds = self.size, self.bounds
         rest = r"[^\n\r]*"
         new_line = "|".join(
@@ -343,10 +346,10 @@ def _tree(
 ) -> tuple[list[tuple[str, list[str]]], list[str | None]]:
     """Rules for "any of the leaves" and "any leaf to the right of this one", over one binary tree.
 
-    The rules are returned as names and alternatives, the first one for all leaves; and for each leaf the name
-    of the rule for those to its right, None where there are none. There are at most two rules for a leaf, and
-    no derivation is longer than the tree is high: what a plain chain of rules costs an Earley parser, which
-    looks at every item of a row for every completed one, was 120 ms a block for 5,000 leaves.
+    Returns the rules as names and alternatives, the first one for all leaves; and for each leaf the name of
+    the rule for those to its right, None if there are none. There are at most two rules per leaf, and a
+    derivation is at most as long as the tree is high. A plain chain of rules cost 120 ms per block for 5,000
+    leaves, since an Earley parser checks every item of a row for every completed one.
     """
     # Nodes are numbered as in a heap: 1 is the root, 2n and 2n + 1 are the children of n.
     width = 1 << (len(leaves) - 1).bit_length()

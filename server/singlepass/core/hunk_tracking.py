@@ -1,22 +1,24 @@
-"""Where the hunks that singlepass wrote stand, while the text around them changes.
+"""Tracks the positions of applied hunks while the text around them changes.
 
 Theory of operation
 ===================
 
-A `TrackedText` is a text and our hunks in it, as values: where each stands, and what stood there before. The
-text there is always what the hunk wrote. Three things can happen, each a function from one value to the next:
+A `TrackedText` is a value: a text and our hunks in it, each with its position and the text that it replaced.
+The text at that position is always what the hunk wrote. Three things can happen, each a function from one
+value to the next:
 
-- `typed`: the user changed the text. Hunks beside the change move. One whose lines were touched is not ours
-  any more and leaves.
-- `wrote`: singlepass changed it. Hunks under the new edits leave, the others move, and every edit is a hunk.
-- `undone`: some hunks went back to what stood there before. All others stay, also those that border on them.
+- `typed`: the user changed the text. Hunks beside the change are shifted. A hunk whose lines were touched is
+  no longer tracked.
+- `wrote`: singlepass changed the text. Hunks under the new edits are dropped, the others are shifted, and
+  every edit becomes a hunk.
+- `undone`: some hunks were replaced by their old text. All others stay, even those that border on them.
 
-Why our own edits do not go through `typed`: two deletions side by side leave two empty hunks at one offset.
-When the lines of one come back, nothing but their order tells on which side of them the other stands.
+Our own edits do not go through `typed`, because two adjacent deletions leave two empty hunks at one offset.
+When the lines of one are restored, only the order of the hunks tells on which side of them the other is.
 
-A hunk is whole lines. Who types in its first line, before its first character, has touched it, although no
-character of it changed. So the borders of a hunk must stay borders of lines in the text, unless they were
-none from the beginning, as at the end of a file without a last line end.
+A hunk consists of whole lines. Text typed in its first line, before its first character, touches it, although
+no character of it changed. So the borders of a hunk must remain line borders in the text, unless they were
+none from the beginning, as at the end of a file without a final line end.
 """
 
 from bisect import bisect_right
@@ -32,39 +34,39 @@ from singlepass.core.replies.matcher import How
 
 
 class Origin(NamedTuple):
-    """Where an edit of ours comes from."""
+    """The origin of one of our edits."""
 
     start: int
-    """Its offset in the text that its job was asked about."""
+    """Its offset in the snapshot of its job."""
     how: How = "exact"
     """How the lines that it changes were found."""
 
 
 class TrackedHunk(msgspec.Struct, frozen=True):
-    """One edit of ours. Its `TrackedText` has `new` at `text[start:end]`."""
+    """One of our edits. Its `TrackedText` has `new` at `text[start:end]`."""
 
     id: int
     job: int
     start: int
     end: int
     old: str
-    """What stood there before."""
+    """The text that it replaced."""
     new: str
     origin: Origin | None = None
-    """None where that is not known."""
+    """None if unknown."""
     is_kept: bool = False
-    """The user accepted it. It can still be taken back with the rest of its job."""
+    """The user kept it. It can still be reverted with the rest of its job."""
 
 
 class TrackedText(msgspec.Struct, frozen=True):
-    """A document's text and our hunks in it, in the order of the text. They do not overlap."""
+    """A document's text and our hunks in it, in text order and without overlap."""
 
     text: str
     hunks: tuple[TrackedHunk, ...] = ()
 
 
 def typed(tracked: TrackedText, changes: Sequence[Edit], text: str) -> TrackedText:
-    """After changes that were not ours, one after the other; `text` is their result."""
+    """After sequential changes that were not ours; `text` is their result."""
     if not changes:
         return tracked
 
@@ -85,9 +87,9 @@ def typed(tracked: TrackedText, changes: Sequence[Edit], text: str) -> TrackedTe
 def wrote(
     tracked: TrackedText, edits: Iterable[Edit], job: int, first_id: int, origins: Sequence[Origin] = ()
 ) -> TrackedText:
-    """After edits of ours, applied as if at once. Each is a hunk, numbered from `first_id` on.
+    """After edits of ours, applied as if at once. Each becomes a hunk, numbered from `first_id` on.
 
-    `origins` says for each edit where it comes from. Raises ValueError as `validate` does.
+    `origins` has the origin of each edit. Raises ValueError as `validate` does.
     """
     edits = [*edits]
     begins = {id(edit): origin for edit, origin in zip(edits, origins, strict=False)}
@@ -119,9 +121,10 @@ def _span(one: TrackedHunk | Edit) -> tuple[int, int]:
 
 
 def _comes_before(origin: Origin | None, edit: Edit, job: int, other: TrackedHunk | Edit) -> bool:
-    """Whether an insertion stands before a hunk without text at the same offset.
+    """Whether an insertion comes before an empty hunk at the same offset.
 
-    Only what the job was asked about tells. Without that the hunk, which is older, stands first.
+    This can be decided only by their offsets in the job's snapshot. Without these the hunk, which is older,
+    is first.
     """
     if not isinstance(other, TrackedHunk) or edit.start != edit.end or _span(other) != _span(edit):
         return False
@@ -131,10 +134,9 @@ def _comes_before(origin: Origin | None, edit: Edit, job: int, other: TrackedHun
 
 
 def undo_edits(tracked: TrackedText, ids: Collection[int]) -> list[Edit]:
-    """The edits that restore what stood under these hunks.
+    """The edits that restore the old text of these hunks.
 
-    Those that border on each other are one edit, because editors differ in what they make of several that
-    begin at one place.
+    Adjacent ones are merged into one edit, because editors treat several edits at one position differently.
     """
     edits: list[Edit] = []
     for hunk in tracked.hunks:
@@ -161,7 +163,7 @@ def undone(tracked: TrackedText, ids: Collection[int]) -> TrackedText:
 
 
 def kept(tracked: TrackedText, ids: Collection[int]) -> TrackedText:
-    """After the user accepted these hunks."""
+    """After the user kept these hunks."""
     return msgspec.structs.replace(
         tracked,
         hunks=tuple(
@@ -177,7 +179,7 @@ def without(tracked: TrackedText, ids: Collection[int]) -> TrackedText:
 
 
 def merged(one: TrackedText, other: TrackedText) -> TrackedText:
-    """The hunks of both, which have the same text; where they overlap, those of the second."""
+    """The hunks of both, which must have the same text; if hunks overlap, those of the second."""
     assert one.text == other.text
     left = [hunk for hunk in one.hunks if not any(_overlap(hunk, newer) for newer in other.hunks)]
     hunks = sorted([*left, *other.hunks], key=lambda hunk: (hunk.start, hunk.end))
@@ -185,9 +187,9 @@ def merged(one: TrackedText, other: TrackedText) -> TrackedText:
 
 
 def lines_now(before: str, now: str, first: int, end: int) -> tuple[int, int]:
-    """Where lines of an earlier text (0-based, `end` exclusive) stand now.
+    """The current position of lines of an earlier text (0-based, `end` exclusive).
 
-    Lines that became others are answered with those others, as far as the difference of the texts tells.
+    For lines that were replaced, the lines that replaced them, judging from a diff of the texts.
     """
     shift, first_now, end_now = 0, None, None
     for old_start, old_end, new_start, new_end in changed_blocks(visible_lines(before), visible_lines(now)):
@@ -208,5 +210,5 @@ def _overlap(hunk: TrackedHunk, other: TrackedHunk | Edit) -> bool:
 
 
 def _ends_lines(text: str, offset: int) -> bool:
-    """Whether a run of lines may end here: before a line, before a line end, or with the text."""
+    """Whether a run of lines may end here: before a line, before a line end, or at the end of the text."""
     return offset == len(text) or text[offset] in "\r\n" or is_line_start(text, offset)

@@ -1,16 +1,15 @@
-"""What a model, a repository or a server wrote, shown to people: it may say anything and do nothing.
+"""Makes untrusted text (from a model, a repository or a server) safe to show to users.
 
-Messages and diagnostics are drawn by editors and terminals that we do not know. Some take `[text](command:…)`
-for a button, some draw pictures from anywhere, terminals obey escapes. `inert` takes that from a text and
-leaves its words. Code is not changed, but characters in it that nobody sees, or that turn round what is seen,
-are found by `unseen`.
+Editors and terminals render messages and diagnostics in different ways. Some turn `[text](command:…)` into a
+button, some load images from anywhere, terminals execute escape sequences. `inert` removes all of that and
+keeps the words. Code is not changed, but `unseen` finds invisible and bidirectional characters in it.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable
 
-# Marks that turn the direction of text round, and characters without width or picture.
+# Marks that change the text direction, and characters without width or glyph.
 _UNSEEN_RANGES = (
     (0x00AD, 0x00AD),
     (0x034F, 0x034F),
@@ -29,7 +28,7 @@ _UNSEEN_RANGES = (
 )
 _UNSEEN = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSEEN_RANGES) + "]")
 
-# Control characters as their pictures; tabs and line feeds do no harm.
+# Control characters as control pictures (U+2400…); tabs and line feeds are harmless.
 _CONTROL = {
     **{code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)},
     0x7F: 0x2421,
@@ -42,29 +41,30 @@ _TAG = re.compile(r"<(?=[a-z!/?])", re.IGNORECASE)
 
 
 def visible(text: str) -> str:
-    """A text in which each character is seen, and steers no terminal. Line feeds and tabs stay."""
+    """The text with control characters made visible, so that it cannot control a terminal. Line feeds and
+    tabs stay."""
     return _UNSEEN.sub(lambda found: f"<{name(found[0])}>", text.translate(_CONTROL))
 
 
 def inert(text: str) -> str:
-    """A message for people, without links that run something, pictures, markup and escapes."""
-    # Control characters first: Python takes some of them for blanks, and their pictures are none.
+    """A message for users, without command links, images, markup and escape sequences."""
+    # Control characters first: Python treats some of them as white space, but not their pictures.
     text = _SCHEME.sub(r"\1: ", _LINK.sub("] ", text.translate(_CONTROL)))
     return visible(_TAG.sub("< ", text))
 
 
 def name(char: str) -> str:
-    """A character as people look it up."""
+    """A character's code point and Unicode name."""
     return f"U+{ord(char):04X}"
 
 
 def unseen(old: str, new: str) -> list[str]:
-    """The characters nobody sees that are in the new text more often than in the old, each once."""
+    """The invisible characters that are in the new text more often than in the old, each once."""
     more = Counter(_UNSEEN.findall(new))
     more.subtract(_UNSEEN.findall(old))
     return sorted(char for char, n in more.items() if n > 0)
 
 
 def names(chars: Iterable[str]) -> str:
-    """Characters as people look them up, for a sentence."""
+    """Code points and Unicode names of characters, for a sentence."""
     return ", ".join(name(char) for char in chars)

@@ -1,4 +1,4 @@
-"""What differs between two lists of lines."""
+"""A diff of two lists of lines."""
 
 import difflib
 from bisect import bisect_left
@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 MOST_COMPARISONS = 2_000_000
-"""Above this many pairs of equal lines the difference of two texts is not worth its time; one block then
-holds all that lies between their first and last change."""
+"""Above this many pairs of equal lines the diff takes too long; one block then covers everything between the
+first and the last change."""
 _MOST_AT_ONCE = 100_000
-"""Above this many pairs of lines, those that occur once in each text divide them first."""
+"""Above this many pairs of lines, the texts are first divided at lines that occur once in each."""
 
 
 def changed_blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """What differs: `old[a:b]` becomes `new[c:d]`, in ascending order."""
+    """The changed blocks (a, b, c, d): `old[a:b]` becomes `new[c:d]`, in ascending order."""
     n_front = 0
     while n_front < min(len(old), len(new)) and old[n_front] == new[n_front]:
         n_front += 1
@@ -33,7 +33,7 @@ def changed_blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, in
 def _anchors(
     old: Sequence[str], new: Sequence[str], span: tuple[int, int, int, int]
 ) -> list[tuple[int, int]]:
-    """Lines that both have once, as many as come in one order; none where there is little to divide."""
+    """Lines that occur once in both texts: the longest sequence in the same order; none for small texts."""
     a, b, c, d = span
     if (b - a) * (d - c) <= _MOST_AT_ONCE:
         return []
@@ -60,7 +60,7 @@ def _anchors(
 def _between(
     old: Sequence[str], new: Sequence[str], span: tuple[int, int, int, int]
 ) -> list[tuple[int, int, int, int]]:
-    """The same for a part of the texts."""
+    """The changed blocks within a part of the texts."""
     a, b, c, d = span
     if a == b or c == d:
         return [span] if a < b or c < d else []

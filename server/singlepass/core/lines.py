@@ -1,4 +1,4 @@
-"""Lines of a text, and the two ways to point into it: an offset, or an LSP position.
+"""Lines of a text, and conversion between offsets and LSP positions.
 
 Theory of operation
 ===================
@@ -7,13 +7,13 @@ A line ends at `\\n`, `\\r\\n` or a lone `\\r`, and nowhere else: that is the ru
 Protocol 3.17 ("Text Documents": `export const EOL: string[] = ['\\n', '\\r\\n', '\\r']`). `str.splitlines`
 also breaks at form feeds, U+0085, U+2028 and others, which would move every later line, so it is not used.
 
-Two views of the same text live here. They differ at the end of the text, on purpose:
+There are two views of a text, which intentionally differ at its end:
 
 - `LineIndex` counts as LSP does. `"a\\n"` has two lines, the second one empty, because an editor can put its
   cursor there.
 - `split_lines` and `visible_lines` count as people and language models do. `"a\\n"` is one line.
 
-A byte order mark at the start of a text belongs to the file, not to its first line. `LineIndex`, which has to
+A byte order mark at the start of a text belongs to the file, not to its first line. `LineIndex`, which must
 agree with the editor, counts it as a character; `split_lines` begins after it, so it is never shown to the
 model and never replaced.
 """
@@ -31,7 +31,7 @@ Encoding = Literal["utf-8", "utf-16", "utf-32"]
 BYTE_ORDER_MARK = "\ufeff"
 
 _MIN_BLOCK = 1024
-"""Characters. Longer texts have longer blocks, and more of them."""
+"""Minimum block size in characters. Longer texts have longer blocks, and more of them."""
 
 _EOL = re.compile(r"\r\n|\n|\r")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -74,14 +74,14 @@ def visible_lines(text: str) -> list[str]:
 
 
 def line_ending(text: str) -> str:
-    """The line end that most lines of the text have; `"\\n"` when there is none or on a tie with it."""
+    """The most frequent line end of the text; `"\\n"` if there is none or on a tie."""
     n_crlf = text.count("\r\n")
     counts = {"\n": text.count("\n") - n_crlf, "\r\n": n_crlf, "\r": text.count("\r") - n_crlf}
     return max(counts, key=counts.__getitem__)
 
 
 def is_line_start(text: str, offset: int) -> bool:
-    """Whether a line, as people count them, starts at the offset."""
+    """Whether a line (as in `split_lines`) starts at the offset."""
     if offset == 0 or (offset == 1 and text.startswith(BYTE_ORDER_MARK)):
         return True
     previous = text[offset - 1 : offset]
@@ -91,11 +91,11 @@ def is_line_start(text: str, offset: int) -> bool:
 class LineIndex:
     """Converts between offsets and LSP positions of one text, which can be changed in place.
 
-    Line numbers and characters count from 0; characters are units of `encoding`. No conversion raises: what
-    lies outside the text is moved to its nearest edge, as the protocol asks for characters past a line's end.
+    Line numbers and characters count from 0; characters are units of `encoding`. No conversion raises:
+    positions outside the text are clamped, as the protocol demands for characters past a line's end.
 
-    The text lies in blocks. Of each is known how many characters, line ends and units it has, so that a place
-    is found, and a change made, by looking into one or two of them, however long the text or its lines are.
+    The text is stored in blocks with known numbers of characters, line ends and units, so that a lookup or a
+    change touches only one or two blocks, however long the text or its lines are.
     """
 
     def __init__(self, text: str, encoding: Encoding = "utf-16") -> None:
@@ -105,13 +105,13 @@ class LineIndex:
     def _load(self, text: str) -> None:
         self._text: str | None = text
         self._most_chars = max(_MIN_BLOCK, 16 * len(text))
-        """Of a longer text the blocks would be too many."""
+        """Length from which on the text has to be split into larger blocks."""
         self._size = _block_size(len(text))
         self._blocks = _split(text, self._size)
         self._n_chars = [*map(len, self._blocks)]
         self._n_breaks = [*map(_n_breaks, self._blocks)]
         self._n_units = self._units_of(self._blocks)
-        # How many come before each block, and before the end.
+        # Cumulative counts before each block, and before the end.
         self._chars_before, self._breaks_before, self._units_before = [0], [0], [0]
         self._sum(0)
 
@@ -119,7 +119,7 @@ class LineIndex:
         return [_n_units(block, self.encoding) for block in blocks]
 
     def _sum(self, first: int) -> None:
-        """Bring what comes before the blocks up to date, from one block on."""
+        """Update the cumulative counts from one block on."""
         for before, each in (
             (self._chars_before, self._n_chars),
             (self._breaks_before, self._n_breaks),
@@ -140,28 +140,28 @@ class LineIndex:
 
     @property
     def n_chars(self) -> int:
-        """How long the text is."""
+        """Length of the text in characters."""
         return self._chars_before[-1]
 
     @property
     def n_lines(self) -> int:
-        """How many lines there are, at least 1. A text that ends with a line end has an empty last line."""
+        """Number of lines, at least 1. A text that ends with a line end has an empty last line."""
         return self._breaks_before[-1] + 1
 
     def is_text(self, text: str) -> bool:
-        """Whether this is the text, found out without putting it together."""
+        """Whether the text equals `text`, without joining the blocks."""
         if len(text) != self.n_chars:
             return False
         return all(map(text.startswith, self._blocks, self._chars_before))
 
     def change(self, start: int, end: int, new: str) -> None:
-        """Replace the text between two offsets. Raises ValueError where they leave it."""
+        """Replace the text between two offsets. Raises ValueError if they are outside the text."""
         if not 0 <= start <= end <= self.n_chars:
             raise ValueError(f"edit {start}..{end} leaves the text of {self.n_chars} characters")
         blocks, before = self._blocks, self._chars_before
         first, last = self._block_at(start), self._block_at(end)
         middle = blocks[first][: start - before[first]] + new + blocks[last][end - before[last] :]
-        # A block that is too small goes with its neighbour, and so does a part of \r\n.
+        # A block that is too small is merged with its neighbour, and so is one that splits \r\n.
         if first and (len(middle) < _MIN_BLOCK // 4 or (middle[0] == "\n" and blocks[first - 1][-1] == "\r")):
             first -= 1
             middle = blocks[first] + middle
@@ -181,9 +181,9 @@ class LineIndex:
     def offset(self, line: int, character: int) -> int:
         """The offset of a position.
 
-        A character past the line's end means the end of its content. One inside a character (the second
-        half of a surrogate pair, a continuation byte) means that character's start. A line past the last
-        means the end of the text. Negative numbers count as 0.
+        A position past the line's end means the end of its content. One inside a character (the second half
+        of a surrogate pair, a continuation byte) means that character's start. A line past the last means the
+        end of the text. Negative numbers count as 0.
         """
         line, character = max(line, 0), max(character, 0)
         if line >= self.n_lines:
@@ -218,11 +218,11 @@ class LineIndex:
         return self._breaks_before[block] + _n_breaks(text[:n]) - is_between
 
     def line_start(self, line: int) -> int:
-        """Where a line starts; the end of the text for a line past the last."""
+        """Offset of a line's start; the end of the text for a line past the last."""
         return self.offset(line, 0)
 
     def line_end(self, line: int) -> int:
-        """Where the content of a line ends, before its line end."""
+        """Offset of the end of a line's content, before its line end."""
         line = max(line, 0)
         return self._break(line)[0] if line + 1 < self.n_lines else self.n_chars
 
@@ -230,7 +230,7 @@ class LineIndex:
         return self._break(line - 1)[1] if line else 0
 
     def _break(self, n: int) -> tuple[int, int]:
-        """Where a line end starts and ends, by its number."""
+        """Start and end offset of the `n`-th line end."""
         block = bisect_right(self._breaks_before, n) - 1
         text, n = self._blocks[block], n - self._breaks_before[block]
         if "\r" in text and text.count("\r") > text.count("\r\n"):
@@ -242,11 +242,11 @@ class LineIndex:
         return before + start, before + end
 
     def _block_at(self, offset: int) -> int:
-        """The block that an offset is in; of two that meet there the second."""
+        """The block that contains an offset; between two blocks the second."""
         return min(bisect_right(self._chars_before, offset), len(self._blocks)) - 1
 
     def between(self, start: int, end: int) -> str:
-        """A short part of the text, by offsets; as much of it as there is."""
+        """A short part of the text between two offsets, clamped to the text."""
         end = min(end, self.n_chars)
         first, last = self._block_at(start), self._block_at(end)
         before = self._chars_before
@@ -255,7 +255,7 @@ class LineIndex:
         return "".join(self._blocks[first : last + 1])[start - before[first] : end - before[first]]
 
     def _units_to(self, offset: int) -> int:
-        """How many units come before an offset."""
+        """Number of units before an offset."""
         block = self._block_at(offset)
         part = self._blocks[block][: offset - self._chars_before[block]]
         return self._units_before[block] + _n_units(part, self.encoding)
@@ -266,7 +266,7 @@ def _block_size(n_chars: int) -> int:
 
 
 def _split(text: str, size: int) -> list[str]:
-    """The text in pieces of about this size, none of which begins in the middle of `\r\n`. At least one."""
+    """The text in pieces of about `size` characters, none of which splits `\r\n`. At least one piece."""
     blocks: list[str] = []
     start = 0
     while len(text) - start > size + 1:
@@ -292,7 +292,7 @@ def _n_units(text: str, encoding: Encoding) -> int:
 
 
 def _n_chars(text: str, n_units: int, encoding: Encoding) -> int:
-    """How many characters from the front of the text have, as a whole, no more units than this."""
+    """The largest number of leading characters that have at most `n_units` units."""
     if text.isascii() or encoding == "utf-32":
         return min(len(text), n_units)
     low, high = 0, min(len(text), n_units)

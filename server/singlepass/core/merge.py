@@ -1,9 +1,8 @@
-"""An edit of a text and what somebody saved of the same text meanwhile, put together (sans-IO).
+"""A three-way merge: an edit of a text, and a version that was saved in the meantime (sans-IO).
 
-Both are taken as blocks of changed lines of the text that they began with. Where no block of one touches a
-block of the other, the result has both. Blocks touch when they share a line, when they are neighbours without
-an unchanged line between, and when both insert at one place: which of the two comes first nobody knows. A
-block that both have is taken once.
+Both are compared with the base as blocks of changed lines. If no block of one touches a block of the other,
+the result has both. Blocks touch if they share a line, if there is no unchanged line between them, or if both
+insert at the same position, where their order is undefined. A block that both have is applied once.
 """
 
 import re
@@ -20,8 +19,8 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """Lines of the first text, from 1, that both changed. `last` is before `first` for a place between two
-    lines."""
+    """Lines of the base, counted from 1, that both changed. For a position between two lines, `last` is
+    before `first`."""
 
     first: int
     last: int
@@ -36,7 +35,7 @@ class _Block(NamedTuple):
 
 
 def merge(base: str, edited: str, saved: str) -> str | Conflict:
-    """`base` with the changes of both, or where they meet."""
+    """`base` with the changes of both, or the first conflict."""
     lines = _LINE.findall(base)
     ours, theirs = _blocks(lines, edited), _blocks(lines, saved)
     blocks = list(theirs)

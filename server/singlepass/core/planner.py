@@ -1,4 +1,4 @@
-"""The planner: a finished hunk and a snapshot in, edits or a reason against them out.
+"""The planner: turns a finished hunk and a snapshot into edits, or into a reason for rejecting it.
 
 Theory of operation
 ===================
@@ -6,17 +6,18 @@ Theory of operation
 `plan` finds the hunk's file among the snapshots and its old lines in that file, and turns the difference
 between old and new lines into edits. Three rules keep what the user has:
 
-- An edit consists of whole lines, and only of changed ones. A line that the model repeats unchanged is in no
-  edit, so its bytes stay: its line end, its trailing spaces, characters that could not be shown to a model.
-- New lines take the line end of the lines they replace, and a text whose last line has none keeps that: when
-  that line is deleted, the line end before it goes too, if it is the hunk's.
-- Nothing is guessed. A hunk that fits nowhere, or in several places, that changes what another hunk of the
-  same reply changes, or whose new lines are no code, is returned as a `RejectedHunk` with its text and a
-  sentence for people. So is one whose file is not named, unless its old lines stand in one file only.
+- An edit consists of whole lines, and only of changed ones. A line that the model repeats unchanged is not in
+  any edit, so its bytes are preserved: line end, trailing spaces, characters that could not be shown to a
+  model.
+- New lines get the line end of the lines they replace, and a text without a final line end stays so: if its
+  last line is deleted, the line end before it is deleted too, if it belongs to the hunk.
+- Nothing is guessed. A hunk is rejected, with its text and a sentence for the user, if it fits nowhere or in
+  several places, if another hunk of the same reply changes the same lines, or if its new lines are not code.
+  So is one without a file name, unless its old lines occur in one file only.
 
-While a reply is generated the user may type. `rebase` moves the planned edits to where their lines are now,
-and refuses when the user touched those lines. It trusts content, not arithmetic: the lines must read as they
-did and must still be whole lines.
+The user may type while a reply is generated. `rebase` moves the planned edits to the current position of
+their lines, and rejects them if the user touched those lines. It compares the content: the lines must be
+unchanged and must still be whole lines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,23 +57,23 @@ RejectReason = Literal[
     "unread",
     "refused",
 ]
-"""Why a hunk is not applied. `repeated` is one that was applied before; `unreadable` is a reply without a
-block, `unread` code beside the blocks; `refused` is for those who refuse a hunk later, such as the editor."""
+"""Why a hunk is not applied. `repeated`: it was already applied; `unreadable`: a reply without a block;
+`unread`: code outside the blocks; `refused`: rejected later, for example by the editor."""
 
 
 class PlannedHunk(msgspec.Struct, frozen=True):
-    """A hunk that fits its snapshot."""
+    """A hunk with its edits on a snapshot."""
 
     hunk: Hunk
-    """With the path of its file."""
+    """The hunk, its path resolved."""
     snapshot: Snapshot
     start: int
-    """Where the lines start in `snapshot.text` that must stay as they are until the edits are applied: the
+    """Start offset in `snapshot.text` of the lines that must not change until the edits are applied: the
     matched ones, without those that another hunk changes."""
     end: int
-    """Where they end, the last one's line end included."""
+    """Their end offset, including the last line's line end."""
     edits: tuple[Edit, ...]
-    """In ascending order, inside start..end. Empty when the hunk changes nothing."""
+    """In ascending order, within start..end. Empty if the hunk changes nothing."""
     how: How = "exact"
     """How the old lines were found."""
 
@@ -83,7 +84,7 @@ class RejectedHunk(msgspec.Struct, frozen=True):
     hunk: Hunk
     reason: RejectReason
     message: str
-    """For people, without the file's name."""
+    """For users, without the file's name."""
 
 
 Selection = tuple[str, int, int]
@@ -98,8 +99,8 @@ def plan(
 ) -> PlannedHunk | RejectedHunk:
     """The edits that do what the hunk says.
 
-    `snapshots` are the editable files by their path as shown in the prompt. `taken` are the hunks of the same
-    reply that were planned before, on the same snapshots.
+    `snapshots` are the editable files, by path as shown in the prompt. `taken` are the hunks of the same
+    reply that were already planned, on the same snapshots.
     """
     resolved = resolve(hunk, snapshots, selection)
     if isinstance(resolved, RejectedHunk):
@@ -139,8 +140,8 @@ def resolve(
 ) -> Hunk | RejectedHunk:
     """The hunk with the path of its file.
 
-    A path that several files fit, or none at all, leaves the file to the old lines, which must stand in
-    exactly one; where they stand in none, the file of the block before is meant, or the one of the selection.
+    If the path is missing or ambiguous, the old lines decide, which must occur in exactly one file; if they
+    occur in none, it is the file of the previous block, or the one with the selection.
     """
     paths = [*snapshots]
     if hunk.is_path_stated and hunk.path:
@@ -174,7 +175,8 @@ def resolve(
 
 
 def _stands_in(hunk: Hunk, shown: Sequence[str], *, whole: bool = False) -> bool:
-    """Whether the old lines stand there; with `whole` also, whether the text is a new one of the file."""
+    """Whether the old lines occur in the file; with `whole`, also whether the text is a rewrite of the whole
+    file."""
     if hunk.is_rewrite:
         return whole and isinstance(place(shown, hunk.new, None), Found)
     return isinstance(locate(shown, hunk.old, hunk.new), Found | Ambiguous)
@@ -220,13 +222,13 @@ def _unmatched(hunk: Hunk, n_lines: int, found: Match) -> RejectedHunk:
 def _beside(
     start: int, end: int, edits: Sequence[Edit], taken: Sequence[PlannedHunk]
 ) -> tuple[int, int] | PlannedHunk:
-    """The span that is left to a hunk beside those that were taken; the one whose changes it would change.
+    """The lines that a hunk can rely on, without those that earlier hunks change; or the hunk that it
+    conflicts with.
 
-    Hunks may quote the same lines as long as they change others. What the hunk before it changes is no line
-    that this one can rely on.
+    Hunks may quote the same lines as long as they change different ones.
     """
     for other in taken:
-        # Two that border on each other may both insert at the border.
+        # Two adjacent hunks may both insert at their border.
         quotes_same = (start < other.end and other.start < end) or (start, end) == (other.start, other.end)
         if quotes_same and (not edits or any(_clash(a, b) for a in edits for b in other.edits)):
             return other
@@ -245,7 +247,7 @@ def _beside(
 
 
 def _clash(one: Edit, other: Edit) -> bool:
-    """Whether both change the same characters, or insert at the same place."""
+    """Whether both change the same characters, or insert at the same position."""
     if one.start == one.end and other.start == other.end:
         return one.start == other.start
     return one.start < other.end and other.start < one.end
@@ -275,14 +277,14 @@ def reject_dropped(dropped: HunkDropped) -> RejectedHunk:
 
 
 _MOST_SHOWN = 100
-"""Characters of a reply's first line that a message shows."""
+"""Maximum number of characters of a reply's first line in a message."""
 
 
 def rebase(planned: PlannedHunk, changes: Sequence[Edit], text: str) -> tuple[Edit, ...] | RejectedHunk:
     """The planned edits, moved to the current text.
 
     `changes` are all edits of the document since the snapshot, each referring to the text after the one
-    before, as in `didChange`; `text` is the result. Lines added or removed beside the hunk's move it. A
+    before, as in `didChange`; `text` is the result. Lines added or removed outside the hunk shift it. A
     change to its lines, or one that joins another line to them, rejects it as stale.
     """
     stale = RejectedHunk(
@@ -297,7 +299,7 @@ def rebase(planned: PlannedHunk, changes: Sequence[Edit], text: str) -> tuple[Ed
     start, end = span
     if start < 0 or text[start:end] != before or not is_line_start(text, start):
         return stale
-    # A last line without a line end may have got one since, together with further lines.
+    # A last line without a line end may have one by now, followed by new lines.
     whole = before.endswith(("\n", "\r")) or text[end : end + 1] not in ("\n", "\r")
     if whole and not (is_line_start(text, end) or end == len(text)):
         return stale
@@ -321,7 +323,7 @@ def _line_edits(found: Found, text: str, lines: Sequence[Line], shown: Sequence[
         written = found.new[new_start:new_end]
         new = "".join(line + eol for line in written)
         if ends_open and last == len(lines):
-            # The text keeps ending without a line end. An empty line there would not be one.
+            # The text must still end without a line end.
             if written and written[-1]:
                 new = new.removesuffix(eol)
             if not written and old_start and shown[first - 1]:
@@ -333,18 +335,19 @@ def _line_edits(found: Found, text: str, lines: Sequence[Line], shown: Sequence[
 
 
 def _end_of(text: str, lines: Sequence[Line]) -> int:
-    """Where a line after the last one starts."""
+    """Offset at which a line after the last one would start."""
     return lines[-1].next if lines else len(text)
 
 
 def _keep_apart(text: str, start: int, end: int, new: str) -> str:
-    """The new text such that no `\\r` and `\\n` which end two lines meet and become one line end.
+    """The new text, changed if necessary so that a `\\r` and a `\\n` of two line ends do not become adjacent,
+    which would make them one line end.
 
-    It takes a text that mixes line ends, and an empty line at the border, to need this.
+    Needed only for texts with mixed line ends and an empty line at the border.
     """
     before, after = text[start - 1 : start] if start else "", text[end : end + 1]
     front = "\r" if before == "\r" and (new or after).startswith("\n") else ""
-    # Not another "\r", which would make a line end with the "\n" that follows: a hunk may begin there.
+    # Not another "\r", which would form a line end with the "\n" that follows: a hunk may begin there.
     back = "\n" if new.endswith("\r") and after == "\n" else ""
     return front + new + back
 

@@ -1,13 +1,13 @@
-"""The prompt as ordered segments, most stable first, so that a change re-reads only what follows it.
+"""The prompt as ordered segments, most stable first, so that only what follows a change is prefilled again.
 
-    0 system      the job and the edit format; changes with the version
-    1 map         the most important definitions of the repository; rebuilt when idle and drifted
-    2 neighbours  one segment a file; changes when such a file changes
-    3 target      the document the user works in
+    0 system      instructions and the edit format; changes with the version
+    1 map         the most important definitions of the repository; rebuilt when idle and outdated
+    2 neighbours  one segment per file; changes when the file changes
+    3 document    the file that is edited
     4 task        selection, diagnostics, instruction; changes with every request
 
-Nothing volatile (time, cursor, counters) stands before the task. Where a file's own lines look like markers
-the task says that this request's markers are longer, so even then the earlier segments stay as they are.
+Nothing volatile (time, cursor, counters) precedes the task. If lines of a file look like markers, the task
+says that this request has longer markers, so that the earlier segments do not change.
 """
 
 import msgspec
@@ -53,13 +53,13 @@ class Task(msgspec.Struct, frozen=True):
 
 
 def render_repository(map: str) -> tuple[Segment, ...]:
-    """The segments that do not even depend on the document. `map` is empty where there is none."""
+    """The segments that do not depend on the document. `map` is empty if there is none."""
     system = Segment("system", _SYSTEM, "system", shared=True)
     return (system, Segment(MAP, _map_text(map), shared=True)) if map else (system,)
 
 
 def render_context(context: Context) -> tuple[Segment, ...]:
-    """The segments that do not depend on the task; what prewarm reads ahead."""
+    """The segments that do not depend on the task; these are prewarmed."""
     return (
         *render_repository(context.map),
         *(_file_segment(file, shared=True) for file in context.neighbours),
@@ -73,13 +73,13 @@ def render_prompt(context: Context, task: Task, marker_size: int = 7) -> tuple[S
 
 
 MOST_LIKELY = 6
-"""Lines with which a reply may begin to quote: so many are told."""
+"""Maximum number of candidates for the first quoted line of a reply."""
 
 
 def expect_reply(context: Context, task: Task, marker_size: int = 7, sources: tuple[str, ...] = ()) -> Draft:
-    """What the reply probably says, for the engine to verify: the selected lines are replaced, or some that
-    begin with one of them, or with the one where the cursor is. `sources` are texts beside the prompt that
-    new lines may resemble."""
+    """The expected reply, for speculative decoding: it replaces the selected lines, or lines that begin with
+    one of them or with the cursor's line. `sources` is the draft corpus: texts outside the prompt that new
+    lines may resemble."""
     search, separator, close = markers(marker_size)
     lines = visible_lines(context.target.text)
     selected = lines[task.first_line : task.end_line]
@@ -98,7 +98,7 @@ def expect_reply(context: Context, task: Task, marker_size: int = 7, sources: tu
 
 
 def _encodable(text: str) -> str:
-    """Without lone surrogates, which neither tokenizer nor wire takes."""
+    """`text` without lone surrogates, which can be neither tokenized nor sent."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

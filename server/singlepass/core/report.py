@@ -1,4 +1,4 @@
-"""Sentences about what a request cost and what became of its hunks. The only place that words them."""
+"""Sentences about a request's timings, progress and cache misses, shared by all that show them."""
 
 from singlepass_backends.base import Miss, Timings
 
@@ -18,7 +18,7 @@ def count(number: int, thing: str) -> str:
 
 
 def tokens_per_second(n_tokens: int, ms: float) -> float:
-    """Tokens a second, 0 where no time was measured."""
+    """Tokens per second; 0 if no time was measured."""
     return n_tokens / ms * 1000 if ms > 0 else 0.0
 
 
@@ -27,9 +27,9 @@ def timings_sentence(
 ) -> str:
     """One line that says where the time went.
 
-    `total_ms` and `ttft_ms` count from the command, `connect_ms` is what it took to attach to the engine, or
-    to start it and load the model; the rest is the backend's own. Tokens that the grammar
-    forced or a draft gave are named, since they were not waited for one by one.
+    `total_ms` and `ttft_ms` count from the command; `connect_ms` is the time to attach to the engine, or to
+    start it and load the model; the rest comes from the backend. Forced and drafted tokens are listed
+    separately, since they were not decoded one by one.
     """
     parts = [
         f"{seconds(total_ms)}: prefill {timings.n_prefilled:,} new + "
@@ -50,7 +50,7 @@ def timings_sentence(
 
 
 def prefill_message(n_prompt: int, n_cached: int, n_done: int, eta_ms: float | None) -> str:
-    """The progress message while the prompt is read."""
+    """The progress message during prefill."""
     if n_prompt == 0:
         return "prefill"
     percent = 100 * n_done // n_prompt
@@ -63,14 +63,14 @@ def prefill_message(n_prompt: int, n_cached: int, n_done: int, eta_ms: float | N
 
 
 def decode_message(n_decoded: int, rate: float, n_hunks: int) -> str:
-    """The progress message while text is generated."""
+    """The progress message during decoding."""
     return f"{count(n_decoded, 'token')} · {rate:.0f} tok/s · {count(n_hunks, 'hunk')}"
 
 
 def miss_sentence(miss: Miss, saved_s_ago: float | None = None) -> str:
-    """Why tokens were read that an earlier request had already read, or why they were new.
+    """Why tokens were not cached and had to be prefilled.
 
-    `saved_s_ago` is the time since the file of that segment was last saved, where it was.
+    `saved_s_ago` is the time since the file of that segment was last saved, if it was.
     """
     again = f"{count(miss.n_tokens, 'token')} read again"
     name = f"`{miss.segment}`"
@@ -86,6 +86,6 @@ def miss_sentence(miss: Miss, saved_s_ago: float | None = None) -> str:
         case "moved":
             return f"what stands before {name} changed: {again}"
         case "unfinished":
-            return f"{name} was still being read ahead: {count(miss.n_tokens, 'token')} were left"
+            return f"the prewarm of {name} was not finished: {count(miss.n_tokens, 'token')} were left"
         case "restart":
             return f"the engine was started anew: {again}, from {name} on"

@@ -1,4 +1,4 @@
-"""The comment that asked for an edit (`AI: …`) is removed once the edit is done.
+"""Removes the comment that asked for an edit (`AI: …`) once the edit is done.
 
 A model may delete it, leave its lines alone, or repeat it among its new lines. Only the whole comment counts:
 one of its lines alone, such as a closing `*/`, may belong to another comment.
@@ -28,7 +28,7 @@ def without_comment(hunk: Hunk, comment: CommentTask, text: str) -> Hunk:
 def comment_removal(
     comment: CommentTask, path: str, snapshot: Snapshot, planned: Iterable[PlannedHunk], index: int
 ) -> PlannedHunk | None:
-    """The hunk, with this index, that deletes the comment; None where a planned one has its lines already.
+    """The hunk, with this index, that deletes the comment; None if a planned hunk already covers its lines.
 
     `path` and `snapshot` are those of the comment's file.
     """

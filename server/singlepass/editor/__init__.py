@@ -1,1 +1,1 @@
-"""The editor as the server sees it: its documents, its folders, positions, and what may be asked of it."""
+"""The editor, as seen by the server: its documents and folders, positions, and requests to it."""

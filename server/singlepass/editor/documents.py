@@ -1,8 +1,8 @@
 """Our own mirror of the editor's open documents.
 
-pygls keeps one too, but splits lines at form feeds and Unicode separators, which shifts every later position.
-Here a document is a string, a version and the log of the changes that made it, in offsets; the log is what
-hunks are rebased through, and what tells whether an edit we sent came back as we predicted.
+pygls has one too, but splits lines at form feeds and Unicode separators, which shifts every later position.
+Here a document is a string, a version and a log of its changes, in offsets. Hunks are rebased over that log,
+and it shows whether an edit that we sent came back as predicted.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from singlepass.files.same_file import FileId, is_same
 
 _LOG_LIMIT = 20_000
 _HEARD_LIMIT, _HEARD_CHARS = 64, 4_000_000
-"""Of the latest changes so many are kept, each with the text before it, of so many characters in all."""
+"""Limits of the log of changes: their number, and the total characters of the texts before them."""
 
 Said = Callable[[str], Sequence[Edit]]
-"""What a `didChange` says of a text, as sequential edits."""
+"""A function from a text to the sequential edits of a `didChange`."""
 
 
 class _Heard(NamedTuple):
     version: int
     said: Said
     before: str
-    """The text that it was said of."""
+    """The text before the change."""
 
 
 class Expectation:
-    """A text that a document should have after an edit we sent. Resolved by the changes that come back."""
+    """A text that a document should have after an edit that we sent; fulfilled by a later `didChange`."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -43,26 +43,26 @@ class Expectation:
 
 
 class Document:
-    """An open document. `revision` counts single changes, since one `didChange` may carry several."""
+    """An open document. `revision` counts individual changes, since one `didChange` may contain several."""
 
     def __init__(self, uri: str, language: str, version: int, text: str, encoding: Encoding) -> None:
         self.uri = uri
         self.file: FileId = id_of_uri(uri)
-        """What tells its file from others, under whichever URI."""
+        """The identity of its file, whatever the URI."""
         self.language = language
         self.version = version
         self.index = LineIndex(text, encoding)
-        """Offsets and positions of the text as it is now. It changes with the document."""
+        """Converts offsets and positions of the current text; changes with the document."""
         self.revision = 0
         self.is_open = True
         self.opened = 0
-        """Its number among the documents opened."""
+        """Its sequence number among the documents opened."""
         self.published = False
-        """Whether diagnostics of ours stand in the document."""
+        """Whether the document has diagnostics of ours."""
         self.transient = False
-        """Whether they go with the next keystroke."""
+        """Whether these are removed at the next keystroke."""
         self._heard: deque[_Heard] = deque()
-        """The latest changes by version, so that a late one can be put in its place."""
+        """The latest changes by version, to insert a late one at its place."""
         self._heard_after = version
         self._log: list[Edit] = []
         self._log_start = 0
@@ -74,23 +74,23 @@ class Document:
 
     @property
     def text(self) -> str:
-        """What it holds now."""
+        """The current text."""
         return self.index.text
 
     def snapshot(self) -> Snapshot:
-        """The document as it is now."""
+        """The current version and text."""
         return Snapshot(self.uri, self.version, self.text)
 
     def save(self, at: float) -> None:
-        """`didSave`, at a time of the monotonic clock."""
+        """`didSave`, with the time of the monotonic clock."""
         self._saved = self.snapshot(), self.revision
         self.saved_at = at
 
     def saved(self) -> tuple[Snapshot, int]:
-        """The document as last saved, and the revision it then had; as it is now where that is too long ago.
+        """The document as last saved, and its revision then; the current one if that is too long ago.
 
-        What stands beside the target in a prompt is given like this, so that typing in one document does not
-        make the prompts of all others new. A hunk for it is rebased over what was typed since.
+        Neighbours are put into prompts in this form, so that typing in one document does not change the
+        prompts of all others. Hunks for them are rebased over what was typed since.
         """
         snapshot, revision = self._saved
         if self.changes_since(revision) is None:
@@ -98,11 +98,11 @@ class Document:
         return snapshot, revision
 
     def hear(self, version: int, said: Said) -> bool:
-        """One `didChange`, put where its version says. Returns whether it came late.
+        """One `didChange`, applied in the order of versions. Returns whether it came late.
 
-        Helix 25.01 sends changes from tasks of their own, and with fast typing a later one overtakes. Its
-        places are those of the text that it followed, so all from there on is made anew. The protocol has
-        versions rise; an editor whose versions do not is taken at the order in which it speaks.
+        Helix 25.01 sends changes from concurrent tasks, so with fast typing they may arrive out of order. A
+        late change refers to the text of its predecessor, so it and all later changes are applied again from
+        there. If an editor's versions do not increase, as the protocol demands, the order of arrival is used.
         """
         if self._heard_after < version < self.version and version not in {v for v, *_ in self._heard}:
             self._put_in_place(version, said)
@@ -127,14 +127,14 @@ class Document:
         self.update(self.version, [difference(self.text, text)])
 
     def update(self, version: int, edits: Iterable[Edit]) -> None:
-        """One `didChange`: sequential edits. Raises ValueError when one leaves the text."""
+        """One `didChange`: sequential edits. Raises ValueError if one is outside the text."""
         self.version = version
         for edit in edits:
             self._change(edit)
         self._changed.set()
 
     def close(self) -> None:
-        """`didClose`: nothing is sent to it any more."""
+        """`didClose`: the document receives no more changes."""
         self.is_open = False
         self._changed.set()
 
@@ -151,7 +151,7 @@ class Document:
                 expectation.met_at = self.revision
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until a change makes the condition true, the document is closed, or the time is over."""
+        """Wait until a change makes the condition true, the document is closed, or the timeout."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.is_open and not condition():
@@ -159,7 +159,7 @@ class Document:
                     await self._changed.wait()
 
     def changes_since(self, revision: int) -> Sequence[Edit] | None:
-        """The changes after a revision, oldest first; None when they are no longer known."""
+        """The changes after a revision, oldest first; None if they are no longer in the log."""
         if revision < self._log_start:
             return None
         return self._log[revision - self._log_start :]
@@ -176,7 +176,7 @@ class Document:
 
 
 def _after(text: str, edits: Iterable[Edit]) -> str:
-    """The text after sequential edits. Raises ValueError when one leaves it."""
+    """The text after sequential edits. Raises ValueError if one is outside the text."""
     index = LineIndex(text)
     for edit in edits:
         index.change(*edit)
@@ -184,7 +184,7 @@ def _after(text: str, edits: Iterable[Edit]) -> str:
 
 
 class Held(NamedTuple):
-    """What the editor holds of a file at a moment, each text with the document's revision."""
+    """An open document's texts at one moment (current and saved), each with its revision."""
 
     document: Document
     now: Snapshot
@@ -197,23 +197,23 @@ Listener = Callable[[Document], None]
 
 
 class EditableFile(msgspec.Struct, frozen=True):
-    """A file that a job may edit: what the model saw of it, and the document behind it, if it is open."""
+    """A file that a job may edit: the snapshot that the model saw, and the document, if it is open."""
 
     path: str
-    """As the prompt names it."""
+    """Its path in the prompt."""
     snapshot: Snapshot
     document: Document | None
     revision: int
-    """Of the document, with the snapshot's text."""
+    """The document's revision that has the snapshot's text."""
     protection: str = ""
-    """What kind of file it is, in words, where edits need the user's consent; empty for others."""
+    """What kind of protected file it is, in words, if edits need the user's consent; empty for others."""
 
 
 class Documents:
     """The open documents, the most recently used last.
 
-    One file may have several URIs, and an editor may have it open under more than one of them. Each is a
-    document of its own, with versions of its own; a URI that is none of theirs means the one used last.
+    A file may have several URIs, and an editor may have it open under more than one of them. Each of these is
+    a separate document with its own versions; any other URI of the file means the one used last.
     """
 
     def __init__(self) -> None:
@@ -221,12 +221,12 @@ class Documents:
         self.on_opened: list[Listener] = []
         self.on_changed: list[Listener] = []
         self.on_closed: list[Listener] = []
-        """Who is told what the editor says of documents, once they are as it says, in this order."""
+        """Callbacks for document events, called in this order after the document was updated."""
         self._by_uri: dict[str, Document] = {}
         self._n_opened = 0
 
     def open(self, uri: str, language: str, version: int, text: str) -> Document:
-        """`didOpen`. A document that was open already is replaced."""
+        """`didOpen`. Replaces a document that is already open."""
         self.close(uri)
         document = Document(uri, language, version, text, self.encoding)
         self._n_opened += 1
@@ -252,11 +252,11 @@ class Documents:
         return next((one for one in self.recent() if is_same(one.file, file)), None)
 
     def held(self) -> tuple[Held, ...]:
-        """All there is now, the most recently used first."""
+        """All open documents as they are now, the most recently used first."""
         return tuple(Held(one, one.snapshot(), one.revision, *one.saved()) for one in self.recent())
 
     def touch(self, uri: str) -> None:
-        """Mark a document as used, so that it counts as a near neighbour."""
+        """Mark a document as most recently used, so that it is preferred as a neighbour."""
         document = self._by_uri.pop(uri, None)
         if document is not None:
             self._by_uri[uri] = document

@@ -22,7 +22,7 @@ from singlepass.files.same_file import FileId, file_id, path_inside
 ANNOTATION = "singlepass"
 MAX_DIAGNOSTICS = 500
 
-# Line breaks of any kind and what no tokenizer or terminal takes.
+# Line breaks of any kind, and characters that tokenizers or terminals cannot handle.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _FILE_URI = re.compile(r"file:(?://(?P<host>[^/?#]*))?(?P<path>[^?#]*)(?:[?#].*)?", re.IGNORECASE | re.DOTALL)
@@ -43,7 +43,7 @@ def encoding_from_lsp(encoding: lsp.PositionEncodingKind | str | None) -> Encodi
 
 
 def span_from_lsp(index: LineIndex, value: lsp.Range) -> tuple[int, int]:
-    """Start and end offset of a range; an inverted range is turned round."""
+    """Start and end offset of a range; an inverted range is swapped."""
     start = index.offset(value.start.line, value.start.character)
     end = start if value.end == value.start else index.offset(value.end.line, value.end.character)
     return (start, end) if start <= end else (end, start)
@@ -55,7 +55,7 @@ def range_to_lsp(index: LineIndex, start: int, end: int) -> lsp.Range:
 
 
 def range_to_json(index: LineIndex, start: int, end: int) -> dict[str, Any]:
-    """The range of a span of offsets, as our own notifications and answers carry it."""
+    """The range of a span of offsets, in the form for our own notifications and results."""
     places = (("start", index.position(start)), ("end", index.position(end)))
     return {name: {"line": line, "character": character} for name, (line, character) in places}
 
@@ -70,8 +70,8 @@ def changes_from_lsp(
 ) -> list[Edit]:
     """The changes of a `didChange` as sequential edits: each refers to the text after the one before.
 
-    A change that gives the whole text becomes an edit of what differs, since some editors send no other kind
-    and hunks have to be rebased through it.
+    A change that replaces the whole text becomes an edit of the part that differs, since some editors send no
+    other kind and hunks have to be rebased over it.
     """
     edits: list[Edit] = []
     index: LineIndex | None = None
@@ -108,10 +108,10 @@ def workspace_edit_to_lsp(
     annotated: bool,
     confirm: bool,
 ) -> lsp.WorkspaceEdit:
-    """A workspace edit over documents given by (uri, version), in the richest form the client takes.
+    """A workspace edit of documents given by (uri, version), in the richest form that the client supports.
 
-    Without `documentChanges` support the plain `changes` map is all there is: it carries no version, so the
-    client cannot refuse a stale edit and the caller must have checked.
+    Without `documentChanges` support it is a plain `changes` map: this has no versions, so the client cannot
+    reject a stale edit, and the caller must have checked.
     """
     if not versioned:
         return lsp.WorkspaceEdit(
@@ -135,12 +135,12 @@ def workspace_edit_to_lsp(
 def path_from_uri(uri: str) -> Path | None:
     """The file a URI names; None for buffers without a file, such as `untitled:`."""
     path = _named_path(uri)
-    # Without `..`, which would lead out of a folder by a path that starts with it.
+    # Without `..`, so that a path that starts with a folder's path is inside the folder.
     return Path(os.path.normpath(path)) if path else None
 
 
 def followed_path(uri: str) -> Path | None:
-    """The file that opening a URI leads to: a link is followed before the `..` behind it, as systems do."""
+    """The file that opening a URI leads to: links are resolved before a following `..`, as systems do."""
     path = _named_path(uri)
     try:
         return Path(os.path.realpath(path)) if path else None
@@ -149,17 +149,17 @@ def followed_path(uri: str) -> Path | None:
 
 
 def _named_path(uri: str) -> str:
-    """The path as a `file:` URI has it; empty where it has none.
+    """The path in a `file:` URI; empty for other URIs.
 
-    Editors write one in several ways: `file:/a`, `file:///a` or `file://localhost/a`, with `%61` for `a` and
-    `/c%3A/` or `/C:/` for a drive.
+    Editors write such URIs in several ways: `file:/a`, `file:///a` or `file://localhost/a`, with `%61` for
+    `a` and `/c%3A/` or `/C:/` for a drive.
     """
     found = _FILE_URI.fullmatch(uri)
     if found is None:
         return ""
     host, path = unquote(found["host"] or ""), unquote(found["path"])
     if host and host.lower() != "localhost":
-        path = f"//{host}{path}"  # a share of Windows, and nothing that leads into a folder elsewhere
+        path = f"//{host}{path}"  # a Windows share; elsewhere it leads into no folder
     elif path and os.name != "nt":
         path = "/" + path.lstrip("/")
     if drive := _DRIVE.match(path):
@@ -170,7 +170,7 @@ def _named_path(uri: str) -> str:
 
 
 def id_of_uri(uri: str) -> FileId:
-    """What tells the file or buffer that a URI names from others, however it is written."""
+    """The identity of the file or buffer that a URI names, however it is spelled."""
     path = path_from_uri(uri)
     if path is not None:
         return file_id(path)
@@ -185,9 +185,9 @@ def uri_from_path(path: Path) -> str:
 
 
 def prompt_path(uri: str, folders: Sequence[Path]) -> tuple[str, bool]:
-    """How the prompt names a document, and whether it lies inside one of the workspace folders.
+    """A document's path in the prompt, and whether it is inside one of the workspace folders.
 
-    A path is relative to its folder, has `/` on every system, and starts with the folder's name where there
+    The path is relative to its folder, has `/` on every system, and starts with the folder's name if there
     are several. It is one line of printable text. Buffers without a file count as inside.
     """
     path = path_from_uri(uri)
@@ -202,7 +202,7 @@ def prompt_path(uri: str, folders: Sequence[Path]) -> tuple[str, bool]:
 
 
 def relative_path(uri: str, folders: Sequence[Path]) -> str:
-    """A document's path as ignore patterns see it: inside its workspace folder, or the bare name."""
+    """A document's path for ignore patterns: relative to its workspace folder, or just the name."""
     path = path_from_uri(uri)
     if path is None:
         return PurePosixPath(unquote(uri.rpartition(":")[2])).name
@@ -211,9 +211,9 @@ def relative_path(uri: str, folders: Sequence[Path]) -> str:
 
 
 def place_of(path: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
-    """The innermost folder that holds the path, and the path inside it; None outside of all.
+    """The innermost folder that contains the path, and the relative path; None if outside of all.
 
-    Links are followed only where the names do not tell.
+    Links are resolved only if the names are not sufficient.
     """
     around = [(folder, path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)]
     if not around:
@@ -223,7 +223,7 @@ def place_of(path: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
 
 
 def _folder_name(folder: Path, folders: Sequence[Path]) -> str:
-    """A folder's name, with as many of its parents as tell it from the other folders."""
+    """A folder's name, with as many parents as needed to distinguish it from the other folders."""
     others = [other.parts for other in folders if other != folder]
     for n_parts in range(1, len(folder.parts)):
         if all(other[-n_parts:] != folder.parts[-n_parts:] for other in others):
@@ -232,10 +232,10 @@ def _folder_name(folder: Path, folders: Sequence[Path]) -> str:
 
 
 def converter() -> Any:
-    """pygls's converter, for what LSP 3.18 says of diagnostics and lsprotocol 2025.0.0 does not know.
+    """pygls's converter, extended by the diagnostics of LSP 3.18, which lsprotocol 2025.0.0 does not support.
 
-    A message may be markup, and the actions for it give it back as it came. A menu is offered for so many
-    diagnostics at most: more are not even looked at.
+    A message may be markup, and code actions return it unchanged. The number of diagnostics of a menu is
+    limited; others are not even converted.
     """
     found: Any = default_converter()
     diagnostic = found.get_structure_hook(lsp.Diagnostic)
@@ -246,7 +246,7 @@ def converter() -> Any:
             return diagnostic(value, kind)
         made = diagnostic({**value, "message": ""}, kind)
         if isinstance(message, dict):
-            # Not by assignment, which checks that it is a string.
+            # Not by assignment, which would check that it is a string.
             object.__setattr__(made, "message", found.structure(message, lsp.MarkupContent))
         return made
 
@@ -264,7 +264,7 @@ def converter() -> Any:
 
 
 def message_of(diagnostic: lsp.Diagnostic) -> str:
-    """A diagnostic's message as plain text; empty where it has none."""
+    """A diagnostic's message as plain text; empty if it has none."""
     message: object = diagnostic.message
     if isinstance(message, lsp.MarkupContent):
         is_markdown = message.kind == lsp.MarkupKind.Markdown
@@ -273,7 +273,7 @@ def message_of(diagnostic: lsp.Diagnostic) -> str:
 
 
 class Capabilities:
-    """What the client announced, read once; every missing one has a fallback."""
+    """The client's capabilities, read once; every missing one has a fallback."""
 
     def __init__(self, announced: lsp.ClientCapabilities) -> None:
         def find(*names: str) -> Any:
@@ -282,7 +282,7 @@ class Capabilities:
                 value = getattr(value, name, None)
             return value
 
-        # Kate applies edits and does not announce it. Who cannot says so when asked.
+        # Kate applies edits but does not announce it. A client that cannot will answer so.
         self.apply_edit = find("workspace", "apply_edit") is not False
         self.versioned_edits = bool(find("workspace", "workspace_edit", "document_changes"))
         self.annotations = self.versioned_edits and (
@@ -301,11 +301,11 @@ class Capabilities:
         self.diagnostic_versions = bool(find("text_document", "publish_diagnostics", "version_support"))
         self.show_document = bool(find("window", "show_document", "support"))
         self.preview = _ours(announced).get("preview") is True
-        """Our own: whether the client shows `singlepass/preview`."""
+        """Our own capability: whether the client shows `singlepass/preview`."""
 
 
 def _ours(announced: lsp.ClientCapabilities) -> Mapping[str, Any]:
-    """What the client announced under `experimental.singlepass`; anything may stand there."""
+    """The client's capabilities under `experimental.singlepass`, which may have any content."""
     experimental = _mapping(plain(announced.experimental))
     return _mapping(experimental.get("singlepass"))
 
@@ -315,7 +315,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def lines_of(value: lsp.Range) -> tuple[int, int]:
-    """First and end line (exclusive) of a range; a range that ends at a line's start leaves it out."""
+    """First and end line (exclusive) of a range; a range that ends at a line's start excludes that line."""
     start, end = sorted(((value.start.line, value.start.character), (value.end.line, value.end.character)))
     if start == end:
         return start[0], start[0]
@@ -323,7 +323,7 @@ def lines_of(value: lsp.Range) -> tuple[int, int]:
 
 
 def range_from_json(value: Any) -> lsp.Range:
-    """A range as it stands in a command's arguments. Raises ValueError for anything else."""
+    """A range in a command's arguments. Raises ValueError for anything else."""
     try:
         start, end = value["start"], value["end"]
         numbers = [start["line"], start["character"], end["line"], end["character"]]
@@ -335,7 +335,7 @@ def range_from_json(value: Any) -> lsp.Range:
 
 
 def plain(value: Any) -> Any:
-    """Free-form parameters as plain containers: pygls hands unknown objects over as named tuples."""
+    """Free-form parameters as plain containers: pygls converts unknown objects to named tuples."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):

@@ -1,10 +1,10 @@
-"""What a job may ask of the editor, in the richest form that the editor announced.
+"""Requests and notifications to the editor, in the richest form that it supports.
 
-What is shown to the user goes through `inert` here, whoever wrote it: editors draw messages in their own
+Everything that is shown to the user passes through `inert` here, since editors render messages in different
 ways.
 
-Every request degrades by itself: no progress support means no progress, no versioned edits means a plain
-`changes` map, no annotations means a label alone.
+Every request has a fallback: without progress support no progress is shown, without versioned edits a plain
+`changes` map is sent, without annotations only a label.
 """
 
 import asyncio
@@ -38,8 +38,9 @@ STATUS = "singlepass/status"
 
 _ANSWER_TIMEOUT_S = 60.0
 _WAKE_S = 0.5
-"""Emacs 28 leaves what came in one piece with an answer until the next piece comes (its jsonrpc.el leaves the
-loop over messages by a `throw`). An edit may lie there, and so may wait for us who wait for it."""
+"""Seconds after which a log message is sent to wake the editor. Emacs 28 does not process messages that
+arrive together with a response until it receives more data (its jsonrpc.el leaves the loop over messages by a
+`throw`). If our edit is among these messages, both sides would wait for each other."""
 _LEVELS = {
     "error": lsp.MessageType.Error,
     "warning": lsp.MessageType.Warning,
@@ -55,9 +56,9 @@ class ApplyResult(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What `singlepass/status` tells: what a job does, or, without a job, how far reading ahead is.
+    """The parameters of `singlepass/status`: the state of a job, or without a job that of the prewarm.
 
-    `message` is for people. Who writes a text of their own takes the numbers.
+    `message` is for users. Clients that want their own text use the numbers.
     """
 
     state: str
@@ -66,30 +67,30 @@ class Status(msgspec.Struct, frozen=True):
     job: int | None = None
     uri: str | None = None
     eta_ms: float | None = None
-    """Until the prompt is read, where that is known."""
+    """Time until the end of prefill in ms, if known."""
     decode_rate: float | None = None
-    """Tokens a second, once some were measured."""
+    """Tokens per second, once measured."""
     target: str = ""
 
 
 def tell_status(editor: "Editor", status: Status) -> None:
-    """The notification `singlepass/status`."""
+    """Send the notification `singlepass/status`."""
     editor.notify(STATUS, msgspec.structs.asdict(status))
 
 
 class Editor:
-    """The client on the other side of the connection."""
+    """The client."""
 
     def __init__(self, server: LanguageServer) -> None:
         self._server = server
         self.capabilities = Capabilities(lsp.ClientCapabilities())
-        """What the client announced; until then nothing."""
+        """The client's capabilities; empty until it has announced them."""
         self._refreshing: asyncio.Task[None] | None = None
         self._refresh_again = False
 
     @property
     def encoding(self) -> Encoding:
-        """How the client counts characters, as negotiated."""
+        """The negotiated position encoding."""
         return encoding_from_lsp(self._server.workspace.position_encoding)
 
     async def apply(
@@ -100,9 +101,10 @@ class Editor:
         *,
         confirm: bool = False,
     ) -> ApplyResult:
-        """Send one workspace edit and wait for the answer, however long. Never raises for what it says.
+        """Send one workspace edit and wait for the answer, without a timeout. Never raises for an error
+        answer.
 
-        It is sent before anything else has its turn, unless a question comes first.
+        It is sent before any other task can run, unless the user has to be asked first.
         """
         if not self.capabilities.apply_edit:
             return ApplyResult(False, NO_EDITS)
@@ -131,7 +133,7 @@ class Editor:
         return ApplyResult(bool(result.applied), result.failure_reason or "")
 
     async def _confirmed(self, label: str, description: str) -> bool:
-        """Ask in words, where the editor cannot ask at the edit itself."""
+        """Ask by a message, for editors without change annotations."""
         yes = lsp.MessageActionItem("Apply")
         params = lsp.ShowMessageRequestParams(
             lsp.MessageType.Info, f"{label}: {description}.", [yes, lsp.MessageActionItem("Discard")]
@@ -182,7 +184,7 @@ class Editor:
         return cast("Mapping[str, Any]", section) if isinstance(section, dict) else None
 
     async def show_text(self, text: str) -> bool:
-        """Open a text for the user to read; False where the editor cannot. Raises OSError."""
+        """Open a text for the user to read; False if the editor cannot. Raises OSError."""
         if not self.capabilities.show_document:
             return False
         path = await asyncio.to_thread(write_shown, text)
@@ -197,7 +199,7 @@ class Editor:
         return answer.success
 
     def refresh_lenses(self) -> None:
-        """Have the editor ask for code lenses anew; without support it does so when the text changes."""
+        """Make the editor request code lenses again; without support it does so when the text changes."""
         if not (self.capabilities.lenses and self.capabilities.lens_refresh):
             return
         self._refresh_again = True
@@ -205,7 +207,7 @@ class Editor:
             self._refreshing = asyncio.ensure_future(self._refresh_lenses())
 
     async def _refresh_lenses(self) -> None:
-        """One request at a time, though hunks may come faster than an editor draws."""
+        """Send one request at a time, since hunks may arrive faster than the editor answers."""
         while self._refresh_again:
             self._refresh_again = False
             try:
@@ -215,16 +217,16 @@ class Editor:
                 log.info("this editor refreshes no code lenses: %r", error)
 
     async def watch(self, globs: Sequence[str]) -> None:
-        """Have the editor tell of files that change outside it; without support it does not."""
+        """Register for changes of files outside the editor, if supported."""
         if self.capabilities.watching:
             watchers = [lsp.FileSystemWatcher(glob) for glob in globs]
             options = lsp.DidChangeWatchedFilesRegistrationOptions(watchers)
             await self._register(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, options)
 
     async def follow_configuration(self) -> None:
-        """Have the editor tell when its settings change; without support it does so by itself or never."""
+        """Register for changes of the editor's settings, if supported."""
         if self.capabilities.dynamic_configuration:
-            # With a section VS Code sends the values along, and once more at once; we ask for them.
+            # With a section VS Code sends the values twice; we request them instead.
             section = None if self.capabilities.configuration else "singlepass"
             options = lsp.DidChangeConfigurationRegistrationOptions(section)
             await self._register(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION, options)
@@ -237,7 +239,7 @@ class Editor:
             log.info("this editor does not register %s: %r", method, error)
 
     async def progress(self, title: str, on_cancel: Callable[[], object]) -> "Progress":
-        """Open a work-done progress; without client support one that does nothing."""
+        """Begin a work-done progress; without client support, one that does nothing."""
         if not self.capabilities.progress:
             return Progress(None, "")
         token = f"singlepass-{uuid.uuid4()}"
@@ -265,15 +267,15 @@ class Progress:
         self._token = token
 
     def report(self, message: str, percentage: int | None = None) -> None:
-        """Show a message, and a percentage where one is known."""
+        """Show a message, and a percentage if known."""
         if self._server:
             self._server.work_done_progress.report(
                 self._token, lsp.WorkDoneProgressReport(message=inert(message), percentage=percentage)
             )
 
     def end(self, message: str) -> None:
-        """Close the progress with a last message."""
+        """End the progress with a last message."""
         if self._server:
             self._server.work_done_progress.end(self._token, lsp.WorkDoneProgressEnd(message=inert(message)))
             progress: Any = self._server.work_done_progress
-            progress.tokens.pop(self._token, None)  # pygls keeps them for ever
+            progress.tokens.pop(self._token, None)  # pygls never removes them

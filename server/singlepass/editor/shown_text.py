@@ -1,6 +1,6 @@
-"""A text that the editor is asked to show, as a file of our own: every editor can open one.
+"""A text that the editor is asked to show, as a file, since every editor can open files.
 
-It quotes what a model wrote, and so perhaps code: nobody else may read it. The next text takes its place.
+It contains a model's reply, and so possibly code, so only the user may read it. The next text overwrites it.
 """
 
 import os
@@ -10,7 +10,7 @@ from singlepass.stats.history import state_dir
 
 
 def write_shown(text: str) -> Path:
-    """Write the text; where it lies. Raises OSError."""
+    """Write the text and return the file's path. Raises OSError."""
     folder = state_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "reply.md"

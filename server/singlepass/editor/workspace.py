@@ -1,6 +1,6 @@
-"""The files around the documents: folders, names in the prompt, and reading what is not open.
+"""The workspace's folders, paths in the prompt, and reading files that are not open.
 
-The server reads files only; it never writes one. What must not enter a prompt is decided here.
+The server only reads files and never writes one. This module decides which files must not enter a prompt.
 """
 
 import functools
@@ -25,39 +25,39 @@ from singlepass.files.regular_file import read_regular
 from singlepass.files.same_file import FileId, distinct, is_among, path_inside, real_path
 
 MAX_NEIGHBOUR_CHARS = 200_000
-"""A larger open file is not put beside the target unless it is asked for."""
+"""Maximum size of an open file as a neighbour; larger ones are used only if requested."""
 MAX_SOURCE_BYTES = 16 * 1024 * 1024
-"""A larger file that is not open is not read."""
+"""Maximum size of a file that is not open; larger ones are not read."""
 
 
 class UserError(Exception):
-    """A request that cannot be served, in words for the user: what, which file, what to do next."""
+    """A request that cannot be served, with a message for the user: what, which file, what to do next."""
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """What a URI names, looked up once, with links as they lead at that moment."""
+    """The file that a URI names, resolved once, with links as they were at that moment."""
 
     uri: str
     id: FileId
-    """What tells its file from others."""
+    """The identity of its file."""
     name: str
     """Its path in the prompt."""
     is_named_inside: bool
-    """Whether it lies inside the workspace by its name. A buffer without a file does, and everything does
-    where no folder is open."""
+    """Whether its path is inside the workspace. True for a buffer without a file, and for everything if no
+    folder is open."""
     is_inside: bool
-    """Whether it still does when every link is followed."""
+    """Whether it is inside with all links resolved."""
     protection: str
-    """What it is, if it must not be edited without a question of its own; empty for all others."""
+    """What kind of protected file it is, in words; empty for all others."""
     paths: tuple[tuple[Path, bool], ...]
-    """Its path, as named and with links followed, each relative to the folder that holds it, and whether one
-    does; without one the whole path."""
+    """Its path, as named and with links resolved, each relative to the folder that contains it, and whether
+    one does; otherwise the whole path."""
 
     def is_hidden(self, ignore: Sequence[str]) -> bool:
-        """Whether it is kept from prompts unless the user asks for it: credentials, and `ignore`.
+        """Whether it is excluded from prompts unless the user requests it: credentials, and `ignore`.
 
-        It goes by the file's name and by where its links lead. Of a file outside all folders `ignore` sees
-        the bare name, as there is no folder that its patterns could be about.
+        Both the path as named and with links resolved are checked. For a file outside all folders `ignore` is
+        matched against the name only.
         """
         rules = rules_of_settings(tuple(ignore))
         return any(
@@ -71,7 +71,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self.named: list[Path] = []
-        """The folders as the editor names them, though two may be one."""
+        """The folders as named by the editor; two names may mean the same folder."""
         self._folders: list[Path] = []
 
     @property
@@ -85,13 +85,13 @@ class Workspace:
         self._folders = distinct(named) if len(named) > 1 else [*named]
 
     def resolve(self, uri: str) -> Resolved:
-        """What a URI names. Follows links, so it looks at the disk."""
+        """Resolve a URI. Accesses the disk to resolve links."""
         path, id = path_from_uri(uri), id_of_uri(uri)
         name, is_named_inside = self.name(uri)
         if path is None:
             within = Path(relative_path(uri, self.folders))
             return Resolved(uri, id, name, True, True, "", ((within, True),))
-        # Editors differ in what `link/..` is; neither reading may lead out.
+        # Editors differ in the meaning of `link/..`; neither may lead out of the workspace.
         there = dict.fromkeys((Path(id.real), followed_path(uri) or Path(id.real)))
         folders = [real_path(folder) for folder in self.folders]
         named, *followed = place_of(path, self.folders), *(place_of(one, folders) for one in there)
@@ -110,34 +110,34 @@ class Workspace:
         )
 
     def name(self, uri: str) -> tuple[str, bool]:
-        """The document's path in the prompt, and whether it lies inside the workspace."""
+        """The document's path in the prompt, and whether it is inside the workspace."""
         return prompt_path(uri, self.folders)
 
     def folder_of(self, uri: str) -> Path | None:
-        """The folder that a document lies in, the innermost of several; None outside of all."""
+        """The innermost folder that contains a document; None if outside of all."""
         path = path_from_uri(uri)
         place = place_of(path, self.folders) if path is not None else None
         return place and place[0]
 
     def indexed_path(self, uri: str) -> Path | None:
-        """A file's path as the indexer has it: inside the folder as the editor names that one."""
+        """A file's path as used by the indexer: in its folder as named by the editor."""
         path = path_from_uri(uri)
         place = place_of(path, self.folders) if path is not None else None
         return place[0] / place[1] if place is not None else path
 
     def may_stand_beside(self, uri: str, ignore: Sequence[str]) -> bool:
-        """Whether a file may be put into the prompt of another one without being asked for."""
+        """Whether a file may be a neighbour in the prompt of another one without being requested."""
         file = self.resolve(uri)
         return file.is_inside and not file.is_hidden(ignore)
 
     def prefixes(self) -> list[tuple[Path, str]]:
-        """The folders, each with what its files' paths begin with in the prompt."""
+        """The folders, each with the prefix of its files' paths in the prompt."""
         return [(path, self.name((path / "x").as_uri())[0].removesuffix("x")) for path in self.folders]
 
     def neighbours(
         self, held: Iterable[Held], others: Iterable[FileId], ignore: Sequence[str], limit: int
     ) -> Iterator[tuple[Held, Resolved]]:
-        """Open documents that may stand beside other files, in this order, each file once."""
+        """Open documents that may be neighbours of other files, in this order, each file once."""
         seen = [*others]
         for one in held:
             if limit <= 0:
@@ -153,37 +153,37 @@ class Workspace:
 
 
 def _protection(path: Path, folders: Sequence[Path]) -> str:
-    """What a path is that needs a question, seen from each folder that it lies in."""
+    """The kind of protected file that a path is, relative to each folder that contains it; empty for none."""
     inside = [relative for folder in folders if (relative := path_inside(path, folder)) is not None]
     found = (protection(one.as_posix()) for one in inside or [path])
     return next(filter(None, found), "")
 
 
 def _real_place(path: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
-    """The innermost of the folders that holds the file, and the path inside it, all links followed."""
+    """The innermost folder that contains the file, and the relative path, with all links resolved."""
     return place_of(real_path(path), [real_path(folder) for folder in folders])
 
 
 def lies_in(uri: str, folders: Sequence[Path]) -> bool:
-    """Whether a file lies in one of the folders, and still does when every link is followed.
+    """Whether a file is in one of the folders, both as named and with all links resolved.
 
-    What has no file lies in none.
+    False for a buffer without a file.
     """
     path = path_from_uri(uri)
     if path is None:
         return False
-    # Editors differ in what `link/..` is; neither reading may lead out.
+    # Editors differ in the meaning of `link/..`; neither may lead out of the workspace.
     return all(_real_place(one, folders) for one in (path, followed_path(uri) or path))
 
 
 rules_of_settings = functools.lru_cache(maxsize=8)(rules_of)
-"""The rules of `ignore`, which are asked for at every keystroke."""
+"""The parsed rules of `ignore`, cached because they are needed at every keystroke."""
 
 
 def read_source(uri: str) -> str:
     """The text of a file that is not open, as an editor would open it: without a byte order mark.
 
-    Waits for the disk, so it is not for the event loop. Raises UserError: no file, no permission, no regular
+    Blocks on the disk, so not for the event loop. Raises UserError: no file, no permission, not a regular
     file, too long, not UTF-8.
     """
     path = path_from_uri(uri)
@@ -202,7 +202,7 @@ def read_source(uri: str) -> str:
 
 
 def read_near(path: Path) -> str:
-    """The text of a file that may stand beside the target; empty where it cannot. Waits for the disk."""
+    """The text of a file as a neighbour; empty if it cannot be used. Blocks on the disk."""
     try:
         return decode_source(read_regular(path, MAX_NEIGHBOUR_CHARS), path).removeprefix("\ufeff")
     except (OSError, ValueError, UserError):
@@ -210,7 +210,7 @@ def read_near(path: Path) -> str:
 
 
 def decode_source(data: bytes, path: Path) -> str:
-    """UTF-8 text, its line ends and BOM kept. Raises UserError that names the first wrong byte."""
+    """UTF-8 text, including its line ends and BOM. Raises UserError that names the first invalid byte."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,1 +1,1 @@
-"""Targets and their engines: attached, chosen for a request, given a context, prewarmed."""
+"""Targets and their engines: attachments, routing, contexts and prewarms."""

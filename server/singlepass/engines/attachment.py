@@ -1,8 +1,8 @@
-"""A target's engine as this server is attached to it: the connection, and what is known as long as it lasts.
+"""The attachment to a target's engine: the connection, and what is known about the engine while it lasts.
 
-What is cached, how much fits and what was left out for it are true of one engine process. When the connection
-ends, because the engine was idle, was stopped or died, the next request starts an engine that has nothing
-cached; so what was known of the one before is dropped with the connection.
+What is cached, how much fits and what was left out for that apply to one engine process. When the connection
+ends, because the engine was idle, was stopped or died, the next request starts an engine with an empty cache;
+so this knowledge is dropped together with the connection.
 """
 
 import asyncio
@@ -17,49 +17,49 @@ if TYPE_CHECKING:
     from singlepass_backends.client import EngineClient
 
 ASSUMED_CONTEXT = 32_768
-"""In tokens, until an engine has said what it has."""
+"""Assumed context in tokens, until an engine has reported its own."""
 
 _MAX_FITTED = 8
 
 
 class Known:
-    """What is known of an engine while this server is attached to it."""
+    """What is known about an engine while this server is attached to it."""
 
     def __init__(self) -> None:
         self.uri: str | None = None
-        """The document that was prewarmed last; None is what all documents share."""
+        """The URI of the document that was prewarmed last; None for the segments that all documents share."""
         self.n_cached: int | None = None
-        """Tokens of its context that the engine has cached, by the engine's last word; None before that."""
+        """Tokens of its context that are cached, as last reported by the engine; None before that."""
         self.n_uncached = 0
-        """Those still to be prefilled."""
+        """Tokens of its context that are still to be prefilled."""
         self.pending: tuple[Segment, ...] = ()
-        """The prewarm that the engine was asked for and has not ended. Asked again it would only be
-        interrupted."""
+        """The running prewarm. It is not requested again while it runs, since that would only interrupt
+        it."""
         self._fitted: dict[Context, Context] = {}
 
     def fitted(self, context: Context) -> Context | None:
-        """What is left of the context in this model's window, where that was found out already."""
+        """The context as fitted to this model, if already known."""
         found = self._fitted.pop(context, None)
         if found is not None:
             self._fitted[context] = found  # the latest last
         return found
 
     def remember(self, context: Context, fitted: Context) -> None:
-        """Keep what is left of a context in this model's window."""
+        """Store how a context was fitted to this model."""
         self._fitted[context] = fitted
         if len(self._fitted) > _MAX_FITTED:
             del self._fitted[next(iter(self._fitted))]
 
 
 class Attachment:
-    """The engine of one target of the settings. It is attached, or started, by the first request."""
+    """The attachment to one target's engine. The first request attaches to the engine or starts it."""
 
     def __init__(self, name: str, target: Target, client: "EngineClient") -> None:
         self.name = name
         self.target = target
         self.client = client
         self.known = Known()
-        """Another object after the connection ended."""
+        """Replaced by a new object when the connection ends."""
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the connection ended."""
         self._users: set[asyncio.Task[object]] = set()
@@ -67,29 +67,29 @@ class Attachment:
 
     @property
     def info(self) -> ModelInfo | None:
-        """What the engine has loaded; None while there is none."""
+        """The engine's model; None while not attached."""
         return self.client.info
 
     @property
     def n_ctx(self) -> int:
-        """Tokens of context, as far as they are known."""
+        """Context in tokens, or an assumption until it is known."""
         info = self.info
         return (info.n_ctx if info is not None else self.target.n_ctx) or ASSUMED_CONTEXT
 
     def cached(self, uri: str) -> tuple[int, int] | None:
-        """Tokens of the document's context that are cached, and those that are not; None where not known."""
+        """Number of cached and of uncached tokens of the document's context; None if unknown."""
         known = self.known
         if uri != known.uri or known.n_cached is None:
             return None
         return known.n_cached, known.n_uncached
 
     def use(self, task: "asyncio.Task[object]") -> None:
-        """A job that uses the engine; `aclose` waits for it."""
+        """Register a job that uses the engine; `aclose` waits for it."""
         self._users.add(task)
         task.add_done_callback(self._users.discard)
 
     async def aclose(self) -> None:
-        """Detach for good once the jobs that use the engine have ended. The engine lives on."""
+        """Detach for good once the jobs that use the engine have ended. The engine keeps running."""
         if self._users:
             await asyncio.wait(self._users)
         await self.client.aclose()

@@ -1,7 +1,6 @@
-"""What stands in the prompt for a document on a target: gathered, made to fit, prewarmed, shown.
+"""The context of a document on a target: gathered, fitted to the model, prewarmed, shown.
 
-What is prewarmed and what a job asks for come from here, so that the one is exactly the beginning of the
-other.
+Prewarms and jobs both get their contexts here, so that a prewarm is exactly a prefix of the job's prompt.
 """
 
 import asyncio
@@ -24,27 +23,28 @@ from singlepass.engines.targets import Targets, is_remote
 from singlepass.repository.client import CHARS_PER_TOKEN, Repository
 
 RANDOM_BOUNDS = Bounds(max_lines=4, max_line_chars=60, max_hunks=3, may_be_empty=False)
-"""Random weights never choose to stop, so the grammar stops them."""
+"""Models with random weights never end a reply, so the grammar does."""
 
 WINDOW_LINES = 5_000
-"""A grammar holds about 6,000 lines over all files. Of a longer document so many around the selection may be
-changed."""
+"""Number of lines around the selection that may be changed in a document that is too long for the grammar,
+which holds about 6,000 lines over all files."""
 MAP_SHARE = 1 / 8
 NEAR_SHARE = 1 / 8
-"""How much of the context the map and the files beside the open ones may take."""
+"""Maximum share of the context for the map and for neighbours that are not open."""
 DRAFT_CORPUS_CHARS = 240_000
-"""Of near files that have no place in the prompt, for drafts."""
+"""Maximum characters of the draft corpus."""
 MIN_REPLY_TOKENS = 512
-"""A prompt that leaves less room for its reply counts as too long."""
+"""Minimum tokens for the reply; a prompt that leaves less counts as too long."""
 TASK_TOKENS = 1024
-"""Room for a task that has not been asked for yet, before neighbours are left out for it."""
+"""Tokens to leave free for the task of a later request; neighbours are left out for that."""
 
 MOST_CHARS_PER_TOKEN = 32
-"""A document of more is not prewarmed: no model takes it, and finding that out takes an engine minutes."""
+"""Maximum characters of a document for prewarms: longer ones fit no model, and tokenizing them takes
+minutes."""
 
 
 class Inspects(Protocol):
-    """The part of the engine's client that tells how long a prompt is."""
+    """The part of the engine's client that counts the tokens of a prompt."""
 
     async def inspect(
         self, segments: tuple[Segment, ...], *, spawn: bool = False
@@ -52,13 +52,13 @@ class Inspects(Protocol):
 
 
 class PrewarmPlan(msgspec.Struct, frozen=True):
-    """What can be done for a request that has not come yet."""
+    """What can be prepared for a later request."""
 
     segments: tuple[Segment, ...]
     grammar: Callable[[], str | None] = lambda: None
-    """Builds the grammar of the request, which takes some 20 ms."""
+    """Builds the grammar of the request, which takes about 20 ms."""
     draft_corpus: Callable[[], tuple[str, ...]] = lambda: ()
-    """Reads texts that drafts are made from, besides the prompt."""
+    """Reads the draft corpus."""
 
 
 class Contexts:
@@ -74,8 +74,8 @@ class Contexts:
         self._repository = repository
 
     def is_allowed(self, file: Resolved) -> bool:
-        """Whether a file may be edited, and so be prewarmed: it lies inside the workspace, also when links
-        are followed, unless the user allowed others."""
+        """Whether a file may be edited, and so be prewarmed: it must be inside the workspace, also with links
+        resolved, unless the user allowed other files."""
         return self.settings.allow_outside_workspace or file.is_inside
 
     def check(self, *files: Resolved) -> None:
@@ -91,28 +91,28 @@ class Contexts:
     def gathering(
         self, uri: str, files: Sequence[str] = (), held: Sequence[Held] | None = None
     ) -> Callable[[], Gathered]:
-        """See the function `gathering`. `held` is what the documents hold at another moment than now."""
+        """See the function `gathering`. `held` are the documents at an earlier moment; None for now."""
         held = self._documents.held() if held is None else held
         near = self._repository.near(uri)
         return gathering(uri, files, held, self._workspace, self.settings, near)
 
     def sendable(self, gathered: Gathered, name: str) -> Gathered:
-        """What was gathered, without the files that may not go to a target unless they are asked for."""
+        """What was gathered, without the files that may not be sent to a target unless requested."""
         named = {*gathered.named}
         kept = {uri: one for uri, one in gathered.neighbours.items() if self._targets.may_send(name, uri)}
         sources = {uri: one for uri, one in gathered.sources.items() if uri in named or uri in kept}
         return msgspec.structs.replace(gathered, sources=sources, neighbours=kept)
 
     def context(self, gathered: Gathered, name: str) -> Context:
-        """What was gathered and may be sent, as it stands in a prompt for a target."""
+        """The context of what was gathered and may be sent to a target."""
         return context(gathered, self._repository, self._targets.n_ctx(name))
 
     async def fit(self, gathered: Gathered, attachment: Attachment) -> Context:
-        """What was gathered and may be sent, as far as it fits into the model of an engine, which has said
-        what it has loaded. Remembered, because the engine answers only between two chunks."""
+        """The context of what was gathered and may be sent, fitted to the model of an attached engine.
+        Cached, because the engine answers only between two chunks."""
         n_ctx = attachment.n_ctx
         whole = context(gathered, self._repository, n_ctx)
-        known = attachment.known  # of the engine that is asked, even if it ends meanwhile
+        known = attachment.known  # that of the engine that is asked, even if it ends in the meantime
         fitted = known.fitted(whole)
         if fitted is None:
             fitted = await fit(whole, attachment.client, n_ctx)
@@ -120,8 +120,8 @@ class Contexts:
         return fitted
 
     def draft_corpus(self, uri: str, context: Context) -> tuple[str, ...]:
-        """Texts of near files that are not in the prompt, which an edit may resemble; read now. They are for
-        drafts, which the engine makes on this machine, and are sent to no server."""
+        """The draft corpus: texts of near files outside the prompt, read now. Only engines on this machine
+        use it; it is not sent to remote servers."""
         in_prompt = {file.text for file in (context.target, *context.neighbours)}
         found: list[str] = []
         room = DRAFT_CORPUS_CHARS
@@ -135,20 +135,20 @@ class Contexts:
     # What is prewarmed.
 
     def may_prewarm(self, uri: str) -> bool:
-        """Whether a document may be read before an edit of it is asked for."""
+        """Whether a document may be prewarmed, before an edit of it is requested."""
         file = self._workspace.resolve(uri)
         return self.is_allowed(file) and not file.is_hidden(self.settings.ignore)
 
     def target_for(self, uri: str | None) -> str:
-        """The target to prewarm for a document, or for what all share (None). Raises UserError where there is
-        none."""
+        """The target to prewarm for a document, or for the shared segments (None). Raises UserError if there
+        is none."""
         document = self._documents.get(uri) if uri is not None else None
         language = document.language if document is not None else ""
         return self._targets.to_prewarm(language, () if uri is None else (uri,))
 
     def attachment_for(self, uri: str | None) -> Attachment:
-        """The attachment to prewarm for a document. Raises UserError where there is none, and for a document
-        that may not be read before a request."""
+        """The attachment to prewarm for a document. Raises UserError if there is none, and for a document
+        that may not be prewarmed."""
         self._check_prewarm(uri)
         return self._targets.attachment(self.target_for(uri))
 
@@ -161,10 +161,10 @@ class Contexts:
             raise UserError(f"{uri} is ignored, or holds credentials by its name, so it is not prewarmed.")
 
     async def plan(self, uri: str | None, attachment: Attachment) -> PrewarmPlan:
-        """What can be prewarmed for a document, or for all (None), on an engine that has said what it has
-        loaded. Raises UserError, BackendError."""
+        """What can be prewarmed for a document, or for all (None), on an attached engine. Raises UserError,
+        BackendError."""
         name = attachment.name
-        # Connecting took its time: the settings and the folders may be others by now.
+        # Connecting may have taken long: settings and folders may have changed.
         self._check_prewarm(uri)
         uris = () if uri is None else (uri,)
         if not (self._targets.is_attached(attachment) and self._targets.may_send(name, *uris)):
@@ -185,7 +185,7 @@ class Contexts:
     # What is shown.
 
     async def show(self, uri: str) -> dict[str, Any]:
-        """What an action on this document would have in its prompt: segments with tokens, cached or not.
+        """The prompt of an action on this document: segments with their tokens, cached or not.
 
         Raises UserError: no model, a file that cannot be read; BackendError of the engine.
         """
@@ -200,7 +200,7 @@ class Contexts:
             raise UserError(f"`{name}` is not allowed here any more.")
         gathered = self.sendable(await asyncio.to_thread(self.gathering(uri)), name)
         fitted = await self.fit(gathered, attachment)
-        # With an empty task, because the tokens that end the template count with the last segment.
+        # With an empty task, because the template's last tokens are counted with the last segment.
         segments = (*render_context(fitted), Segment("task", ""))
         found = (await attachment.client.inspect(segments, spawn=True) or ())[:-1]
         return {
@@ -211,7 +211,8 @@ class Contexts:
         }
 
     async def _show_before_allowed(self, uri: str) -> dict[str, Any]:
-        """What would be sent to the first target, a remote one; nothing is, so tokens are estimated."""
+        """What would be sent to the first target, which is remote. Nothing is sent, so tokens are
+        estimated."""
         name = next(iter(self._targets.by_name))
         context = self.context(await asyncio.to_thread(self.gathering(uri)), name)
         segments = [
@@ -233,7 +234,7 @@ class Contexts:
 def context(
     gathered: Gathered, repository: Repository | None = None, n_ctx: int = ASSUMED_CONTEXT
 ) -> Context:
-    """What was gathered, with the map, for a model with so many tokens of context."""
+    """The context of what was gathered, with the map, for a model with a context of `n_ctx` tokens."""
     if repository is None:
         return build_context(gathered.target, [*gathered.neighbours.values()])
     budget = int(NEAR_SHARE * n_ctx * CHARS_PER_TOKEN)
@@ -242,15 +243,15 @@ def context(
 
 
 def fitting_map(repository: Repository, n_ctx: int) -> str:
-    """The repository map, unless it is too large for the model, whose context is for files and the task."""
+    """The repository map, or nothing if it would take too much of the model's context."""
     return repository.map if len(repository.map) <= MAP_SHARE * n_ctx * CHARS_PER_TOKEN else ""
 
 
 async def fit(context: Context, engine: Inspects, n_ctx: int) -> Context:
-    """The context without the neighbours that have no place in the model's beside a task and its reply.
+    """The context without neighbours that do not fit into the model's context beside a task and its reply.
 
-    What is read ahead and what a job asks for go through this, so that both leave out the same: left out only
-    at the click, a neighbour would take all that was read after it along. Raises BackendError of the engine.
+    Prewarms and jobs both use this, so that they leave out the same files: a neighbour left out only at the
+    click would invalidate everything after it. Raises BackendError of the engine.
     """
     room = n_ctx - min(MIN_REPLY_TOKENS + TASK_TOKENS, n_ctx // 4)
     segments = encodable(render_context(context))
@@ -264,13 +265,13 @@ async def fit(context: Context, engine: Inspects, n_ctx: int) -> Context:
 def grammar_for(
     context: Context, info: ModelInfo | None, first_line: int = 0, end_line: int = 0
 ) -> str | None:
-    """The edit grammar for work on the selected lines; None where the backend cannot constrain."""
+    """The edit grammar for an edit of the selected lines; None if the backend cannot constrain decoding."""
     if info is None or not info.constrains:
         return None
     files = context.editable
     middle = (first_line + end_line) // 2
     n_lines = context.target.text.count("\n")
-    # Most often the whole document, so that what prewarm built and compiled serves every selection.
+    # Usually the whole document, so that the grammar compiled by a prewarm serves every selection.
     first = 0 if n_lines <= WINDOW_LINES else middle - WINDOW_LINES // 2
     size = marker_size([*files, *files.values()])
     bounds = RANDOM_BOUNDS if info.random_weights else UNBOUNDED
@@ -278,7 +279,7 @@ def grammar_for(
 
 
 def encodable(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Segments without lone surrogates, which neither tokenizer nor wire takes."""
+    """Segments without lone surrogates, which can be neither tokenized nor sent."""
     return tuple(
         segment
         if segment.text.isascii()

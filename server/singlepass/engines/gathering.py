@@ -1,4 +1,4 @@
-"""The files around a request: what the editor holds of them, and what is read from the disk."""
+"""Gathers the files of a request: open documents, and files read from the disk."""
 
 import itertools
 from collections.abc import Callable, Container, Sequence
@@ -15,19 +15,19 @@ from singlepass.editor.workspace import UserError, Workspace, read_near, read_so
 from singlepass.files.same_file import FileId, file_id, is_among, is_same
 
 MAX_READ_CHARS = 64 * 1024 * 1024
-"""Of all files of a request that are not open."""
+"""Maximum total characters of a request's files that are not open."""
 
 
 class Gathered(msgspec.Struct, frozen=True):
-    """The files around a request."""
+    """The files of a request."""
 
     sources: dict[str, EditableFile]
-    """Those that it may change, by the URI under which they are edited."""
+    """The files that it may change, by the URI under which they are edited."""
     named: tuple[str, ...]
-    """Which of them it names, the target first."""
+    """The URIs of those that it names, the edited file first."""
     target: SourceFile
     neighbours: dict[str, SourceFile]
-    """The others that stand beside the target, by URI, those that it names first."""
+    """The other files in the prompt, by URI, those that it names first."""
 
 
 def gathering(
@@ -38,10 +38,10 @@ def gathering(
     settings: Settings,
     near: Sequence[Path] = (),
 ) -> Callable[[], Gathered]:
-    """What gathers the files for work on one document: of `held`, what the editor holds of them, the others
-    read from the disk, which is not for the event loop. A file that is named in two ways is there once.
+    """Returns a function that gathers the files for an edit of one document: open documents from `held`,
+    others from the disk, so not on the event loop. A file with two names occurs once.
 
-    It raises UserError for a file that is not open and cannot be read.
+    The function raises UserError for a file that is not open and cannot be read.
     """
 
     def gather() -> Gathered:
@@ -61,7 +61,7 @@ def gathering(
         neighbours = dict(zip(uris[1:], others, strict=True))
         limit = settings.max_neighbours
         for one, file in workspace.neighbours(held, [*found.ids], settings.ignore, limit):
-            if file.protection:  # nobody has asked for an edit of it
+            if file.protection:  # no edit of it was requested
                 opened = one.document.opened
                 shown = found.show(one.document.uri, one.document.file, one.saved.text, opened)
             else:
@@ -79,7 +79,7 @@ def gathering(
 
 
 class _Files:
-    """Files as they are found, each with a name of its own."""
+    """Collects files, each with a unique path."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.sources: dict[str, EditableFile] = {}
@@ -89,14 +89,14 @@ class _Files:
         self._n_read = 0
 
     def add(self, one: Held, snapshot: Snapshot, revision: int) -> SourceFile:
-        """One that is open and may be changed."""
+        """Add an open file that may be changed."""
         document = one.document
         file = self.show(document.uri, document.file, snapshot.text, document.opened)
         self.sources[document.uri] = EditableFile(file.path, snapshot, document, revision)
         return msgspec.structs.replace(file, editable=True)
 
     def read(self, uri: str, id: FileId) -> SourceFile:
-        """One that is not open and may be changed. Raises UserError."""
+        """Add a file that is not open and may be changed. Raises UserError."""
         text = read_source(uri)
         self._n_read += len(text)
         if self._n_read > MAX_READ_CHARS:
@@ -106,7 +106,7 @@ class _Files:
         return msgspec.structs.replace(file, editable=True)
 
     def show(self, uri: str, id: FileId, text: str, opened: int | None = None) -> SourceFile:
-        """One that is only read by the model."""
+        """Add a file that the model may only read."""
         path = _unlike(self._paths, self._workspace.name(uri)[0])
         self._paths.add(path)
         self.ids.append(id)
@@ -114,11 +114,11 @@ class _Files:
 
 
 def _held_of(file: FileId, held: Sequence[Held]) -> Held | None:
-    """What the editor holds of a file, under whichever URI; the one used last of several."""
+    """The open document of a file, under any URI; the most recently used of several."""
     return next((one for one in held if is_same(one.document.file, file)), None)
 
 
 def _unlike(paths: Container[str], path: str) -> str:
-    """The path, numbered where another file already has it, so that a hunk means one file."""
+    """The path, numbered if another file already has it, so that it is unique."""
     numbered = (f"{path} ({number})" for number in itertools.count(2))
     return next(name for name in itertools.chain([path], numbered) if name not in paths)

@@ -1,12 +1,12 @@
-"""Prewarm: the context of the document the user is in is prefilled before an action is asked for.
+"""Prewarms: the context of the document in use is prefilled before an action is requested.
 
-A prewarm is exactly the beginning of the prompt that an action would have. It is asked for when the editor
-starts, when a document is opened, after a pause in typing, when the editor asks for actions, and when the
-files around it change; the newest replaces the others, and the engine lets any job pass.
+A prewarm is exactly a prefix of the prompt that an action would have. It is requested when the editor starts,
+when a document is opened, after a pause in typing, when the editor asks for actions, and when related files
+change; the newest replaces the others, and jobs have priority in the engine.
 
-It is asked for each time, whatever was asked before: only the engine knows what it still holds. Another
-window may have evicted it, and an engine that was started anew has nothing; where all is cached, a prewarm
-costs the engine next to nothing. The status notification carries what the engine says.
+It is requested each time, regardless of earlier ones, because only the engine knows what is still cached:
+another window may have evicted it, and a new engine has nothing. If everything is cached, a prewarm costs
+almost nothing. The status notification reports the engine's answers.
 """
 
 import asyncio
@@ -26,27 +26,28 @@ from singlepass.engines.contexts import Contexts
 log = logging.getLogger(__name__)
 
 ASKED_PAUSE_S = 0.3
-"""After a request for actions. Editors send one at every move of the cursor."""
+"""Pause in seconds after a request for actions, which editors send at every move of the cursor."""
 OPENED_PAUSE_S = 0.3
 TYPED_PAUSE_S = 0.8
-"""After a keystroke: long enough that few prewarms are thrown away, short enough to be done at the click."""
+"""Pause in seconds after a keystroke: long enough that few prewarms are wasted, short enough to finish before
+the click."""
 
 
 class _Told(NamedTuple):
-    """What the editor shows as warm, or as about to be."""
+    """The state that was last reported to the editor."""
 
     attachment: Attachment
     uri: str | None
 
 
 class Prewarm:
-    """At most one prewarm, waiting or under way."""
+    """Manages prewarms: at most one is waiting or running."""
 
     def __init__(
         self, editor: Editor, contexts: Contexts, is_busy: Callable[[], bool], settled: asyncio.Event
     ) -> None:
-        """Nothing is prewarmed while jobs keep the engine busy, and before the settings are `settled`, for
-        another model could be meant."""
+        """Nothing is prewarmed while jobs keep the engine busy, nor before the settings are `settled`, since
+        they may name another model."""
         self.settings = Settings()
         self.task: asyncio.Task[None] | None = None
         self._editor = editor
@@ -58,19 +59,19 @@ class Prewarm:
 
     @property
     def target(self) -> str:
-        """The target that is prewarmed for the document in use; empty where there is none."""
+        """The target that is prewarmed for the document in use; empty if there is none."""
         try:
             return self._contexts.target_for(self._asked)
         except UserError:
             return ""
 
     def document(self, uri: str, pause_s: float = ASKED_PAUSE_S) -> None:
-        """Prewarm for a document after a pause, unless another one is asked for before."""
+        """Prewarm for a document after a pause, unless another prewarm is requested first."""
         if self._contexts.may_prewarm(uri):
             self.soon(uri, pause_s)
 
     def document_opened(self, document: Document) -> None:
-        """The user will want to work on it."""
+        """A document was opened: prewarm it."""
         self.document(document.uri, OPENED_PAUSE_S)
 
     def document_changed(self, document: Document) -> None:
@@ -78,7 +79,7 @@ class Prewarm:
         self.document(document.uri, TYPED_PAUSE_S)
 
     def soon(self, uri: str | None, pause_s: float = ASKED_PAUSE_S) -> None:
-        """Prewarm for a document, or what all share (None)."""
+        """Prewarm a document's context, or the shared segments (None)."""
         if not self._is_on():
             return
         self._asked = uri
@@ -87,16 +88,16 @@ class Prewarm:
         self.task = asyncio.ensure_future(self._after(uri, pause_s))
 
     def again(self, pause_s: float = TYPED_PAUSE_S) -> None:
-        """What stands around the document may have changed, or the target."""
+        """Prewarm the same document again: its context or the target may have changed."""
         self.soon(self._asked, pause_s)
 
     def detached(self, attachment: Attachment) -> None:
-        """An engine ended: what it had cached is gone, and the editor shows so."""
+        """An engine ended, so nothing is cached: tell the editor."""
         if self._told is not None and self._told.attachment is attachment:
             self._tell_cold(attachment, self._told.uri, "cold: its engine is gone")
 
     def stop(self) -> list[asyncio.Task[None]]:
-        """Cancel what waits; returns the tasks to wait for."""
+        """Cancel a waiting prewarm; returns the tasks to wait for."""
         if self.task is None:
             return []
         self.task.cancel()
@@ -114,7 +115,7 @@ class Prewarm:
             attachment = self._contexts.attachment_for(uri)
             if self._told is not None and self._told.attachment is not attachment:
                 self._tell_cold(attachment, uri, f"cold: `{attachment.name}` has not read it yet")
-            await attachment.client.connect()  # only then is it known how much fits
+            await attachment.client.connect()  # the context's size must be known
             plan = await self._contexts.plan(uri, attachment)
             if plan.segments == attachment.known.pending or self._is_busy():
                 return
@@ -129,7 +130,7 @@ class Prewarm:
             )
             attachment.known.pending = plan.segments
         except (BackendError, UserError) as error:
-            # The job that follows will say it to the user; a prewarm nobody asked for stays silent.
+            # A later job will report the error; a prewarm, which the user did not request, stays silent.
             log.info("no prewarm: %s", error)
 
     def _take(
@@ -139,7 +140,7 @@ class Prewarm:
         segments: tuple[Segment, ...],
         event: Event | Evicted | None,
     ) -> None:
-        """What the engine says of a prewarm, None that it failed. It says so in the order of its work."""
+        """Handle the engine's events about a prewarm, in order; None means that it failed."""
         known = attachment.known
         match event:
             case PrefillProgress():

@@ -1,9 +1,9 @@
-"""Which of several targets serves a request, and when another would serve better (sans-IO).
+"""Which of several targets serves a request, and when another would be better (sans-IO).
 
-A rule for the action's kind or the language decides first. Else the user's order does: the first allowed
-target that is expected to be done within `max_wait_s`, or else the fastest allowed one, by what requests of
-such a size took on this machine (`estimate.py`). A target that was never measured cannot be compared: the
-first one is tried, and so becomes measured; later ones are passed over and named. A target that is not
+A rule for the action's kind or the language has priority. Otherwise it is the first allowed target, in the
+user's order, that is expected to finish within `max_wait_s`, or else the fastest allowed one, judging from
+earlier requests on this machine (`estimate.py`). A target without measurements cannot be compared: if it is
+the first one, it is used, and so measured; otherwise it is skipped and mentioned. A target that is not
 allowed in this workspace is never chosen, whatever a rule says.
 """
 
@@ -17,41 +17,41 @@ from singlepass.stats.estimate import Rates, duration_ms, prefill_ms
 
 MANY_ITERATIONS = 5
 LONG_PREFILL_S = 20.0
-"""So many iterations with so long a prefill each are a reason to change something."""
+"""Advice is given after this many iterations with at least this prefill time each."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A named target as it stands at the moment of the request, in the user's order."""
+    """A target's state at the moment of the request; candidates are in the user's order."""
 
     name: str
     is_remote: bool = False
     is_allowed: bool = True
-    """Remote targets are used only where the user allowed them for the workspace."""
+    """Whether it may be used: remote targets must be allowed for the workspace."""
     rates: Rates | None = None
-    """None until a job has shown them."""
+    """None until a job has been measured."""
     n_cached: int = 0
-    """Tokens of this prompt that the target has cached."""
+    """Tokens of the request's prompt that the target has cached."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done, as far as it matters to where."""
+    """A request, as far as it matters for routing."""
 
     n_prompt: int
     """Tokens of the whole prompt."""
     n_reply: int
-    """Tokens of the reply, as expected."""
+    """Expected tokens of the reply."""
     kind: str = ""
     language: str = ""
 
 
 class Routed(msgspec.Struct, frozen=True, kw_only=True):
-    """The target to use, and a word why."""
+    """The target to use, and the reason."""
 
     target: str | None
-    """None where none is allowed."""
+    """None if none is allowed."""
     why: str
     estimate_s: float | None = None
-    """None for a target that was not measured yet."""
+    """None for a target without measurements."""
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,24 +61,24 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     estimate_s: float | None
     prefill_s: float | None
     is_here: bool = False
-    """The target that served the requests before."""
+    """Whether this target served the earlier requests."""
     is_remote: bool = False
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """That a task goes round too slowly here, with the numbers."""
+    """Advice for a task whose iterations are too slow on this target, with numbers."""
 
     n_iterations: int
     """Earlier requests at the same place whose prefill took `LONG_PREFILL_S` or longer."""
     prefill_s: tuple[float, ...]
     """Their prefills, the oldest first."""
     options: tuple[Option, ...]
-    """Again here, and every other allowed target."""
+    """The same target again, and every other allowed target."""
     text: str
 
 
 def estimate_s(candidate: Candidate, request: Request) -> float | None:
-    """Seconds that `candidate` would take; None where its rates are unknown."""
+    """Seconds that `candidate` would take; None if its rates are unknown."""
     if candidate.rates is None:
         return None
     n_new, n_cached = _new_and_cached(candidate, request)
@@ -92,7 +92,7 @@ def _prefill_s(candidate: Candidate, request: Request) -> float | None:
 
 
 def _new_and_cached(candidate: Candidate, request: Request) -> tuple[int, int]:
-    """Tokens of the prompt."""
+    """Uncached and cached tokens of the prompt."""
     n_cached = min(candidate.n_cached, request.n_prompt)
     return request.n_prompt - n_cached, n_cached
 
@@ -100,7 +100,7 @@ def _new_and_cached(candidate: Candidate, request: Request) -> tuple[int, int]:
 def route(
     request: Request, candidates: Sequence[Candidate], routes: Sequence[Route] = (), max_wait_s: float = 10.0
 ) -> Routed:
-    """The target that serves `request`, out of `candidates` in the user's order."""
+    """The target for `request` among `candidates`, which are in the user's order."""
     by_name = {candidate.name: candidate for candidate in candidates}
     ruled, ignored = _by_rule(request, by_name, routes)
     if ruled is not None:
@@ -113,7 +113,7 @@ def route(
 
 
 def compare(request: Request, candidates: Sequence[Candidate], here: str) -> tuple[Option, ...]:
-    """`request` again on the target `here`, and on every other allowed one, side by side."""
+    """Compares `request` on the target `here` with every other allowed target."""
     shown = [one for one in candidates if one.name == here]
     shown += [one for one in candidates if one.name != here and one.is_allowed]
     return tuple(
@@ -131,10 +131,11 @@ def compare(request: Request, candidates: Sequence[Candidate], here: str) -> tup
 def advise(
     prefills_s: Sequence[float], request: Request, candidates: Sequence[Candidate], here: str
 ) -> Advice | None:
-    """Advice for a user who asks again at a place where prefills took `prefills_s` before, the oldest first.
+    """Advice for repeated requests at the same lines, whose earlier prefills took `prefills_s`, the oldest
+    first.
 
-    None unless `MANY_ITERATIONS` of them took `LONG_PREFILL_S` or longer each: then the time goes into
-    reading the same text again, and the way of working, or the target, should change.
+    None unless `MANY_ITERATIONS` of them took `LONG_PREFILL_S` or longer each: then the time is spent on
+    prefilling the same text, and the user should change the way of working, or the target.
     """
     slow = tuple(one for one in prefills_s if one >= LONG_PREFILL_S)
     if len(slow) < MANY_ITERATIONS:
@@ -154,7 +155,7 @@ def advise(
 def _by_rule(
     request: Request, by_name: Mapping[str, Candidate], routes: Sequence[Route]
 ) -> tuple[Route | None, str]:
-    """The first rule that matches and can be followed, and what is to be said of those that cannot."""
+    """The first matching rule whose target can be used, and a remark on those that cannot."""
     ignored = ""
     for rule in routes:
         if not _matches(rule, request):

@@ -1,9 +1,8 @@
-"""The user's targets in one workspace: which there are, which are allowed, an attachment for each in use.
+"""The targets in one workspace: which exist, which are allowed, and an attachment for each in use.
 
-`target` of the settings is the one named `default`; `targets` names more. Where none is named there is the
-demo model, which comes with singlepass; where none of those that are named can be used, there is none. A
-remote target, a server that is not on this machine, is used only for workspaces that the user listed,
-whatever else is set.
+`target` in the settings is named `default`; `targets` has more. If the user names none, there is the demo
+model, which comes with singlepass; if none of the named ones can be used, there is no target. A remote target
+(a server that is not on this machine) is used only for workspaces that the user listed, whatever else is set.
 """
 
 import asyncio
@@ -28,34 +27,34 @@ _CLOSE_S = 2.0
 
 
 class Targets:
-    """Which targets there are, and the attachments to those in use."""
+    """The targets, and the attachments to those in use."""
 
     def __init__(self, folders: Callable[[], Sequence[Path]], history: History) -> None:
-        """`folders` gives those of the workspace."""
+        """`folders` returns the workspace's folders."""
         self.settings = Settings()
         self.on_loading: Callable[[Attachment, float], None] = lambda _, __: None
-        """Told how much of a model is loaded, from 0 to 1."""
+        """Called with the progress of loading a model, from 0 to 1."""
         self.on_detached: Callable[[Attachment], None] = lambda _: None
-        """Told when an engine ended, or its target is no more as it was: what was cached is of no use."""
+        """Called when an engine ended or its target changed, so that nothing is cached any more."""
         self.selected: str | None = None
-        """The user's choice by command; None leaves it to rules and estimates."""
+        """The target that the user selected by command; None means rules and estimates."""
         self._usable, self.unusable = usable_targets(self.settings)
-        """By name: what can be used, and why others cannot that the user named."""
+        """Usable targets by name; and by name why others cannot be used."""
         self._folders = folders
         self._history = history
         self._attachments: dict[str, Attachment] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._dropped: list[Target] = []
-        """Those that the settings had, whose engines may still run."""
+        """Targets of earlier settings, whose engines may still be running."""
 
     @property
     def by_name(self) -> dict[str, Target]:
-        """The targets there are, in the user's order."""
+        """The usable targets by name, in the user's order."""
         return self._usable
 
     def configure(self, settings: Settings, problems: Sequence[Problem] = ()) -> None:
-        """Take new settings, and what was wrong with them. From targets that are no more as they were this
-        server detaches, once the jobs there have ended."""
+        """Apply new settings and their problems. The server detaches from changed and removed targets once
+        their jobs have ended."""
         self.settings = settings
         self._usable, self.unusable = usable_targets(settings, problems)
         now = self.by_name
@@ -65,23 +64,24 @@ class Targets:
         for attachment in gone:
             del self._attachments[attachment.name]
             self._dropped.append(attachment.target)
-            attachment.client.before_start = None  # it would wait for its own end
+            attachment.client.before_start = None  # otherwise it would wait for itself
             task = asyncio.ensure_future(attachment.aclose())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             self.on_detached(attachment)
 
     async def make_room(self) -> None:
-        """Two models may not fit: before one is loaded, stop what the settings no longer have.
+        """Before a model is loaded, stop engines that are no longer in the settings: two models may not fit.
 
-        Not when the settings change: a model that is mistyped and put right again finds its engine as it was.
+        This does not happen already when the settings change, so that the engine survives a mistake in the
+        settings that is corrected.
         """
         if self._closing:
             await asyncio.wait(self._closing)
         await self._stop_dropped()
 
     async def _stop_dropped(self) -> None:
-        """Stop the engines of targets that are no more, unless another editor uses them."""
+        """Stop the engines of removed targets, unless another editor uses them."""
         from singlepass_backends.client import EngineClient, identity
 
         for target in tuple(self._dropped):
@@ -89,12 +89,12 @@ class Targets:
                 try:
                     await EngineClient(target).stop(unless="shared")
                 except BackendError as error:
-                    _log.warning("the engine of the target before was not stopped: %s", error)
-            if target in self._dropped:  # only now: who waited for this may have been cancelled
+                    _log.warning("the engine of the previous target was not stopped: %s", error)
+            if target in self._dropped:  # only now: a waiting task may have been cancelled
                 self._dropped.remove(target)
 
     async def aclose(self) -> None:
-        """Detach from all engines, which live on."""
+        """Detach from all engines, which keep running."""
         attachments, self._attachments = self._attachments, {}
         for attachment in attachments.values():
             await attachment.client.aclose()
@@ -104,7 +104,7 @@ class Targets:
                 task.cancel()
 
     def attachment(self, name: str) -> Attachment:
-        """The attachment to a target, made at its first use. Raises UserError for one that is no more."""
+        """The attachment to a target, created on first use. Raises UserError for a removed target."""
         target = self.by_name.get(name)
         if target is None:
             self._refuse_unusable(name)
@@ -120,28 +120,27 @@ class Targets:
         return self._attachments[name]
 
     def is_attached(self, attachment: Attachment) -> bool:
-        """Whether the attachment still is that of a target."""
+        """Whether the attachment still belongs to a target."""
         return self._attachments.get(attachment.name) is attachment
 
     def cached(self, name: str, uri: str) -> tuple[int, int] | None:
-        """Tokens of a document's context that a target has cached, and those that it has not; None where
-        that is not known."""
+        """Number of cached and of uncached tokens of a document's context on a target; None if unknown."""
         attachment = self._attachments.get(name)
         return attachment and attachment.cached(uri)
 
     def n_ctx(self, name: str) -> int:
-        """The context of a target in tokens, as far as that is known."""
+        """The context of a target in tokens, or an assumption until it is known."""
         attachment = self._attachments.get(name)
         return attachment.n_ctx if attachment else self.by_name[name].n_ctx or ASSUMED_CONTEXT
 
     def rates(self, name: str) -> Rates | None:
-        """What jobs on a target have taken; of the model on this machine, whichever engine ran it."""
+        """The measured rates of a target; they belong to the model on this machine, not to one engine."""
         target = self.by_name.get(name)
         return self._history.rates(rates_key(target)) if target else None
 
     def candidates(self, n_cached: dict[str, int] | None = None, uris: Sequence[str] = ()) -> list[Candidate]:
-        """The targets as they stand now, with the tokens of a prompt that each has cached. Allowed are those
-        to which these documents may be sent."""
+        """The current state of the targets, with the tokens of a prompt that each has cached. A target is
+        allowed if these documents may be sent to it."""
         return [
             Candidate(
                 name=name,
@@ -154,8 +153,8 @@ class Targets:
         ]
 
     def may_send(self, name: str, *uris: str) -> bool:
-        """Whether these documents may be sent to a target. To a remote one may what lies in the folders that
-        the user listed, when all links are followed; without a file it lies in none."""
+        """Whether these documents may be sent to a target. For a remote one they must be files in the folders
+        that the user listed, with all links resolved."""
         target = self.by_name.get(name)
         if target is None or not self._is_allowed(target):
             return False
@@ -167,14 +166,14 @@ class Targets:
 
     def to_prewarm(self, language: str = "", uris: Sequence[str] = ()) -> str:
         """The target to prewarm for these documents: the selected one, the one of a rule for the language, or
-        the first. Raises UserError where none is allowed."""
-        # Nothing to read takes no time, so the first allowed one is within any limit.
+        the first. Raises UserError if none is allowed."""
+        # An empty request takes no time, so the first allowed target is within any limit.
         request = Request(n_prompt=0, n_reply=0, language=language)
         return self.choose(request, self.candidates(uris=uris)).target or DEFAULT
 
     def choose(self, request: Request, candidates: Sequence[Candidate]) -> Routed:
-        """The target for a request, of all there are. Raises UserError where none is allowed, or the one that
-        is selected cannot be used."""
+        """The target for a request. Raises UserError if none is allowed, or the selected one cannot be
+        used."""
         self._refuse_unusable(self.selected)
         selected = next((one for one in candidates if one.name == self.selected and one.is_allowed), None)
         if selected is not None:
@@ -207,7 +206,8 @@ class Targets:
             raise UserError(f"The target `{name}` cannot be used. {self.unusable[name]}")
 
     def select(self, name: str | None) -> None:
-        """Use this target from now on, or leave it to the rules again. Raises UserError for a wrong name."""
+        """Use this target from now on; None returns to rules and estimates. Raises UserError for a wrong
+        name."""
         targets = self.by_name
         self._refuse_unusable(name)
         if name is not None and name not in targets:
@@ -246,7 +246,7 @@ class Targets:
 
 
 def is_remote(target: Target) -> bool:
-    """Whether what is sent to this target leaves the machine."""
+    """Whether data sent to this target leaves the machine."""
     if target.backend != "openai_compatible":
         return False
     host = target.host
@@ -259,7 +259,7 @@ def is_remote(target: Target) -> bool:
 
 
 def rates_key(target: Target) -> str:
-    """What rates are kept by: another model, or the same elsewhere, has another speed."""
+    """The key of a target's rates: they depend on the model and on where it runs."""
     where = f" at {target.host}" if target.url else ""
     layers = f", {target.n_gpu_layers} layers" if target.n_gpu_layers >= 0 else ""
     return f"{target.backend} {Path(target.model).name}{where}{layers}"

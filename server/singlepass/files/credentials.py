@@ -1,12 +1,12 @@
-"""Files that hold credentials, by their names: none enters a prompt beside another file, whatever is set.
+"""Files that hold credentials, recognized by name: they never enter a prompt beside another file.
 
-Nothing looks into a text, so this list is long rather than clever. Names are compared as `plain_name` sees
-them: without case, and as the most careless of file systems does. No setting makes an exception; there are
-only names of templates, which are committed to be read.
+Contents are not examined, so the list of names is long. Names are normalized by `plain_name`: without case,
+and as the most lenient file systems compare them. No setting makes an exception; the only exceptions are
+names of templates, which are committed to be read.
 
-Code whose name merely speaks of secrets (`secret_store.go`, `credential.ts`) is code. `secrets.*` and
-`credentials.*` are hidden whatever they end in, because `secrets.py` and `credentials.js` are where many
-projects keep the real ones; so is what lies in a folder `secrets` or `credentials`.
+Code whose name only mentions secrets (`secret_store.go`, `credential.ts`) is treated as code. `secrets.*` and
+`credentials.*` are hidden with any suffix, because many projects keep real secrets in `secrets.py` or
+`credentials.js`; so is everything in a folder `secrets` or `credentials`.
 """
 
 import re
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from singlepass.files.protect import plain_name
 
-# Names of a folder, with all that lies in it, or of a file.
+# Names of folders, with everything in them, or of files.
 _FOLDER_NAMES = """
 .env .envs .ssh .gnupg .password-store .aws .azure .gcloud .oci .kube .cloudflared .linode-cli
 legacy_credentials credentials .credentials secrets .secrets
@@ -63,7 +63,7 @@ _PATTERNS = re.compile(
         )
     )
 )
-# Names in a folder of which not all is hidden.
+# Names in folders of which only some entries are hidden.
 _INSIDE = frozenset(
     {
         (".config", "configstore"),
@@ -90,13 +90,13 @@ _TEMPLATES = re.compile(
     r"|wp-config-sample\.php"
 )
 _LONGEST_NAME = 255
-"""Of any file system. What is longer names no file, so nothing is known of it."""
+"""Maximum path length of any file system; a longer path cannot name a file."""
 
 
 def is_credential(path: str, *, is_folder: bool = False) -> bool:
-    """Whether a file with this path holds credentials by its name, or by that of a folder which it lies in.
+    """Whether a file with this path holds credentials, by its name or by that of a folder that contains it.
 
-    `is_folder` asks it of a folder: whether all that lies in it does.
+    With `is_folder`, whether this holds for everything in a folder.
     """
     *folders, last = map(plain_name, path.replace("\\", "/").split("/"))
     if is_folder:
@@ -104,7 +104,7 @@ def is_credential(path: str, *, is_folder: bool = False) -> bool:
     elif _is_named(last) or (folders and (folders[-1], last) in _INSIDE):
         return True
     elif ":" in path and _is_named(plain_name(path.rpartition(":")[2])):
-        return True  # only to Windows is what follows a colon no part of the name
+        return True  # only Windows excludes what follows a colon from the name
     return any(
         folder in _FOLDERS
         or folder.startswith((".env.", "secrets.", "credentials."))

@@ -1,12 +1,12 @@
-"""Ignore patterns: gitignore(5) as git matches it, in a time that no pattern can make long.
+"""Ignore patterns: gitignore(5) as git matches it, in bounded time for every pattern.
 
-A repository writes these patterns, so none of them may cost more than reading it does. Nothing here goes back
-to try another way: between two stars stands text of a fixed length, for which the first place is as good as
-any later one, and between two `**` stand folders of a fixed number, for which the same holds. What has no
-wildcard is looked up. So a pattern takes at most its length times that of the path, and of patterns with
-wildcards there are as many as `MAX_WILD_CHARS` says.
+Repositories are untrusted, so matching must not be slow for any pattern. It never backtracks: between two `*`
+there is text of fixed length, for which the first match is as good as any later one, and between two `**`
+there is a fixed number of folders, for which the same holds. Patterns without wildcards are looked up in a
+dictionary. So matching a pattern takes at most the product of its length and the path's, and `MAX_WILD_CHARS`
+limits the patterns with wildcards.
 
-Git matches bytes: its `?` is half of an `é`. Here one character is one byte, see `bytewise`.
+Git matches bytes: its `?` is half of an `é`. Here one character stands for one byte, see `bytewise`.
 """
 
 import re
@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 MAX_LINE = 4_096
-"""In bytes. A longer line is no pattern: no path is as long."""
+"""Maximum length of a line in bytes; longer ones cannot match any path."""
 MAX_WILD_CHARS = 20_000
-"""So much of an ignore file may be patterns with wildcards, in characters, of which each counts as at least
-`_LEAST_CHARS`. Large projects have a tenth of it."""
+"""Maximum total length of an ignore file's patterns with wildcards, in characters; each counts as at least
+`_LEAST_CHARS`. Large projects have a tenth of that."""
 _LEAST_CHARS = 10
 
 _TEXT_AND_STARS = re.compile(r"([^*?\[\\]*[^*?\[\\/])\*{2,}(?:(/)(.*))?$", re.DOTALL)
@@ -39,7 +39,7 @@ _CLASSES = {
 
 
 def bytewise(text: str) -> str:
-    """A path or a pattern with one character for each of its bytes."""
+    """A path or a pattern, encoded with one character per byte."""
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 
@@ -58,17 +58,17 @@ class Pattern:
         by_name: bool,
     ) -> None:
         self._ways = ways
-        """Of which one has to fit."""
+        """Alternatives, of which one has to match."""
         self.literal = literal
-        """The only name, or path, that it matches; None where it has a wildcard."""
+        """The only name, or path, that it matches; None for a pattern with a wildcard."""
         self.ignores = ignores
         """False for one that begins with `!`."""
         self.folders_only = folders_only
         self.by_name = by_name
-        """Whether it is compared with the name alone, in any folder."""
+        """Whether it is compared with the name only, in any folder."""
 
     def matches(self, path: str, name: str) -> bool:
-        """Whether it fits a path relative to its file's folder, whose last part is `name`."""
+        """Whether it matches a path relative to its file's folder; `name` is the path's last part."""
         if self.literal is not None:
             return self.literal == (name if self.by_name else path)
         parts = [name] if self.by_name else path.split("/")
@@ -76,7 +76,7 @@ class Pattern:
 
 
 def _fit(runs: "_Runs", parts: Sequence[str]) -> bool:
-    """Whether the runs stand in the path in their order: the first at its start, the last at its end."""
+    """Whether the runs occur in the path in this order: the first at its start, the last at its end."""
     first, last = runs[0], runs[-1]
     if not _stand_at(first, parts, 0, len(parts)):
         return False
@@ -101,7 +101,7 @@ def _stand_at(run: "Sequence[_Segment]", parts: Sequence[str], start: int, end: 
 
 
 class _Segment:
-    """What one name of a path is compared with: pieces of a fixed length, with anything between them."""
+    """The pattern for one name of a path: pieces of fixed length, with anything between them."""
 
     __slots__ = ("_n_least", "_pieces")
 
@@ -128,18 +128,18 @@ class _Segment:
 
 
 _Runs = Sequence[Sequence[_Segment]]
-"""The names of a path in their order, split at `**`."""
+"""A pattern's segments in order, split at `**`."""
 
 
 class _Piece:
-    """Characters, each one or one of a set."""
+    """A sequence of characters and character sets."""
 
     __slots__ = ("_regex", "_text", "n_chars")
 
     def __init__(self, chars: "Sequence[str | frozenset[str]]") -> None:
         self.n_chars = len(chars)
         self._text = "".join(char for char in chars if isinstance(char, str))
-        # Without repetition, so without anything to try again.
+        # Without repetition, so without backtracking.
         self._regex = (
             None if len(self._text) == len(chars) else re.compile("".join(map(_one_of, chars)), re.DOTALL)
         )
@@ -150,7 +150,7 @@ class _Piece:
         return self._regex.match(text, place) is not None
 
     def find(self, text: str, start: int, end: int) -> int:
-        """Its first place between two places; -1 where there is none."""
+        """Its first match between two positions; -1 if there is none."""
         if self._regex is None:
             return text.find(self._text, start, end)
         found = self._regex.search(text, start, end)
@@ -172,16 +172,17 @@ def _one_of(char: "str | frozenset[str]") -> str:
 
 
 class Rules:
-    """One ignore file, for what lies under its folder."""
+    """The rules of one ignore file, for the paths in its folder."""
 
     def __init__(self, lines: Iterable[str], prefix: str = "") -> None:
         """`lines` are bytewise; `prefix` is the path of the folder, empty or with a slash at its end."""
         self.prefix = bytewise(prefix)
         self.n_unused = 0
-        """Patterns that are beyond the limit."""
+        """Number of patterns that exceed the limit and are not used."""
         self._names: dict[tuple[str, bool], tuple[int, bool]] = {}
         self._paths: dict[tuple[str, bool], tuple[int, bool]] = {}
-        """What has no wildcard, and whether it is for folders only: the line, and whether it ignores."""
+        """By text without wildcards and whether it is for folders only: the line number, and whether it
+        ignores."""
         self._wild: list[tuple[int, Pattern]] = []
         room = MAX_WILD_CHARS
         for number, line in enumerate(lines):
@@ -202,7 +203,7 @@ class Rules:
                 known[pattern.literal, pattern.folders_only] = number, pattern.ignores
 
     def decide(self, path: str, is_folder: bool) -> bool | None:
-        """Whether the last pattern that matches ignores an entry (bytewise); None where none matches."""
+        """Whether the last matching pattern ignores an entry (bytewise); None if none matches."""
         if not path.startswith(self.prefix):
             return None
         inner = path[len(self.prefix) :]
@@ -225,9 +226,9 @@ class Rules:
 
 
 def rules_of(ignore: Sequence[str]) -> tuple[Rules, ...]:
-    """The patterns of the settings. What any of the results ignores is ignored.
+    """The patterns of the settings. A path is ignored if any of the results ignores it.
 
-    An entry of several lines is an ignore file of its own, whose negations undo nothing but its own patterns.
+    An entry of several lines is an ignore file by itself, whose negations affect only its own patterns.
     """
     own = [bytewise(entry) for entry in ignore if "\n" not in entry]
     others = [bytewise(entry).split("\n") for entry in ignore if "\n" in entry]
@@ -235,7 +236,7 @@ def rules_of(ignore: Sequence[str]) -> tuple[Rules, ...]:
 
 
 def hides(rules: Sequence[Rules], path: str) -> bool:
-    """Whether a file, or a folder that it lies in, is ignored by any of the rules."""
+    """Whether a file, or a folder that contains it, is ignored by any of the rules."""
     inner = bytewise(path)
     ends = [idx for idx, char in enumerate(inner) if char == "/" and idx]
     return any(rule.decide(inner[:end], is_folder=True) for rule in rules for end in ends) or any(
@@ -249,7 +250,8 @@ def _has_wildcard(line: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def parse_pattern(line: str) -> Pattern | None:
-    """One line of an ignore file, bytewise; None for comments, blanks, and what git takes for broken."""
+    """Parse one line of an ignore file (bytewise); None for comments, blank lines, and patterns that git
+    considers invalid."""
     line = _without_trailing_blanks(line.removesuffix("\r"))
     if not line or line.startswith("#"):
         return None
@@ -282,10 +284,10 @@ def parse_pattern(line: str) -> Pattern | None:
 
 
 def _ways(line: str) -> tuple[str, ...]:
-    """The pattern, in the ways that git takes it.
+    """The pattern, in all interpretations of git.
 
-    Git compares the text before the first wildcard by itself. So a `**` behind it begins what is left, and
-    stands for folders although no slash is in front of it.
+    Git compares the text before the first wildcard separately. So a `**` directly after it is at the
+    beginning of the rest, and matches folders although no slash precedes it.
     """
     found = _TEXT_AND_STARS.match(line)
     if found is None:
@@ -301,7 +303,8 @@ def _without_trailing_blanks(line: str) -> str:
 
 
 def _parse(line: str, whole_path: bool) -> tuple[list[list[_Segment]], str | None] | None:
-    """The runs of a pattern, and the only text that it matches; None for one that can match nothing."""
+    """The runs of a pattern, and the only text that it matches, if without wildcards; None for a pattern that
+    cannot match."""
     runs: list[list[_Segment]] = [[]]
     pieces: list[list[str | frozenset[str]]] = [[]]
     literal: list[str] | None = []
@@ -358,13 +361,13 @@ def _parse(line: str, whole_path: bool) -> tuple[list[list[_Segment]], str | Non
         if literal is not None:
             literal.append(char)
     if is_gap:
-        pieces = [[], []]  # `a/**` is what lies in it, and not the folder itself
+        pieces = [[], []]  # `a/**` matches everything in the folder, but not the folder itself
     close_segment()
     return runs, None if literal is None else "".join(literal)
 
 
 def _brackets(line: str, start: int) -> tuple[frozenset[str], int] | None:
-    """A set such as `[!a-z]` and where it ends; None where it never does."""
+    """A set such as `[!a-z]` and its end; None if it is not closed."""
     idx = start + 1
     negated = line[idx : idx + 1] in ("!", "^")
     idx += negated
@@ -373,7 +376,7 @@ def _brackets(line: str, start: int) -> tuple[frozenset[str], int] | None:
     while idx < len(line):
         char = line[idx]
         if char == "]" and idx > first:
-            # The set never takes a slash.
+            # A set never contains the slash.
             return frozenset((_ALL - chars if negated else chars) - {"/"}), idx + 1
         if line.startswith("[:", idx) and (end := line.find(":]", idx)) != -1:
             named = _CLASSES.get(line[idx + 2 : end])
@@ -398,7 +401,7 @@ def _brackets(line: str, start: int) -> tuple[frozenset[str], int] | None:
                     return None
                 last = line[idx]
                 idx += 1
-        # Of an empty range git takes the first character.
+        # For an empty range git uses the first character.
         chars |= _range(char, last) or {char}
     return None
 

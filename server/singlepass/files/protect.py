@@ -1,14 +1,15 @@
-"""Files that start programs, or tell other programs what to do: none is edited without a question of its own.
+"""Protected files: they can make programs run code, so each edit of one needs the user's consent.
 
-Whoever can change one of them can run code on the user's machine or in their CI, though it looks like a
-change of text. A file is on the list when an editor with its usual language servers and linters, a shell, a
-debugger, a version control system or a CI takes code or commands from it *unasked*: because a folder is
-opened or entered, a file saved or committed. What runs only when the user starts a build or a test is not on
-it, because that is their step, and such files are edited all day (`Makefile`, `package.json`, `setup.py`,
-`conftest.py`). Where a file is both (`build.rs`, which rust-analyzer runs), the first counts.
+A change to one of them can run code on the user's machine or in CI, although it looks like a change of text.
+A file is on the list if an editor with its usual language servers and linters, a shell, a debugger, a version
+control system or a CI takes code or commands from it *without being asked*: because a folder is opened or
+entered, or a file saved or committed. Files that run code only when the user starts a build or a test are not
+on the list, because the user decides that, and they are edited all the time (`Makefile`, `package.json`,
+`setup.py`, `conftest.py`). A file to which both applies is on the list (`build.rs`, which rust-analyzer
+runs).
 
-Names are compared as loosely as the most careless of file systems and tools does: without case, without
-characters that are not seen, with the trailing dots and spaces, short names and streams of Windows.
+Names are compared like in the most lenient file systems and tools: without case, without invisible
+characters, and allowing for the trailing dots and spaces, short names and streams of Windows.
 """
 
 import unicodedata
@@ -23,7 +24,7 @@ _TOOL = "run or obeyed, unasked, by editors and the tools that they start"
 _AGENT = "settings or instructions of a coding agent"
 _CI = "a definition of what CI or a commit hook runs"
 
-# Names of a file or a folder, at any depth; what lies in such a folder is protected with it.
+# Names of files or folders, at any depth; everything in such a folder is protected.
 _NAMES = (
     (
         _GIT,
@@ -108,7 +109,7 @@ _NAMES = (
     ),
 )
 _ANYWHERE = tuple((what, tuple(names.split())) for what, names in _NAMES)
-# Names in a folder of which not all is protected.
+# Names in folders of which only some entries are protected.
 _INSIDE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (_START, "fish", ("conf.d", "functions")),
     (_TOOL, "tools", ("bazel",)),
@@ -121,11 +122,11 @@ _INSIDE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 _SHORT_NAMES = ("git~1", "git~2")
-"""Of `.git`, in Windows."""
+"""Short names of `.git` in Windows."""
 
 
 def protection(path: str) -> str:
-    """What a file is that must not be edited without a question of its own; empty for all others."""
+    """What kind of protected file it is, in words; empty for all others."""
     parts = [plain_name(part) for part in path.replace("\\", "/").split("/")]
     for idx, part in enumerate(parts):
         for what, patterns in _ANYWHERE:
@@ -142,13 +143,13 @@ def _matches(part: str, patterns: Sequence[str]) -> bool:
 
 
 def plain_name(part: str) -> str:
-    """A name as the file systems that tell the fewest names apart see it."""
-    # A stream of NTFS (`.git::$INDEX_ALLOCATION`) is the file in front of the colon.
+    """A name, normalized like in the file systems that distinguish the fewest names."""
+    # A stream of NTFS (`.git::$INDEX_ALLOCATION`) belongs to the file before the colon.
     part = part.partition(":")[0] if not part.startswith(":") else part
     if part.isascii():
         part = part.lower().rstrip(". ")
         return ".git" if part in _SHORT_NAMES else part
-    # Some file systems skip characters that are not seen, and take compatible characters for the same.
+    # Some file systems skip invisible characters and treat compatibility characters as equal.
     part = "".join(char for char in part if unicodedata.category(char) != "Cf")
     part = unicodedata.normalize("NFKC", part).casefold()
     part = "".join(char for char in part if unicodedata.category(char) != "Cf").rstrip(". ")

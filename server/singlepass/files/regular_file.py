@@ -1,6 +1,6 @@
-"""Reading a file of which nothing is known: it may be a pipe that nobody writes to, a device, or have no end.
+"""Reads untrusted paths safely: a path may be a pipe without a writer, a device, or an endless file.
 
-Everything that reads files of a workspace does it here, and on the event loop nothing does.
+All files of a workspace are read through this module, never on the event loop.
 """
 
 import errno
@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-# Windows has none of the first three, and only Windows has the last.
+# Windows lacks the first three, and only Windows has the last.
 _NAMES = ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
 _FLAGS: int = os.O_RDONLY | sum(getattr(os, name, 0) for name in _NAMES)
 
@@ -16,16 +16,16 @@ _FLAGS: int = os.O_RDONLY | sum(getattr(os, name, 0) for name in _NAMES)
 def read_regular(path: Path | str, limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes. Links are followed; no pipe is waited for.
 
-    Raises OSError, its `strerror` in words for people: what the system says, a folder (IsADirectoryError),
-    no regular file (EINVAL), longer than the limit (EFBIG). Raises ValueError for a path with a NUL.
+    Raises OSError with a readable `strerror`: the system's, a folder (IsADirectoryError), not a regular file
+    (EINVAL), longer than the limit (EFBIG). Raises ValueError for a path with a NUL.
     """
-    # Already opening a device or a pipe may do something, so it is looked at before, and again after.
+    # Merely opening a device or a pipe may have an effect, so check before opening, and again after it.
     _check(Path(path).stat(), path, limit)
     descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         status = os.fstat(descriptor)
         _check(status, path, limit)
-        # The size is not to be relied on: files grow, and those that the system makes up have none.
+        # The size is unreliable: files grow, and virtual files (as in /proc) report none.
         parts: list[bytes] = []
         room = limit + 1
         while room and (part := file.read(min(room, max(status.st_size + 1, 65_536)))):

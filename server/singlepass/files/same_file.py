@@ -1,6 +1,6 @@
-"""Whether two paths lead to one file: by links, or on a system that makes no difference between cases.
+"""Whether two paths name the same file, through links or on a case-insensitive file system.
 
-Nothing here raises: a path that leads nowhere is as it is written.
+Nothing here raises: a path that does not exist is compared as written.
 """
 
 import os
@@ -11,25 +11,25 @@ from typing import NamedTuple
 
 
 class FileId(NamedTuple):
-    """What tells one file from others; compare with `is_same`."""
+    """The identity of a file; compare with `is_same`."""
 
     real: str
-    """The path with all links followed, as far as it exists."""
+    """The path with all links resolved, as far as it exists."""
     folded: str
     """The same without case."""
 
 
 def file_id(path: Path) -> FileId:
-    """What tells the file at an absolute path from others."""
+    """The identity of the file at an absolute path."""
     real = str(real_path(path))
     return FileId(real, _folded(real))
 
 
 def is_same(one: FileId, other: FileId) -> bool:
-    """Whether both are one file."""
+    """Whether both are the same file."""
     if one.real == other.real:
         return True
-    # Only the system can tell: it may be one that knows no case, or that writes an accent in two ways.
+    # Only the file system knows: it may ignore case or normalize Unicode.
     return one.folded == other.folded and _is_same_there(one.real, other.real)
 
 
@@ -39,7 +39,7 @@ def is_among(one: FileId, others: Iterable[FileId]) -> bool:
 
 
 def real_path(path: Path) -> Path:
-    """The path with all links followed, as far as it exists."""
+    """The path with all links resolved, as far as it exists."""
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError):
@@ -47,14 +47,14 @@ def real_path(path: Path) -> Path:
 
 
 def path_inside(path: Path, folder: Path) -> Path | None:
-    """A path relative to the folder that it lies in, by its name or where its links lead; None where not.
+    """A path relative to a folder that contains it, as written or with links resolved; None if it does not.
 
-    A folder that is named by a link and a file that is not, or the reverse, belong together.
+    So a folder named through a link contains files that are not, and the reverse.
     """
     if path.is_relative_to(folder):
         return path.relative_to(folder)
     there, real = file_id(folder), real_path(path)
-    # First as the path is written, so that a link inside the folder keeps its name.
+    # First the path as written, so that a link inside the folder keeps its name.
     for named in (path, real):
         around = next((one for one in named.parents if is_same(file_id(one), there)), None)
         if around is not None:
@@ -63,7 +63,7 @@ def path_inside(path: Path, folder: Path) -> Path | None:
 
 
 def distinct(folders: Sequence[Path]) -> list[Path]:
-    """The folders, each once, by the name that it has first."""
+    """The folders without duplicates, each under its first name."""
     found: list[tuple[FileId, Path]] = []
     for folder in folders:
         one = file_id(folder)

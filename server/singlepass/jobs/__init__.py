@@ -1,1 +1,1 @@
-"""One request for an edit: from the command to hunks in the buffer, their review and the outcome."""
+"""One request for an edit: from the command to hunks in the buffer, their review, and the outcome."""

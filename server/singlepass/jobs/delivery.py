@@ -1,17 +1,17 @@
-"""From planned hunks to the editor's buffer.
+"""Delivers planned hunks to the editor's buffer.
 
-`deliver` rebases hunks onto the buffers as they are now and sends them as one versioned workspace edit.
-`send` is its last step alone, for edits that are taken back.
+`deliver` rebases hunks onto the current buffers and sends them as one versioned workspace edit. `send` is its
+last step, also used to undo edits.
 
 An editor may do four things with the edit:
 
 - apply it as sent;
-- refuse it, because the user typed in between: the hunks are rebased and sent again;
-- apply it late, to a version that it was not planned for (vscode-languageserver-node #1756). What comes back
-  by `didChange` tells this from the first case: at some change the document must have exactly the predicted
-  text, and no change on the way there may overwrite what another had just written;
-- not answer. Then it is unknown whether the edit was applied. An editor that was busy may still apply it, so
-  the documents are watched for it (`Late`).
+- reject it, because the user typed in between: the hunks are rebased and sent again;
+- apply it late, to a version that it was not planned for (vscode-languageserver-node #1756). The `didChange`
+  notifications distinguish this from the first case: after some change the document must have exactly the
+  predicted text, and no change before that may overwrite what another one has just written;
+- not answer. Then it is unknown whether the edit was applied. A busy editor may still apply it, so the
+  documents are watched for it (`Late`).
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from singlepass.editor.requests import ApplyResult, Editor
 
 MAY_BE_THERE = "the edit may be there or not. If it shows up later, it is in review then."
 TRIES = 8
-"""Times hunks are rebased and sent because the user typed meanwhile."""
+"""Maximum number of times that hunks are rebased and sent because the user typed in between."""
 _ANSWER_TIMEOUT_S = 60.0
-"""How long an editor may take to answer an edit that asks the user nothing."""
+"""Timeout for the answer to an edit without a confirmation."""
 _WATCH_S = 3600.0
-"""How long an edit that was not answered is watched for."""
+"""How long to watch for an edit that was not answered."""
 _ECHO_TIMEOUT_S = 5.0
-"""How long the didChange of an applied edit may take."""
+"""Timeout for the didChange of an applied edit."""
 _TYPED_TIMEOUT_S = 0.5
-"""How long the didChange may take that explains a refusal."""
+"""Timeout for the didChange that explains a rejection."""
 
 
 class AppliedEdit(msgspec.Struct, frozen=True):
@@ -46,16 +46,16 @@ class AppliedEdit(msgspec.Struct, frozen=True):
 
     uri: str
     text: str
-    """Before, which the edits refer to."""
+    """The text before, to which the edits refer."""
     edits: tuple[Edit, ...]
     document: Document | None = None
-    """None for a file that was not open."""
+    """The document; None for a file that was not open."""
     before: int = 0
     """The document's revision with that text."""
     after: int = 0
     """The revision at which it had all edits."""
     origins: tuple[Origin, ...] = ()
-    """Where each edit comes from."""
+    """The origin of each edit."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -65,15 +65,15 @@ class Delivery(msgspec.Struct, frozen=True):
     applied: tuple[AppliedEdit, ...] = ()
     rejected: tuple[RejectedHunk, ...] = ()
     mismatches: tuple[str, ...] = ()
-    """Applied edits whose result is not what was predicted, in words for the user."""
+    """Messages for the user about applied edits whose result differs from the prediction."""
 
 
 class FilePart(msgspec.Struct):
-    """The part of a workspace edit that is for one file, on its text as it is now."""
+    """The part of a workspace edit for one file, on its current text."""
 
     uri: str
     path: str
-    """As the user is told it."""
+    """The path in messages."""
     text: str
     edits: list[Edit]
     document: Document | None = None
@@ -86,7 +86,7 @@ class FilePart(msgspec.Struct):
 
     @property
     def moved_on(self) -> bool:
-        """Whether the document is another version by now."""
+        """Whether the document has changed since."""
         document = self.document
         return document is not None and document.is_open and document.version != self.version
 
@@ -103,14 +103,14 @@ class Sent(msgspec.Struct, frozen=True):
 
     is_applied: bool
     reason: str = ""
-    """Why not."""
+    """Why it was not applied."""
     is_answered: bool = True
-    """If not, it may have been applied or not."""
+    """If False, it is unknown whether it was applied."""
     typed: bool = False
-    """Whether it was refused because the user typed meanwhile, so that another try makes sense."""
+    """Whether it was rejected because the user typed in between, so that a retry makes sense."""
     applied: tuple[AppliedEdit, ...] = ()
     mismatches: tuple[FilePart, ...] = ()
-    """Where what came back is not what was predicted."""
+    """Messages about results that differ from the prediction."""
 
 
 _NO_ANSWER = ApplyResult(False)
@@ -119,15 +119,15 @@ _UNKNOWN = Sent(False, is_answered=False)
 
 
 class Late(msgspec.Struct, frozen=True):
-    """An edit that is no longer waited for."""
+    """An edit whose answer is no longer awaited."""
 
     sent: "asyncio.Task[Sent]"
-    """What became of it after all."""
+    """Its eventual result."""
     hunks: tuple[PlannedHunk, ...] = ()
 
 
 class _Awaited:
-    """A workspace edit that was sent, and the texts that its documents should have then."""
+    """A workspace edit that was sent, and the predicted texts of its documents."""
 
     def __init__(self, parts: Sequence[FilePart], answer: "asyncio.Future[ApplyResult]") -> None:
         self.answer = answer
@@ -140,24 +140,24 @@ class _Awaited:
 
     @property
     def is_there(self) -> bool:
-        """Whether a document has had the text."""
+        """Whether a document has had its predicted text."""
         return any(one.met_at is not None for _, _, one in self._expected)
 
     def end(self) -> None:
-        """Watch for nothing more."""
+        """Stop watching."""
         self.answer.cancel()
         for _, document, one in self._expected:
             document.forget(one)
 
     async def outcome(self, result: ApplyResult) -> Sent:
-        """What became of it, once the editor has answered or a document shows it."""
+        """The result, once the editor has answered or a document shows the edit."""
         if result is _NOT_SENT:
             return Sent(False, result.reason)
         if result.applied or self.is_there:
             for _, document, one in self._expected:
                 await document.until(lambda one=one: one.met_at is not None, _ECHO_TIMEOUT_S)
             return self._applied()
-        # Refused: because the user typed, which a didChange tells, or for a reason of the editor's own.
+        # Rejected: because the user typed, which a didChange shows, or for another reason.
         for part, document, _ in self._expected:
             await document.until(lambda part=part: part.moved_on, _TYPED_TIMEOUT_S)
         return Sent(False, result.reason, typed=any(part.moved_on for part in self._parts))
@@ -180,7 +180,7 @@ class _Awaited:
         return Sent(True, applied=tuple(applied), mismatches=tuple(mismatches))
 
     async def late_outcome(self) -> Sent:
-        """What became of it in the end; `is_answered` is False if that never shows."""
+        """The eventual result; `is_answered` is False if it remains unknown."""
         seen = asyncio.ensure_future(self._seen())
         try:
             await asyncio.wait([self.answer, seen], timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
@@ -192,7 +192,7 @@ class _Awaited:
             self.end()
 
     async def _seen(self) -> None:
-        """Wait until a document shows the edit, or all are closed and none can any more."""
+        """Wait until a document shows the edit, or all documents are closed."""
         waits = {
             asyncio.ensure_future(document.until(lambda one=one: one.met_at is not None, _WATCH_S))
             for _, document, one in self._expected
@@ -217,10 +217,10 @@ async def send(
     is_cancelled: Callable[[], bool] = lambda: False,
     on_late: Callable[[Late], None] = lambda _: None,
 ) -> Sent:
-    """Send one workspace edit, once, and check what comes back.
+    """Send one workspace edit, once, and check the result.
 
-    The edits of a part are in the order of its text. Nothing is sent once `is_cancelled`. `on_late` is told
-    of an edit that was sent and is no longer waited for: the editor takes too long, or the caller was
+    The edits of a part are in text order. Nothing is sent if `is_cancelled`. `on_late` is called with an edit
+    that was sent but whose answer is no longer awaited, because of the timeout or because the caller was
     cancelled.
     """
     annotated = editor.capabilities.annotations
@@ -229,7 +229,7 @@ async def send(
     }
 
     async def ask() -> ApplyResult:
-        # Another task may have run since, and not every editor looks at the version.
+        # Another task may have run since, and not every editor checks the version.
         if is_cancelled():
             return _NOT_SENT
         if any(part.moved_on for part in parts):
@@ -239,7 +239,7 @@ async def send(
     awaited = _Awaited(parts, asyncio.ensure_future(ask()))
     sent = _UNKNOWN
     try:
-        # The user may take long over a confirmation; any other edit is answered at once.
+        # The user may need long for a confirmation; any other edit is answered at once.
         await asyncio.wait([awaited.answer], timeout=None if confirm else _ANSWER_TIMEOUT_S)
         if awaited.answer.done() or awaited.is_there:
             sent = await awaited.outcome(awaited.answer.result() if awaited.answer.done() else _NO_ANSWER)
@@ -262,10 +262,10 @@ async def deliver(
     is_cancelled: Callable[[], bool] = lambda: False,
     on_late: Callable[[Late], None] = lambda _: None,
 ) -> Delivery:
-    """Send the hunks as one workspace edit, again after keystrokes in between, and check what comes back.
+    """Send the hunks as one workspace edit, again after keystrokes in between, and check the result.
 
-    `files` has the hunks' files by URI; `confirm` asks the user first. Nothing is sent once `is_cancelled`.
-    `on_late` is told of an edit that is no longer waited for.
+    `files` has the hunks' files by URI; with `confirm` the user is asked first. Nothing is sent if
+    `is_cancelled`. `on_late` is called with an edit whose answer is no longer awaited.
     """
     warning = next((what for hunk in hunks if (what := files[hunk.snapshot.uri].protection)), "")
     rejected: list[RejectedHunk] = []
@@ -305,7 +305,7 @@ async def deliver(
 
 
 def booked(sent: Sent, hunks: Sequence[PlannedHunk]) -> Delivery:
-    """What became of hunks whose edit was applied."""
+    """The delivery of hunks whose edit was applied."""
     wrong = {part.named for part in sent.mismatches}
     return Delivery(
         sum(hunk.snapshot.uri not in wrong for hunk in hunks),
@@ -315,7 +315,7 @@ def booked(sent: Sent, hunks: Sequence[PlannedHunk]) -> Delivery:
 
 
 def mismatch_message(path: str) -> str:
-    """What the user is told when an edit was applied, but not as it was planned."""
+    """The message for an edit that was applied differently than planned."""
     return (
         f"The editor says it applied an edit to {path}, but what came back is not what was planned. It was "
         "probably applied to a later version. Look at the lines around it; undo takes it back."
@@ -325,11 +325,11 @@ def mismatch_message(path: str) -> str:
 def _rebased(
     hunks: Sequence[PlannedHunk], files: Mapping[str, EditableFile]
 ) -> tuple[list[PlannedHunk], list[FilePart], list[RejectedHunk]]:
-    """The hunks that fit the texts as they are now, their edits by file, and the hunks that do not fit."""
+    """The hunks that fit the current texts, their edits by file, and the hunks that do not fit."""
     fitting: list[PlannedHunk] = []
     rejected: list[RejectedHunk] = []
     parts: dict[str, FilePart] = {}
-    # In the order of the text: two hunks that border on each other may both insert at the border.
+    # In text order: two adjacent hunks may both insert at their border.
     for hunk in sorted(hunks, key=lambda hunk: (hunk.start, hunk.end)):
         uri = hunk.snapshot.uri
         edits = _edits_now(hunk, files[uri])
@@ -344,7 +344,7 @@ def _rebased(
 
 
 def _edits_now(planned: PlannedHunk, file: EditableFile) -> Sequence[Edit] | RejectedHunk:
-    """The hunk's edits on the text that its file has now."""
+    """The hunk's edits on the current text of its file."""
     document = file.document
     if document is None:
         return planned.edits
@@ -357,27 +357,28 @@ def _edits_now(planned: PlannedHunk, file: EditableFile) -> Sequence[Edit] | Rej
 
 
 def _part_of(file: EditableFile) -> FilePart:
-    """A part for the text that a file has now, without edits yet."""
+    """A part for the current text of a file, without edits yet."""
     named, document = file.snapshot.uri, file.document
     if document is None:
         return FilePart(named, file.path, file.snapshot.text, [], named=named)
-    # A file may have been opened meanwhile under another URI than it was named by.
+    # The file may have been opened in the meantime under another URI.
     return FilePart(
         document.uri, file.path, document.text, [], document, document.version, document.revision, named=named
     )
 
 
 def _overwrites(document: Document, text: str, revision: int, met_at: int | None) -> bool:
-    """Whether, between a text and the predicted one, the document lost what somebody had just written.
+    """Whether, between a text and the predicted one, a change removed text that another one had just written.
 
-    An editor that applies an edit late removes what was typed into its lines meanwhile, and may still end up
-    with the predicted text. One that sends an edit in several changes never removes what it wrote.
+    An editor that applies an edit late removes what the user typed in its lines in the meantime, and may
+    still reach the predicted text. An editor that splits an edit into several changes never removes what it
+    wrote.
     """
     if met_at is None:
         return False
     changes = (document.changes_since(revision) or ())[: met_at - revision]
-    # A text of marks, one for each character: it was there, was written, or stands behind a deletion. So each
-    # of thousands of changes takes no longer than a change of the document itself.
+    # A text with one mark per character: old, written, or after a deletion. So each of thousands of changes
+    # takes no longer than a change of the document itself.
     marks = LineIndex(_THERE * len(text), "utf-32")
     for start, end, new in changes:
         gone = marks.between(start, end)

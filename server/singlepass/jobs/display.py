@@ -1,5 +1,4 @@
-"""What the user sees of a job: progress, status, the block that is being written, and at the end the
-outcome."""
+"""Shows a job to the user: progress, status, a preview of the current block, and the outcome."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +25,11 @@ from singlepass.jobs.outcome import (
 from singlepass.jobs.preview import Preview
 
 _REPORT_EVERY_S = 0.1
-"""How often decoding is told; each token would flood the editor."""
+"""Minimum interval of progress reports while decoding; one per token would flood the editor."""
 
 
 class JobDisplay:
-    """Shows one job. `files` are those that it may edit, by URI."""
+    """Shows one job. `files` are the files that it may edit, by URI."""
 
     def __init__(
         self,
@@ -61,22 +60,22 @@ class JobDisplay:
         self._progress = await self._editor.progress(f"singlepass: {self._job.request.title}", on_cancel)
 
     def loading(self, fraction: float) -> None:
-        """So much of the model is loaded."""
+        """Report the progress of loading the model."""
         percent = round(100 * fraction)
         self._tell("loading", f"loading the model: {percent}%", percent)
 
     def prefill(self, event: PrefillProgress) -> None:
-        """So much of the prompt is read."""
+        """Report the progress of prefill."""
         message = report.prefill_message(event.n_prompt, event.n_cached, event.n_done, event.eta_ms)
         percent = 100 * event.n_done // max(1, event.n_prompt)
         self._tell("prefill", message, percent, eta_ms=event.eta_ms)
 
     def parsed(self, events: Sequence[ParserEvent]) -> None:
-        """The parser found these; called before finished hunks go into the buffer."""
+        """Show the parser's events; called before finished hunks are sent to the buffer."""
         self._preview.take(events)
 
     def decoding(self) -> None:
-        """More of the reply is there."""
+        """Report the progress of decoding."""
         self._preview.tell()
         now = time.monotonic()
         if self._job.state != "decode" or now - self._reported >= _REPORT_EVERY_S:
@@ -87,12 +86,13 @@ class JobDisplay:
             self._tell("decode", message, decode_rate=rate or None)
 
     def conclude(self, outcome: Outcome) -> None:
-        """Progress, diagnostics, notifications, log; the status comes last, so it can be waited for."""
+        """Show the outcome: progress, diagnostics, notifications, log; the status comes last, so that clients
+        can wait for it."""
         self._preview.clear()
         job, editor = self._job, self._editor
         sentence = inert(summary(job, outcome))
         self._progress.end(sentence)
-        self._progress = Progress(None, "")  # nothing may be reported after the end
+        self._progress = Progress(None, "")  # the protocol forbids reports after the end
         target = self._documents.get(job.request.uri)
         found = diagnostics(job, outcome, sentence, self._files.values(), target, timings=self._has_timings)
         for document, listed in found.values():

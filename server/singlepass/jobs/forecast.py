@@ -1,6 +1,6 @@
-"""What requests will probably take, and where: from what earlier ones took and what the engines have cached.
+"""Estimates for requests on each target, from earlier requests and from what the engines have cached.
 
-A title in the menu, the choice of a target and the advice to take another one all come from here.
+They are used for titles in the menu, for choosing a target, and for the advice to use another one.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ from singlepass.repository.client import CHARS_PER_TOKEN
 from singlepass.stats.estimate import Span, estimate_ms, expected_reply, title_suffix
 
 _MAX_EARLIER = 50
-"""So many requests at one document are remembered."""
+"""Number of requests that are remembered per document."""
 
 
 class _Earlier(NamedTuple):
-    """An earlier request at a document, in lines of that time."""
+    """An earlier request in a document, with line numbers of that time."""
 
     first_line: int
     end_line: int
@@ -31,7 +31,7 @@ class _Earlier(NamedTuple):
 
 
 class Forecast:
-    """What requests will probably take."""
+    """Estimates how long requests will take."""
 
     def __init__(self, documents: Documents, targets: Targets, contexts: Contexts) -> None:
         self.settings = Settings()
@@ -41,8 +41,8 @@ class Forecast:
         self._earlier: dict[str, list[_Earlier]] = {}
 
     def titles(self, uri: str, first_line: int, end_line: int) -> Callable[[str, str], str]:
-        """What adds to an action's title, given that and its kind, how long it would take on these lines, on
-        the target that is prewarmed. It adds nothing where that is not known."""
+        """A function from an action's title and kind to the suffix with its estimated time, for these lines
+        on the prewarmed target; empty if unknown."""
         if not self.settings.estimates:
             return lambda _title, _kind: ""
         try:
@@ -57,8 +57,8 @@ class Forecast:
         return suffix
 
     def expected(self, name: str, request: JobRequest) -> Span | None:
-        """Milliseconds that a request will take on a target which was prewarmed for it; None where it was
-        not, or nothing is known of the target."""
+        """Estimated milliseconds of a request on a target that was prewarmed for it; None if it was not, or
+        the target's rates are unknown."""
         lines = request.first_line, request.end_line
         return self._expected(name, request.uri, lines, request.title, request.kind)
 
@@ -71,7 +71,7 @@ class Forecast:
         return estimate_ms(known, n_uncached, n_cached, self.n_selected(uri, *lines), action)
 
     def n_selected(self, uri: str, first_line: int, end_line: int) -> int:
-        """Characters of these lines, or of the one with the cursor."""
+        """Characters of these lines, or of the line with the cursor."""
         document = self._documents.get(uri)
         if document is None:
             return 0
@@ -81,11 +81,11 @@ class Forecast:
         return index.line_end(last) - index.line_start(first)
 
     def sized(self, request: JobRequest) -> tuple[Request, list[Candidate]]:
-        """A request by the size that it probably has, and the targets with what they have cached of it."""
+        """The estimated size of a request, and the targets with what they have cached of it."""
         document = self._documents.get(request.uri)
         text = document.text if document is not None else ""
         earlier = self._earlier.get(request.uri)
-        # Without a request before, about as much again as the map stands around the document.
+        # Without an earlier request, assume that the neighbours are about as large as the map.
         guess = len(text) // CHARS_PER_TOKEN + 2 * self.settings.context_map_tokens
         n_prompt = earlier[-1].n_prompt if earlier else guess
         cached = {name: self._targets.cached(name, request.uri) for name in self._targets.by_name}
@@ -103,7 +103,7 @@ class Forecast:
         return asked, candidates
 
     def advise(self, job: Job, asked: Request, candidates: Sequence[Candidate]) -> None:
-        """When the same lines were worked on before, put the alternatives side by side."""
+        """For repeated requests at the same lines, compare the targets."""
         request = job.request
         earlier = [
             one
@@ -116,7 +116,7 @@ class Forecast:
             job.advice = advice.text if advice else ""
 
     def took(self, job: Job) -> None:
-        """A job ended: what it took is what the next one at its lines will probably take."""
+        """A job ended: remember it for the next request at its lines."""
         spent, request = job.timings, job.request
         if not job.finish_reason:
             return

@@ -1,14 +1,14 @@
-"""A finished hunk's way into the editor's buffer. The methods stand in the order in which it goes through.
+"""The pipeline of a finished hunk into the editor's buffer. The methods are in the order of its stages.
 
-    take       what the parser found in the reply
-    _plan      the hunk on the snapshot that the model saw: edits, or a reason against them
-    _route     sent at once, or held back until the reply is complete
-    finish     the reply is complete: the request's comment goes, and what was held back is sent
-    _deliver   one workspace edit, also seen through to its answer when the job is cancelled meanwhile
-    _book      what became of it, in the job's record and in review
+    take       the parser's events
+    _plan      the hunk on the snapshot that the model saw: edits, or a rejection
+    _route     send at once, or hold back until the reply is complete
+    finish     the reply is complete: remove the request's comment, and send what was held back
+    _deliver   send one workspace edit, and wait for its answer even if the job is cancelled
+    _book      record the result in the job and in review
 
-Each hunk is delivered before the next is taken, so at most one edit is on its way. An edit that the editor
-does not answer in time may still show up; then it is booked like all others.
+Each hunk is delivered before the next is taken, so at most one edit is in flight. An edit that the editor
+does not answer in time may still be applied; then it is recorded like all others.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ from singlepass.jobs.review import Reviews
 log = logging.getLogger(__name__)
 
 _LAST_EDIT_S = 2.0
-"""How long a cancelled job waits for the answer to the edit it has already sent."""
+"""How long a cancelled job waits for the answer to an edit that was already sent."""
 
 
 class HunkPipeline:
-    """Takes the hunks of one job's reply.
+    """Processes the hunks of one job's reply.
 
-    `files` are those that the job may edit, by URI, as they were when it was asked for. With `confirm` the
-    user is asked before any edit.
+    `files` are the files that the job may edit, by URI, as they were when it was requested. With `confirm`
+    the user is asked before any edit.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class HunkPipeline:
         self._is_inside = is_inside
         self._held: list[PlannedHunk] = []
         self._late: set[asyncio.Task[Sent]] = set()
-        """What becomes of edits that the editor has not answered in time."""
+        """The edits that the editor has not answered in time."""
 
     # The reply.
 
     async def take(self, events: Sequence[ParserEvent]) -> None:
-        """Send the hunks that are finished on their way, and report those that the parser dropped."""
+        """Process finished hunks, and report those that the parser dropped."""
         self._note_dropped(events)
         for event in events:
             if isinstance(event, HunkFinished):
@@ -83,7 +83,7 @@ class HunkPipeline:
                 await self._route(self._plan(event.hunk))
 
     async def finish(self) -> None:
-        """Do what waits for the end of the reply."""
+        """Do what had to wait for the end of the reply."""
         asked = self._job.request
         if asked.comment is not None and (self._job.n_applied or self._held):
             file = self.files[asked.uri]
@@ -96,7 +96,7 @@ class HunkPipeline:
             await self._deliver(together)
 
     def abandon(self, events: Sequence[ParserEvent]) -> None:
-        """The job ended before: report what the parser cut off and what was held back, with its text."""
+        """The job ended early: report truncated and held hunks, with their text."""
         self._note_dropped(events)
         self._reject(self._held, "refused", "The job ended before its edits were sent together.")
         self._held.clear()
@@ -134,16 +134,16 @@ class HunkPipeline:
         if not planned.edits:
             return
         file = self.files[planned.snapshot.uri]
-        # A file that is not open sends no changes to rebase through, so its hunks go as one edit; so do those
-        # of a protected file, so that there is one question about it.
+        # A file that is not open has no change log to rebase over, so its hunks are sent as one edit; so are
+        # those of a protected file, so that there is only one question.
         if not self._confirm and file.document is not None and not file.protection:
             await self._deliver([planned])
         else:
             self._held.append(planned)
 
     def _next_held(self) -> list[PlannedHunk]:
-        """The held hunks that are sent together next: those of ordinary files, then those of each protected
-        file, which has a question of its own."""
+        """The held hunks to send together next: those of ordinary files, then those of each protected file,
+        for which the user is asked separately."""
 
         def question(one: PlannedHunk) -> str:
             return one.snapshot.uri if self.files[one.snapshot.uri].protection else ""
@@ -156,18 +156,18 @@ class HunkPipeline:
     # Deliver.
 
     async def _deliver(self, hunks: Sequence[PlannedHunk]) -> None:
-        """Deliver hunks and book what became of them, also when the job is cancelled meanwhile."""
+        """Deliver hunks and record the result, even if the job is cancelled in the meantime."""
         hunks = await self._current(hunks)
         if not hunks:
             return
-        # A cancel is answered at once, and this task hears of it only after `sending` may have begun.
+        # A cancel is answered at once, but this task is notified only later, when `sending` may have begun.
         job = asyncio.current_task()
         assert job is not None
         sending = asyncio.ensure_future(self._send(hunks, lambda: job.cancelling() > 0))
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
-            # The edit is on its way already: know what became of it, so that it can be reverted.
+            # The edit was already sent: wait for its result, so that it can be reverted.
             try:
                 await asyncio.wait([sending], timeout=_LAST_EDIT_S)
             finally:
@@ -200,9 +200,9 @@ class HunkPipeline:
         return current
 
     async def _outdated(self, uri: str) -> str:
-        """Why a file that was not open is not what the model saw any more; empty where it is.
+        """Why a file that was not open differs from what the model saw; empty if it does not.
 
-        One that was opened meanwhile is edited as a document from now on.
+        If it was opened in the meantime, it is edited as a document from now on.
         """
         file = self.files[uri]
         if file.document is not None:
@@ -223,10 +223,10 @@ class HunkPipeline:
         files = [self.files[hunk.snapshot.uri] for hunk in hunks]
         confirm = self._confirm or any(file.protection for file in files)
         self._job.was_asked = self._job.was_asked or confirm
-        # A file may have been opened under another URI than it was named by.
+        # A file may have been opened under another URI.
         uris = [file.snapshot.uri for file in files]
         uris += (file.document.uri for file in files if file.document is not None)
-        # The user may take long over a confirmation; no other edit waits for that.
+        # The user may need long for a confirmation; no other edit waits for that.
         async with contextlib.nullcontext() if confirm else self._reviews.sending(uris):
             delivery = await deliver(
                 hunks,
@@ -266,7 +266,7 @@ class HunkPipeline:
         if late.sent.cancelled():
             return
         if (error := late.sent.exception()) is not None:
-            log.error("what became of an edit of job %d cannot be told", self._job.id, exc_info=error)
+            log.error("the result of an edit of job %d is unknown", self._job.id, exc_info=error)
             return
         sent = late.sent.result()
         if not sent.is_applied:
@@ -283,7 +283,7 @@ class HunkPipeline:
 
 
 def _text_now(uri: str) -> str | None:
-    """What a file holds that is not open; None where it cannot be read."""
+    """The text of a file that is not open; None if it cannot be read."""
     try:
         return read_source(uri)
     except UserError:

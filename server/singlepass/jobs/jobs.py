@@ -1,8 +1,8 @@
-"""The jobs in flight: start, newest wins, cancel, revert, try again, shutdown.
+"""The running jobs: start, supersede, cancel, revert, retry, shutdown.
 
 A command starts a job and returns: pygls does not cancel an asynchronous command, and a command whose task is
-cancelled never answers. At most one job runs on a document; a newer one cancels it. An engine queues jobs of
-different documents.
+cancelled never answers. At most one job runs on a document; a newer one cancels it. Jobs on different
+documents are queued by the engine.
 """
 
 import asyncio
@@ -35,38 +35,38 @@ from singlepass.jobs.session import Session
 log = logging.getLogger(__name__)
 
 MAX_FILES = 1_000
-"""More files in one request are a mistake: no model holds them."""
+"""Maximum number of files in a request; more fit no model."""
 _MAX_ASKED = 20
-"""So many requests, with the text they were about, can be tried again."""
+"""Number of requests, with their texts, that can be retried."""
 _END_S = 2.0
-"""Longest wait for jobs to end at the shutdown."""
+"""Maximum wait for jobs to end at shutdown."""
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """A request, and what its files hold."""
+    """A request with the contents of its files."""
 
     request: JobRequest
-    """It names files as the editor does that has them open, and each once."""
+    """The request; it names each file once, by the URI under which the editor has it open."""
     edited: Resolved
-    """The file that it asks to edit first of all, with the selection."""
+    """The file with the selection."""
     gathered: Gathered
     protected: dict[str, str]
-    """The files that it names, by URI, which need a question of their own, each with what it is."""
+    """The protected files that it names, by URI, with what kind of file each is."""
 
 
 class _Running(NamedTuple):
-    """A job in flight."""
+    """A running job."""
 
     job: Job
     file: FileId
-    """What tells the file with the selection from others."""
+    """The identity of the file with the selection."""
     session: Session
     attachment: Attachment
     task: "asyncio.Task[Outcome]"
 
 
 class Jobs:
-    """What the user asked for: in flight, and the latest that can be taken back or tried again."""
+    """The running jobs, and the latest ones, which can be reverted or retried."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Jobs:
     ) -> None:
         self.settings = Settings()
         self.on_end: Callable[[Job, Outcome], None] = lambda _, __: None
-        """Called when a job has ended and was told."""
+        """Called when a job has ended and its outcome was shown."""
         self._documents = documents
         self._workspace = workspace
         self._editor = editor
@@ -95,18 +95,18 @@ class Jobs:
         self._is_shut_down = False
         self._asked: dict[int, tuple[JobRequest, str]] = {}
         self._replies: dict[int, str] = {}
-        """What the model wrote for the latest jobs."""
+        """The replies of the latest jobs."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is in flight."""
+        """Whether a job is running."""
         return bool(self._running)
 
     def looking(self, request: JobRequest, held: Sequence[Held] | None = None) -> Callable[[], Looked]:
-        """What looks at the files of a request, for `start`.
+        """A function that reads the files of a request, for `start`.
 
-        It waits for the disk, so it is not for the event loop. `held` is what the editor held when it asked,
-        where that is not now. Both raise UserError for a request that cannot be served.
+        It blocks on the disk, so it must not run on the event loop. `held` are the documents when the request
+        was made; None for now. Both raise UserError for a request that cannot be served.
         """
         if not self._editor.capabilities.apply_edit:
             raise UserError(f"{NO_EDITS[0].upper()}{NO_EDITS[1:]}.")
@@ -168,7 +168,7 @@ class Jobs:
         gathered = self._contexts.sendable(looked.gathered, attachment.name)
 
         async def fit(_: Context) -> Context:
-            # Anew, because only an engine that has loaded its model says how much that takes.
+            # Again, because the context's size is known only once the engine has loaded its model.
             return await self._contexts.fit(gathered, attachment)
 
         files = {
@@ -197,16 +197,16 @@ class Jobs:
         )
 
     def _supersede(self, file: FileId) -> None:
-        """Of two jobs on one file the newer one wins."""
+        """Cancel an older job on the same file."""
         for running in self._running.values():
             if is_same(running.file, file):
                 running.job.superseded = True
                 running.task.cancel()
 
     def _protected(self, files: Sequence[Resolved]) -> dict[str, str]:
-        """Which of these files need a question of their own, and what they are.
+        """The protected ones of these files, and what kind of file each is.
 
-        Raises UserError where the editor cannot ask it at the edit.
+        Raises UserError if the editor does not support change annotations.
         """
         found = [file for file in files if file.protection]
         if found and not self._editor.capabilities.annotations:
@@ -226,38 +226,38 @@ class Jobs:
             self._last = job
         outcome: Outcome = "failed"
         if task.cancelled():
-            # Before its first step, as by a second command that came along with the first.
+            # Cancelled before its first step, for example by a second command that arrived with the first.
             running.session.conclude("cancelled")
             outcome = "cancelled"
         elif (error := task.exception()) is not None:
-            # Only telling the outcome can have failed: most likely the editor is gone.
-            log.error("the outcome of job %d could not be told", job.id, exc_info=error)
+            # Only showing the outcome can have failed: most likely the editor is gone.
+            log.error("the outcome of job %d could not be shown", job.id, exc_info=error)
         else:
             outcome = task.result()
         self.on_end(job, outcome)
 
     def _applied_late(self, job: Job) -> None:
-        """A job that was thought to have changed nothing."""
+        """An edit was applied late: the job may be the one to revert after all."""
         if self._last is None or job.id > self._last.id:
             self._last = job
 
     def tell_loading(self, attachment: Attachment, fraction: float) -> None:
-        """So much of the model is loaded that some jobs wait for."""
+        """Report the progress of loading a model to the jobs that wait for it."""
         for running in self._running.values():
             if running.attachment is attachment:
                 running.session.display.loading(fraction)
 
-    # What is asked about them.
+    # Commands.
 
     def cancel(self, id: int | None = None) -> int:
-        """Cancel one job, or all; returns how many were in flight."""
+        """Cancel one job, or all; returns how many were running."""
         running = [one for one in self._running.values() if id is None or one.job.id == id]
         for one in running:
             one.task.cancel()
         return len(running)
 
     async def revert(self) -> str:
-        """Take back the last job's edits where the text is still as it left it; says what it did."""
+        """Revert the last job's edits where their text is unchanged; returns a message."""
         if self._n_jobs in self._running:
             raise UserError("The last job is still running. Cancel it first.")
         job = self._last
@@ -271,7 +271,7 @@ class Jobs:
         )
 
     def reply(self, id: int | None = None) -> tuple[int, str]:
-        """What the model wrote for a job, the last one by default. Raises UserError where it is not known."""
+        """A job's id and reply, by default the last one's. Raises UserError if it is not stored."""
         id = next(reversed(self._replies), 0) if id is None else id
         if id not in self._replies:
             raise UserError(
@@ -280,9 +280,9 @@ class Jobs:
         return id, self._replies[id]
 
     async def retry(self, id: int | None = None) -> dict[str, Any]:
-        """Take back what is in review of a job, the last one by default; what was asked, for another try.
+        """Undo a job's hunks in review, by default the last job's, and return its request, for a retry.
 
-        Raises UserError for a job that is not remembered, and when the editor refuses.
+        Raises UserError for an unknown job, and if the editor rejects the edit.
         """
         id = self._n_jobs if id is None else id
         if id not in self._asked:
@@ -314,14 +314,14 @@ class Jobs:
     # Documents.
 
     def document_changed(self, document: Document) -> None:
-        """The user typed: diagnostics that only tell the time have served."""
+        """The user typed: remove diagnostics that only show timings."""
         if document.transient and not any(
             running.job.request.uri == document.uri for running in self._running.values()
         ):
             self._clear(document)
 
     def document_closed(self, document: Document) -> None:
-        """End the jobs on it, and take our diagnostics along."""
+        """Cancel the jobs on the document, and remove our diagnostics."""
         for running in self._running.values():
             if running.session.target.document is document:
                 running.job.is_closed = True
@@ -334,7 +334,7 @@ class Jobs:
             self._editor.publish(document.uri, None, [])
 
     async def aclose(self) -> None:
-        """Cancel everything, and take no more."""
+        """Cancel all jobs, and accept no more."""
         self._is_shut_down = True
         tasks = [running.task for running in self._running.values()]
         for task in tasks:

@@ -1,4 +1,4 @@
-"""The outcome of a job: one sentence, one payload of numbers, diagnostics, and the record that is kept."""
+"""The outcome of a job: one sentence, the payload of `singlepass/timings`, diagnostics, and the record."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -24,11 +24,11 @@ from singlepass.stats.record import NOTHING_SPENT, Record
 Outcome = Literal["done", "failed", "cancelled"]
 
 SHOW_REPLY = "The code action “Show what the model wrote” has all of it."
-"""How to see a reply in which no edit could be read."""
+"""A hint for replies without a readable edit."""
 
 
 class JobRequest(msgspec.Struct, frozen=True):
-    """What the user asked for, in lines of the document at that moment."""
+    """The user's request, with line numbers of the document at that moment."""
 
     uri: str
     title: str
@@ -38,15 +38,15 @@ class JobRequest(msgspec.Struct, frozen=True):
     """0-based, exclusive; equal to `first_line` for a cursor."""
     diagnostics: tuple[str, ...] = ()
     comment: CommentTask | None = None
-    """The comment that asked, which is removed once the edit is done."""
+    """The comment that asked for the edit, which is removed once the edit is done."""
     files: tuple[str, ...] = ()
     """URIs of further files that may be edited, open or not."""
     kind: str = ""
-    """The LSP CodeActionKind of the action; empty for an instruction of the user's own."""
+    """The LSP CodeActionKind of the action; empty for a free-form instruction."""
 
 
 class Job(msgspec.Struct):
-    """The state of a job, running or done. Its session and its `HunkPipeline` write it; all others read."""
+    """The state of a job, running or done. Only its session and its `HunkPipeline` change it."""
 
     id: int
     request: JobRequest
@@ -57,16 +57,16 @@ class Job(msgspec.Struct):
     target: str = ""
     """The name of the target in use."""
     routed: str = ""
-    """Why this one was chosen."""
+    """Why this target was chosen."""
     advice: str = ""
-    """Where requests for these lines take too long again and again: that, with the alternatives."""
+    """Advice with alternatives, if repeated requests for these lines take too long."""
     options: tuple[Option, ...] = ()
-    """Where there was a request for these lines before: what this and each other target would take."""
+    """For a repeated request for these lines: estimates for this target and all others."""
     info: ModelInfo | None = None
     timings: Timings = NOTHING_SPENT
-    """The engine's own account, as far as it has come."""
+    """The engine's timings, as far as received."""
     connect_ms: float = 0.0
-    """To attach to the engine, or to start it and load the model."""
+    """Time to attach to the engine, or to start it and load the model."""
     ttft_ms: float | None = None
     """From the command to the first text."""
     total_ms: float = 0.0
@@ -74,45 +74,45 @@ class Job(msgspec.Struct):
     segments: tuple[SegmentUse, ...] = ()
     """How much of each part of the prompt was cached."""
     estimate_s: float | None = None
-    """The time that was expected when it was asked for."""
+    """The estimate when it was requested."""
     n_selected: int = 0
     """Characters of the selected lines, or of the one with the cursor."""
     miss: str = ""
-    """Why a part of the context had to be read after the click; empty where none had."""
+    """Why a part of the context had to be prefilled after the click; empty if none had."""
     missed: Miss | None = None
     """The same as data."""
     finish_reason: str = ""
     """Empty until the engine has finished."""
     was_asked: bool = False
-    """Whether the user was asked before an edit, which takes a time of its own."""
+    """Whether the user was asked before an edit, so that the total includes their time."""
     n_hunks: int = 0
     planned: list[PlannedHunk] = msgspec.field(default_factory=list[PlannedHunk])
     n_applied: int = 0
     applied: list[AppliedEdit] = msgspec.field(default_factory=list[AppliedEdit])
     rejected: list[RejectedHunk] = msgspec.field(default_factory=list[RejectedHunk])
     notes: list[str] = msgspec.field(default_factory=list[str])
-    """Remarks on the reply, in sentences."""
+    """Remarks about the reply, in sentences."""
     reply: list[str] = msgspec.field(default_factory=list[str])
-    """What the model wrote, in the pieces in which it came."""
+    """The reply, in pieces."""
     mismatches: list[str] = msgspec.field(default_factory=list[str])
     unseen: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
-    """By URI, the invisible characters that its edits brought into a file."""
+    """The invisible characters that its edits added, by URI."""
     left_out: tuple[str, ...] = ()
     error: BackendError | None = None
 
     @property
     def n_unchanged(self) -> int:
-        """Hunks whose new lines are the old ones."""
+        """Number of hunks whose new lines equal the old ones."""
         return sum(not planned.edits for planned in self.planned)
 
     @property
     def n_similar(self) -> int:
-        """Edits that were applied where the old lines are similar to those of the file, but not equal."""
+        """Number of edits that were placed by similarity: their old lines differ from the file's."""
         return sum(origin.how == "fuzzy" for applied in self.applied for origin in applied.origins)
 
     @property
     def unread(self) -> RejectedHunk | None:
-        """The rejection of a reply that has text, and in which no edit could be read."""
+        """The rejection of a reply that has text but no readable edit; None otherwise."""
         return next((one for one in self.rejected if one.reason == "unreadable"), None)
 
 
@@ -151,7 +151,7 @@ def summary(job: Job, outcome: Outcome) -> str:
 
 
 def with_applied(message: str, job: Job) -> str:
-    """A failure's message, and what the job left in the buffer."""
+    """A failure's message, with the number of hunks that were already applied."""
     if not job.n_applied:
         return message
     what = "hunk was applied before; it is" if job.n_applied == 1 else "hunks were applied before; they are"
@@ -181,7 +181,7 @@ def _uncapitalized(sentence: str) -> str:
 
 
 def rejected_sentence(rejected: Sequence[RejectedHunk]) -> str:
-    """What the user is told when hunks could not be applied."""
+    """The message about rejected hunks."""
     first = rejected[0]
     if first.reason == "unreadable":
         return f"nothing was changed: {_uncapitalized(first.message)}. {SHOW_REPLY}"
@@ -192,7 +192,7 @@ def rejected_sentence(rejected: Sequence[RejectedHunk]) -> str:
 
 
 def note_unseen(job: Job, applied: Sequence[AppliedEdit]) -> None:
-    """Remember which invisible characters these edits brought in."""
+    """Record the invisible characters that these edits added."""
     for one in applied:
         for edit in one.edits:
             known = job.unseen.get(one.uri, [])
@@ -202,13 +202,13 @@ def note_unseen(job: Job, applied: Sequence[AppliedEdit]) -> None:
 
 
 def unseen_sentence(job: Job) -> str:
-    """What the user is told of invisible characters in what was written."""
+    """The message about invisible characters in the new text."""
     chars = sorted({char for found in job.unseen.values() for char in found})
     return f"the new text holds characters that cannot be seen, or that turn text round: {names(chars)}"
 
 
 def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
-    """All numbers of a job, as sent by `singlepass/timings` and in the diagnostic's `data`. Times in ms."""
+    """All numbers of a job, as in `singlepass/timings` and in the diagnostic's `data`. Times in ms."""
     info = job.info
     return {
         "job": job.id,
@@ -251,7 +251,7 @@ def payload(job: Job, outcome: Outcome, sentence: str) -> dict[str, Any]:
 def record(
     job: Job, outcome: Outcome, *, id: str, ended: datetime, repository: str, rates_key: str, action: str
 ) -> Record:
-    """What is kept of a job: numbers and names, no code."""
+    """The record of a job for the history: numbers and names, no code."""
     info, spent, missed = job.info, job.timings, job.missed
     known_ms = job.connect_ms + spent.queue_ms + spent.prefill_ms + spent.decode_ms
     return Record(
@@ -296,8 +296,9 @@ def diagnostics(
     *,
     timings: bool,
 ) -> dict[str, tuple[Document, list[lsp.Diagnostic]]]:
-    """By URI: an Information with the timings on the target; a Warning for each rejected hunk, each edit that
-    was placed by similarity, and each line with new invisible characters. `files` are those of the job."""
+    """Diagnostics by URI: an Information with the timings in the document of the request; a Warning for each
+    rejected hunk, each edit that was placed by similarity, and each line with new invisible characters.
+    `files` are those of the job."""
     found: dict[str, tuple[Document, list[lsp.Diagnostic]]] = {}
 
     def add(document: Document, line: int, diagnostic: lsp.Diagnostic) -> None:
@@ -356,7 +357,7 @@ def diagnostics(
 
 
 def _similar_lines(job: Job) -> Iterator[tuple[Document, int]]:
-    """Where edits stand that were placed by similarity, in open documents."""
+    """The lines of edits that were placed by similarity, in open documents."""
     for applied in job.applied:
         document, shift = applied.document, 0
         changes = document.changes_since(applied.after) if document is not None else None
@@ -371,7 +372,7 @@ def _similar_lines(job: Job) -> Iterator[tuple[Document, int]]:
 
 
 def _rejected(rejected: RejectedHunk) -> dict[str, Any]:
-    """A rejected hunk with its text, so that nothing is lost."""
+    """A rejected hunk with its text, so that the text is not lost."""
     hunk = rejected.hunk
     return {
         "path": inert(hunk.path),
@@ -386,6 +387,6 @@ def _first_edited_line(job: Job, document: Document) -> int:
     """The line of the first edit in the document, or of the selection."""
     for applied in job.applied:
         if applied.document is document and applied.edits:
-            # The first edit of its workspace edit, so nothing before it has moved it.
+            # The first edit of its workspace edit, so no earlier edit has shifted it.
             return document.index.line_of(min(applied.edits[0].start, len(document.text)))
     return job.request.first_line

@@ -1,9 +1,9 @@
-"""The edit block that is being written, shown before it is finished.
+"""A preview of the edit block that the model is writing.
 
-A hunk goes into the buffer when it is finished, and a long one takes a slow model many seconds. Meanwhile
-`singlepass/preview` tells an editor that announced support where the block's old lines stand, and the new
-ones so far. This only shows: what is applied is planned on the finished hunk. So nothing is told where the
-old lines are not found exactly once.
+A hunk is applied when it is finished, and a long one takes a slow model many seconds. Until then
+`singlepass/preview` tells an editor that supports it where the block's old lines are, and the new lines so
+far. This is for display only: edits are planned on the finished hunk. If the old lines do not occur exactly
+once, there is no preview.
 """
 
 import time
@@ -27,11 +27,11 @@ from singlepass.editor.requests import Editor
 PREVIEW = "singlepass/preview"
 
 _TELL_EVERY_S = 0.1
-"""A line may be one token; each would flood the editor."""
+"""Minimum interval of previews; one per line, which may be one token, would flood the editor."""
 
 
 class Preview:
-    """Shows the blocks of one job in `files`, and in no others."""
+    """Shows the blocks of one job, in `files` only."""
 
     def __init__(self, job: int, files: Sequence[EditableFile], editor: Editor) -> None:
         self._job = job
@@ -45,10 +45,10 @@ class Preview:
         self._told_at = 0.0
         self._n_told = 0
         self._shown_in = ""
-        """The URI of the document that shows something; empty for none."""
+        """The URI of the document with a preview; empty for none."""
 
     def take(self, events: Sequence[ParserEvent]) -> None:
-        """Follow the parser, before its finished hunks go into the buffer."""
+        """Process the parser's events, before its finished hunks are applied."""
         for event in events:
             match event:
                 case HunkOpened():
@@ -66,7 +66,7 @@ class Preview:
                     pass
 
     def tell(self) -> None:
-        """Show the lines that are new since the last time, unless that was just now."""
+        """Show new lines, unless the last preview was sent just before."""
         now = time.monotonic()
         if self._span is None or len(self._new) == self._n_told or now - self._told_at < _TELL_EVERY_S:
             return

@@ -1,4 +1,4 @@
-"""What is kept of a job when it has ended: numbers for estimates and for `singlepass stats`, and no code."""
+"""Adds jobs to the history when they have ended: numbers for estimates and `singlepass stats`, no code."""
 
 import datetime
 
@@ -12,7 +12,7 @@ from singlepass.stats.record import Judged, Judgement
 
 
 class Recording:
-    """Keeps what jobs took, and what became of their hunks."""
+    """Records jobs and the user's decisions on their hunks."""
 
     def __init__(self, workspace: Workspace, targets: Targets, history: History) -> None:
         self.settings = Settings()
@@ -21,7 +21,7 @@ class Recording:
         self._history = history
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        """A job ended by itself or was cancelled."""
+        """A job ended or was cancelled."""
         request, target = job.request, self._targets.by_name.get(job.target)
         folder = self._workspace.folder_of(request.uri)
         self._history.add(

@@ -1,14 +1,13 @@
-"""The edits that singlepass wrote and that wait for the user's decision: kept, undone, and told to the
-editor.
+"""Review: applied hunks that wait for the user's decision to keep or undo them.
 
-`core/hunk_tracking.py` says how hunks move. Here they are brought up to date with the documents, taken back
-by versioned workspace edits, and announced with `singlepass/hunks`.
+`core/hunk_tracking.py` defines how hunks move. This module updates them with the documents, undoes them by
+versioned workspace edits, and reports them to the editor with `singlepass/hunks`.
 
-The changes of a document do not tell who made them. So while an edit of ours is on its way to a document
-(`sending`), the changes of that document are not looked at; afterwards it is known which of them were ours.
-One edit is on its way at a time, because an editor might apply two that were planned on the same text.
+A document's changes do not tell who made them. So while an edit of ours is in flight (`sending`), the changes
+of its documents are not processed; afterwards it is known which of them were ours. Only one edit is in flight
+at a time, because an editor might apply two that were planned on the same text.
 
-Hunks of a file that is not open, or not any more, wait until it is opened with the text they belong to.
+Hunks of a file that is not open wait until it is opened with the text that they belong to.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ from singlepass.stats.record import Judgement
 
 
 class Selected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which hunks a command is about: those that match all fields that are not None."""
+    """Selects hunks for a command: those that match all fields that are not None."""
 
     job: int | None = None
     uri: str | None = None
@@ -52,11 +51,11 @@ ALL = Selected()
 
 
 class Undone(msgspec.Struct, frozen=True):
-    """How many hunks were taken back."""
+    """How many hunks were undone."""
 
     undone: int = 0
     changed: int = 0
-    """Those that stay, because their text is not as singlepass left it."""
+    """Number of hunks that stay, because their text was changed since."""
 
 
 class _Reviewed(msgspec.Struct):
@@ -66,16 +65,16 @@ class _Reviewed(msgspec.Struct):
     file: FileId
     tracked: TrackedText
     document: Document | None = None
-    """None while it is not open with the text that the hunks belong to."""
+    """The document; None while the file is not open with the text that the hunks belong to."""
     revision: int = 0
-    """Of the document, with the tracked text."""
+    """The document's revision with the tracked text."""
     is_fresh: bool = False
-    """Whether an edit of ours may still be on its way into the document that is opened for it."""
+    """Whether an edit of ours may still be in flight to a document that is opened for it."""
     awaited: tuple[Document, Expectation] | None = None
     told: tuple[int, ...] = ()
-    """The numbers of the hunks that the editor was told."""
+    """The ids of the hunks that were reported to the editor."""
     job: int = 0
-    """The newest job that wrote here."""
+    """The newest job that edited this file."""
 
     @property
     def listed(self) -> list[TrackedHunk]:
@@ -83,7 +82,7 @@ class _Reviewed(msgspec.Struct):
         return [hunk for hunk in self.tracked.hunks if not hunk.is_kept]
 
     def matching(self, selected: Selected, *, also_kept: bool) -> set[int]:
-        """The numbers of the hunks that are meant."""
+        """The ids of the selected hunks."""
         if selected.uri not in (None, self.uri):
             return set()
         return {
@@ -101,24 +100,24 @@ class Reviews:
     def __init__(self, documents: Documents, workspace: Workspace, editor: Editor) -> None:
         self.editor = editor
         self.on_told: Callable[[], None] = lambda: None
-        """Called when other hunks are in review than before."""
+        """Called when the hunks in review changed."""
         self.on_judged: Callable[[int, Judgement, int], None] = lambda job, judgement, n: None
-        """Called with a job, what the user did with edits of it, and how many; a negative number takes an
-        earlier call back."""
+        """Called with a job, the user's decision on some of its edits, and their number; a negative number
+        cancels an earlier call."""
         self._documents = documents
         self._workspace = workspace
         self._by_uri: dict[str, _Reviewed] = {}
         self._changed: dict[int, int] = {}
-        """The hunks that left because the user changed them, each with its job."""
+        """The hunks that left review because the user changed them, with their jobs."""
         self._n_hunks = 0
         self._lock = asyncio.Lock()
         self._held: frozenset[str] = frozenset()
 
-    # What was written.
+    # Our edits.
 
     @contextlib.asynccontextmanager
     async def sending(self, uris: Iterable[str]) -> AsyncGenerator[None, None]:
-        """Entered while an edit is on its way to these files; call `add` for it before the end."""
+        """Active while an edit to these files is in flight; `add` must be called for it within."""
         async with self._lock:
             self._held = frozenset(uris)
             try:
@@ -154,7 +153,7 @@ class Reviews:
             entry.tracked = wrote(entry.tracked, applied.edits, job, first_id, applied.origins)
             entry.revision = applied.after
         else:
-            # The edit came while nobody waited for it, as after a confirmation, and was taken for typing.
+            # The edit arrived outside `sending`, as after a confirmation, and was taken for typing.
             written = wrote(TrackedText(applied.text), applied.edits, job, first_id, applied.origins)
             changes = document.changes_since(applied.after) or ()
             since = typed(written, changes[: entry.revision - applied.after], entry.tracked.text)
@@ -164,14 +163,14 @@ class Reviews:
     # The documents.
 
     def catch_up(self, uri: str) -> None:
-        """The document was opened, changed or closed: bring its hunks up to date, and tell what is new."""
+        """The document was opened, changed or closed: update its hunks and report them."""
         entry = self._entry(uri)
         if entry is None or not self._held.isdisjoint((uri, entry.uri)):
             return
         if entry.document is not None:
             self._move(entry, entry.document.revision, entry.document.text)
             if not entry.document.is_open:
-                # They wait for it to be opened again. Nobody shows them meanwhile.
+                # They wait until it is opened again.
                 entry.document, entry.is_fresh, entry.told = None, False, _ids(entry.listed)
         if entry.awaited is not None and not entry.awaited[0].is_open:
             entry.awaited = None
@@ -185,7 +184,7 @@ class Reviews:
         if (entry := self._by_uri.get(uri)) is not None or not self._by_uri:
             return entry
         document = self._documents.get_exactly(uri)
-        # Of what the editor has open each document is on its own, though the file may be the same.
+        # Open documents are separate, even if they have the same file.
         others = [one for one in self._by_uri.values() if document is None or one.document is None]
         if not others:
             return None
@@ -193,14 +192,14 @@ class Reviews:
         return next((one for one in others if is_same(one.file, file)), None)
 
     def _rename(self, entry: _Reviewed, uri: str) -> None:
-        """The editor has opened the file under another URI than it was named by."""
+        """The editor has opened the file under another URI."""
         if uri != entry.uri:
             del self._by_uri[entry.uri]
             entry.uri = uri
             self._by_uri[uri] = entry
 
     def _attach(self, entry: _Reviewed, document: Document) -> None:
-        """Hunks that wait for a document come into review where it has their text."""
+        """Attach waiting hunks to their document if it has their text."""
         if entry.awaited is None and document.text != entry.tracked.text:
             if entry.is_fresh:
                 entry.awaited = document, document.expect(entry.tracked.text)
@@ -218,7 +217,7 @@ class Reviews:
         self._move(entry, document.revision, document.text)
 
     def _move(self, entry: _Reviewed, revision: int, text: str) -> None:
-        """The user's changes up to a revision, at which the document had this text."""
+        """Apply the user's changes up to a revision, at which the document had this text."""
         document = entry.document
         assert document is not None
         changes = document.changes_since(entry.revision)
@@ -233,12 +232,12 @@ class Reviews:
         entry.revision = revision
 
     def _drop(self, entry: _Reviewed) -> None:
-        """The text is not what the hunks belong to any more."""
+        """Drop the hunks: the text is no longer the one that they belong to."""
         self._leave(entry.tracked.hunks)
         entry.tracked = without(entry.tracked, {hunk.id for hunk in entry.tracked.hunks})
 
     def _leave(self, hunks: Sequence[TrackedHunk]) -> None:
-        """Hunks whose text the user changed."""
+        """Remove hunks whose text the user changed."""
         self._changed.update((hunk.id, hunk.job) for hunk in hunks)
         self._judge("changed", (hunk for hunk in hunks if not hunk.is_kept))
 
@@ -246,10 +245,10 @@ class Reviews:
         for job, n in Counter(hunk.job for hunk in hunks).items():
             self.on_judged(job, judgement, sign * n)
 
-    # Telling.
+    # Reports to the editor.
 
     def _tell(self, entry: _Reviewed) -> None:
-        """`singlepass/hunks`, if others are in review than the editor was told."""
+        """Send `singlepass/hunks` if the hunks in review changed since the last report."""
         listed = entry.listed
         if entry.awaited is None and _ids(listed) != entry.told:
             entry.told = _ids(listed)
@@ -283,16 +282,16 @@ class Reviews:
         return LineIndex(entry.tracked.text, self._documents.encoding)
 
     def listed(self, uri: str) -> tuple[LineIndex, list[TrackedHunk]]:
-        """The hunks in review of an open document, and the positions in the text that they are of."""
+        """The hunks in review of an open document, with the index of their text."""
         entry = self._entry(uri)
         if entry is None or entry.document is None:
             return LineIndex(""), []
         return self._index(entry), entry.listed
 
-    # What the user says.
+    # The user's decisions.
 
     def keep(self, selected: Selected = ALL) -> int:
-        """Take these hunks out of review, with their text as it is; how many."""
+        """Keep these hunks: remove them from review. Returns their number."""
         selected, n_kept = self._meant(selected), 0
         for entry in [*self._by_uri.values()]:
             ids = entry.matching(selected, also_kept=False)
@@ -304,10 +303,9 @@ class Reviews:
         return n_kept
 
     async def undo(self, selected: Selected, title: str, *, also_kept: bool = False) -> Undone:
-        """Restore the text under these hunks where it still is as they left it.
+        """Restore the old text of these hunks, where their text is unchanged.
 
-        `title` names what is done in the editor's list of undo steps. Raises UserError when the editor
-        refuses.
+        `title` is the label in the editor's undo history. Raises UserError if the editor rejects the edit.
         """
         selected = self._meant(selected)
         asked = {
@@ -339,7 +337,7 @@ class Reviews:
         raise UserError("The editor refused to take the edits back: the document changed again and again.")
 
     def _meant(self, selected: Selected) -> Selected:
-        """The same, with the file named as it is here."""
+        """The same selection, with the file's URI as used here."""
         entry = self._entry(selected.uri) if selected.uri is not None else None
         return msgspec.structs.replace(selected, uri=entry.uri) if entry is not None else selected
 
@@ -349,12 +347,12 @@ class Reviews:
                 yield entry
 
     async def _texts_now(self, asked: set[int]) -> Mapping[str, str | None]:
-        """What the files hold that are not open, by URI; None where they cannot be read."""
+        """The texts of files that are not open, by URI; None if they cannot be read."""
         uris = [entry.uri for entry in self._with(asked) if entry.document is None]
         return await asyncio.to_thread(lambda: {uri: _read(uri) for uri in uris}) if uris else {}
 
     def _undo_part(self, entry: _Reviewed, asked: set[int], now: Mapping[str, str | None]) -> FilePart | None:
-        """The edits that take hunks of one file back; None where its text is not as they left it."""
+        """The edits that undo hunks of one file; None if its text was changed since."""
         document = entry.document
         if document is not None:
             self._move(entry, document.revision, document.text)
@@ -386,11 +384,11 @@ class Reviews:
         return Undone(n_undone, len(asked) - n_undone)
 
     def n_changed(self, job: int) -> int:
-        """Edits of a job that the user has changed since."""
+        """Number of a job's edits that the user has changed since."""
         return sum(one == job for one in self._changed.values())
 
     def has_edits(self, job: int) -> bool:
-        """Whether anything is left of what a job wrote, kept or changed or in review."""
+        """Whether edits of a job exist that were kept, changed or are in review."""
         hunks = (hunk for entry in self._by_uri.values() for hunk in entry.tracked.hunks)
         return any(hunk.job == job for hunk in hunks) or self.n_changed(job) > 0
 

@@ -1,8 +1,8 @@
 """One job: context → engine → parser → hunks → outcome. This module is the place to begin reading.
 
-`Session.run` is one loop over the engine's events. The text goes through the parser, and what the parser
-finds goes through the `HunkPipeline` (`hunks.py`) before the next event is taken. Whatever the user typed
-meanwhile wins: a hunk whose lines they touched is rejected and reported with its text.
+`Session.run` is one loop over the engine's events. The text goes through the parser, and the parser's events
+go through the `HunkPipeline` (`hunks.py`) before the next engine event is handled. The user's keystrokes win:
+a hunk whose lines they touched is rejected and reported with its text.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from singlepass.jobs.outcome import Job, Outcome
 log = logging.getLogger(__name__)
 
 _LEAST_EXPLAINED = 32
-"""Tokens of context read after the click, below which the reason is not told."""
+"""Minimum tokens of context prefilled after the click before a miss is explained."""
 
 
 class Engine(Protocol):
@@ -58,12 +58,11 @@ class Engine(Protocol):
 
 
 class Session:
-    """The life of one job; `run` is called once.
+    """Runs one job; `run` is called once.
 
-    `context` and the files of `hunks` are those of the moment when the job was asked for, because the
-    selection and the comment are given in their lines; edits are rebased over what is typed since. `fit`
-    leaves out of a context what does not fit the model's, and `beside` reads near files that are not in the
-    prompt, to draft from.
+    `context` and the files of `hunks` are those of the moment of the request, because selection and comment
+    refer to their lines; edits are rebased over later changes. `fit` leaves out what does not fit into the
+    model's context, and `beside` reads the draft corpus.
     """
 
     def __init__(
@@ -90,11 +89,11 @@ class Session:
 
     @property
     def target(self) -> EditableFile:
-        """The file that the job was asked for."""
+        """The file with the selection."""
         return self._hunks.files[self.job.request.uri]
 
     async def run(self, cancel: Callable[[], object]) -> Outcome:
-        """Do the job and tell how it went."""
+        """Run the job and show its outcome."""
         outcome: Outcome = "failed"
         try:
             await self.display.open(cancel)
@@ -115,7 +114,7 @@ class Session:
         return outcome
 
     async def _generate(self) -> None:
-        """Run the request, with fewer neighbours when the prompt is too long for the model."""
+        """Run the request, with fewer neighbours if the prompt is too long for the model."""
         job = self.job
         before_ms = self._elapsed_ms()
         job.info = await self.engine.connect()
@@ -134,11 +133,11 @@ class Session:
                 context = smaller
 
     async def _stream(self, context: Context) -> None:
-        """Have the engine write a reply, and take its hunks as they come."""
+        """Stream the engine's reply and process its hunks."""
         job = self.job
         job.left_out = context.left_out
         size = marker_size([*context.editable, *context.editable.values()])
-        # Prompt and grammar of a long file take 0.1 s of computing; the editor is answered meanwhile.
+        # Prompt and grammar of a long file take 0.1 s to compute; do that in a thread to keep the loop free.
         request = await asyncio.to_thread(self._request, context, size)
         parser = DiffParser(size, context.editable, is_constrained=self._is_constrained(request))
         job.reply.clear()
@@ -205,12 +204,12 @@ class Session:
         await self._hunks.take(events)
 
     def conclude(self, outcome: Outcome) -> None:
-        """Tell how it went."""
+        """Show the outcome."""
         self.job.total_ms = self._elapsed_ms()
         self.display.conclude(outcome)
 
     def _saved_s_ago(self, path: str) -> float | None:
-        """When the file with this name in the prompt was last saved, where that is known."""
+        """Seconds since the file with this path in the prompt was last saved; None if unknown."""
         named = (one.document for one in self._hunks.files.values() if one.path == path and one.document)
         saved_at = next((document.saved_at for document in named), None)
         return None if saved_at is None else time.monotonic() - saved_at

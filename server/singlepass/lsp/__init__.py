@@ -1,1 +1,1 @@
-"""The language server: LSP over stdio, the handlers, and the composition of the other rooms."""
+"""The language server: LSP over stdio, the handlers, and the composition of all parts."""

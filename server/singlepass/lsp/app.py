@@ -40,26 +40,26 @@ _KINDS = [
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls's own, but for four things.
+    """pygls's protocol with four corrections.
 
-    They are its mirror of the documents, what it keeps of handlers that have ended, requests that are under
-    way at the shutdown, and answers that nobody waits for any more.
+    They concern its mirror of the documents, references to finished handlers, running requests at shutdown,
+    and late answers.
     """
 
     def _execute_handler(
         self, msg_id: Any, handler: Any, callback: Any, args: Any = None, kwargs: Any = None
     ) -> None:
-        # pygls takes the futures of requests out of its table when they are done. Those of notifications, so
-        # of every key that is typed, would stay for good, and all that their handlers hold.
+        # pygls removes the futures of finished requests from its table, but not those of notifications:
+        # these, and everything that their handlers reference, would accumulate with every keystroke.
         def ended(future: Any) -> None:
             self._request_futures.pop(msg_id, None)
             callback(future)
 
         super()._execute_handler(msg_id, handler, ended, args, kwargs)
 
-    # pygls would follow in a mirror of its own, which nobody reads, and would hold all texts once more. In
-    # `params` it would move the places that lie outside of it: behind a form feed, where it begins a new
-    # line, or in changes that come late.
+    # pygls would update its own mirror, which is not used and would double the memory for texts. It would
+    # also clamp positions in `params` that are outside its mirror: after a form feed, where it starts a new
+    # line, or in late changes.
 
     @lsp_method(lsp.TEXT_DOCUMENT_DID_OPEN)
     def lsp_text_document__did_open(self, params: lsp.DidOpenTextDocumentParams) -> Generator[Any]:
@@ -80,15 +80,15 @@ class Protocol(LanguageServerProtocol):
     @lsp_method(lsp.SHUTDOWN)
     def lsp_shutdown(self, *args: Any) -> Generator[Any]:
         yield self._ours(lsp.SHUTDOWN), args, None
-        # A request that is cancelled is answered at once, and leaves the table that pygls goes through here.
+        # A cancelled request is answered at once, and removed from the table over which pygls iterates here.
         for id, future in [*self._request_futures.items()]:
             if id != self.msg_id and not future.done():
                 future.cancel()
         self._shutdown = True
 
     def _handle_response(self, msg_id: int | str, result: Any = None, error: Any = None) -> None:
-        # A job that is cancelled asks no further, and an editor may take too long. pygls would trip over what
-        # it answers then, and show the user "CANCELLED: <Future …>".
+        # The job may have been cancelled, or the answer may be too late. pygls would fail on such an answer,
+        # and show the user "CANCELLED: <Future …>".
         future = self._request_futures.get(msg_id)
         if future is not None and future.cancelled():
             del self._request_futures[msg_id]
@@ -116,7 +116,7 @@ def build_server() -> LanguageServer:
         (lsp.TEXT_DOCUMENT_CODE_ACTION, menu.actions, lsp.CodeActionOptions(_KINDS)),
         (lsp.TEXT_DOCUMENT_CODE_LENS, menu.lenses),
     ):
-        # pygls marks what it registers with attributes; a bound method takes none, a partial does.
+        # pygls sets attributes on handlers; a bound method does not allow that, a partial does.
         server.feature(method, *options)(partial(handler))
     for command, handler in (
         (COMMAND_EDIT, commands.edit),
@@ -135,17 +135,17 @@ def build_server() -> LanguageServer:
 
 
 def serve() -> int:
-    """Speak LSP over stdio until the client says exit or goes away; returns the exit code."""
+    """Serve LSP over stdio until the client sends exit or disconnects; returns the exit code."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # At INFO pygls logs whole messages, which hold the user's source.
+    # At INFO pygls logs whole messages, which contain the user's source.
     logging.getLogger("pygls").setLevel(logging.WARNING)
     server = build_server()
-    # Requests are answered while a thread builds a grammar: hand the interpreter over often.
+    # Requests are answered while a thread builds a grammar: switch threads often.
     sys.setswitchinterval(0.0005)
-    # What is there now stays. Looking through it again and again, the garbage collector stopped the server
-    # for 20 ms every 40 code actions.
+    # Existing objects are permanent. Scanning them, the garbage collector stopped the server for 20 ms every
+    # 40 code actions.
     gc.freeze()
     gc.enable()
     return serve_stdio(server)

@@ -1,4 +1,4 @@
-"""The commands: their arguments as editors give them, and what they answer."""
+"""The commands: their arguments as sent by editors, and their results."""
 
 import asyncio
 import contextlib
@@ -35,28 +35,28 @@ COMMAND_CONTEXT = "singlepass.context"
 COMMAND_SELECT_TARGET = "singlepass.selectTarget"
 COMMAND_STATS = "singlepass.stats"
 
-_REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but it cannot be served
+_REQUEST_FAILED = -32803  # LSP 3.17, ErrorCodes.RequestFailed: valid, but cannot be served
 _LINES_BEFORE, _LINES_AFTER = 100, 2_000
-"""Around a selection, where a comment that asks for an edit is looked for."""
+"""Number of lines around a selection in which a comment that asks for an edit is searched for."""
 _SETTINGS_S = 3.0
 """How long the first commands wait for the editor's settings, which may name another model."""
 
 
 class Commands:
-    """The server's commands, one method each. None waits for a model but that which shows a prompt."""
+    """The server's commands, one method each. Only the one that shows a prompt waits for a model."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """Of requests that are about to start, by document."""
+        """By document, locks of requests that are about to start."""
 
     async def edit(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.edit`: (uri, range, instruction), or one object with more; returns {job}."""
         try:
             request = self._decode(arguments)
-            # Its lines are those of this moment.
+            # Line numbers refer to the text at this moment.
             held = self._parts.documents.held()
-            # Of two requests for one document the one that came later wins, so it must not start before.
+            # Of two requests for one document the later one wins, so it must not start first.
             turn = self._turns.setdefault(request.uri, asyncio.Lock())
             async with turn:
                 await self._settle()
@@ -66,7 +66,7 @@ class Commands:
             raise _failed(str(error)) from None
 
     async def _settle(self) -> None:
-        """Wait for the editor's settings, though not for ever: they may name another model."""
+        """Wait, with a timeout, for the editor's settings, which may name another model."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._parts.settled.wait(), _SETTINGS_S)
 
@@ -193,12 +193,12 @@ class Commands:
 
 
 def _failed(message: str) -> JsonRpcException:
-    """A request that is valid and cannot be served; editors show why."""
+    """The error for a valid request that cannot be served; editors show its message."""
     return JsonRpcException(inert(message), _REQUEST_FAILED)
 
 
 def _selected(command: str, arguments: Sequence[Any]) -> Selected:
-    """Which hunks a command means; all without an argument. Raises JsonRpcException."""
+    """The hunks that a command selects; all without an argument. Raises JsonRpcException."""
     try:
         if len(arguments) > 1:
             raise ValueError(f"got {len(arguments)} arguments")
@@ -218,7 +218,7 @@ class EditArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str = ""
     diagnostics: tuple[str, ...] = ()
     comment: int | None = None
-    """The line of the comment that asks for this edit; the edit takes the comment away."""
+    """The line of the comment that asks for this edit; the edit removes the comment."""
     files: tuple[str, ...] = ()
     """URIs of more files that the edit may change."""
     kind: str = ""
@@ -234,7 +234,7 @@ class StatsArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def comment_near(document: Document, first: int, last: int) -> CommentTask | None:
-    """The comment that asks for an edit near these lines. Of a long document only a part is looked at."""
+    """The comment that asks for an edit near these lines. Searches only a part of a long document."""
     index, text = document.index, document.text
     low = max(0, min(first, index.n_lines) - _LINES_BEFORE)
     start, end = (index.line_start(line) for line in (low, max(first, last) + _LINES_AFTER))

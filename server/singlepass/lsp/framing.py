@@ -1,11 +1,11 @@
-"""How messages are told apart on the editor's pipe: bytes in, whole messages out.
+"""Message framing on the editor's pipe: bytes in, complete messages out.
 
 Theory of operation
 ===================
 
 A message is a block of header lines, an empty line, and as many bytes as `Content-Length` says. pygls's
-reader knows that header in one spelling, waits for ever when it is another one, and reads as many bytes as
-it is told, however many. This one takes every spelling the specification allows, and is never lost:
+reader supports that header in one spelling only, hangs on others, and reads messages of any length. This one
+accepts every spelling that the specification allows, and recovers from all errors:
 
 - Of a message that is longer than `MAX_BODY`, nothing is kept. It is reported as `TooLong`, once, at its
   header.
@@ -56,11 +56,11 @@ class TooLong(msgspec.Struct, frozen=True):
 
 
 class NotJson(msgspec.Struct, frozen=True):
-    """A header with a body that begins as no message does. What follows is looked through."""
+    """A header with a body that cannot be a message. The bytes after it are searched for headers."""
 
 
 class Garbage(msgspec.Struct, frozen=True):
-    """Bytes that are no message; they begin like this."""
+    """Bytes that are not a message; `start` is their beginning."""
 
     start: bytes
 
@@ -101,7 +101,7 @@ class Framing:
         self._spare = min(self._spare + _SPARE_EACH * len(data), 4 * MAX_BODY)
 
     def next_frame(self) -> Frame | None:
-        """What comes first in the bytes there are; None when more are needed."""
+        """The next frame; None if more bytes are needed."""
         found: list[Frame] = []
         while not found:
             if not self._step(found):
@@ -119,7 +119,7 @@ class Framing:
         self._lost, self._n_lost = True, 1
 
     def _step(self, found: list[Frame]) -> bool:
-        """Take one thing off the buffer; False when more bytes are needed."""
+        """Consume one item of the buffer; False if more bytes are needed."""
         if self._n_skip:
             n_skipped = min(self._n_skip, len(self._buffer) - self._at)
             self._at += n_skipped

@@ -1,4 +1,4 @@
-"""LSP handlers of the server's life, settings and documents: decode, call; a few lines each."""
+"""LSP handlers for the server's lifecycle, settings and documents: decode, call; a few lines each."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Handlers:
-    """One method a message, but for commands and requests for a menu; the settings as they were given."""
+    """One method per message, except for commands and the menu; also stores the settings as received."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -33,7 +33,7 @@ class Handlers:
         self._options: Mapping[str, Any] = {}
         self._section: Mapping[str, Any] = {}
         self._problems: list[str] = []
-        """What is wrong in the settings, as the user was told it."""
+        """The problems with the settings that were last shown to the user."""
 
     # Life.
 
@@ -49,7 +49,7 @@ class Handlers:
         self._options = _section(params.initialization_options)
 
     async def initialized(self, params: lsp.InitializedParams) -> None:
-        self._configure()  # what is known already, for a request that comes before the answer
+        self._configure()  # with what is already known, for requests before the answer
         self._section = await self._parts.editor.configuration() or {}
         self._configure()
         self._parts.settled.set()
@@ -62,12 +62,12 @@ class Handlers:
     async def did_change_configuration(self, params: lsp.DidChangeConfigurationParams) -> None:
         asked = await self._parts.editor.configuration()
         self._section = asked if asked is not None else _section(_section(params.settings).get("singlepass"))
-        # Some editors tell of every setting of theirs.
+        # Some editors send all their settings.
         if self._configure():
             self._parts.start_anew()
 
     def _configure(self) -> bool:
-        """Read the settings' files again and put everything together. Whether anything is different now."""
+        """Read the settings' files again and merge all sources. Returns whether anything changed."""
         user, problems = read_user_file()
         repository: list[tuple[str, Mapping[str, Any]]] = []
         for folder in self.workspace.folders:
@@ -88,7 +88,7 @@ class Handlers:
         self._parts.configure(settings, problems)
         if settings.code_lenses != before.code_lenses:
             self._parts.editor.refresh_lenses()
-        # Of what the user wrote each is said; a repository's file gets one message, whatever is in it.
+        # Every problem in the user's settings is shown; a repository's file gets only one message.
         theirs = {source for source, _ in repository}
         own = [problem for problem in problems if problem.source not in theirs]
         others = one_for_each(problem for problem in problems if problem.source in theirs)
@@ -114,7 +114,7 @@ class Handlers:
     def did_open(self, params: lsp.DidOpenTextDocumentParams) -> None:
         item = params.text_document
         if (before := self.documents.get_exactly(item.uri)) is not None:
-            self._close(before)  # some editors open anew without a word
+            self._close(before)  # some editors open a document again without closing it
         document = self.documents.open(item.uri, str(item.language_id), item.version, item.text)
         for listener in self.documents.on_opened:
             listener(document)
@@ -126,7 +126,7 @@ class Handlers:
             return
         version, encoding = params.text_document.version, self.documents.encoding
         if document.hear(version, lambda text: changes_from_lsp(text, params.content_changes, encoding)):
-            log.warning("version %d of %s came late, and was put in its place", version, document.uri)
+            log.warning("version %d of %s arrived late and was applied in order", version, document.uri)
         self.documents.touch(document.uri)
         for listener in self.documents.on_changed:
             listener(document)

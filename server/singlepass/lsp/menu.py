@@ -1,4 +1,4 @@
-"""What the editor offers at a place: code actions, with what each would take, and code lenses."""
+"""Code actions, with their estimated times, and code lenses."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -16,13 +16,13 @@ _SHOW_REPLY = "Show what the model wrote"
 
 
 class Menu:
-    """The offers at a place in a document. They are made at once: nothing here waits."""
+    """Code actions and code lenses at a position. Computed at once: nothing here waits."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def actions(self, params: lsp.CodeActionParams) -> list[lsp.CodeAction | lsp.Command]:
-        """The actions on the selected lines. Who asks may click on one, so the document is prewarmed."""
+        """The actions on the selected lines. The user may choose one, so the document is prewarmed."""
         document = self._parts.documents.get(params.text_document.uri)
         if document is None or not self._parts.editor.capabilities.apply_edit:
             return []
@@ -64,7 +64,7 @@ class Menu:
             )
 
     def _replies_to_show(self, params: lsp.CodeActionParams) -> Iterator[lsp.CodeAction | lsp.Command]:
-        """For a diagnostic of ours about a hunk that was not applied: the reply that it was in."""
+        """For our diagnostics about rejected hunks: an action that shows the model's reply."""
         if not self._parts.editor.capabilities.show_document:
             return
         for diagnostic in params.context.diagnostics:
@@ -95,7 +95,8 @@ class Menu:
         )
 
     def lenses(self, params: lsp.CodeLensParams) -> list[lsp.CodeLens]:
-        """Keep and undo, above each hunk; for all of the document too, above the first of several."""
+        """Lenses to keep and undo, above each hunk; above the first of several also for all of the
+        document."""
         if not (self._parts.settings.code_lenses and self._parts.editor.capabilities.lenses):
             return []
         uri = params.text_document.uri

@@ -1,7 +1,6 @@
-"""The parts of a server, put together: who needs whom, and who is told of what.
+"""Composition of the server's parts: their dependencies and callbacks.
 
-A part that another one has to hear of has a callback, which is set here, and nowhere else. Who wants to know
-what happens to documents is in the lists of `Documents`.
+Callbacks between parts are set only here. Listeners for document events are in the lists of `Documents`.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ _END_S = 2.0
 
 
 class Parts:
-    """All that a server has for one editor."""
+    """All parts of a server for one editor."""
 
     def __init__(self, editor: Editor, documents: Documents | None = None) -> None:
         self.editor = editor
@@ -37,7 +36,7 @@ class Parts:
         self.settled = asyncio.Event()
         """Set once the editor's settings are known, or that there are none."""
         self._is_demo = False
-        """What the editor was last told of it."""
+        """What was last reported to the editor about it."""
 
         self.history = History()
         self.targets = Targets(lambda: self.workspace.folders, self.history)
@@ -73,7 +72,7 @@ class Parts:
         self.documents.on_closed += (self.jobs.document_closed, self._catch_up)
 
     def configure(self, settings: Settings, problems: Sequence[Problem] = ()) -> None:
-        """Take new settings, and what was wrong with them; another target is attached by the next job."""
+        """Apply new settings and their problems; the next job attaches to a changed target."""
         self.settings = settings
         self.targets.configure(settings, problems)
         self.history.is_on = settings.stats
@@ -83,7 +82,7 @@ class Parts:
         self.repository.configure(settings)
 
     async def aclose(self) -> None:
-        """End all that runs, and detach from the engines, which live on."""
+        """End everything, and detach from the engines, which keep running."""
         waiting = self.prewarm.stop()
         await self.jobs.aclose()
         if waiting:
@@ -95,18 +94,18 @@ class Parts:
     # The workspace.
 
     def workspace_opened(self) -> None:
-        """Get to know the repository, and prewarm what every prompt of it begins with."""
+        """Index the repository, and prewarm the prefix that all its prompts share."""
         if self.workspace.folders:
             self.repository.open()
             self.prewarm.soon(None, OPENED_PAUSE_S)
 
     def files_changed(self, *uris: str) -> None:
-        """Files were saved, created or deleted: outlines, neighbours and what was prewarmed may be old."""
+        """Files were saved, created or deleted: outlines, neighbours and prewarms may be outdated."""
         self.repository.changed(*uris)
         self.prewarm.again()
 
     def start_anew(self) -> None:
-        """Index and prewarm under the settings and in the folders as they are now."""
+        """Index and prewarm again, with the current settings and folders."""
         self.tell_whether_demo()
         self.workspace_opened()
         for document in reversed([*self.documents.recent()]):  # the last is what is prewarmed
@@ -116,7 +115,7 @@ class Parts:
     # Targets.
 
     def select_target(self, name: str | None) -> dict[str, Any]:
-        """Use this target, or leave it to the rules again (None); what there is. Raises UserError."""
+        """Select a target, or return to the rules (None); returns all targets. Raises UserError."""
         self.targets.select(name)
         message = f"target: {name}" if name else "the target is chosen for each request"
         tell_status(self.editor, Status("target", message, target=name or self.prewarm.target))
@@ -128,7 +127,7 @@ class Parts:
         return {"selected": self.targets.selected, "targets": self.targets.listed()}
 
     def tell_whether_demo(self) -> None:
-        """For editors that show it: when no model is configured, and when one is at last."""
+        """Tell the editor when no model is configured, and when one is."""
         is_demo = DEMO in self.targets.by_name
         if is_demo and not self._is_demo:
             status = Status("demo_model", "no model is configured: the demo model edits", target=DEMO)
@@ -139,7 +138,7 @@ class Parts:
             tell_status(self.editor, status)
         self._is_demo = is_demo
 
-    # What one part says, for another that takes it in other words.
+    # Adapters between the callbacks of parts.
 
     def _job_ended(self, job: Job, outcome: Outcome) -> None:
         self.forecast.took(job)

@@ -1,6 +1,6 @@
-"""The connection to the editor over stdio: bytes to messages, messages to pygls, and when it all ends.
+"""The connection to the editor over stdio: bytes to messages, messages to pygls, and shutdown.
 
-pygls has a loop of its own for this; it stands here because of what that one does (pygls 2.1.1):
+pygls has its own loop for this, which this module replaces because of these problems (pygls 2.1.1):
 
 - It knows `Content-Length` in one spelling, and reads as much as it says (`lsp/framing.py`).
 - A request whose parameters have another shape than the protocol's is never answered, and neither is a
@@ -43,11 +43,11 @@ _CHUNK = 64 * 1024
 _OPENINGS = b"{["
 """What a message begins with."""
 _MAX_TOLD = 100
-"""Of frames in a row that are no message, so many are told to the editor, or logged."""
+"""Maximum number of consecutive invalid frames that are reported to the editor, or logged."""
 _BUSY_S = 0.005
-"""So long frames are looked at before something else has its turn."""
+"""Maximum time for processing frames before other tasks run."""
 _WATCH_EVERY_S = 1.0
-"""How often it is looked whether the editor lives, where the system does not tell."""
+"""Interval for checking whether the editor's process is alive, if the system does not notify us."""
 _NOT_INITIALIZED = -32002  # LSP 3.17, ErrorCodes.ServerNotInitialized
 
 
@@ -276,14 +276,13 @@ class Connection:
 
 
 class Discreet(logging.Filter):
-    """Keeps messages, which hold the user's source, out of what pygls logs of them.
+    """Removes messages, which contain the user's source, from pygls's log records.
 
-    An error that is an answer, such as a request that is refused with a reason, is logged without where it
-    arose.
+    An error that is an answer, such as a rejected request, is logged without a traceback.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Cut the parameters off."""
+        """Remove the parameters."""
         args = record.args
         if isinstance(args, tuple) and args and str(record.msg).endswith("%s"):
             record.args = (*args[:-1], "…")
@@ -301,7 +300,7 @@ class _Output:
         self._is_lost = False
 
     def write(self, data: bytes) -> None:
-        """Nothing comes out of a connection that is lost, and nobody has to know."""
+        """Write a message; a lost connection is not reported to the caller."""
         rest = memoryview(data)
         while rest and not self._is_lost:
             try:

@@ -1,4 +1,4 @@
-"""What a request takes, before anybody buys or downloads anything: times, memory, ceilings (sans-IO).
+"""Estimates time, memory and upper bounds of requests, from published or measured rates (sans-IO).
 
 Theory of operation. A request has two phases. *Prefill* multiplies all prompt tokens with all weights at
 once: many operations for each byte read, so it is bound by compute. *Decode* reads all weights, and the KV
@@ -100,7 +100,7 @@ class Measured(msgspec.Struct, frozen=True, array_like=True):
 
 
 def fit(measured: Sequence[Measured]) -> Speed:
-    """The speed that explains measured rates best: least squares over the seconds of a token.
+    """Fit the speed to measured rates: least squares over the seconds per token.
 
     One rate alone gives a constant, and so do rates that rise with depth, which is noise or overhead.
     """
@@ -118,7 +118,7 @@ def fit(measured: Sequence[Measured]) -> Speed:
     token_s = mean_time - slope * mean_depth
     if token_s > 0:
         return Speed(token_s, slope)
-    # No token takes less than nothing: the line through the origin instead.
+    # Times cannot be negative: use the line through the origin instead.
     pairs = zip(depths, times, strict=True)
     return Speed(0.0, sum(depth * time for depth, time in pairs) / sum(depth**2 for depth in depths))
 
@@ -134,13 +134,13 @@ def phases(session: Sequence[Step], prefill: Speed, decode: Speed) -> Phases:
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What matters of a model to time and memory."""
+    """The properties of a model that determine time and memory."""
 
     name: str
     size_bytes: int = 0
     """Of all weights."""
     n_active: int = 0
-    """Parameters that work on one token."""
+    """Active parameters per token."""
     active_bytes: int = 0
     """Bytes of those."""
     n_layer: int

@@ -1,4 +1,4 @@
-"""The reference table of hardware (`hardware.toml`): others' figures, each with its source and date."""
+"""The reference table of hardware (`hardware.toml`): published figures, each with its source and date."""
 
 import datetime
 import difflib

@@ -1,4 +1,4 @@
-"""A plan as values: what was asked, and what the answer is made of (sans-IO). `cli/plan.py` fills it in."""
+"""A plan as values: the question and the parts of the answer (sans-IO). `cli/plan.py` fills it in."""
 
 import msgspec
 

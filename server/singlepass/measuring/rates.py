@@ -1,8 +1,9 @@
-"""Rates of a target at depths: which runs are made, how long they will take, what they say (sans-IO).
+"""Rates of a target at several depths: which runs to make, their expected duration, their evaluation
+(sans-IO).
 
-One run is one request of `depth` prompt tokens that were never seen before and a reply of a few tokens. Its
-prefill is what `llama-bench -p DEPTH -n 0` measures, its decode what `llama-bench -n TOKENS -d DEPTH` does.
-Runs of all depths alternate, so that a machine that gets slower as it gets warm does so for all alike.
+One run is one request of `depth` uncached prompt tokens and a reply of a few tokens. Its prefill is what
+`llama-bench -p DEPTH -n 0` measures, its decode what `llama-bench -n TOKENS -d DEPTH` does. Runs of all
+depths alternate, so that thermal throttling affects all depths alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -135,7 +136,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def speeds(runs: Sequence[Run]) -> tuple[Speed, Speed] | None:
-    """Prefill and decode as laws of depth, for `singlepass plan`; None without a run that shows both."""
+    """Prefill and decode speed as functions of depth, for `singlepass plan`; None without a run that has
+    both."""
     prefill = [
         Measured(run.n_cached, run.n_prefilled, run.prefill_rate) for run in runs if run.prefill_rate > 0
     ]

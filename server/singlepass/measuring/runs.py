@@ -1,8 +1,8 @@
-"""Runs of `singlepass bench` through the real engine, and where their results lie.
+"""Runs of `singlepass bench` through the real engine, and the files with their results.
 
-Prompts are singlepass's own sources, code like any other, behind a line that no other run has, so that
-nothing of them is cached but what the chat template begins with. Each run is saved when it ends: a benchmark
-that is stopped can be gone on with.
+Prompts consist of singlepass's own sources after a line that is unique to the run, so that nothing is cached
+except the beginning of the chat template. The result is saved after each run, so an interrupted benchmark can
+be resumed.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ _TRIES = 40
 
 
 OnProgress = Callable[[Result, int, float], None]
-"""Told the result so far, the depth that is being run, and how much of its prompt was read (0 to 1)."""
+"""Called with the result so far, the current depth, and how much of its prompt was prefilled (0 to 1)."""
 
 
 class Bench:
@@ -63,7 +63,7 @@ class Bench:
         """Make all runs that are left, saving after each. Raises BackendError."""
         if remaining(result):
             await self._calibrate()
-            await self._once(result, _WARM_TOKENS)  # what a first pass allocates is no rate
+            await self._once(result, _WARM_TOKENS)  # the first pass is slower because of allocations
         for depth in remaining(result):
             run = await self._once(result, depth)
             result = msgspec.structs.replace(result, runs=(*result.runs, run))
@@ -100,7 +100,7 @@ class Bench:
                     break
             if too_many - most < 2:
                 break
-            # By the lines that were counted. Those that follow may be far longer, so now and then by halves.
+            # Extrapolate from the lines counted so far. Later lines may be far longer, so sometimes bisect.
             step = round((n_tokens - depth + _CLOSE / 2) * n_lines / max(1, n_tokens))
             n_lines = min(max(n_lines - step, most + 1), too_many - 1)
             if i % 3 == 2 and too_many <= depth:
@@ -206,7 +206,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def results_dir() -> Path:
-    """Where they lie."""
+    """The folder of the results."""
     return state_dir() / "bench"
 
 
@@ -244,13 +244,13 @@ def load(path: Path) -> Result | Workload:
 
 
 def saved() -> list[tuple[Path, Result]]:
-    """All of rates that can be read, the oldest first."""
+    """All readable results of rates, the oldest first."""
     found = _readable(results_dir().glob("*.json"))
     return [(path, result) for path, result in found if isinstance(result, Result)]
 
 
 def all_saved() -> list[tuple[Path, Result | Workload]]:
-    """All of both kinds that can be read, the oldest first."""
+    """All readable results of both kinds, the oldest first."""
     return _readable([*results_dir().glob("*.json"), *(results_dir() / "workloads").glob("*.json")])
 
 

@@ -1,7 +1,7 @@
-"""What edits of a repository took, and what two such results say of each other (sans-IO).
+"""Times of edits in a repository, and comparisons of two such results (sans-IO).
 
-Files differ more than runs do, so two results are compared request by request: those for the same file in the
-same phase. What is told of a phase is the request in the middle.
+Files differ more than runs, so two results are compared request by request: those for the same file in the
+same phase. The figure of a phase is the median request.
 """
 
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""What is known of the repository around a document: outlines, the map, neighbours."""
+"""The repository around a document: outlines of files, the map, neighbours."""

@@ -1,11 +1,11 @@
-"""The server's side of the indexer: the map in use, and which files stand near the open ones.
+"""The server's side of the indexer: the current map, and the neighbours of open documents.
 
-Nothing here waits. A request takes what is known at its moment: without a map yet it goes without one. What
-the indexer tells later comes into use when the editor is idle, because a new map, or other neighbours, make
-the model read again what it had read ahead. The map in use is kept on disk, so that the next start has it
-at once, and with it the prefix that the engine saved.
+Nothing here blocks. A request uses what is known at that moment, possibly no map. Later results of the
+indexer come into use when the editor is idle, because a new map or other neighbours invalidate what was
+prewarmed. The current map is stored on disk, so that the next start has it at once and can use the prefix
+that the engine saved.
 
-If the indexer dies it is started again a few times, and then done without.
+If the indexer dies, it is restarted a few times; after that prompts have no new map.
 """
 
 import asyncio
@@ -42,32 +42,32 @@ from singlepass.repository.wire import (
 log = logging.getLogger(__name__)
 
 CHARS_PER_TOKEN = 4
-"""Of source code, until an engine has counted better."""
+"""Characters per token of source code."""
 MORE_NEAR = 18
-"""Files beside those in the prompt that drafts are taken from."""
+"""Number of files outside the prompt for the draft corpus."""
 MAX_REMEMBERED = 200
-"""So many documents keep their neighbours."""
+"""Number of documents whose neighbours are cached."""
 
 _RULES = 2
-"""Counts up when other files are kept from prompts, so that no map from before is used."""
+"""Incremented when the rules for excluded files change, so that no older map is used."""
 _MOST_CHANGES = 1_000
-"""Of more files at once it is not looked at each."""
+"""If more files than this change at once, everything is scanned instead."""
 _MAX_STARTS = 3
 _MAX_LINE = 16 * 1024 * 1024
 _END_S = 1.0
 
 
 class Repository:
-    """What is known of the workspace's files beside the open ones."""
+    """What is known about the workspace's files that are not open."""
 
     def __init__(self, workspace: Workspace, busy: Callable[[], bool] = lambda: False) -> None:
         self.workspace = workspace
         self.on_update: Callable[[], None] = lambda: None
-        """Called when another map or other neighbours came into use."""
+        """Called when a new map or other neighbours came into use."""
         self.map = ""
-        """The map in use; empty without one."""
+        """The current map; empty if there is none."""
         self.n_files: int | None = None
-        """How many source files the last scan found."""
+        """Number of source files that the last scan found."""
         self._busy = busy
         self._settings = Settings()
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,32 +82,32 @@ class Repository:
         self._built, self._cost_s = -1e9, 0.0
         self._near: dict[str, tuple[str, ...]] = {}
         self._newer: dict[str, tuple[str, ...]] = {}
-        """Neighbours that differ from those in use."""
+        """New neighbours that are not in use yet."""
         self._problem = ""
-        """What was wrong with ignore files, as it was last told."""
+        """The problem with ignore files that was last reported."""
         self._partial: set[str] = set()
         self._active = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._told = asyncio.Event()
-        """Set when the indexer said something, or ended for good."""
+        """Set when the indexer replied, or ended for good."""
 
-    # What a request takes.
+    # For requests.
 
     def near(self, uri: str) -> Sequence[Path]:
-        """The files near a document, the nearest first, as far as they are known now."""
+        """The currently known neighbours of a document, the nearest first."""
         path = self.workspace.indexed_path(uri)
         found = map(Path, self._near.get(str(path), ()))
-        # An answer may be about folders that are no longer open, and a link may lead elsewhere by now.
+        # The folders may be closed by now, and links may have changed.
         return tuple(
             one for one in found if self.workspace.may_stand_beside(one.as_uri(), self._settings.ignore)
         )
 
     async def settled(self, uri: str) -> None:
-        """Wait until what a prompt for the document would have is known and in use: the folders are scanned,
-        their map is built, and so are the document's neighbours.
+        """Wait until everything for the document's prompt is known and in use: the folders are scanned, and
+        map and neighbours are computed.
 
-        For who wants to see the prompt, not for a request. It returns at once where nothing is indexed, and
-        when the indexer has ended too often.
+        For showing the prompt, not for requests. Returns at once if nothing is indexed or the indexer has
+        ended too often.
         """
         self.opened(uri)
         while self._task is not None and not self._task.done():
@@ -122,10 +122,10 @@ class Repository:
                     return
             await self._told.wait()
 
-    # What happens.
+    # Events.
 
     def configure(self, settings: Settings) -> None:
-        """Take new settings. Other ignore patterns or another size of the map scan anew."""
+        """Apply new settings. Changed ignore patterns or a changed map size cause a new scan."""
         old, self._settings = self._settings, settings
         changed = (old.ignore, old.context_map_tokens) != (settings.ignore, settings.context_map_tokens)
         if changed and self._task is not None:
@@ -134,12 +134,12 @@ class Repository:
             self._scan()
 
     def open(self) -> None:
-        """Start the indexer, where there is something for it to do."""
+        """Start the indexer if it is needed."""
         if self._wanted():
             self._start()
 
     def opened(self, uri: str) -> None:
-        """A document was opened or needs its neighbours."""
+        """A document was opened, or its neighbours are needed."""
         path = self.workspace.indexed_path(uri)
         if path is None or not self._wanted() or not self.workspace.name(uri)[1]:
             return
@@ -148,13 +148,13 @@ class Repository:
             self._send(AskNear(str(path), self._n_near))
 
     def typed(self) -> None:
-        """The user is at work."""
+        """The user typed, so the editor is not idle."""
         self._active = time.monotonic()
 
     def changed(self, *uris: str) -> None:
         """Files were saved, created or deleted."""
         if len(uris) > _MOST_CHANGES:
-            # As after a checkout: whatever changed, a walk finds it, and this is what makes the indexer walk.
+            # As after a checkout: a scan finds all changes, and this causes one.
             uris = tuple((folder / ".gitignore").as_uri() for folder in self.workspace.folders)
         indexed = map(self.workspace.indexed_path, uris)
         paths = [str(path) for path in indexed if path is not None]
@@ -168,13 +168,14 @@ class Repository:
         self._look_later()
 
     def folders_changed(self) -> None:
-        """Other workspace folders: everything is named anew, and what is gone must not be sent any more."""
+        """The workspace folders changed: all paths may change, and files of removed folders must not be
+        sent."""
         if self._task is not None:
             self._forget()
             self._scan()
 
     def _forget(self) -> None:
-        """The map in use may name files that must not be sent any more."""
+        """Drop the current map, which may contain files that must not be sent any more."""
         self.map, self._ready = "", None
         self._load()
 
@@ -185,7 +186,7 @@ class Repository:
             self._timer.cancel()
         task, self._task = self._task, None
         if self._to_process is not None:
-            self._to_process.close()  # which ends it
+            self._to_process.close()  # ends the process
         if task is not None:
             await asyncio.wait([task], timeout=_END_S)
             if self._process is not None:
@@ -194,10 +195,10 @@ class Repository:
                 await asyncio.wait([task], timeout=_END_S)
             task.cancel()
 
-    # The idle moments.
+    # When the editor is idle.
 
     def look(self) -> None:
-        """Do what there is to do about the map and the neighbours, if this is the moment."""
+        """If the editor is idle, update the map and the neighbours."""
         self._timer = None
         ready = self._ready is not None or bool(self._newer)
         stale = self._stale and not self._asked
@@ -275,7 +276,7 @@ class Repository:
             self._unsent.append(request)
 
     async def _run(self) -> None:
-        """Keep an indexer running, and take what it says."""
+        """Keep an indexer running and process its replies."""
         while self._n_starts < _MAX_STARTS:
             self._n_starts += 1
             try:
@@ -300,7 +301,7 @@ class Repository:
         log.warning("the indexer ended too often; prompts go without a new map")
 
     async def _start_process(self) -> asyncio.StreamReader:
-        """Start an indexer; returns where its replies come. Raises OSError."""
+        """Start an indexer; returns the stream of its replies. Raises OSError."""
         process = self._process = _indexer()
         replies = asyncio.StreamReader(limit=_MAX_LINE)
         loop = asyncio.get_running_loop()
@@ -309,14 +310,14 @@ class Repository:
         return replies
 
     async def _listen(self, replies: asyncio.StreamReader) -> int:
-        """Take what the indexer says until it ends; returns its exit code."""
+        """Process the indexer's replies until it ends; returns its exit code."""
         assert self._process is not None
         decoder = msgspec.json.Decoder(Reply)
         try:
             async for line in replies:
                 self._take(decoder.decode(line))
         except (ValueError, OSError) as error:
-            log.warning("the indexer said something strange: %s", error)
+            log.warning("the indexer sent an invalid reply: %s", error)
             self._process.kill()
         if self._to_process is not None:
             self._to_process.close()
@@ -355,10 +356,10 @@ class Repository:
         elif old != reply.near:
             self._newer[reply.path] = reply.near
 
-    # The map of the last time.
+    # The stored map.
 
     def _kept(self) -> Path:
-        """Where the map of these folders, without what is ignored, is kept."""
+        """The file for the map of these folders with these ignore patterns."""
         folders = (f"{path}\0{prefix}" for path, prefix in self.workspace.prefixes())
         names = "\0".join((f"{_RULES}", *folders, *self._settings.ignore))
         key = hashlib.sha256(f"{names}\0{self._budget()}".encode("utf-8", "surrogateescape")).hexdigest()
@@ -372,12 +373,12 @@ class Repository:
         if not self._budget():
             return
         with contextlib.suppress(OSError, ValueError):
-            # Another map's length or other bytes than text: as if there were none.
+            # A map of another size, or invalid UTF-8, counts as none.
             self.map = read_regular(self._kept(), 4 * self._budget()).decode("utf-8")
 
 
 def _indexer() -> "subprocess.Popen[bytes]":
-    # Not by asyncio: cancelled while it starts a process, it waits for ever (Python 3.11).
-    # -P: a folder named singlepass in the repository must not be what runs.
+    # Not through asyncio: if it is cancelled while starting a process, it hangs (Python 3.11).
+    # -P: do not run a folder named singlepass in the repository.
     command = [sys.executable, "-P", "-m", "singlepass.repository.indexer", str(os.getpid())]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""What a file imports, found in its text by regular expressions, language by language."""
+"""A file's imports, found by regular expressions for each language."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +7,7 @@ MAX_IMPORTS = 300
 
 
 def imports(language: str, text: str) -> tuple[str, ...]:
-    """What a text without its comments imports, as it is written there, each once."""
+    """The imports in a text without comments, as written, each once."""
     find = _IMPORTS.get(language)
     return tuple(dict.fromkeys(find(text)))[:MAX_IMPORTS] if find is not None else ()
 

@@ -1,12 +1,13 @@
-"""The indexer: a process of its own that walks the folders, outlines their files, and answers about them.
+"""The indexer: a separate process that walks the folders, outlines their files, and answers requests about
+them.
 
 `python -m singlepass.repository.indexer` reads requests from stdin and writes replies to stdout, one JSON
-value a line. It is niced and ends with its server (`Watch`). All outlines stay here: what goes to the
-server is the text of a map and the names of a few files, so a repository of any size costs the server's
-loop and memory nothing.
+value per line. It runs at low priority and ends with its server (`Watch`). All outlines stay in this process:
+the server gets only the text of a map and the names of a few files, so the size of a repository does not
+affect the server.
 
-A scan goes file by file, and between two files the requests that came meanwhile are looked at: which files
-stand near another can be answered as far as it is known; all else waits for the end of the scan.
+During a scan, requests are checked after each file: neighbours are answered from what is known so far; other
+requests wait for the end of the scan.
 """
 
 import contextlib
@@ -42,9 +43,9 @@ from singlepass.repository.wire import (
 )
 
 MAX_FILES = 100_000
-"""Of source files. Whatever a scan finds beyond is not looked at."""
+"""Maximum number of source files; further ones are not indexed."""
 STEP_S = 300.0
-"""The longest that one file, or one answer, may take: more than a hundred times what the slowest does."""
+"""Maximum time for one file or one answer, in seconds: more than a hundred times the slowest observed."""
 
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
@@ -57,27 +58,27 @@ class _File(msgspec.Struct):
 
 
 class Index:
-    """The outlines of some folders, kept in step with the disk."""
+    """The outlines of the files in some folders, kept up to date with the disk."""
 
     def __init__(self, step: Callable[[], object] = lambda: None) -> None:
-        """`step` is called when the work goes on to another file."""
+        """`step` is called before each file."""
         self._step = step
         self.folders: tuple[Folder, ...] = ()
         self.ignore: tuple[str, ...] = ()
         self.files: dict[str, _File] = {}
-        """By path as in the prompt."""
+        """The files by path in the prompt."""
         self.outlines: dict[str, Outline] = {}
         self.graph = Graph(())
         self.n_outlined = 0
         self.listed = True
-        """False while a scan still walks, and knows no files."""
+        """False while a scan is walking the folders and the list of files is incomplete."""
         self.problems: list[str] = []
-        """Of the last scan: ignore files that could not be used."""
+        """Problems with ignore files in the last scan."""
         self._names: dict[str, str] = {}
         """Paths in the prompt by absolute path."""
 
     def scan(self, folders: tuple[Folder, ...], ignore: tuple[str, ...]) -> Iterator[None]:
-        """Bring everything up to date; a generator that yields after each file."""
+        """Update everything; a generator that yields after each file."""
         self.folders, self.ignore = folders, ignore
         self.n_outlined = 0
         self.listed = False
@@ -102,8 +103,8 @@ class Index:
                 yield
 
     def change(self, paths: tuple[str, ...]) -> None:
-        """Look at some files again."""
-        # Whether a new file is ignored only a walk can tell; it takes a second for 20,000 files.
+        """Update some files."""
+        # For new files a walk is needed to know if they are ignored; it takes a second for 20,000 files.
         if any(
             Path(path).name == ".gitignore"
             or (language_of(path) is not None and (path in self._names) != Path(path).is_file())
@@ -117,7 +118,7 @@ class Index:
                 self._read(name, file)
 
     def near(self, path: str, limit: int) -> tuple[str, ...]:
-        """Absolute paths of the files near one, the nearest first."""
+        """Absolute paths of a file's neighbours, the nearest first."""
         name = self._names.get(path)
         if name is None:
             return ()
@@ -145,11 +146,11 @@ class Index:
             self._read(name, file)
 
     def _read(self, name: str, file: _File) -> None:
-        """Outline one file. What cannot be read, or was written by a program, has none."""
+        """Outline one file. Unreadable and generated files have no outline."""
         self._step()
         try:
             status = os.stat(file.path)  # noqa: PTH116
-            # Before it is read: what is written meanwhile is read again.
+            # Before reading, so that a file that changes in the meantime is read again.
             file.mtime_ns, file.size = status.st_mtime_ns, status.st_size
             data = read_regular(file.path, MAX_BYTES)
         except (OSError, ValueError):
@@ -157,7 +158,7 @@ class Index:
             data = b""
         found = None if is_generated(data) else outline(name, data)
         if found is not None:
-            # Equal names in thousands of files take the memory of one.
+            # Intern names, so that equal ones in thousands of files share memory.
             found = msgspec.structs.replace(found, references=tuple(map(sys.intern, found.references)))
         file.outline = found
         self.n_outlined += 1
@@ -180,7 +181,7 @@ class Indexer:
         out: int,
         step: Callable[[bool], object] = lambda _: None,
     ) -> None:
-        """`step` is told when a piece of work begins (True), and that there is none left (False)."""
+        """`step` is called with True when a piece of work begins, and with False when there is none left."""
         self.requests = requests
         self.index = Index(lambda: step(True))
         self._step = step
@@ -244,18 +245,18 @@ def _first_of(problems: Sequence[str]) -> str:
 
 
 class Watch:
-    """Ends this process with its server, however that ends, and whatever this process is doing then.
+    """Ends this process when its server ends, whatever this process is doing.
 
-    The end of stdin says it first, but a thread has to read it, and native code can keep all threads waiting.
-    So on Linux the system is asked to kill us with the server. And on every system a timer, which needs
-    nothing of Python, ends the process when a single step takes longer than `STEP_S`.
+    Usually the end of stdin tells, but a thread has to read it, and native code can block all threads. So on
+    Linux the system is asked to kill this process together with the server. And on every system a timer that
+    does not depend on the interpreter ends the process if a single step takes longer than `STEP_S`.
     """
 
     def __init__(self) -> None:
         self._set = -1e9
 
     def follow(self, server: int) -> None:
-        """Have the system kill this process when its parent has ended, the process `server`."""
+        """Ask the system to kill this process when its parent, the process `server`, ends."""
         if sys.platform != "linux":
             return
         import ctypes
@@ -268,17 +269,17 @@ class Watch:
             os._exit(0)
 
     def step(self, is_busy: bool) -> None:
-        """Set the timer anew at the beginning of a piece of work, and stop it when there is none left."""
+        """Restart the timer at the beginning of a piece of work, and stop it when there is none left."""
         if not is_busy:
             self._set = -1e9
             faulthandler.cancel_dump_traceback_later()
-        elif (now := time.monotonic()) - self._set > STEP_S / 10:  # it starts a thread each time
+        elif (now := time.monotonic()) - self._set > STEP_S / 10:  # restarting it starts a thread
             self._set = now
             faulthandler.dump_traceback_later(STEP_S, exit=True)
 
 
 def _keep(path: Path, text: str) -> None:
-    """Keep a map for the next start. Without it the next start takes longer, and that is all."""
+    """Store a map for the next start. Errors are ignored, since the file only speeds up the start."""
     new = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -288,13 +289,13 @@ def _keep(path: Path, text: str) -> None:
 
 
 def main(*arguments: str) -> None:
-    """The process. The first argument is the number of the server's."""
+    """Run the indexer. The first argument is the server's process id."""
     watch = Watch()
     if arguments:
         watch.follow(int(arguments[0]))
     with contextlib.suppress(OSError):
         os.nice(10)  # everything else the user does comes first
-    # Whatever prints must not end up among the replies.
+    # Printed output must not be mixed with the replies.
     out = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
@@ -304,7 +305,7 @@ def main(*arguments: str) -> None:
         with contextlib.suppress(Exception):
             for line in sys.stdin.buffer:
                 requests.put(decoder.decode(line))
-        os._exit(0)  # the server is gone, and nothing here is worth saving
+        os._exit(0)  # the server is gone, and there is nothing to save
 
     threading.Thread(target=read, daemon=True).start()
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):

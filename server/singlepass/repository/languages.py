@@ -1,7 +1,7 @@
-"""What tree-sitter's grammars call a definition, language by language.
+"""Which nodes of tree-sitter's grammars are definitions, for each language.
 
-A table says for each language which nodes are definitions, and how each is read: its name, and the byte where
-its signature ends. Another language is another entry.
+A table has an entry for each language: the types of nodes that are definitions, and a reader for each, which
+returns its name and the byte where its signature ends.
 """
 
 import re
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 MAX_LEVELS = 60
-"""Of nodes. Nobody nests deeper, and trees are walked by recursion."""
+"""Maximum nesting of nodes, since trees are walked recursively."""
 
 
 class Grammar(NamedTuple):
-    """One language's entry: types of nodes, and queries for what is no code."""
+    """One language's entry: types of nodes, and queries for comments and strings."""
 
     module: str
     definitions: Mapping[str, "Reader"]
-    """How a node of this type is read: its name, and where its signature ends."""
+    """Reader by node type: the definition's name, and where its signature ends."""
     containers: frozenset[str]
-    """Definitions whose bodies hold more of them."""
+    """Definitions whose bodies contain further definitions."""
     through: frozenset[str]
-    """Nodes looked through, at the same depth."""
+    """Nodes that are descended into without increasing the depth."""
     comments: str = "(comment)"
     strings: str = ""
     function: str = "language"
@@ -33,11 +33,11 @@ class Grammar(NamedTuple):
 Reader = Callable[["Node"], tuple[str, int] | None]
 
 
-# How definitions are read.
+# Readers of definitions.
 
 
 def text_of(node: "Node | None") -> str:
-    """The source of a node; nothing for none."""
+    """The source of a node; empty for None."""
     return (node.text or b"").decode("utf-8", "replace") if node is not None else ""
 
 
@@ -78,7 +78,7 @@ def _unnamed(node: "Node") -> tuple[str, int] | None:
 
 
 def _declared(functions_only: bool) -> Reader:
-    """C: the name stands inside the declarators."""
+    """C: the name is inside the declarators."""
 
     def read(node: "Node") -> tuple[str, int] | None:
         inner = node.child_by_field_name("declarator")
@@ -99,7 +99,7 @@ def _declared(functions_only: bool) -> Reader:
 
 
 def _c_type(node: "Node") -> tuple[str, int] | None:
-    """A struct or enum with a body; without one it is only mentioned."""
+    """A struct or enum with a body; without one it is not a definition."""
     return _field()(node) if node.child_by_field_name("body") is not None else None
 
 
@@ -136,7 +136,7 @@ def _assigned(node: "Node") -> tuple[str, int] | None:
 
 
 def _value_end(node: "Node", before: "Node", field: str = "right") -> int:
-    """Where a constant's line ends: after its value, if that is short and tells nothing secret."""
+    """Where a constant's signature ends: after its value, if that is short and not a secret."""
     value = node.child_by_field_name(field) or node.child_by_field_name("value")
     if value is not None and _PLAIN_VALUE.fullmatch(text_of(value)):
         return value.end_byte
@@ -196,7 +196,7 @@ def _ruby_assigned(node: "Node") -> tuple[str, int] | None:
 
 
 def _first_line(field: str = "name") -> Reader:
-    """A constant: its line up to a value that is long."""
+    """A constant: its line, without a long value."""
 
     def read(node: "Node") -> tuple[str, int] | None:
         name = node.child_by_field_name(field)

@@ -7,10 +7,10 @@ Files refer to each other by the names they use and by what they import. A refer
 on to the files that define the name, and the weights settle as in PageRank: what important files use is
 important. A definition's score is what flows to it along its own name.
 
-The map is the first thing in every prompt after the system text, so whatever changes in it is read again
-together with all that follows. Therefore it knows nothing of the file being edited; the definitions are
-*chosen* by score but *shown* by path and line, so that two which swap ranks swap nothing in the text; and
-an old map is kept until it is wrong enough (`drift`) and nobody is waiting (`next_step`).
+The map is the first segment of every prompt after the system text, so a change in it invalidates everything
+after it. Therefore it does not depend on the edited file; definitions are *chosen* by score but *sorted* by
+path and line, so that small changes of the ranking do not change the text; and a map is kept until it is
+outdated enough (`drift`) and the user is not waiting (`next_step`).
 """
 
 from collections import Counter
@@ -24,29 +24,30 @@ from singlepass.repository.outline import Outline, Outlines, definers, family
 DRIFT = 0.15
 """A map is rebuilt when more than this share of its lines would change."""
 IDLE_S = 3.0
-"""How long nothing was typed and no job ran before a new map may come into use."""
+"""Seconds without typing and without a job before a new map may come into use."""
 
 _MAX_DEFINERS = 8
-"""A name that more files define says little about which of them is meant."""
+"""A name that more files define is ignored, since it is unclear which of them is meant."""
 _N_ROUNDS = 20
 _DAMPING = 0.85
 _IMPORTED, _SAME_PACKAGE, _ELSEWHERE = 1.0, 0.5, 0.05
-"""How surely a name means a file's definition: a file that was imported; one that need not be, as in Go or
-Java; one that would have to be and was not, so that the name is most likely a local one."""
+"""Weights of a reference to a definition in another file: one that is imported; one that need not be
+imported, as in Go or Java; one that would have to be imported but is not, so that the name is most likely
+local."""
 _NEEDS_IMPORT = frozenset({"python", "js", "rust", "c", "lua", "bash"})
 _PRIVATE = 0.1
 _NESTED = 0.3
 _PLAIN_WORD = 0.3
-"""For names such as `lines` or `message`, which are also what people call their variables."""
+"""Weight of names such as `lines` or `message`, which are also common names of variables."""
 _MAX_LINE = 200
 _N_MISSES = 50
-"""So many definitions in a row may be too long for what is left of the budget before we stop trying."""
+"""Number of consecutive definitions that do not fit into the budget before choosing stops."""
 
 
 def build_map(outlines: Outlines, budget: int, imports: Mapping[str, Sequence[str]] | None = None) -> str:
-    """The map's text, at most `budget` characters; empty where nothing fits or there is nothing to show.
+    """The map's text, at most `budget` characters; empty if nothing fits or there is nothing to show.
 
-    `imports` are resolved paths by path, where they are known.
+    `imports` are the resolved imports by path, if known.
     """
     paths = sorted(outlines)
     scores = _scores(outlines, paths, imports or {})
@@ -68,7 +69,8 @@ def _line(outline: Outline, idx: int) -> str:
 
 
 def _choose(outlines: Outlines, paths: Sequence[str], scores: "_Scores", budget: int) -> dict[int, set[int]]:
-    """Definitions by file, the best first until the budget is spent, each with those it stands in."""
+    """Definitions by file, the best first until the budget is used up, each with its enclosing
+    definitions."""
     ranked = sorted(
         (-score, file, idx)
         for file, path in enumerate(paths)
@@ -95,7 +97,7 @@ def _choose(outlines: Outlines, paths: Sequence[str], scores: "_Scores", budget:
 
 
 def _around(outline: Outline, idx: int) -> Iterator[int]:
-    """The definitions that one stands in, innermost first."""
+    """The enclosing definitions of one, innermost first."""
     depth = outline.definitions[idx].depth
     while depth and idx:
         idx -= 1
@@ -113,7 +115,7 @@ class _Scores(msgspec.Struct):
 
 def _definition_scores(outline: Outline, file: int, scores: _Scores) -> Iterator[tuple[int, float]]:
     n_of = Counter(one.name for one in outline.definitions)
-    # What nothing refers to fills the rest of the budget, in important files first.
+    # Definitions without references fill the rest of the budget, those in important files first.
     rest = 0.01 * scores.ranks[file] / (1 + len(outline.definitions))
     for idx, one in enumerate(outline.definitions):
         if not one.name:
@@ -133,8 +135,8 @@ def _definition_scores(outline: Outline, file: int, scores: _Scores) -> Iterator
 
 
 def _scores(outlines: Outlines, paths: Sequence[str], imports: Mapping[str, Sequence[str]]) -> _Scores:
-    """The weight of each file and of each name in it. Sums run in the order of `paths`, so they are exact
-    repetitions for equal outlines."""
+    """The weight of each file and of each name in it. Sums run in the order of `paths`, so the result is
+    deterministic."""
     n_files = len(paths)
     index = {path: idx for idx, path in enumerate(paths)}
     known = definers(outlines, paths)
@@ -150,7 +152,7 @@ def _scores(outlines: Outlines, paths: Sequence[str], imports: Mapping[str, Sequ
 
     ranks = [1.0] * n_files
     for _ in range(_N_ROUNDS):
-        # What flows out of files that refer to nothing goes to all.
+        # The weight of files without references is distributed to all files.
         lost = sum(rank for rank, total in zip(ranks, totals, strict=True) if not total)
         following = [1 - _DAMPING + _DAMPING * lost / max(1, n_files)] * n_files
         for file, flow in enumerate(flows):
@@ -172,7 +174,8 @@ def _scores(outlines: Outlines, paths: Sequence[str], imports: Mapping[str, Sequ
 def _references(
     outline: Outline, file: int, imported: set[int], known: Mapping[tuple[str, str], Sequence[int]]
 ) -> Iterator[tuple[int, str, float]]:
-    """(file, name, weight) of what a file refers to in others. What it defines itself is its own."""
+    """(file, name, weight) of a file's references to other files. Names that it defines itself do not
+    count."""
     kin = family(outline.language)
     other = _ELSEWHERE if kin in _NEEDS_IMPORT else _SAME_PACKAGE
     for name in outline.references:
@@ -189,14 +192,14 @@ def _references(
 
 
 def drift(old: str, new: str) -> float:
-    """How much two maps differ: the share of the lines of both that only one of them has, 0 to 1."""
+    """How much two maps differ: the share of their lines that only one of them has, 0 to 1."""
     one, other = Counter(_entries(old)), Counter(_entries(new))
     n_all = (one | other).total()
     return 1 - (one & other).total() / n_all if n_all else 0.0
 
 
 def drifted(old: str, outlines: Outlines, budget: int, imports: Mapping[str, Sequence[str]]) -> str | None:
-    """A new map if the old one is wrong enough to be worth reading again, else None."""
+    """A new map if the old one is outdated enough to justify another prefill, else None."""
     new = build_map(outlines, budget, imports)
     return new if drift(old, new) > DRIFT or len(old) > budget else None
 
@@ -219,9 +222,9 @@ def next_step(
 ) -> Step:
     """What to do about the map now.
 
-    `stale`: files changed since it was last asked for; `ready`: a new one lies here unused; `busy`: a job
-    runs. A new map makes the model read everything again, so it comes only when nobody waits; and building
-    one takes a second for 20,000 files, so it takes no more than a hundredth of the time.
+    `stale`: files changed since the last request for a map; `ready`: a new map is not in use yet; `busy`: a
+    job is running. A new map invalidates the prewarmed context, so it is adopted only when idle; and building
+    one takes a second for 20,000 files, so that may take at most a hundredth of the time.
     """
     if not (stale or ready):
         return "nothing"

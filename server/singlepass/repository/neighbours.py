@@ -1,8 +1,7 @@
-"""Which files stand next to a file: those it imports, those that import it, its tests, its siblings.
+"""A file's neighbours: the files that it imports, those that import it, its tests, its siblings.
 
-Imports are resolved among the files that are known, without running or configuring anything. An import that
-leads out of the repository resolves to nothing. Where several files could be meant, the one nearest to the
-importer is.
+Imports are resolved among the known files, without running or configuring anything. An import from outside
+the repository resolves to nothing. If several files match, the nearest one to the importer is used.
 """
 
 import re
@@ -12,13 +11,13 @@ from itertools import pairwise
 from singlepass.repository.outline import Outline, Outlines, family
 
 _MAX_OF_FOLDER = 12
-"""Where an import names a folder: so many of its files, by name."""
+"""If an import names a folder: maximum number of its files, sorted by name."""
 _MIN_SHARED = 0.25
-"""How much of the rarer names two siblings share before they count as neighbours."""
+"""Minimum share of rare names that two siblings have in common to count as neighbours."""
 
 
 class Graph:
-    """The imports between known files. `update` adds what one of them imports, or does so again."""
+    """The imports between known files. `update` resolves the imports of one of them."""
 
     def __init__(self, paths: Iterable[str], outlines: Outlines | None = None) -> None:
         self._paths = _Paths(paths)
@@ -28,7 +27,7 @@ class Graph:
             self.update(path, outline)
 
     def update(self, path: str, outline: Outline) -> None:
-        """Resolve the imports of one known file again."""
+        """Resolve the imports of one known file, for the first time or again."""
         for other in self.imports.get(path, ()):
             self.importers[other].pop(path, None)
         found = resolve(path, outline, self._paths)
@@ -41,15 +40,15 @@ class Graph:
         return self._paths.counterparts(path)
 
     def siblings(self, path: str) -> Sequence[str]:
-        """The known files of the same folder, with the file itself."""
+        """The known files of the same folder, including the file itself."""
         return self._paths.folders.get(_folder(path), ())
 
 
 def neighbours(target: str, outlines: Outlines, graph: Graph, limit: int) -> list[str]:
-    """The files nearest to a target, the nearest first, at most `limit`.
+    """A file's nearest neighbours, the nearest first, at most `limit`.
 
-    First what it imports, by how many of the names there it uses; then its tests or what it tests; then what
-    imports it; then files of its folder that use the same names.
+    First the files that it imports, by how many of their names it uses; then its tests or what it tests; then
+    the files that import it; then files of its folder that use the same names.
     """
     outline = outlines.get(target)
     if outline is None or limit <= 0:
@@ -77,7 +76,7 @@ def _n_defined(outline: Outline, names: set[str]) -> int:
 
 
 def _siblings(target: str, outlines: Outlines, graph: Graph, found: Mapping[str, None]) -> list[str]:
-    """Files of the same folder that share many names, those that few of the folder's files use."""
+    """Files of the same folder that share many rare names, which few of the folder's files use."""
     paths = [path for path in graph.siblings(target) if path in outlines][:200]
     if len(paths) < 2 or target not in paths:
         return []
@@ -132,7 +131,7 @@ class _Paths:
         return next((path for path in candidates if path in self.all), None)
 
     def ending(self, tail: str, near: str) -> str | None:
-        """The known path that ends with these parts, the nearest to a file."""
+        """The known path that ends with these parts and is nearest to a file."""
         return _nearest(near, (path for path in self._by_name.get(_name(tail), ()) if _ends(path, tail)))
 
     def endings(self, tail: str) -> list[str]:
@@ -140,7 +139,7 @@ class _Paths:
         return [path for path in self._by_name.get(_name(tail), ()) if _ends(path, tail)]
 
     def folder_ending(self, tail: str, near: str) -> str | None:
-        """The same for folders that hold known files."""
+        """The nearest folder with known files whose path ends with these parts."""
         same = self._folders_by_name.get(_name(tail), ())
         return _nearest(near, (folder for folder in same if _ends(folder, tail)))
 
@@ -171,7 +170,7 @@ def _ends(path: str, tail: str) -> bool:
 
 
 def _distance(one: str, other: str) -> int:
-    """How many folders lie between two paths."""
+    """Number of folders between two paths."""
     a, b = one.split("/")[:-1], other.split("/")[:-1]
     n_shared = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     return len(a) + len(b) - 2 * n_shared
@@ -182,7 +181,7 @@ def _nearest(near: str, paths: Iterable[str]) -> str | None:
 
 
 def _joined(folder: str, relative: str) -> str:
-    """A path relative to a folder; one that leads out of everything matches nothing known."""
+    """A relative path joined to a folder; one that leads above the root matches no known path."""
     parts = folder.split("/") if folder else []
     for part in relative.split("/"):
         if part == ".." and parts and parts[-1] != "..":
@@ -200,7 +199,7 @@ _C_SOURCES = frozenset({"c", "cc", "cpp", "cxx", "c++", "m", "mm", "cu"})
 
 
 def _subject(path: str) -> tuple[str, str]:
-    """What a file is about, with its kind of language, and as what: test, header or source."""
+    """A file's subject with its kind of language, and its role: test, header or source."""
     stem, _, suffix = _name(path).rpartition(".")
     suffix = suffix.lower()
     kind = "c" if suffix in _HEADERS or suffix in _C_SOURCES else suffix[:2]
@@ -211,7 +210,7 @@ def _subject(path: str) -> tuple[str, str]:
     return f"{stem.removeprefix('_').lower()}.{kind}", role
 
 
-# One resolver a language: (importer, import as written, known paths) → known paths.
+# One resolver per language: (importer, import as written, known paths) → known paths.
 
 
 def _python(path: str, name: str, known: _Paths) -> Iterator[str]:
@@ -235,7 +234,7 @@ def _python(path: str, name: str, known: _Paths) -> Iterator[str]:
             one
             for tail in (f"{module}.py", f"{module}/__init__.py", f"{module}.pyi")
             for one in known.endings(tail)
-            # A module's name starts at a folder that is no package.
+            # A module's full name starts below a folder that is not a package.
             if known.first(f"{_root(one, tail)}__init__.py") is None or _root(one, tail) == ""
         ]
         found = _nearest(path, candidates)
@@ -354,7 +353,7 @@ def _java(path: str, name: str, known: _Paths) -> Iterator[str]:
 
 
 def _csharp(path: str, name: str, known: _Paths) -> Iterator[str]:
-    """A namespace is a folder by habit only: at least two of its parts have to agree."""
+    """Namespaces match folders only by convention, so at least two parts must agree."""
     parts = name.split(".")
     for one, other in pairwise(range(len(parts) + 1)):
         tail = "/".join(parts[one:])
@@ -393,7 +392,7 @@ def _lua(path: str, name: str, known: _Paths) -> Iterator[str]:
 
 
 def _by_path(path: str, name: str, known: _Paths) -> Iterator[str]:
-    """A path, relative to the file or, where the shell puts a folder before it, by its end."""
+    """A path, relative to the file or, if it starts with a shell variable, matched by its end."""
     tail = re.sub(r"^.*[})]/|^.*\$\w+/|^package:[^/]+/", "", name)
     found = known.first(_joined(_folder(path), tail))
     if found is None:

@@ -1,6 +1,6 @@
-"""What is known of a source file without its text: its definitions, the names it uses, what it imports.
+"""The outline of a source file, as plain values: its definitions, the names it uses, its imports.
 
-Plain values. The indexer's process makes them; the repository map and the neighbours are computed of them.
+The indexer creates outlines and computes the repository map and the neighbours from them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ class Definition(msgspec.Struct, frozen=True):
     """One definition, shown on one line."""
 
     name: str
-    """Empty where nothing new is named, as in `impl Trait for Type`."""
+    """Empty if it defines no new name, as in `impl Trait for Type`."""
     signature: str
     depth: int = 0
-    """How many definitions it stands in; they come before it."""
+    """Number of enclosing definitions, which come before it."""
     doc: str = ""
     """The first line of its docstring or of the comment above it."""
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """One file. All sequences are without repetitions and in a fixed order."""
+    """The outline of one file. Sequences have no duplicates and a fixed order."""
 
     language: str
     definitions: tuple[Definition, ...] = ()
@@ -32,13 +32,13 @@ class Outline(msgspec.Struct, frozen=True):
 
 
 Outlines = Mapping[str, Outline]
-"""By path as in the prompt."""
+"""Outlines by path in the prompt."""
 
 _FAMILIES: dict[str, str] = {"tsx": "js", "typescript": "js", "javascript": "js", "cpp": "c"}
 
 
 def family(language: str) -> str:
-    """Languages whose files use each other's names count as one."""
+    """The family of a language: languages whose files use each other's names count as one."""
     return _FAMILIES.get(language, language)
 
 

@@ -3,14 +3,14 @@
 Theory of operation
 ===================
 
-The table in `grammars` says for each language which nodes are definitions (and how their name is found),
-which of them hold more, and which are only looked through. The walk goes down through those and never into a
-function's body, so it is short. Names used and imports need no tree: they are found by regular expressions in
-the text from which the tree's comments (and strings, for names) were taken out.
+The table in `languages` says for each language which nodes are definitions (and how their name is found),
+which of them contain further definitions, and which nodes are only descended into. The walk never enters a
+function's body, so it is short. Names used and imports are found by regular expressions, in the text without
+comments (and for names without strings), which are located by the tree.
 
-Grammars come as wheels of their own and are loaded one by one, when the first file of their language comes. A
-grammar that is missing or does not fit, a text that takes too long, a tree that makes no sense: all of them
-end in the plain outline, lines that look like definitions. `outline` never raises.
+Grammars are separate wheels and are loaded when the first file of their language is parsed. If a grammar is
+missing or incompatible, or parsing takes too long or fails, the outline consists of lines that look like
+definitions. `outline` never raises.
 """
 
 import importlib
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 MAX_BYTES = 500_000
-"""Larger files are generated or data; they have no outline."""
+"""Larger files are mostly generated or data, and have no outline."""
 MAX_DEFINITIONS = 500
 MAX_REFERENCES = 3_000
 PARSE_S = 0.5
-"""A text may make the parser work for long; then it is stopped."""
+"""Time limit of the parser, which some texts make very slow."""
 
 _MAX_DEPTH = 6
 _MAX_SIGNATURE = 160
@@ -79,19 +79,20 @@ _BY_NAME = {"rakefile": "ruby", "gemfile": "ruby"}
 
 
 def language_of(path: str) -> str | None:
-    """The language of a path by its name; None for what has no outline."""
+    """The language of a file by its name; None for files without an outline."""
     name = path.rpartition("/")[2].lower()
     stem, dot, suffix = name.rpartition(".")
     return _BY_NAME.get(name) or (_BY_SUFFIX.get(dot + suffix) if stem else None)
 
 
 def source_glob() -> str:
-    """Which files may have an outline, as a glob pattern of LSP 3.17. Case matters in it, unlike here."""
+    """The files that may have an outline, as a glob pattern of LSP 3.17, which is case-sensitive, unlike
+    here."""
     return "**/*.{" + ",".join(sorted(suffix[1:] for suffix in _BY_SUFFIX)) + "}"
 
 
 def outline(path: str, data: bytes) -> Outline | None:
-    """The outline of a file; None for what has none. Never raises."""
+    """The outline of a file; None if it has none. Never raises."""
     language = language_of(path)
     if language is None or len(data) > MAX_BYTES or b"\0" in data:
         return None
@@ -99,7 +100,7 @@ def outline(path: str, data: bytes) -> Outline | None:
     try:
         parts = _parsed(language, data)
     except Exception:
-        # A grammar of another version, a tree nobody thought of: the plain outline is always there.
+        # An incompatible grammar or an unexpected tree: use the plain outline.
         parts = None
     if parts is None:
         text = _decode(data)
@@ -122,7 +123,7 @@ class _Parts(NamedTuple):
 
 @cache
 def _load(language: str) -> tuple[Any, Any, Any, Grammar] | None:
-    """Parser, cursor type, query for comments and strings, table; None without a grammar."""
+    """Parser, cursor type, query for comments and strings, and table entry; None without a grammar."""
     grammar = GRAMMARS.get(language)
     if grammar is None:
         return None
@@ -200,7 +201,7 @@ def _walk(
         kind = child.type
         row = child.start_point[0]
         if kind in _COMMENTS:
-            if row == last_row:  # a remark on the line before
+            if row == last_row:  # a comment at the end of the previous line
                 continue
             if not doc or row > doc_end + 1:
                 doc = _doc_line(text_of(child))
@@ -240,7 +241,7 @@ _ATTRIBUTES = frozenset(
 
 
 def _signature_start(node: "Node") -> int:
-    """Where a definition begins, after its attributes and annotations."""
+    """Where a definition's signature begins, after attributes and annotations."""
     start = node.start_byte
     for child in node.children:
         if child.type == "modifiers":
@@ -266,7 +267,7 @@ def _one_line(data: bytes, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-# The traces of a line break: `( a, b, )` is `(a, b)`.
+# Joins signatures of several lines: `( a, b, )` becomes `(a, b)`.
 _IN_BRACKETS = re.compile(r"([(\[]) |,? ([)\]])|,([)\]])")
 _EMPTY_BODY = re.compile(r"(?:(?<=\))|;) ?end$")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
@@ -287,7 +288,7 @@ _TAG = re.compile(r"</?(?:summary|remarks|para|p|b|i|c|code|see|br)\b[^>]*>")
 
 
 def _doc_line(text: str) -> str:
-    """The first line that says something, without the comment's marks."""
+    """The first line with text, without comment markers."""
     for line in text[:2_000].splitlines()[:8]:
         said = _TAG.sub("", _DOC_MARKS.sub("", line)).removesuffix("*/")
         said = " ".join(_UNPRINTABLE.sub(" ", said).split())
@@ -296,12 +297,12 @@ def _doc_line(text: str) -> str:
     return ""
 
 
-# What needs no tree.
+# Without a tree.
 
 _IDENTIFIER = re.compile(r"[^\W\d]\w{2,59}")
 
 
-# Words of many languages that name nothing.
+# Keywords of many languages.
 _WORDS = """
 abstract and any as assert async await begin bool boolean break case catch char class const constexpr
 continue crate def default defer del delete delegate do done double elif else elsif end endif enum esac
@@ -337,7 +338,7 @@ _TABLE = re.compile(
 
 
 def _plain_definitions(text: str) -> list[Definition]:
-    """Lines that look like definitions, nested as they are indented."""
+    """Lines that look like definitions, nested by their indentation."""
     found: list[Definition] = []
     indents: list[int] = []
     matches = sorted((*_PLAIN.finditer(text), *_TABLE.finditer(text)), key=lambda match: match.start())

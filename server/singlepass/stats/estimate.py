@@ -1,12 +1,12 @@
 """How long a request will probably take, from what earlier ones took on this machine (sans-IO).
 
-    prefill of the tokens that are not cached + decode of the expected reply + what surrounds the two
+    prefill of the tokens that are not cached + decode of the expected reply + overhead
 
-The times of prefill and of decode are each fitted by four costs: for each token, for each request, for each
-pair of a token and one before it (attention), and for each token before all of them (the KV cache is read).
-They come from the latest requests to the same target. The length of the reply is not known beforehand: its
-time is taken from the requests with selections of the most similar size, of the same action once that was
-used. Since these differ, an estimate is a span.
+The times of prefill and of decode are each fitted by four costs: per token, per request, per pair of a token
+and an earlier one (attention), and per token already in the KV cache (reading it). They are fitted to the
+latest requests to the same target. The length of the reply is not known in advance: its time is estimated
+from the requests with the most similar selection size, of the same action if there were enough. Since these
+vary, an estimate is a span.
 """
 
 import math
@@ -20,34 +20,34 @@ from singlepass.stats.record import Record
 from singlepass.stats.statistics import percentile
 
 LEAST_PREFILLED = 64
-"""Tokens below which a prefill is mostly overhead, and says nothing of the rate."""
+"""A prefill of fewer tokens is mostly overhead and not used for the rate."""
 N_ALIKE = 25
-"""Requests that say how long a reply will take."""
+"""Number of requests from which the time of a reply is estimated."""
 ENOUGH_OF_AN_ACTION = 2
-"""From so many requests of one action on, its next reply is estimated from them alone."""
+"""From this many requests of one action on, its next reply is estimated from these alone."""
 ENOUGH_FOR_A_SPAN = 9
-"""From so many requests of one action on, the span comes from them alone: the next reply lies between their
+"""From this many requests of one action on, the span comes from these alone: the next reply is between their
 shortest and longest in (n - 1) / (n + 1) = 4 of 5 cases."""
 _TASK = 80.0, 0.25
-"""What a task adds to the context before any was seen: tokens, and tokens for each selected character."""
+"""Initial estimate of a task's size: tokens, and tokens per selected character."""
 _WORTH_SAYING_MS = 100
 _MINUTES_FROM_MS = 90_000
 _TAIL = 0.05
-"""The share of replies at either end that a span leaves out."""
+"""The share of replies that a span excludes at each end."""
 _WIDE = 1.5
-"""A span whose ends differ by a larger factor is told by both ends."""
+"""If the ends of a span differ by a larger factor, both are shown."""
 
 _N_ROUNDS = 4
 _N_SWEEPS = 20
 _LEAST_OFF = 0.05
-"""Smaller errors, as a share of the amount, count as this one: they are noise."""
+"""Relative errors below this count as this: they are noise."""
 _FADING = 0.98
-"""The weight of a request, relative to the one after it: when a machine grows slow, it does so for a
-while."""
+"""The weight of a request relative to the next one: recent requests count more, since a machine's speed
+changes."""
 
 
 class Span(msgspec.Struct, frozen=True):
-    """An expected time in ms, and the two between which it will probably be."""
+    """An expected time in ms, and the bounds between which it will probably be."""
 
     low: float
     middle: float
@@ -55,27 +55,27 @@ class Span(msgspec.Struct, frozen=True):
 
 
 Costs = tuple[float, ...]
-"""Milliseconds for each token, request, pair of tokens, and token before all; see `_counts`."""
+"""Milliseconds per token, request, pair of tokens, and earlier token; see `_counts`."""
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """Tokens a second, and the tokens of a usual reply."""
+    """A target's speed in tokens per second, and what is needed to estimate replies."""
 
     prefill: float
     decode: float
     n_reply: float
     records: tuple[Record, ...] = ()
-    """The requests that they come from."""
+    """The requests from which the rates were computed."""
     prefill_costs: Costs | None = None
     decode_costs: Costs | None = None
-    """None where the rates are the same for every length."""
+    """None if the rates do not depend on the length."""
     task: Costs = _TASK
-    """Tokens that a task adds, and tokens that it adds a selected character."""
+    """Size of a task: tokens, and tokens per selected character."""
 
 
 def rates(records: Sequence[Record], key: str) -> Rates | None:
-    """The rates from the requests with this `rates_key`, the latest last; None until they have shown both."""
-    # One that was stopped says nothing of how long a reply is.
+    """The rates from the requests with this `rates_key`, the latest last; None until both rates are known."""
+    # A cancelled request says nothing about the length of a reply.
     own = tuple(one for one in records if one.rates_key == key and one.finish_reason)
     prefill = [_rate(n, ms) for n, _, ms in _prefills(own) if n >= LEAST_PREFILLED]
     decode = [_rate(n, ms) for n, _, ms in _decodes(own)]
@@ -97,8 +97,8 @@ def rates(records: Sequence[Record], key: str) -> Rates | None:
 def estimate_ms(
     known: Rates, n_uncached: int, n_cached: int = 0, n_selected: int = 0, action: str = ""
 ) -> Span:
-    """Milliseconds from the click to the end, where `n_uncached` tokens of context are still to be read after
-    `n_cached` others, and so many characters are selected."""
+    """Milliseconds from the click to the end, with `n_uncached` tokens of context to prefill after `n_cached`
+    others, and `n_selected` characters selected."""
     n_prefilled = n_to_prefill(known, n_uncached, n_selected)
     before = duration_ms(known, n_prefilled, 0, n_cached)
     reply = reply_ms(known, n_cached + n_prefilled, n_selected, action)
@@ -106,19 +106,19 @@ def estimate_ms(
 
 
 def n_to_prefill(known: Rates, n_uncached: int, n_selected: int) -> float:
-    """Tokens to read for a request: those of the context that are not cached, and of the task."""
+    """Tokens to prefill for a request: the context's uncached ones, and the task's."""
     return n_uncached + _dot(known.task, (1.0, n_selected))
 
 
 def expected_reply(known: Rates, n_selected: int, action: str = "") -> float:
-    """Tokens of the reply to a request with such a selection."""
+    """Expected tokens of the reply to a request with a selection of this size."""
     alike = _alike(known, n_selected, action, ENOUGH_OF_AN_ACTION)
     return percentile([one.timings.n_decoded for one in alike], 0.5) if alike else known.n_reply
 
 
 def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -> Span:
-    """Milliseconds to decode the reply: what replies to similar requests took, scaled to a prompt of
-    `n_prompt` tokens. So it accounts for how much of such a reply is drafted or forced."""
+    """Milliseconds to decode the reply, from replies to similar requests, scaled to a prompt of `n_prompt`
+    tokens. So it accounts for drafted and forced tokens."""
 
     def took(one: Record) -> float:
         spent = one.timings
@@ -139,18 +139,19 @@ def reply_ms(known: Rates, n_prompt: float, n_selected: int, action: str = "") -
 
 
 def _alike(known: Rates, n_selected: int, action: str, enough: int) -> list[Record]:
-    """The requests with selections of the most similar size, of the action where there are enough, else of
+    """The requests with selections of the most similar size: those of the action if there are enough, else
     all."""
     seen = [one for one in known.records if one.n_selected is not None and one.timings.n_decoded]
     same = [one for one in seen if one.action == action]
     near = math.log1p(n_selected)
     used = same if len(same) >= enough else seen
-    used.reverse()  # of the same size, the latest
+    used.reverse()  # at equal size, the latest
     return sorted(used, key=lambda one: abs(math.log1p(one.n_selected or 0) - near))[:N_ALIKE]
 
 
 def duration_ms(known: Rates, n_prefilled: float, n_decoded: float, n_cached: float = 0) -> float:
-    """Milliseconds of a request that prefills so many tokens after `n_cached` others, and then decodes."""
+    """Milliseconds of a request that prefills `n_prefilled` tokens after `n_cached` others, and then
+    decodes."""
     others = [one.other_ms for one in known.records if one.other_ms is not None]
     around = median(others) if others else 0.0
     prefill = prefill_ms(known, n_prefilled, n_cached)
@@ -158,18 +159,18 @@ def duration_ms(known: Rates, n_prefilled: float, n_decoded: float, n_cached: fl
 
 
 def prefill_ms(known: Rates, n_prefilled: float, n_cached: float = 0) -> float:
-    """Milliseconds to prefill so many tokens after `n_cached` others."""
+    """Milliseconds to prefill `n_prefilled` tokens after `n_cached` others."""
     return _time_ms(n_prefilled, n_cached, known.prefill_costs, known.prefill)
 
 
 def decode_ms(known: Rates, n_decoded: float, n_prompt: float = 0) -> float:
-    """Milliseconds to decode so many tokens after a prompt of `n_prompt`."""
+    """Milliseconds to decode `n_decoded` tokens after a prompt of `n_prompt`."""
     return _time_ms(n_decoded, n_prompt, known.decode_costs, known.decode)
 
 
 def title_suffix(expected: Span) -> str:
-    """` · ~2 s` or ` · 2–5 s`, for a title, of milliseconds; rounded to what an estimate is worth, and empty
-    for what is over at once."""
+    """` · ~2 s` or ` · 2–5 s`, for a title; rounded to the precision of an estimate, and empty for very short
+    times."""
     if expected.middle < _WORTH_SAYING_MS:
         return ""
     if expected.high > _WIDE * expected.low:
@@ -186,7 +187,7 @@ def _rounded(number: float) -> str:
 
 
 _Seen = tuple[int, int, float]
-"""Tokens, tokens before them, and the milliseconds they took."""
+"""Tokens, the tokens before them, and the milliseconds they took."""
 
 
 def _prefills(records: Sequence[Record]) -> list[_Seen]:
@@ -210,7 +211,7 @@ def _time_ms(n_tokens: float, n_before: float, costs: Costs | None, rate: float)
 
 
 def _counts(n_tokens: float, n_before: float) -> Costs:
-    """How often each of the costs is paid."""
+    """How often each of the costs occurs."""
     return n_tokens, 1.0, n_tokens * (n_before + n_tokens / 2), n_before
 
 
@@ -219,12 +220,11 @@ def _costs(seen: Sequence[_Seen]) -> Costs:
 
 
 def _fit(counts: Sequence[Sequence[float]], amounts: Sequence[float]) -> Costs:
-    """What each thing costs, none below zero, where so many of each made the amounts, the latest last: with
-    the least sum of errors as shares of the amounts.
+    """Fit non-negative costs to the amounts, latest last: minimizes the sum of absolute relative errors.
 
-    Errors and not their squares, so that a slow job moves nothing: least squares, weighted anew by what each
-    amount was off (https://en.wikipedia.org/wiki/Iteratively_reweighted_least_squares), by coordinate
-    descent. That begins with the first thing, so few amounts leave nothing to the others.
+    Absolute errors instead of squares make it robust against outliers. Solved by iteratively reweighted least
+    squares (https://en.wikipedia.org/wiki/Iteratively_reweighted_least_squares) with coordinate descent,
+    which begins with the first cost, so with few amounts the other costs stay 0.
     """
     shares = [_FADING ** (len(amounts) - 1 - number) / amount**2 for number, amount in enumerate(amounts)]
     columns = list(zip(*counts, strict=True))

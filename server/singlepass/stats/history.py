@@ -1,9 +1,8 @@
-"""The history of requests: kept in the background, and the source of estimates.
+"""The history of requests: stored in the background, and the source of estimates.
 
 A job must never wait for a disk, nor fail because of one, and a menu must not wait for rates to be computed.
-So one thread reads the file at the start, takes what is handed in as long as there is something, computes
-the rates and writes. When too much is waiting, more is dropped; what the file refuses is logged and
-forgotten.
+So a background thread reads the file at the start, processes the queue, computes the rates and writes. If the
+queue is full, further items are dropped; items that cannot be written are logged and dropped.
 """
 
 import logging
@@ -22,51 +21,51 @@ _FILE = "requests.sqlite3"
 _ENVIRONMENT_VARIABLE = "SINGLEPASS_STATE_DIR"
 _MOST_WAITING = 1000
 _N_FOR_ESTIMATES = 200
-"""The latest requests, of all targets together."""
+"""Number of requests that are kept for estimates, over all targets."""
 
 
 class History:
-    """No method but `close` waits, and none raises."""
+    """The history of requests. No method except `close` blocks, and none raises."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.is_on = True
-        """Whether anything is written."""
+        """Whether the history is written."""
         self._path = path or history_path()
         self._run = uuid.uuid4().hex[:12]
         self._lock = threading.Lock()
-        """Held for moments only, and never while a disk is waited for."""
+        """Held only briefly, and never during disk access."""
         self._waiting: list[tuple[Item, bool]] = []
-        """What is handed in, and whether it is to be written."""
+        """Queued items, and whether each is to be written."""
         self._is_wanted = self._is_loaded = False
         self._thread: threading.Thread | None = None
-        """The one that works; None while there is nothing to do. Only it touches `_latest`."""
+        """The background thread; None while there is nothing to do. Only it uses `_latest`."""
         self._latest: dict[str, Record] = {}
-        """The latest requests by their id, which estimates are made of."""
+        """The latest requests by id, from which estimates are computed."""
         self._rates: Mapping[str, Rates | None] = {}
 
     def id(self, job: int) -> str:
-        """What a job of this server is called in the file, whose other rows are of other servers."""
+        """The id of a job in the file, which is shared with other servers."""
         return f"{self._run}-{job}"
 
     def load(self) -> None:
-        """Have the file read some time soon, once."""
+        """Read the file in the background, once."""
         with self._lock:
             self._is_wanted = True
             self._start()
 
     def add(self, item: Item) -> None:
-        """Have it written and used for estimates some time soon."""
+        """Write the item and use it for estimates, in the background."""
         with self._lock:
             if len(self._waiting) < _MOST_WAITING:
                 self._waiting.append((item, self.is_on))
                 self._start()
 
     def rates(self, key: str) -> Rates | None:
-        """What is known by now of the speed of the target with this `rates_key`."""
+        """The current rates of the target with this `rates_key`; None if unknown."""
         return self._rates.get(key)
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Wait until all is read and written, but no longer than this."""
+        """Wait until everything is read and written, at most `timeout_s`."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
@@ -91,7 +90,7 @@ class History:
             _write(self._path, [one for one, is_kept in batch if is_kept and self.is_on])
 
     def _estimate_from(self, records: Sequence[Record]) -> None:
-        """Take these into account too."""
+        """Add these records to the estimates."""
         self._latest |= {one.id: one for one in records}
         latest = sorted(self._latest.values(), key=lambda one: one.at)[-_N_FOR_ESTIMATES:]
         self._latest = {one.id: one for one in latest}
@@ -100,7 +99,7 @@ class History:
 
 
 def _earlier(path: Path) -> list[Record]:
-    """The requests of other servers that estimates are made of."""
+    """The records of earlier sessions and other servers, for estimates."""
     from singlepass.stats.history_file import (  # late: the editor waits for imports
         HistoryError,
         read,
@@ -111,9 +110,9 @@ def _earlier(path: Path) -> list[Record]:
         remove_old(path)
         return read(path, n_most=_N_FOR_ESTIMATES)
     except HistoryError as error:
-        log.info("no estimate is made of earlier requests: %s", error)
+        log.info("earlier requests are not used for estimates: %s", error)
     except Exception:
-        log.exception("no estimate is made of earlier requests")
+        log.exception("earlier requests are not used for estimates")
     return []
 
 
@@ -125,13 +124,13 @@ def _write(path: Path, items: Sequence[Item]) -> None:
     try:
         write(path, items)
     except (OSError, sqlite3.Error) as error:
-        log.info("%d lines of the history of requests are not kept: %s", len(items), error)
+        log.info("%d items of the history of requests were not written: %s", len(items), error)
     except Exception:
-        log.exception("%d lines of the history of requests are not kept", len(items))
+        log.exception("%d items of the history of requests were not written", len(items))
 
 
 def known_rates(key: str) -> Rates | None:
-    """What the history knows of the speed of the target with this key; reads the file."""
+    """The rates of the target with this key; reads the file."""
     from singlepass.stats.history_file import HistoryError, read
 
     try:
@@ -141,12 +140,12 @@ def known_rates(key: str) -> Rates | None:
 
 
 def history_path() -> Path:
-    """Where the file lies, whether or not it is there."""
+    """The path of the file, which may not exist."""
     return state_dir() / _FILE
 
 
 def state_dir() -> Path:
-    """$SINGLEPASS_STATE_DIR, or the platform's folder for what programs remember."""
+    """$SINGLEPASS_STATE_DIR, or the platform's folder for programs' state."""
     if folder := os.environ.get(_ENVIRONMENT_VARIABLE):
         return Path(folder)
     import platformdirs  # here, since the editor waits for our imports

@@ -1,8 +1,8 @@
 """The file of the history of requests: SQLite, small, readable by this user alone (0600).
 
-It is opened for each batch and closed again, so it may be deleted at any time, and several servers may write
-to it. A row has the fields of `Record`; one that an earlier version wrote has fewer. The size is limited
-twice: by the number of requests, the oldest of which go, and by SQLite's own limit on pages.
+It is opened and closed for each batch, so it may be deleted at any time, and several servers may write to it.
+A row has the fields of `Record`, or fewer if an earlier version wrote it. The size is limited by the number
+of requests (the oldest are deleted) and by SQLite's limit on pages.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ MOST_REQUESTS = 20_000
 MOST_BYTES = 16 << 20
 _PAGE_BYTES = 4096
 _BUSY_S = 5.0
-"""Longest wait for another server that writes."""
+"""Maximum wait for another server that is writing."""
 _VERSION = 1
 _SPENT = {name: name for name in Timings.__struct_fields__} | {"total_ms": "engine_ms"}
-"""Columns of `Record.timings`, by its fields."""
+"""Columns for the fields of `Record.timings`."""
 _JUDGED = {"n_kept": "kept", "n_undone": "undone", "n_changed": "changed"}
-"""Fields of a record that come later, when the user judges its edits."""
+"""Fields of a record that are added later, when the user decides on its edits."""
 _IN_JSON = "rejected", "inferred"
 _COLUMNS = (
     *(name for name in Record.__struct_fields__ if name not in _JUDGED and name != "timings"),
@@ -39,19 +39,19 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS judgements_request ON judgements (request)",
 )
 _OLD_NAME = "history.jsonl"
-"""What estimates were made of before they were made of this file."""
+"""Files of an earlier version, which had its data for estimates in them."""
 
 
 class NewerFile(sqlite3.Error):
-    """It was written by a newer singlepass, and is left as it is."""
+    """The file was written by a newer singlepass and is left unchanged."""
 
 
 class HistoryError(Exception):
-    """The history cannot be read; in words for people."""
+    """The history cannot be read; the message is for users."""
 
 
 def write(path: Path, items: Sequence[Item]) -> None:
-    """Add to the file, which is begun anew where it is broken. Raises OSError, sqlite3.Error."""
+    """Add to the file; a broken file is replaced by a new one. Raises OSError, sqlite3.Error."""
     if not items:
         return
     try:
@@ -64,13 +64,13 @@ def write(path: Path, items: Sequence[Item]) -> None:
     except sqlite3.DatabaseError as error:
         if not _is_broken(error):
             raise
-        # SQLite says the same when a disk failed to read once, so it is asked again.
+        # A temporary read error of the disk looks the same to SQLite, so try again first.
         try:
             _write(path, items)
         except sqlite3.DatabaseError as again:
             if not _is_broken(again):
                 raise
-            # It is kept for whoever wants to look.
+            # The broken file is kept for inspection.
             path.replace(path.with_suffix(".broken"))
             _write(path, items)
 
@@ -94,14 +94,14 @@ def read(path: Path, since: float = 0.0, n_most: int = MOST_REQUESTS) -> list[Re
     try:
         try:
             with _connection(path, is_read_only=True) as connection:
-                # Another server has made the file and not yet its tables.
+                # Another server has created the file but not yet its tables.
                 if _version(connection) == 0:
                     return []
                 rows = connection.execute(query, (since, n_most)).fetchall()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
                 raise
-            # A server died while it wrote. What it left half-written is taken back by the next who may write.
+            # A server died while writing. The next writer rolls its transaction back.
             with _connection(path) as connection:
                 rows = connection.execute(query, (since, n_most)).fetchall()
         return [_record(row) for row in reversed(rows)]
@@ -112,7 +112,7 @@ def read(path: Path, since: float = 0.0, n_most: int = MOST_REQUESTS) -> list[Re
 
 
 def clear(path: Path) -> bool:
-    """Delete it; whether there was one. Raises OSError."""
+    """Delete the history; False if there was none. Raises OSError."""
     was_there = path.exists()
     others = path.with_suffix(".broken"), path.with_name(f"{path.name}-journal"), path.with_name(_OLD_NAME)
     for name in (path, *others):
@@ -121,7 +121,7 @@ def clear(path: Path) -> bool:
 
 
 def remove_old(path: Path) -> None:
-    """Delete what an earlier version kept beside it for estimates."""
+    """Delete the files that an earlier version used for estimates."""
     with contextlib.suppress(OSError):
         path.with_name(_OLD_NAME).unlink(missing_ok=True)
 
@@ -148,7 +148,7 @@ def _write(path: Path, items: Sequence[Item]) -> None:
         if version > _VERSION:
             raise NewerFile(f"{path} was written by a newer singlepass")
         if version == 0:
-            # In the same transaction: nobody reads a file with half of the tables.
+            # In the same transaction, so that no reader sees only some of the tables.
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
@@ -162,7 +162,7 @@ def _write(path: Path, items: Sequence[Item]) -> None:
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    """Which schema the file has; 0 is none yet."""
+    """The file's schema version; 0 if it has none yet."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return version
 
@@ -181,7 +181,7 @@ def _insert(connection: sqlite3.Connection, item: Item) -> None:
 
 
 def _keep(connection: sqlite3.Connection, n_most: int) -> None:
-    """Let the oldest go, with what was said of them."""
+    """Delete the oldest requests and the user's decisions on them."""
     found = connection.execute(
         "SELECT at FROM requests ORDER BY at DESC LIMIT 1 OFFSET ?", (n_most,)
     ).fetchone()
@@ -191,7 +191,7 @@ def _keep(connection: sqlite3.Connection, n_most: int) -> None:
 
 
 def _prune(path: Path, n_most: int) -> None:
-    """Make room where the file has reached its limit."""
+    """Delete more of the oldest requests if the file has reached its size limit."""
     with _connection(path) as connection:
         connection.execute("BEGIN IMMEDIATE")
         _keep(connection, n_most)

@@ -1,4 +1,4 @@
-"""What is kept of one request: numbers and names; no code, no instruction, no name of a file (sans-IO)."""
+"""The record of one request: numbers and names; no code, no instruction, no file name (sans-IO)."""
 
 from typing import Literal
 
@@ -6,10 +6,10 @@ import msgspec
 from singlepass_backends.base import Timings
 
 NOTHING_SPENT = Timings(n_prompt=0, n_cached=0, n_prefilled=0, n_decoded=0)
-"""Of a request that the engine has not begun."""
+"""The timings of a request that the engine has not begun."""
 
 Judgement = Literal["kept", "undone", "changed"]
-"""What the user did with an edit in review; `changed` is typing into it."""
+"""The user's decision on an edit in review; `changed` means that they typed in it."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,52 +17,52 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     day: str
-    """`2026-11-22`, by the machine's clock."""
+    """Local date, e.g. `2026-11-22`."""
     at: float
-    """Seconds since 1970, of its end."""
+    """Time of its end, in seconds since 1970."""
     repository: str = ""
-    """The workspace folder; empty outside of all."""
+    """The workspace folder; empty for files outside."""
     target: str = ""
-    """The name in the settings."""
+    """The target's name in the settings."""
     model: str = ""
     backend: str = ""
     device: str = ""
     rates_key: str = ""
-    """Which model runs where; the rates of another say nothing."""
+    """Identifies model and machine or server, to which the rates apply."""
     kind: str = ""
-    """The CodeActionKind; empty for an instruction of the user's own."""
+    """The CodeActionKind; empty for a free-form instruction."""
     action: str = ""
-    """`core.actions.action_name`; empty for an instruction of the user's own."""
+    """`core.actions.action_name`; empty for a free-form instruction."""
     outcome: str
     finish_reason: str = ""
-    """Empty where the engine did not finish."""
+    """Empty if the engine did not finish."""
     error: str = ""
-    """The code of what went wrong."""
+    """The error's code; empty without an error."""
     estimate_ms: float | None = None
-    """What was expected before the click."""
+    """The estimate before the click."""
     timings: Timings = NOTHING_SPENT
-    """The engine's own account, as far as it came."""
+    """The engine's timings, as far as they were received."""
     connect_ms: float = 0.0
     ttft_ms: float | None = None
     """From the command to the first text."""
     total_ms: float = 0.0
     """From the command to the end."""
     other_ms: float | None = None
-    """What of that is neither the engine's nor other requests': the context, the grammar, the way to the
-    editor. None where a question to the user was part of it."""
+    """The part of the total outside the engine and without waiting for other requests: context, grammar, and
+    the editor. None if it includes a question to the user."""
     n_selected: int | None = None
-    """Characters of the lines that were selected, or of the one with the cursor."""
+    """Characters of the selected lines, or of the line with the cursor."""
     n_task: int | None = None
     """Tokens of the prompt's last segment, the task."""
     miss: str = ""
-    """Why the first segment that was not cached was not; empty where all but the task was."""
+    """Why the first uncached segment was not cached; empty if everything except the task was."""
     n_missed: int = 0
-    """Tokens before the task that were read after the click."""
+    """Tokens before the task that were prefilled after the click."""
     n_hunks: int = 0
     n_applied: int = 0
     n_unchanged: int = 0
     n_edits: int = 0
-    """Edits that reached the editor; a hunk may be several."""
+    """Edits that reached the editor; a hunk may consist of several."""
     rejected: dict[str, int] = {}
     """Hunks that could not be applied, by reason."""
     n_kept: int = 0
@@ -71,7 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What the user did with edits of a request. A negative number takes an earlier one back."""
+    """The user's decision on edits of a request. A negative number cancels an earlier one."""
 
     request: str
     kind: Judgement
@@ -79,4 +79,4 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 Item = Record | Judged
-"""What is kept."""
+"""An item of the history."""

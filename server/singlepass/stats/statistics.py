@@ -1,7 +1,6 @@
-"""Summaries of requests: medians and tails, what was cached and why not, what became of hunks (sans-IO).
+"""Summaries of requests: medians and tails, cache misses and their reasons, outcomes of hunks (sans-IO).
 
-A request that failed or was cancelled counts among the outcomes and nowhere else, since its times end where
-it was stopped.
+A request that failed or was cancelled is counted only among the outcomes, since its times are incomplete.
 """
 
 import math
@@ -18,7 +17,7 @@ BYS: tuple[By, ...] = ("repository", "target", "day", "kind")
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """The middle and the tail of a figure."""
+    """The median and the tail of a figure."""
 
     median: float
     p90: float
@@ -26,7 +25,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a number of requests came to. Spreads are None where nothing was measured."""
+    """A summary of requests. Spreads are None if nothing was measured."""
 
     n: int
     outcomes: dict[str, int]
@@ -34,14 +33,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: Spread | None
     prefill_ms: Spread | None
     cached_share: Spread | None
-    """Per request, 0 to 1; its tail is that of the *least* cached."""
+    """Cached share of each prompt, 0 to 1; the tail is that of the *least* cached."""
     n_prompt: int
     n_cached: int
     prefill_rate: float | None
-    """Tokens a second, over all tokens that were read."""
+    """Tokens per second, over all prefilled tokens."""
     decode_rate: float | None
     misses: dict[str, int]
-    """Requests that had to read context after the click, by reason, the most frequent first."""
+    """Number of requests with context to prefill after the click, by reason, the most frequent first."""
     n_hunks: int
     n_applied: int
     rejected: dict[str, int]
@@ -50,11 +49,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     n_undone: int
     n_changed: int
     estimate_error: Spread | None
-    """Of the estimates, as a share of what it took."""
+    """Error of the estimates, relative to the actual time."""
 
 
 def report(records: Sequence[Record], bys: Sequence[By]) -> dict[str, Any]:
-    """Summaries of all and of each group, as JSON."""
+    """Summaries of all requests and of each group, as JSON."""
     return {
         "all": msgspec.to_builtins(summarise(records)),
         "by": {
@@ -82,7 +81,7 @@ def summarise(records: Sequence[Record]) -> Summary:
     done = [one for one in records if one.outcome == "done"]
     estimated = [one for one in done if one.estimate_ms is not None and one.total_ms > 0]
     spent = [one.timings for one in done]
-    # Of what was not cached, so that the tail is of those that were cached least.
+    # Computed from the uncached share, so that the tail is that of the least cached.
     uncached = spread([1 - one.n_cached / one.n_prompt for one in spent if one.n_prompt])
     return Summary(
         n=len(records),
@@ -118,7 +117,7 @@ _KEYS: Mapping[By, Callable[[Record], str]] = {
 
 
 def grouped(records: Sequence[Record], by: By) -> dict[str, list[Record]]:
-    """By day in order of time; else the largest group first."""
+    """Records in groups: days in order of time, other groups by descending size."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(_KEYS[by](record), []).append(record)

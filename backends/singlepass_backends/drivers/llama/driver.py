@@ -1,8 +1,9 @@
-"""llama.cpp through the low-level functions of llama-cpp-python; what `generation.driver` asks, nothing else.
+"""llama.cpp through the low-level API of llama-cpp-python: implements `generation.driver.Driver`, nothing
+else.
 
-The high-level `Llama` class is not used: it re-detokenizes per token, disables flash attention and drops
-invalid bytes. ctypes callbacks are kept referenced for as long as llama.cpp may call them, or the process
-crashes. API: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
+The high-level `Llama` class is not used: it detokenizes everything again for each token, disables flash
+attention and drops invalid bytes. ctypes callbacks must stay referenced for as long as llama.cpp may call
+them, or the process crashes. API: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 """
 
 import ctypes
@@ -33,7 +34,7 @@ from singlepass_backends.stop_flag import StopFlag
 
 _N_SEQUENCES = 17
 N_BRANCHES = 16
-_ABORTED = 2  # what llama_decode returns when the abort callback ended it
+_ABORTED = 2  # returned by llama_decode when the abort callback ended it
 
 _log = logging.getLogger(__name__)
 _log_lines: deque[str] = deque(maxlen=200)
@@ -71,7 +72,7 @@ def _on_log(level: int, text: bytes, _user: Any) -> None:
 
 
 def failure(path: Path, log: list[str], architecture: str = "") -> BackendError:
-    """What llama.cpp's log lines say about why it cannot run the model `path`."""
+    """The error for the model at `path`, from llama.cpp's log lines."""
     text = "\n".join(log)
     if "unknown model architecture" in text:
         return BackendError(
@@ -160,19 +161,20 @@ class LlamaCppDriver:
             lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         )
         self.n_sequences = N_RECURRENT_SEQUENCES if self._is_recurrent else _N_SEQUENCES
-        # A sliding-window cache reuses cells that have left their sequence's window, unless another sequence
-        # holds them too; after a trim they would be visible again. So each sequence has a second id there.
+        # A sliding-window cache reuses cells outside their sequence's window, but a trim would need them
+        # again. Cells that a second sequence holds are not reused, so each of our sequences has two ids
+        # there.
         self._is_sliding = lib.llama_model_n_swa(self._model) > 0
         n_ids = self.n_sequences * (2 if self._is_sliding else 1)
-        # Each path to a leaf of a draft tree is a sequence of its own, sharing the cells before the tree.
+        # Each path to a leaf of a draft tree is its own sequence, which shares the cells before the tree.
         self.n_branches = 1 if self._is_recurrent or self._is_sliding else N_BRANCHES
         self._branches = range(n_ids, n_ids + (self.n_branches if self.n_branches > 1 else 0))
         self._are_joined = False
-        """Whether the branches share all cells of sequence 0."""
+        """Whether the branches share all cells of sequence 0 at the moment."""
         n_ids += len(self._branches)
         params.n_seq_max = n_ids
         n_batch = max(1, min(target.n_batch, params.n_ctx))
-        params.n_batch = params.n_ubatch = max(n_batch, n_ids)  # llama.cpp aborts below that
+        params.n_batch = params.n_ubatch = max(n_batch, n_ids)  # with less llama.cpp aborts
         params.kv_unified = True  # sequences share cells
         if target.n_threads:
             params.n_threads = params.n_threads_batch = target.n_threads
@@ -182,7 +184,7 @@ class LlamaCppDriver:
             else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
         params.type_k = params.type_v = getattr(lib, _KV_TYPES[self._kv_cache_type])
-        params.swa_full = True  # a sliding-window cache trims only when it is kept in full
+        params.swa_full = True  # only a full sliding-window cache can be trimmed
         params.no_perf = True
         self._params = params
         self._path = path
@@ -222,7 +224,8 @@ class LlamaCppDriver:
             str(importlib.import_module("llama_cpp").__version__),
             f"n_ctx={self.n_ctx} kv={self._kv_cache_type} flash={target.flash_attention}",
         )
-        # A saved state has only the end of a sliding window: loaded and trimmed, it would give wrong replies.
+        # A saved state holds only the last window of tokens: after loading and trimming, replies would be
+        # wrong.
         self.state_key = "" if self._is_sliding else " ".join(parts)
         has_gpu = target.n_gpu_layers != 0 and lib.llama_supports_gpu_offload()
         self.info = ModelInfo(
@@ -253,7 +256,7 @@ class LlamaCppDriver:
         n = len(tokens)
         np.add(self._steps[:n], position, out=self._positions[:n])
         if not n_logits:
-            self._leave()  # a prompt is read by one sequence alone
+            self._leave()  # only sequence 0 prefills
         if not self._are_joined:
             return self._decode(tokens, position, n_logits)
         for index in range(n):
@@ -306,14 +309,14 @@ class LlamaCppDriver:
                 lib.llama_memory_seq_cp(memory, kept, id, position, end)
 
     def _leave(self) -> None:
-        """Sequence 0 is going to change without the branches: they forget what they share with it."""
+        """Remove the shared cells from the branches, before sequence 0 changes without them."""
         if self._are_joined:
             self._are_joined = False
             for id in self._branches:
                 self._lib.llama_memory_seq_rm(self._memory, id, -1, -1)
 
     def _belongs(self, index: int, ids: Sequence[int]) -> None:
-        """The token at this place of the batch belongs to these sequences."""
+        """Assign the token at `index` of the batch to the sequences `ids`."""
         self._batch.n_seq_id[index] = len(ids)
         places = self._batch.seq_id[index]
         for place, id in enumerate(ids):
@@ -341,24 +344,24 @@ class LlamaCppDriver:
             detail = next(iter(_log_lines), "Its log says nothing.")
             raise BackendError("internal", f"llama_decode failed with {status}. {detail}")
         if not n_logits:
-            # On a GPU the call returns before the work is done: wait, so that times are true and a cancel
-            # waits for one chunk at most.
+            # On a GPU the call returns before the work is done: wait, so that times are correct and a cancel
+            # takes at most one chunk.
             self._lib.llama_synchronize(self._context)
             return None
-        # The rows of a pass lie one after the other.
+        # The rows of a pass are contiguous.
         pointer = self._lib.llama_get_logits_ith(self._context, n - n_logits)
         return np.ctypeslib.as_array(pointer, shape=(n_logits, self.n_vocab))
 
     def watch(self, interrupt: Interrupt) -> bool:
-        """See `Driver`. llama.cpp asks between the nodes of a pass, on a CPU only; a recurrent state would be
-        left half-way."""
+        """See `Driver`. llama.cpp checks between the nodes of a pass, on a CPU only. Not for recurrent
+        models, whose state would be left partly updated."""
         if self._is_recurrent or self.info.device != "CPU" or not isinstance(interrupt, StopFlag):
             self._watched = None
             self._lib.llama_set_abort_callback(self._context, self._abort_callback(), None)
             return False
         self._watched = interrupt
-        # `strlen` of the flag's bytes as the callback: a Python function would take the GIL hundreds of times
-        # in a pass.
+        # The callback is C's `strlen` on the flag's bytes: a Python function would take the GIL hundreds of
+        # times per pass.
         strlen = ctypes.cast(ctypes.CDLL(None).strlen, self._abort_callback)
         self._lib.llama_set_abort_callback(self._context, strlen, interrupt.address)
         return True
@@ -369,7 +372,7 @@ class LlamaCppDriver:
         self._are_joined = False
 
     def _ids(self, sequence: int) -> tuple[int, ...]:
-        """llama.cpp's numbers for a sequence."""
+        """llama.cpp's ids for one of our sequences."""
         return (sequence, self.n_sequences + sequence) if self._is_sliding else (sequence,)
 
     def trim(self, n_keep: int, sequence: int = 0) -> bool:
@@ -377,7 +380,7 @@ class LlamaCppDriver:
         ids = self._ids(sequence)
         if sequence == 0 and self._are_joined:
             ids = (*ids, *self._branches)
-        # Each, also where one refuses: a generator would end there.
+        # A list, not a generator: all ids must be trimmed even if one fails.
         trimmed = [self._lib.llama_memory_seq_rm(self._memory, id, n_keep, -1) for id in ids]
         return all(trimmed)
 
@@ -409,7 +412,7 @@ class LlamaCppDriver:
         is_loaded = not self._is_sliding and self._set_state(state, 0, none)
         if is_loaded and self._lib.llama_memory_seq_pos_max(self._memory, 0) == n_tokens - 1:
             return True
-        # A failed load can poison the context.
+        # A failed load can leave the context unusable.
         self._lib.llama_free(self._context)
         self._context = None
         self._open_context()

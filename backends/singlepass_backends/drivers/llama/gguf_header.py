@@ -1,12 +1,12 @@
-"""A careful reader of GGUF headers, for good errors before llama.cpp gets to see the file.
+"""Reads and checks GGUF headers, for clear errors before llama.cpp opens the file.
 
-llama.cpp reports a truncated file with a line about a tensor, and some damaged files abort the process.
-Reading the header takes milliseconds, and says what is wrong in the user's terms. Nothing in the file is
-trusted: every length is checked against the file's size. Format:
+llama.cpp reports a truncated file only by the name of a tensor, and some damaged files abort the process.
+Reading the header takes milliseconds and gives an error in the user's terms. Nothing in the file is trusted:
+every length is checked against the file's size. Format:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
-`read_facts` tells from the headers what a model will take of memory. The keys are those of llama.cpp's
-`src/llama-arch.cpp`; which layers are recurrent shows in the names of their tensors.
+`read_facts` computes from the headers how much memory a model needs. The keys are those of llama.cpp's
+`src/llama-arch.cpp`; recurrent layers are recognized by the names of their tensors.
 """
 
 import itertools
@@ -26,13 +26,13 @@ Value = int | float | bool | str
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _MAX_DIMENSIONS = 4
-_MAX_KEPT_ITEMS = 2048  # arrays of numbers up to this long are kept: those with an item for each layer
+_MAX_KEPT_ITEMS = 2048  # longer arrays are skipped; those with an item for each layer are shorter
 _MAX_LAYERS = 512
-_MAX_NUMBER = 1 << 24  # no number of a real model is larger; a damaged header's may be
+_MAX_NUMBER = 1 << 24  # larger numbers occur in damaged headers only
 _MAX_KV_VALUES = 1 << 20
 _MAX_STATE_VALUES = 1 << 30
 
-# Values and bytes of one block of each tensor type, from ggml's type traits; others are not checked.
+# Values and bytes per block of each tensor type, from ggml's type traits; other types are not checked.
 _BLOCKS = {
     **{0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36)},
     **{10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292)},
@@ -44,33 +44,33 @@ _BLOCKS = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor, as announced."""
+    """One tensor's entry in the header."""
 
     name: str
     shape: tuple[int, ...]
-    """The fastest dimension first."""
+    """Dimensions, the contiguous one first."""
     n_bytes: int
 
 
 @dataclass(frozen=True)
 class GGUFHeader:
-    """The metadata, and what the tensors need."""
+    """The metadata and the tensors' entries of a GGUF file."""
 
     version: int
     n_tensors: int
     size_bytes: int
-    """Of the file, as it is."""
+    """Actual size of the file."""
     needed_bytes: int
-    """Of the file, as its header says."""
+    """Size that the file should have according to its header."""
     metadata: dict[str, Value] = field(repr=False)
     """Scalars and strings."""
     arrays: dict[str, tuple[Value, ...]] = field(repr=False)
-    """Short arrays of numbers; the long ones, which are tokenizers, and those of strings are skipped."""
+    """Short arrays of numbers. Long ones (the tokenizer's) and arrays of strings are skipped."""
     tensors: tuple[Tensor, ...] = field(repr=False)
 
     @property
     def architecture(self) -> str:
-        """E.g. `qwen2`; empty when the file does not say."""
+        """E.g. `qwen2`; empty if the file does not say."""
         return str(self.metadata.get("general.architecture", ""))
 
 
@@ -115,10 +115,10 @@ def read_header(path: Path) -> GGUFHeader:
 
 
 def read_facts(path: Path, header: GGUFHeader | None = None) -> ModelFacts:
-    """What the GGUF file `path` (with `header`, where it was read already) says of the model's sizes.
+    """The sizes of the model in the GGUF file `path`; `header` saves reading it again.
 
-    A model in several files is read from all of them. Raises BackendError as `read_header` does, with
-    `model_missing` for a file that is not there.
+    For a split model all parts are read. Raises BackendError as `read_header` does, `model_missing` also for
+    a missing part.
     """
     header = header or read_header(path)
     headers = [header, *(read_header(part) for part in _other_parts(path, header))]
@@ -126,8 +126,8 @@ def read_facts(path: Path, header: GGUFHeader | None = None) -> ModelFacts:
 
 
 def facts(headers: Sequence[GGUFHeader]) -> ModelFacts:
-    """The sizes of the model whose parts have these headers, the first with the metadata. Never raises: what
-    makes no sense is taken as not said."""
+    """The sizes of the model whose parts have these headers; the first has the metadata. Never raises:
+    invalid values count as missing."""
     sizes = _Sizes(headers[0])
     tensors = {tensor.name: tensor for header in headers for tensor in header.tensors}
     n_layer = min(sizes.number("block_count"), _MAX_LAYERS)
@@ -138,7 +138,7 @@ def facts(headers: Sequence[GGUFHeader]) -> ModelFacts:
             layer_bytes[int(match[1])] += tensor.n_bytes
             kinds[int(match[1])].add(match[2])
     is_recurrent = [any(kind.startswith(_RECURRENT) for kind in layer) for layer in kinds]
-    # A few models have both in one layer; Qwen3-Next calls a projection of its recurrent layers attn_qkv.
+    # A few models have both in one layer; Qwen3-Next has a projection attn_qkv in its recurrent layers.
     is_attentive = [
         not recurrent or bool(layer & {"attn_k", "attn_kv_a_mqa"})
         for recurrent, layer in zip(is_recurrent, kinds, strict=True)
@@ -146,7 +146,9 @@ def facts(headers: Sequence[GGUFHeader]) -> ModelFacts:
     n_head = sizes.number("attention.head_count")
     n_embd = sizes.number("embedding_length")
     key, value = sizes.heads(n_embd, n_head)
-    n_own = max(0, n_layer - sizes.number("attention.shared_kv_layers"))  # the last ones use an earlier one's
+    n_own = max(
+        0, n_layer - sizes.number("attention.shared_kv_layers")
+    )  # the last ones share an earlier one's
     heads = sizes.per_layer("attention.head_count_kv", n_layer, n_head)
     embedding = tensors.get("token_embd.weight")
     output = [tensor for tensor in tensors.values() if tensor.name.startswith("output")]
@@ -189,8 +191,8 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 def _other_parts(path: Path, header: GGUFHeader) -> list[Path]:
-    """The other files of a model in several: `model-00001-of-00003.gguf` and so on, as llama.cpp's
-    `gguf-split` names them."""
+    """The other parts of a split model: `model-00001-of-00003.gguf` and so on, as named by llama.cpp's
+    `gguf-split`."""
     n_parts, match = header.metadata.get("split.count", 1), _PART.search(path.name)
     if not isinstance(n_parts, int) or n_parts < 2 or not match or int(match[2]) != n_parts:
         return []
@@ -200,7 +202,7 @@ def _other_parts(path: Path, header: GGUFHeader) -> list[Path]:
 
 
 class _Sizes:
-    """Numbers of a header's metadata, by their keys without the architecture; 0 for what makes no sense."""
+    """Numbers in a header's metadata, by key without the architecture's prefix; 0 for invalid values."""
 
     def __init__(self, header: GGUFHeader) -> None:
         self._header = header
@@ -209,7 +211,7 @@ class _Sizes:
         return self._checked(self._header.metadata.get(f"{self._header.architecture}.{key}"))
 
     def per_layer(self, key: str, n_layer: int, default: int) -> list[int]:
-        """A number for each layer, which the file gives once for all of them or one by one."""
+        """A number for each layer; the file has one for all layers, or an array."""
         name = f"{self._header.architecture}.{key}"
         if items := self._header.arrays.get(name):
             numbers = [self._checked(item) for item in items[:n_layer]]
@@ -217,24 +219,24 @@ class _Sizes:
         return [self.number(key) if name in self._header.metadata else default] * n_layer
 
     def working_share(self, name: str, *, is_tied: bool) -> float:
-        """The part of a tensor that works on one token: of an input embedding one row, unless it is the
-        output layer too; of experts those that are chosen."""
+        """The active fraction of a tensor for one token: one row of an input embedding, counted as none
+        unless it is also the output layer; the selected share of the experts."""
         if name == "token_embd.weight":
             return 1.0 if is_tied else 0.0
         n_expert, n_used = self.number("expert_count"), self.number("expert_used_count")
         return min(1.0, n_used / n_expert) if "_exps." in name and n_expert and n_used else 1.0
 
     def heads(self, n_embd: int, n_head: int) -> tuple[int, int]:
-        """Key and value length of a head. With multi-head latent attention (DeepSeek) the cache holds the
-        compressed keys alone, from which the values are computed."""
+        """Key and value length of a head. With multi-head latent attention (DeepSeek) the cache holds only
+        the compressed keys, from which the values are computed."""
         usual = n_embd // n_head if n_head else 0
         key = self.number("attention.key_length") or usual
         value = self.number("attention.value_length") or usual
         return (key, 0) if self.number("attention.key_length_mla") else (key, value)
 
     def state_values(self, n_embd: int) -> int:
-        """32-bit values of one layer's recurrent state, for each sequence: what convolutions look back on,
-        and the state itself. From `llama_hparams::n_embd_r` and `n_embd_s` of llama.cpp."""
+        """Number of 32-bit values of one layer's recurrent state per sequence: the convolution's state and
+        the recurrent state. From `llama_hparams::n_embd_r` and `n_embd_s` of llama.cpp."""
         if l_cache := self.number("shortconv.l_cache"):
             return n_embd * (l_cache - 1)
         if wkv := self.number("wkv.head_size"):
@@ -283,7 +285,7 @@ class _Reader:
             raise ValueError("the alignment is not a positive number")
         start = -(-self._at // alignment) * alignment
         needed = max((start + offset + (size or 0) for _, _, offset, size in extents), default=self._at)
-        # A tensor of a type that we do not know takes what is left until the next one.
+        # A tensor of an unknown type extends to the next tensor.
         ends = sorted({offset for _, _, offset, _ in extents} | {max(0, self._size - start)})
         following = dict(itertools.pairwise(ends))
         tensors = tuple(
@@ -293,7 +295,7 @@ class _Reader:
         return GGUFHeader(version, n_tensors, self._size, needed, metadata, arrays, tensors)
 
     def _tensor(self) -> tuple[str, tuple[int, ...], int, int | None]:
-        """Name, shape, offset and bytes of one tensor, None for a type that is unknown."""
+        """Name, shape, offset and size in bytes of one tensor; the size is None for an unknown type."""
         name = self._string()
         n_dimensions = self._scalar("I")
         if n_dimensions > _MAX_DIMENSIONS:

@@ -1,4 +1,4 @@
-"""A model's tokens and chat template, as llama.cpp has them."""
+"""A model's vocabulary and metadata, read through llama.cpp."""
 
 import ctypes
 import re
@@ -9,7 +9,7 @@ class Vocabulary:
     """The vocabulary of one loaded model."""
 
     def __init__(self, lib: Any, model: Any) -> None:
-        """Reads all of it once; `lib` is the module `llama_cpp`, `model` its handle."""
+        """Reads the whole vocabulary once; `lib` is the module `llama_cpp`, `model` a handle of a model."""
         self._lib = lib
         self._vocab = vocab = lib.llama_model_get_vocab(model)
         self._buffer: Any = ctypes.create_string_buffer(256)
@@ -52,7 +52,7 @@ class Vocabulary:
 
 
 def metadata(lib: Any, model: Any, key: str) -> str:
-    """A value of the model file's header; empty where it has none."""
+    """A value of the model file's metadata; empty if it is missing."""
     size = 256
     while True:
         buffer = ctypes.create_string_buffer(size)
@@ -63,6 +63,6 @@ def metadata(lib: Any, model: Any, key: str) -> str:
 
 
 def device_names(load_log: list[str]) -> str:
-    """The devices that llama.cpp logged that it uses, e.g. `Apple M2`; its API does not tell."""
+    """The devices that llama.cpp uses, e.g. `Apple M2`, from its log, since its API does not tell."""
     found = (re.search(r"using device \S+ \((.*?)\)", line) for line in load_log)
     return ", ".join(dict.fromkeys(match[1] for match in found if match)) or "CPU"

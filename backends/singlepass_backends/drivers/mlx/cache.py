@@ -1,18 +1,18 @@
-"""Sequences of tokens in the caches of mlx-lm: kept, cut, continued, and as bytes.
+"""Sequences of tokens in the caches of mlx-lm: stored, truncated, continued, and serialized.
 
-Theory of operation. A model has a cache for each layer. The *working* sequence lives in them, as the model
-wants it: one growing array a layer, written in place. Kept sequences are not caches but values, which share
-what they have in common:
+Theory of operation. A model has a cache for each layer. They hold the *working* sequence, in the form that
+the model needs: one growing array per layer, written in place. Stored sequences (`Held`) are immutable values
+that share memory for the tokens they have in common:
 
-- *Plain* caches (attention over everything) hold a key and a value for each token, so they can be cut
-  anywhere. A kept sequence has them as blocks of `BLOCK` tokens, which are never changed. Keeping the working
-  sequence copies only the blocks it did not start from; cutting a sequence lets whole blocks go.
-- *Other* caches (recurrent states, sliding windows) are one state, true for the very end only. A kept
-  sequence has a reference to it: MLX's arrays are values as long as each holder has an array object of its
-  own.
+- *Plain* caches (full attention) hold a key and a value for each token, so they can be truncated anywhere. A
+  stored sequence holds them as immutable blocks of `BLOCK` tokens. Storing the working sequence copies only
+  the blocks that it was not restored from; truncating a stored sequence frees whole blocks.
+- *Other* caches (recurrent states, sliding windows) are a single state, valid only at the end of the
+  sequence. A stored sequence references it: MLX arrays behave as values as long as each owner has its own
+  array object.
 
-So what `n` distinct tokens over all sequences need is at most: `n` in blocks, the working sequence once more
-in the model's caches, and less than one block a sequence for the ends.
+So `n` distinct tokens over all sequences need at most: memory for `n` tokens in blocks, for the working
+sequence again in the model's caches, and for less than one block per sequence, since last blocks are copied.
 """
 
 import copy
@@ -27,26 +27,26 @@ import msgspec
 import numpy as np
 
 BLOCK = 512
-"""Tokens of a block."""
+"""Tokens per block."""
 _STEP = 256  # what mlx-lm's caches grow by
 _MAGIC = b"sp-mlx\x00\x01"  # the last byte is the version
 _SIZE = struct.Struct(">I")
 
 Block = list[list[Any]]
-"""For each plain cache its arrays, such as keys and values; tokens are their last axis but one."""
+"""The arrays of each plain cache, such as keys and values; tokens are the second to last axis."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """A kept sequence of `n` tokens. All blocks but the last are full."""
+    """A stored sequence of `n` tokens. All blocks but the last are full."""
 
     n: int = 0
     blocks: tuple[Block, ...] = ()
     states: tuple[Any, ...] = ()
-    """Of the other caches, after the last token."""
+    """The states of the other caches after the last token."""
 
     def beginning(self, n: int) -> "Held":
-        """The first `n` tokens, with nothing of the others in memory. The states stay as they are."""
+        """The first `n` tokens, without keeping the rest in memory. The states stay as they are."""
         blocks = self.blocks[: -(-n // BLOCK)]
         if n % BLOCK and n < self.n:
             blocks = (*blocks[:-1], _copied(blocks[-1], 0, n % BLOCK))
@@ -57,7 +57,7 @@ class Working:
     """The sequence that the model continues, in the model's own caches."""
 
     def __init__(self, make: Callable[[], list[Any]]) -> None:
-        """`make` gives the caches of an empty sequence, as mlx-lm's `make_prompt_cache` does."""
+        """`make` creates the caches of an empty sequence, as mlx-lm's `make_prompt_cache` does."""
         self._make = make
         self._outline: Block = []
         self._structure: Any = None
@@ -68,41 +68,41 @@ class Working:
         """Empty it."""
         self.n = 0
         self.caches: list[Any] = self._make()
-        """What to give to the model."""
+        """The caches to pass to the model."""
         leaves = list(_leaves(self.caches))
         self._plain = [leaf for leaf in leaves if _is_plain(leaf)]
         self._others = [leaf for leaf in leaves if not _is_plain(leaf)]
-        self._blocks: tuple[Block, ...] = ()  # full ones that hold its first tokens
+        self._blocks: tuple[Block, ...] = ()  # full blocks with its first tokens
 
     def learn(self) -> None:
-        """Remember what the caches are like, now that there is a token in them."""
+        """Record types and shapes of the caches, which exist once they hold a token."""
         self._outline = [_parts(leaf) for leaf in self._plain]
         self._structure = _structure([leaf.state for leaf in self._others])
 
     @property
     def arrays(self) -> list[Any]:
-        """All that a forward pass leaves, for `mx.eval`."""
+        """All arrays that a forward pass updates, for `mx.eval`."""
         return [leaf.state for leaf in (*self._plain, *self._others)]
 
     @property
     def states(self) -> tuple[Any, ...]:
-        """Of the other caches, as values of their own."""
+        """Copies of the other caches' states."""
         return tuple(_own(leaf.state) for leaf in self._others)
 
     def cut(self, n: int) -> None:
-        """Forget all but the first `n` tokens in the plain caches."""
+        """Truncate the plain caches to the first `n` tokens."""
         for leaf in self._plain:
             leaf.trim(self.n - n)
         self.n = n
         self._blocks = self._blocks[: n // BLOCK]
 
     def set_states(self, states: Sequence[Any]) -> None:
-        """Go back to these `states`."""
+        """Set the other caches to `states`."""
         for leaf, state in zip(self._others, states, strict=True):
             leaf.state = _own(state)
 
     def held(self, n: int) -> Held:
-        """The first `n` tokens to keep, with the states at the end."""
+        """The first `n` tokens as a stored sequence, with the states at the end."""
         mine = [_parts(leaf) for leaf in self._plain]
         known = self._blocks[: n // BLOCK]
         starts = range(len(known) * BLOCK, n, BLOCK)
@@ -112,7 +112,7 @@ class Working:
         return Held(n, blocks, self.states)
 
     def become(self, held: Held, n: int) -> None:
-        """Be the first `n` tokens of a kept sequence, with its states."""
+        """Replace the working sequence by the first `n` tokens of `held`, with its states."""
         mx = importlib.import_module("mlx.core")
         self.clear()
         blocks = held.blocks[: -(-n // BLOCK)]
@@ -132,8 +132,7 @@ class Working:
         self._blocks = held.blocks[: n // BLOCK]
 
     def fits(self, held: Held) -> bool:
-        """Whether `held`, which comes from outside, is what these caches hold: the number, types and sizes of
-        all arrays."""
+        """Whether `held`, read from a file, matches these caches: number, types and shapes of all arrays."""
         sizes = [min(BLOCK, held.n - start) for start in range(0, held.n, BLOCK)]
         return (
             len(sizes) == len(held.blocks)
@@ -145,12 +144,12 @@ class Working:
         )
 
     def fit(self, states: Sequence[Any]) -> bool:
-        """The same for states alone; a window's arrays may be of any size."""
+        """Whether the states match these caches; the arrays of a sliding window may have any length."""
         return _structure(list(states)) == self._structure
 
 
 def quantized(caches: list[Any], bits: int, group_size: int) -> list[Any]:
-    """The same caches of an empty sequence, with the plain ones quantized."""
+    """The caches of an empty sequence, with the plain ones quantized."""
     cache = importlib.import_module("mlx_lm.models.cache")
 
     def convert(leaf: Any) -> Any:
@@ -162,7 +161,7 @@ def quantized(caches: list[Any], bits: int, group_size: int) -> list[Any]:
 
 
 def _leaves(caches: Sequence[Any]) -> Iterator[Any]:
-    """The caches themselves: some layers have several, in a list."""
+    """The caches, flattened: some layers have several, in a list."""
     for cache in caches:
         if type(cache).__name__ == "CacheList":
             yield from _leaves(cache.caches)
@@ -192,7 +191,7 @@ def _set_parts(leaf: Any, parts: list[Any], n: int) -> None:
 
 
 def _copied(block: Block, start: int, end: int) -> Block:
-    """These tokens, in memory of their own."""
+    """A copy of the tokens from `start` to `end`."""
     mx = importlib.import_module("mlx.core")
     copied = [[mx.contiguous(part[..., start:end, :]) for part in parts] for parts in block]
     mx.eval(copied)
@@ -200,7 +199,7 @@ def _copied(block: Block, start: int, end: int) -> Block:
 
 
 def _own(state: Any) -> Any:
-    """`state` with array objects of its own, which share the memory until one is changed."""
+    """`state` with new array objects, which share memory with the old ones until either is changed."""
     mx = importlib.import_module("mlx.core")
 
     def own(leaf: Any) -> Any:
@@ -210,7 +209,7 @@ def _own(state: Any) -> Any:
 
 
 def _outline(block: Block, n: int | None = None) -> Any:
-    """Types and shapes of a block's arrays, as if they had `n` tokens."""
+    """Types and shapes of a block's arrays, as if they held `n` tokens."""
 
     def shape(part: Any) -> tuple[int, ...]:
         return (*part.shape[:-2], part.shape[-2] if n is None else n, part.shape[-1])
@@ -219,7 +218,7 @@ def _outline(block: Block, n: int | None = None) -> Any:
 
 
 def _structure(tree: Any) -> Any:
-    """Of a state: types and numbers of axes of its arrays, and the types of other values."""
+    """The structure of a state: types and ranks of its arrays, and the types of other values."""
     if isinstance(tree, (list, tuple)):
         return [_structure(item) for item in cast("Sequence[Any]", tree)]
     if isinstance(tree, dict):
@@ -227,7 +226,7 @@ def _structure(tree: Any) -> Any:
     return (tree.dtype, tree.ndim) if hasattr(tree, "dtype") else type(tree).__name__
 
 
-# As bytes: magic, size of the header, header, the arrays one after another.
+# Serialized form: magic, size of the header, header, and the arrays one after another.
 
 
 class _Array(msgspec.Struct, tag=True):
@@ -279,7 +278,7 @@ def pack(tree: Any) -> memoryview:
 
 
 def unpack(data: bytes | memoryview) -> Any:
-    """What `pack` was given. Raises ValueError for what is none of its results."""
+    """The inverse of `pack`. Raises ValueError for bytes that `pack` did not write."""
     mx = importlib.import_module("mlx.core")
     view = memoryview(data)
     at = len(_MAGIC) + _SIZE.size

@@ -1,7 +1,7 @@
-"""MLX through mlx-lm; what `generation.driver` asks, nothing else.
+"""MLX through mlx-lm: implements `generation.driver.Driver`, nothing else.
 
-A model is a local folder; nothing is downloaded, and no code that a model brings is run. MLX computes lazily
-and cannot stop within a pass. Sequences are kept by `cache`, which says how much memory they need.
+A model is a local folder; nothing is downloaded, and code in the folder is never run. MLX computes lazily and
+cannot stop within a pass. Sequences are stored by `cache`, which also explains how much memory they need.
 mlx-lm: https://github.com/ml-explore/mlx-lm
 """
 
@@ -29,15 +29,15 @@ from singlepass_backends.generation.driver import State
 
 N_CTX_DEFAULT_MOST = 32_768
 _N_SEQUENCES = 17
-_N_SEQUENCES_RECURRENT = 5  # each has a state of its own, tens of MB in large models
-_VERSION = (0, 32)  # older ones run code that a model names
+_N_SEQUENCES_RECURRENT = 5  # each has its own state, tens of MB in large models
+_VERSION = (0, 32)  # older versions run code from the model's folder
 _BITS = {"q8_0": 8, "q4_0": 4}
 _GROUP_SIZES = (64, 32)  # of quantized keys and values: the first that divides the width of a head
 _ALONE = 16
-"""From so many tokens on, the last one whose logits are wanted gets a pass of its own: a model of mlx-lm
-computes logits for all tokens of a pass or for none."""
-_PART_BYTES = 256_000_000  # loaded between two words of progress
-_CLEAR_EVERY = 256  # tokens after which memory that MLX keeps for later is given back, as in mlx-lm
+"""From this many tokens on, the last token, whose logits are wanted, gets its own pass: mlx-lm's models
+compute logits for all tokens of a pass or for none."""
+_PART_BYTES = 256_000_000  # loaded between two progress reports
+_CLEAR_EVERY = 256  # tokens between two calls that free MLX's buffer cache, as in mlx-lm
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|insufficient memory|bad_alloc|unable to allocate|attempting to allocate|maximum allowed",
     re.IGNORECASE,
@@ -45,7 +45,7 @@ _OUT_OF_MEMORY = re.compile(
 
 
 def load_library() -> Any:
-    """The `mlx.core` module, once it is clear that mlx-lm can be used. Raises BackendError `unsupported`."""
+    """The `mlx.core` module, after checking mlx-lm's version. Raises BackendError `unsupported`."""
     try:
         core = importlib.import_module("mlx.core")
         version = str(importlib.import_module("mlx_lm").__version__)
@@ -58,14 +58,14 @@ def load_library() -> Any:
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < _VERSION:
         raise BackendError(
             "unsupported",
-            f"mlx-lm {version} is too old: it may run code that a model brings. Update it: "
+            f"mlx-lm {version} is too old: it may run code from a model's folder. Update it: "
             "pip install --upgrade 'mlx-lm>=0.32'",
         )
     return core
 
 
 def failure(path: Path, error: BaseException, architecture: str = "") -> BackendError:
-    """What an exception of MLX or mlx-lm says about why the model `path` cannot run."""
+    """The error for the model at `path`, from an exception of MLX or mlx-lm."""
     text = str(error).strip()
     if "not supported" in text and architecture in text:
         return BackendError(
@@ -101,11 +101,11 @@ class MlxDriver:
         self._model: Any = _load(mx, folder, on_progress)
         self.n_ctx = target.n_ctx or min(folder.n_ctx_train or N_CTX_DEFAULT_MOST, N_CTX_DEFAULT_MOST)
         self.n_batch = max(1, min(target.n_batch, self.n_ctx))
-        self.n_branches = 1  # mlx-lm's models take no mask of a tree
+        self.n_branches = 1  # mlx-lm's models accept no attention mask for a tree
         self._working = self._open(target)
         can_trim = self._working.can_trim
         self.n_sequences = _N_SEQUENCES if can_trim else _N_SEQUENCES_RECURRENT
-        self._kept: list[Held] = [Held()] * self.n_sequences  # the first is not used
+        self._kept: list[Held] = [Held()] * self.n_sequences  # index 0 is unused
         self._n_since_clear = 0
         tokenizer = HfTokenizer(folder, self.n_vocab)
         self.tokenize = tokenizer.tokenize
@@ -140,7 +140,8 @@ class MlxDriver:
         )
 
     def _open(self, target: Target) -> Working:
-        """The caches, tried with one token: a model may refuse the setting, or hold what cannot be saved."""
+        """The caches, tested with one token: a model may not support the settings, or may have a cache that
+        cannot be saved."""
         make: Any = importlib.import_module("mlx_lm.models.cache").make_prompt_cache
         working = Working(lambda: make(self._model))
         try:
@@ -286,7 +287,7 @@ class MlxDriver:
             if self._working.fits(held):
                 self._working.become(held, n_tokens)
                 return True
-        except Exception:  # whatever it is that is no state of ours
+        except Exception:  # damaged data may raise anything
             pass
         self.clear()
         return False
@@ -300,7 +301,7 @@ class MlxDriver:
 
 
 def _choose_device(mx: Any, target: Target) -> str:
-    """The GPU where there is one and it is wanted; its name."""
+    """Select the GPU if there is one and the target wants it; returns the device's name."""
     if target.n_gpu_layers == 0:
         mx.set_default_device(mx.cpu)
     if mx.default_device() == mx.cpu:

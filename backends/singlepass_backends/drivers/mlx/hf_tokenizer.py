@@ -1,8 +1,8 @@
-"""The tokenizer of a model folder (`tokenizer.json`), by the package `tokenizers`; exact in bytes.
+"""The tokenizer of a model folder (`tokenizer.json`), through the package `tokenizers`; lossless.
 
-Tokenizers may normalize (Qwen's composes accents) or put a space in front of what they are given. Files come
-in pieces here and must come back byte for byte, so both are taken out before the tokenizer is built, as
-llama.cpp does. A tokenizer that still changes text is refused.
+Tokenizers may normalize text (Qwen's composes accents) or prepend a space. We tokenize files in pieces and
+need the same bytes back, so both steps are removed before the tokenizer is built, as in llama.cpp. A
+tokenizer that still changes text is rejected.
 
 Format: https://huggingface.co/docs/tokenizers
 """
@@ -30,7 +30,7 @@ _ENDS_OF_TURN = (
     "<EOT>",
     "<｜end▁of▁sentence｜>",
 )
-"""Tokens that end a reply whatever the config says, as in llama.cpp: configs often name one of two."""
+"""Tokens that end a reply whatever the config says, as in llama.cpp: many configs name only one of two."""
 
 _SAMPLE = "def f(a):\n\treturn  'naïve e\u0301 日本 🙂'\r\n\n    # \x00 x\n"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -41,7 +41,7 @@ class HfTokenizer:
     """Text to tokens and back, and which tokens are special."""
 
     def __init__(self, folder: ModelFolder, n_vocab: int) -> None:
-        """`n_vocab` is how many tokens the model knows: it may be more than the tokenizer's.
+        """`n_vocab` is the size of the model's vocabulary, which may be larger than the tokenizer's.
 
         Raises BackendError: `model_invalid`, `model_unsupported`.
         """
@@ -118,8 +118,8 @@ class HfTokenizer:
 
 
 def _exact(data: dict[str, Any], *, is_byte_level: bool) -> dict[str, Any]:
-    """The tokenizer without what changes text: normalization, a space in front, tokens that take the space
-    around them."""
+    """The tokenizer's data without the steps that change text: normalization, a prepended space, and tokens
+    that strip the white space around them."""
     normalizer = None
     if not is_byte_level and _mentions(data.get("normalizer"), "Replace"):
         normalizer = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
@@ -151,7 +151,7 @@ def _without_prefix(step: Any) -> Any:
 
 
 def _mentions(step: Any, kind: str) -> bool:
-    """Whether a step of the tokenizer is, or contains, one of this kind."""
+    """Whether a step of the tokenizer has the type `kind` or contains a step of that type."""
     if isinstance(step, list):
         return any(_mentions(item, kind) for item in cast("list[Any]", step))
     if not isinstance(step, dict):
@@ -161,7 +161,7 @@ def _mentions(step: Any, kind: str) -> bool:
 
 
 def _begins_with(step: Any) -> str | None:
-    """The token that a post-processor puts in front of every text, if it does."""
+    """The token that a post-processor puts in front of every text, or None."""
     if not isinstance(step, dict):
         return None
     fields = cast("dict[str, Any]", step)

@@ -1,7 +1,7 @@
-"""Careful reading of a model folder, as MLX takes it: config, tokenizer, chat template, weights.
+"""Reads and checks a model folder for MLX: config, tokenizer, chat template, weights.
 
-Loads no runtime and downloads nothing. Says in words what is missing, so that a copy that was cut off is told
-from a model that is not supported.
+Loads no runtime and downloads nothing. Its errors distinguish an incomplete copy from a model that is not
+supported.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What the small files of a model folder say."""
+    """The contents of a model folder's configuration files."""
 
     path: Path
     config: Mapping[str, Any]
@@ -30,7 +30,8 @@ class ModelFolder:
 
     @property
     def name(self) -> str:
-        """The model's own name; else the folder's, read out of a Hugging Face cache where it lies in one."""
+        """The name in the config; else the folder's, or the repository's for a folder in a Hugging Face
+        cache."""
         given = self.config.get("_name_or_path")
         if isinstance(given, str) and given:
             return given.rstrip("/").rpartition("/")[2]
@@ -41,17 +42,17 @@ class ModelFolder:
 
     @property
     def architecture(self) -> str:
-        """What mlx-lm calls the model's type, e.g. `qwen2`."""
+        """The `model_type` that mlx-lm uses, e.g. `qwen2`."""
         return str(self.config["model_type"])
 
     @property
     def size_bytes(self) -> int:
-        """Of all weights."""
+        """Size of all weight files."""
         return sum(path.stat().st_size for path in self.weights)
 
     @property
     def n_ctx_train(self) -> int:
-        """Tokens the model was trained with; 0 where the config does not say."""
+        """Context length of the training, in tokens; 0 if the config does not say."""
         text = self.config.get("text_config")
         for config in (self.config, text):
             if isinstance(config, dict):
@@ -62,10 +63,10 @@ class ModelFolder:
 
 
 def read_folder(path: Path) -> ModelFolder:
-    """What is in the model folder `path`.
+    """Read the model folder `path`.
 
     Raises BackendError: `model_missing`, `model_invalid` (a file is missing or broken), `model_unsupported`
-    (the model brings a program of its own, which is never run).
+    (the model needs code from its folder, which is never run).
     """
     if path.is_file():
         raise BackendError(
@@ -104,7 +105,7 @@ def read_folder(path: Path) -> ModelFolder:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises BackendError `model_invalid` where there is none."""
+    """The JSON object in a file. Raises BackendError `model_invalid` if it cannot be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except FileNotFoundError:
@@ -143,7 +144,7 @@ def _eos_ids(path: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _chat_template(path: Path, tokenizer_config: Mapping[str, Any]) -> str | None:
-    """From a file of its own, as newer models have it, or from the tokenizer's config."""
+    """The chat template: from its own file, as in newer models, or from the tokenizer's config."""
     try:
         return (path / "chat_template.jinja").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -153,7 +154,7 @@ def _chat_template(path: Path, tokenizer_config: Mapping[str, Any]) -> str | Non
             "model_invalid", f"{path / 'chat_template.jinja'} cannot be read: {error}"
         ) from None
     found = tokenizer_config.get("chat_template")
-    if isinstance(found, list):  # several, by name
+    if isinstance(found, list):  # several templates, by name
         named = {
             item.get("name"): item.get("template")
             for item in cast("list[dict[str, Any]]", found)

@@ -1,7 +1,7 @@
-"""What a folder with an MLX model says of its sizes: `config.json` beside weights in safetensors.
+"""The sizes of an MLX model, from its folder: `config.json` and weights in safetensors.
 
-Only numbers are read, and no code that the folder may name is run. The keys are those of Hugging Face's
-configurations, which mlx-lm reads too: https://huggingface.co/docs/transformers/main_classes/configuration
+Reads only numbers, and runs no code from the folder. The keys are those of Hugging Face's configurations,
+which mlx-lm reads too: https://huggingface.co/docs/transformers/main_classes/configuration
 """
 
 import json
@@ -17,8 +17,8 @@ _MAX_NUMBER = 1 << 24
 _MAX_LAYERS = 512
 _FULL = ("full_attention", "attention", "sliding_attention", "chunked_attention")
 _IN_FULL = ("deepseek_v2", "minicpm3", "youtu_llm")
-"""Architectures with multi-head latent attention whose keys and values mlx-lm 0.32 keeps in full, for every
-head. It keeps the compressed ones of all others."""
+"""Architectures with multi-head latent attention for which mlx-lm 0.32 caches uncompressed keys and values of
+every head. For all others it caches the compressed latent vectors."""
 _UNQUANTIZED_BITS = 16
 _SCALE_AND_BIAS_BITS = 32
 """Of each group of quantized weights: https://ml-explore.github.io/mlx/build/html/python/_autosummary/mlx.core.quantize.html"""
@@ -30,7 +30,7 @@ def is_model_folder(path: Path) -> bool:
 
 
 def read_facts(path: Path) -> ModelFacts:
-    """The sizes of the model in the folder `path`. Layers count as equal parts of its weights.
+    """The sizes of the model in the folder `path`. All layers are assumed to be of equal size.
 
     Raises BackendError `model_invalid` for a configuration that cannot be read.
     """
@@ -72,7 +72,7 @@ def read_facts(path: Path) -> ModelFacts:
 
 
 class _Heads(NamedTuple):
-    """What the cache of one layer holds for each token."""
+    """What the KV cache of one layer holds for each token."""
 
     n: int
     key_length: int
@@ -80,11 +80,12 @@ class _Heads(NamedTuple):
 
 
 def _heads(architecture: str, numbers: Mapping[str, int]) -> _Heads:
-    """KV heads and the sizes of one, as mlx-lm keeps them.
+    """Number of KV heads and their sizes, as mlx-lm caches them.
 
     With multi-head latent attention (DeepSeek-V2, https://arxiv.org/abs/2405.04434) a key has a part with
-    positions and one without, and is wider than a value. What is kept is either both in full, or what they
-    are computed from: `kv_lora_rank` values beside the part with positions, which all heads share.
+    rotary position embedding and one without, and is wider than a value. The cache holds either full keys and
+    values, or the latent vector that they are computed from: `kv_lora_rank` values, and the rotary part of
+    the key, shared by all heads.
     """
     n_head = numbers.get("num_attention_heads", 0)
     usual = numbers.get("head_dim") or (numbers.get("hidden_size", 0) // n_head if n_head else 0)
@@ -100,8 +101,8 @@ _N_EXPERT = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 def _n_idle_weights(numbers: Mapping[str, int], n_layer: int) -> int:
-    """Weights of experts that do not work on a token: three matrices each, in all layers but the first dense
-    ones."""
+    """Weights of the experts that are not active for a token: three matrices each, in all layers but the
+    dense ones at the beginning."""
     n_experts = _first(numbers, _N_EXPERT)
     n_idle = n_experts - numbers.get("num_experts_per_tok", n_experts)
     width = numbers.get("moe_intermediate_size") or numbers.get("intermediate_size", 0)
@@ -114,7 +115,7 @@ def _first(numbers: Mapping[str, int], names: Sequence[str]) -> int:
 
 
 def _bits(config: Any) -> float:
-    """Bits a weight takes on average."""
+    """Average bits per weight."""
     fields: Any = cast("dict[str, Any]", config).get("quantization") if isinstance(config, dict) else None
     numbers = _numbers(fields)
     bits, group_size = numbers.get("bits", 0), numbers.get("group_size", 0)
@@ -122,7 +123,7 @@ def _bits(config: Any) -> float:
 
 
 def _numbers(config: Any) -> dict[str, int]:
-    """The numbers of a configuration; those of its part about text, where it has one, go first."""
+    """The numbers in a configuration; those of its `text_config`, if any, take precedence."""
     if not isinstance(config, dict):
         return {}
     fields = cast("dict[str, Any]", config)
@@ -136,7 +137,7 @@ def _numbers(config: Any) -> dict[str, int]:
 
 def _layer_kinds(config: Any, n_layer: int, interval: int) -> list[bool]:
     """For each layer, whether it keeps keys and values."""
-    if interval > 0:  # every so many layers one attends, the others are recurrent
+    if interval > 0:  # one layer in `interval` has attention, the others are recurrent
         return [(layer + 1) % interval == 0 for layer in range(n_layer)]
     fields = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
     text: Any = fields.get("text_config")

@@ -1,5 +1,4 @@
-"""The API key of a remote server: from an environment variable or the system's keyring, and shown to
-nobody."""
+"""The API key of a remote server: from an environment variable or the system's keyring, never displayed."""
 
 import logging
 import os
@@ -8,17 +7,17 @@ from singlepass_backends.base import BackendError, Target
 from singlepass_backends.drivers.remote.servers import is_local
 
 KEYRING_SERVICE = "singlepass"
-"""Keys are looked up in the system's keyring under this service, with the server's host as the user."""
+"""The service name in the system's keyring; the user name is the server's host."""
 
 _log = logging.getLogger(__name__)
 
 
 class Key:
-    """The API key, which shows itself only to `header`."""
+    """The API key, readable only through `header`; its `repr` hides it."""
 
     def __init__(self, target: Target, host: str) -> None:
-        """From the environment, else from the keyring. Raises BackendError `unauthorized` where the settings
-        name a variable that is not set."""
+        """From the environment, else from the keyring. Raises BackendError `unauthorized` if the settings
+        name a variable that is not set and the keyring has no key."""
         name = target.api_key_env
         self.source = f"the environment variable {name}" if name else "the system keyring"
         self._value = os.environ.get(name, "").strip() if name else ""
@@ -43,16 +42,16 @@ class Key:
         return f"<key from {self.source}>" if self._value else "<no key>"
 
     def header(self) -> dict[str, str]:
-        """The header of a request."""
+        """The `Authorization` header of a request; empty without a key."""
         return {"Authorization": f"Bearer {self._value}"} if self._value else {}
 
     def scrub(self, text: str) -> str:
-        """The text without the key, which some servers quote."""
+        """`text` with the key removed, since some servers quote it in errors."""
         return text.replace(self._value, "[key]") if self._value else text
 
 
 def _from_keyring(host: str) -> str:
-    """A key kept by the system, where the package `keyring` is installed."""
+    """A key from the system's keyring; empty if there is none or the package `keyring` is not installed."""
     try:
         import keyring  # pyright: ignore[reportMissingImports]
 

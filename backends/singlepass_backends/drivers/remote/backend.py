@@ -1,12 +1,13 @@
-"""A model behind an HTTP server: Ollama, LM Studio, llama-server, vLLM, SGLang, or any service like OpenAI's.
+"""A model behind an HTTP server: Ollama, LM Studio, llama-server, vLLM, SGLang, or an OpenAI-compatible
+service.
 
-Theory of operation. Connecting asks the server what it is (`recognition`), which model it has and whether it
-takes our grammar. A request is one streamed completion (`prompts`, `servers`); a server that objects to
-something in it is asked again on its own terms (`exchange`, `objections`), and from then on at once. Its
-bytes become pieces and text in `replies`; the sockets in `connection` let go as soon as the request is
-cancelled or makes no progress.
+Theory of operation. On connecting we determine the kind of server (`recognition`), its model, and whether it
+supports our grammars. A request is one streamed completion (`prompts`, `servers`). If the server rejects part
+of it, the request is adapted to what the error demands and sent again (`exchange`, `objections`); later
+requests are sent in the adapted form at once. `replies` parses the stream; the sockets in `connection` close
+as soon as the request is cancelled or times out.
 
-What the server does not tell of a request is measured here (`metering`) and named in `Timings.inferred`.
+What the server does not report about a request is measured here (`metering`) and named in `Timings.inferred`.
 """
 
 import contextlib
@@ -62,13 +63,13 @@ _FRESH_S = 30.0
 """How long a prompt that was the last one is taken to be in a server's cache. A prewarm is requested at each
 pause of the user, and a server cannot be asked what it has cached."""
 _LAST_S = 2.0
-"""Longest wait for the end of the stream after the end of the reply; what comes in between is the usage."""
+"""Maximum wait for the end of the stream after the end of the reply; in between come the token counts."""
 _DRAIN_S = 0.2
-"""How long to read on after the end of the stream, so that the connection can be reused."""
+"""Maximum time to read the rest of the response after the end of the stream, to reuse the connection."""
 _SLACK = 64
-"""Pieces of text over `max_tokens` after which a server that does not keep to the limit is stopped."""
+"""Pieces of text beyond `max_tokens` after which a server that ignores the limit is stopped."""
 _NEARLY_FULL = 0.9
-"""Share of the context from which a reply that was cut off is taken to have filled it."""
+"""A truncated reply is assumed to have filled the context if the context is this full."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class OpenAICompatibleBackend:
     """Implements `base.Backend` over a server's HTTP API."""
 
     def __init__(self, target: Target, on_progress: Callable[[float], bool]) -> None:
-        """Connect and ask; `on_progress` may stop it by returning False.
+        """Connect and recognize the server; `on_progress` may stop it by returning False.
 
         Raises BackendError: `unreachable`, `timed_out`, `unauthorized`, `no_model`, `model_missing`,
         `unsupported`, `rate_limited`, `server_failed`, `bad_reply`.
@@ -86,7 +87,7 @@ class OpenAICompatibleBackend:
         self._target = target
         self._http = http = Http(target)
         self._terms = Terms()
-        """The terms on which this server took its last request."""
+        """The form in which this server accepted its last request."""
         self.n_cached = 0
         http.watched(lambda: not on_progress(0.0))
         try:
@@ -131,8 +132,8 @@ class OpenAICompatibleBackend:
         yield from self._run(prompt, body, request.max_tokens, request.min_reply, interrupt, arrived)
 
     def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
-        """Have a server that keeps prefixes read the prompt. Does nothing, and says `cancelled`, where that
-        is of no use or might be paid for; and nothing, where the server has just read it."""
+        """Have the server prefill the prompt, if it has a prefix cache and has not just done so. Otherwise, or
+        if the request might be billed, does nothing and ends with `cancelled`."""
         if self._server.prewarm is None or not is_local(self._http.host):
             yield Finished("cancelled", Timings(n_prompt=0, n_cached=0, n_prefilled=0, n_decoded=0))
             return
@@ -150,7 +151,7 @@ class OpenAICompatibleBackend:
                 yield event
 
     def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:
-        """Estimates, since no server tells: see `prompts`."""
+        """Estimates, since no server reports its cache: see `prompts`."""
         sizes = self._sizes
         n_same = sizes.n_same_chars(prompt_of(segments))
         uses: list[SegmentUse] = []
@@ -184,8 +185,8 @@ class OpenAICompatibleBackend:
         )
 
     def _check_fits(self, prompt: Prompt, min_reply: int) -> None:
-        """Raises BackendError `prompt_too_long` where that is plain. Where a server would not say so an
-        estimate is enough; elsewhere the server's own count decides."""
+        """Raises BackendError `prompt_too_long` if the prompt certainly does not fit. For servers that do not
+        report an overflow an estimate is enough; for others their own count decides."""
         n_prompt = self._sizes.n_tokens(prompt.n_chars)
         share = 0.5 if self._server.tells_overflow else 1.0
         if self._has_known_context and n_prompt * share + max(min_reply, 1) > self.info.n_ctx:
@@ -200,7 +201,7 @@ class OpenAICompatibleBackend:
         interrupt: Interrupt,
         arrived: float | None,
     ) -> Iterator[Event]:
-        """The events of one request, and what is learned from it."""
+        """The events of one request; also records what the request reveals about token counts."""
         now = time.perf_counter()
         sizes, failures = self._sizes, self._http.failures
         n_prompt = sizes.n_tokens(prompt.n_chars)
@@ -238,7 +239,7 @@ class OpenAICompatibleBackend:
     def _stream(
         self, prompt: Prompt, body: dict[str, Any], max_tokens: int, min_reply: int, meter: Meter
     ) -> Generator[Event, None, FinishReason]:
-        """Send the request and take its reply in. Returns why it ended."""
+        """Send the request and read its reply. Returns why it ended."""
         failures = self._http.failures
         reply_filter = ReplyFilter()
         finish = ""
@@ -286,7 +287,7 @@ class OpenAICompatibleBackend:
                     self._http.watch.check_cancelled()
                     if piece.is_end:
                         meter.ended = time.perf_counter()
-                    # The deadline counts from here, so that the caller's time is not held against the server.
+                    # The deadline starts here, so that time spent in the caller does not count.
                     self._http.watch.allow(self._patience(meter, finish))
         except (TimedOut, *LOST):
             if not finish and not meter.ended:
@@ -298,7 +299,7 @@ class OpenAICompatibleBackend:
         return reason
 
     def _patience(self, meter: Meter, finish: str) -> float:
-        """Seconds within which something has to come, now that something came."""
+        """Seconds until the next piece must arrive, after one arrived."""
         if meter.ended:
             return _DRAIN_S
         if finish:
@@ -306,14 +307,14 @@ class OpenAICompatibleBackend:
         return self._target.stall_timeout_s if meter.first else self._target.prefill_timeout_s
 
     def _finish_reason(self, finish: str, max_tokens: int, meter: Meter) -> FinishReason:
-        """The server's finish reason as one of ours. Raises BackendError where the reply is not whole."""
+        """Convert the server's finish reason to ours. Raises BackendError if the reply is incomplete."""
         report, failures = meter.report, self._http.failures
         n_decoded = int(report.get("n_limited", report.get("n_decoded", meter.n_pieces)))
         match finish:
             case "length" | "max_tokens" | "limit":
                 if "n_decoded" in report:
                     return "length" if n_decoded >= max_tokens else "context"
-                # Pieces are fewer than tokens, since some tokens give no text; so this is an estimate.
+                # An estimate: there are fewer pieces than tokens, since some tokens have no text.
                 n_context = int(report.get("n_prompt", meter.n_prompt)) + n_decoded
                 is_full = self._has_known_context and n_context >= _NEARLY_FULL * self.info.n_ctx
                 return "context" if is_full else "length"

@@ -1,14 +1,13 @@
-"""HTTP connections that can be given up at any moment, on httpx.
+"""HTTP connections that can be cancelled at any moment, on httpx.
 
-Theory of operation. httpx blocks in the socket until bytes come, which in a long prefill they do not. So the
-sockets here are our own, under httpcore's public `NetworkBackend`: each waits at most `POLL_S` at a time and
-then asks its `Watch` whether somebody cancelled, or whether the silence has lasted too long. Either raises
-out of httpcore, which closes the connection, and a server that notices stops computing. Only name resolution
-cannot be interrupted; it runs, with connecting, in a thread that closes what it gets when nobody wants it any
-more.
+Theory of operation. httpx blocks in the socket until bytes arrive, which during a long prefill takes long. So
+we implement the sockets through httpcore's public `NetworkBackend`: each waits at most `POLL_S` at a time and
+then asks its `Watch` whether the request was cancelled or timed out. Either raises an exception through
+httpcore, which closes the connection; a server that notices stops computing. Only name resolution cannot be
+interrupted; it runs, together with connecting, in a thread, which closes the new socket if it is no longer
+wanted.
 
-The environment's proxies are not used: what is sent goes to the endpoint in the user's settings and nowhere
-else.
+Proxies from the environment are not used: requests go only to the endpoint in the user's settings.
 """
 
 import contextlib
@@ -27,18 +26,18 @@ import httpx
 from singlepass_backends.base import Interrupt
 
 POLL_S = 0.02
-"""Longest time until a cancel is noticed."""
+"""Maximum time until a cancel is noticed."""
 _SEND_BYTES = 65_536
 _KEEPALIVE_S = 60.0
-"""An idle connection is kept this long for the next request."""
+"""How long an idle connection is kept for the next request."""
 
-# At INFO httpx logs each URL, at DEBUG httpcore each header; neither belongs into the engine's log.
+# httpx logs each URL at INFO and httpcore each header at DEBUG; neither belongs in the engine's log.
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class ConnectFailed(httpcore.ConnectError):
-    """No connection was made. `cause` is kept here, since httpcore drops an exception's own."""
+    """Connecting failed. Has its own `cause`, since httpcore drops `__cause__`."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(_text(cause))
@@ -46,7 +45,7 @@ class ConnectFailed(httpcore.ConnectError):
 
 
 class Cancelled(Exception):
-    """The caller's `interrupt` said so."""
+    """The caller's `interrupt` is true."""
 
 
 class TimedOut(Exception):
@@ -61,24 +60,24 @@ class Watch:
         self._deadline = float("inf")
         self._answer_s = float("inf")
         self.is_sent = False
-        """The request is out; before that, what takes long is connecting."""
+        """The request was sent; before that, a timeout is one of connecting."""
         self.n_received = 0
-        """Bytes of the answer."""
+        """Bytes of the answer received so far."""
 
     def begin(self, connect_s: float, answer_s: float) -> None:
-        """A new request: connected within the first time, answered within the second after it was sent."""
+        """A new request, with the timeouts for connecting and, after sending, for the answer."""
         self._answer_s = answer_s
         self.is_sent = False
         self.n_received = 0
         self.allow(connect_s)
 
     def sent(self) -> None:
-        """A part of the request is out."""
+        """A part of the request was sent."""
         self.is_sent = True
         self.allow(self._answer_s)
 
     def allow(self, seconds: float) -> None:
-        """From now on there may be no progress for so long."""
+        """Set the deadline to `seconds` from now."""
         self._deadline = time.monotonic() + seconds
 
     def check_cancelled(self) -> None:
@@ -94,7 +93,7 @@ class Watch:
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connected socket. The timeouts that httpcore passes are not used: the watch decides."""
+    """A connected socket. Ignores the timeouts that httpcore passes, since the watch has the deadline."""
 
     def __init__(self, sock: socket.socket, watch: Watch) -> None:
         self._socket = sock
@@ -107,7 +106,7 @@ class _Stream(httpcore.NetworkStream):
             try:
                 data = self._socket.recv(max_bytes)
             except (TimeoutError, ssl.SSLWantReadError):
-                # Only here: bytes that wait are read first, however late the caller comes for them.
+                # Only checked when nothing is readable: bytes that arrived in time count, even if read late.
                 self._watch.check()
                 continue
             except OSError as error:
@@ -169,12 +168,12 @@ class _Stream(httpcore.NetworkStream):
 
 
 def _text(error: OSError) -> str:
-    """The system's words for it, without a number."""
+    """The system's error text, without the number."""
     return error.strerror.lower() if error.strerror else str(error)
 
 
 def _has_input(sock: socket.socket) -> bool:
-    """Whether an idle connection is readable: the server has closed it, or sent something unasked."""
+    """Whether an idle connection is readable: the server has closed it, or sent something unexpected."""
     import select
 
     if sock.fileno() < 0:
@@ -185,7 +184,7 @@ def _has_input(sock: socket.socket) -> bool:
 
 
 class _Network(httpcore.NetworkBackend):
-    """Connects, without waiting longer than the watch allows."""
+    """Opens connections within the deadline of the watch."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -212,7 +211,7 @@ class _Network(httpcore.NetworkBackend):
                 results.put(socket.create_connection((host, port), timeout))
             except OSError as error:
                 results.put(error)
-            except UnicodeError:  # of the IDNA encoding of a malformed name
+            except UnicodeError:  # from the IDNA encoding of a malformed name
                 results.put(socket.gaierror("the name is malformed"))
             if is_given_up.is_set():
                 close_unwanted()
@@ -251,11 +250,11 @@ class _Body(httpx.SyncByteStream):
 
 
 class _Transport(httpx.BaseTransport):
-    """httpx's requests over a pool of the sockets above. Errors stay httpcore's."""
+    """Sends httpx's requests through a pool of the sockets above. Errors remain httpcore's."""
 
     def __init__(self, watch: Watch, *, is_tls: bool) -> None:
         self._pool = httpcore.ConnectionPool(
-            # Trusts what SSL_CERT_FILE or SSL_CERT_DIR name, else the certificates of certifi.
+            # Trusts the certificates in SSL_CERT_FILE or SSL_CERT_DIR, else those of certifi.
             ssl_context=httpx.create_ssl_context() if is_tls else None,
             max_connections=4,
             max_keepalive_connections=1,
@@ -291,7 +290,7 @@ class _Transport(httpx.BaseTransport):
 
 
 def open_client(watch: Watch, connect_timeout_s: float, *, is_tls: bool) -> httpx.Client:
-    """A client that follows no redirect and takes nothing from the environment but trusted certificates."""
+    """A client that follows no redirects and uses nothing from the environment but trusted certificates."""
     return httpx.Client(
         transport=_Transport(watch, is_tls=is_tls),
         follow_redirects=False,

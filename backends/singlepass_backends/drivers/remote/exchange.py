@@ -1,4 +1,4 @@
-"""One request and its answer: asked again on the server's own terms where it objects to something in it."""
+"""One request and its answer: if the server rejects a part of it, the request is adapted and sent again."""
 
 import logging
 import time
@@ -21,15 +21,15 @@ from singlepass_backends.drivers.remote.replies import Piece
 from singlepass_backends.drivers.remote.servers import Server
 
 _MAX_TERMS = 8
-"""Most times that one request is sent, each with less of what the server objects to."""
+"""Maximum number of times that one request is sent, each time adapted further."""
 _ROOM_MARGIN = 8
-"""Tokens left free when a reply is limited to what the context still holds."""
+"""Tokens left free when a reply is limited to the rest of the context."""
 
 _log = logging.getLogger(__name__)
 
 
 class Exchange:
-    """A request, and what of it this server has objected to so far."""
+    """A request and its adaptations to this server so far."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Exchange:
         patience_s: float,
         meter: Meter,
     ) -> None:
-        """`terms` are those on which the last request was taken; `grammar_name` is the field of `body` with
-        the grammar, which a server may refuse once without losing it for good. An answer has to begin within
-        `patience_s`."""
+        """`terms` are those of the last accepted request. `grammar_name` is the field of `body` with the
+        grammar: if the server rejects it, it is left out of this request but not of later ones. The answer
+        must begin within `patience_s`."""
         self.terms = terms
-        """Those on which this request is sent."""
+        """The terms of this request."""
         self._http = http
         self._server = server
         self._body = body
@@ -62,13 +62,13 @@ class Exchange:
         self._patience_s = patience_s
         self._meter = meter
         self._room = 0
-        """Tokens that the context leaves for the reply; 0 where nothing was said of it."""
+        """Tokens that the context leaves for the reply; 0 if unknown."""
         self._without = ""
-        """A field that is left out of this request only."""
+        """A field that is left out of this request but not of later ones."""
         self._n_sent = 0
 
     def pieces(self) -> Generator[Piece, None, None]:
-        """The pieces of the reply; those of another request where the first thing said is an objection.
+        """The pieces of the reply; if the first one is an error, the request may be adapted and sent again.
 
         Raises BackendError, among others `prompt_too_long`.
         """
@@ -83,7 +83,7 @@ class Exchange:
             self._meter.started = time.perf_counter()
 
     def _open(self) -> Response:
-        """The response to the request, adapted until the server takes it."""
+        """The response to the request, adapted until the server accepts it."""
         while True:
             response = self._http.chat(self._server, self._sent(), self._patience_s)
             self._n_sent += 1
@@ -94,13 +94,13 @@ class Exchange:
             self._meter.started = time.perf_counter()
 
     def _sent(self) -> dict[str, Any]:
-        """The request as it is sent."""
+        """The request's body as it is sent."""
         body = {name: value for name, value in self._body.items() if name != self._without}
         return with_limit(self.terms.applied(body), self._room) if self._room else self.terms.applied(body)
 
     def _adapt(self, status: int, error: bytes, said: str) -> bool:
-        """Whether the request may be taken on other terms, which it then has. Raises BackendError
-        `prompt_too_long` where the error says so and fewer tokens for the reply do not help."""
+        """Adapt the request to an error; False if nothing was left to change. Raises BackendError
+        `prompt_too_long` if the error says so and fewer tokens for the reply do not help."""
         sent = self._sent()
         is_objection = status in (400, 422)
         if (is_objection or status in (200, 413, 500)) and (too_long := overflow(error, said)):
@@ -109,19 +109,19 @@ class Exchange:
             return False
         terms = adapted(self.terms, sent, status, error, said, self._grammar_name)
         if terms is not None:
-            _log.info("%s takes requests on other terms: %s", self._http.failures.name, terms)
+            _log.info("requests to %s are adapted: %s", self._http.failures.name, terms)
             self.terms = terms
         elif self._grammar_name in sent and (is_objection or status in (413, 500)):
-            self._without = self._grammar_name  # another grammar may do
-        elif is_objection and "prediction" in sent:  # the field that least servers know
+            self._without = self._grammar_name  # another grammar may work
+        elif is_objection and "prediction" in sent:  # the field that the fewest servers support
             self.terms = replace(self.terms, without=self.terms.without | {"prediction"})
         else:
             return False
         return True
 
     def _leave_room(self, n_prompt: int, n_ctx: int, said: str, asked: int) -> bool:
-        """The server counted `n_prompt` and has `n_ctx` tokens (0: not told): ask for a shorter reply where
-        one of some use fits. Raises BackendError `prompt_too_long` where none does."""
+        """The server counted `n_prompt` tokens and has a context of `n_ctx` (0: unknown): ask for a shorter
+        reply if a useful one fits. Raises BackendError `prompt_too_long` otherwise."""
         counted = n_prompt
         if not n_prompt and is_about_limit(said, asked):
             n_prompt = self._sizes.n_tokens(self._prompt.n_chars)

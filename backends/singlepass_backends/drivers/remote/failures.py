@@ -1,7 +1,7 @@
-"""What goes wrong with a remote server, in words for people: what happened, where, and what to do (sans-IO).
+"""Errors of a remote server, as messages for users: what happened, where, and what to do (sans-IO).
 
-Servers word the same failure differently; here it is recognized by its status and by what their error bodies
-say. The key is taken out of whatever a server says.
+Servers word the same failure differently; it is recognized by the HTTP status and the text of the error. The
+API key is removed from everything that a server says.
 """
 
 import json
@@ -17,13 +17,13 @@ from singlepass_backends.drivers.remote.replies import error_text
 from singlepass_backends.drivers.remote.servers import OLLAMA, ListedModel, Server, is_local, likely_at
 
 _MOST_TOKENS = 100_000_000
-"""A larger number in an error is not taken for a count of tokens."""
+"""Larger numbers in an error are not token counts."""
 _MAX_QUOTED = 300
-"""Characters of a server's own words in a message."""
+"""Maximum number of characters quoted from a server in a message."""
 
 
 class Failures:
-    """Makes the errors of one endpoint. `server` is None until it is known what listens there."""
+    """Creates the errors of one endpoint. `server` is None until the kind of server is known."""
 
     def __init__(self, target: Target, base: str, root: str, key: Key) -> None:
         self.server: Server | None = None
@@ -35,15 +35,15 @@ class Failures:
 
     @property
     def name(self) -> str:
-        """Who it is about."""
+        """The server's name in messages."""
         return f"{self.server.name} at {self._root}" if self.server else f"What listens at {self._root}"
 
     def error(self, code: ErrorCode, message: str, data: dict[str, Any] | None = None) -> BackendError:
-        """An error without the key."""
+        """An error, with the API key removed from its message."""
         return BackendError(code, self._key.scrub(message), data)
 
     def unreachable(self, error: Exception) -> BackendError:
-        """No connection was made."""
+        """Connecting failed."""
         if "certificate" in str(error):
             return self.error(
                 "unreachable",
@@ -55,20 +55,20 @@ class Failures:
         )
 
     def advice(self) -> str:
-        """What to do where no server answers."""
+        """What to do if no server answers."""
         parts = urlsplit(self._root)
         server = likely_at(parts.port)
         how = f" (`{server.start}`)" if server and server.start and is_local(parts.hostname or "") else ""
         return f"Start it{how}, or check the setting `url`."
 
     def broke_off(self, error: Exception, n_tokens: int = 0) -> BackendError:
-        """The connection was lost while an answer was awaited or came in."""
+        """The connection was lost before or during the answer."""
         return self.error(
             "unreachable", f"{self.name} broke off{_after(n_tokens)}: {reason(error)}. Try again."
         )
 
     def cut_off(self, n_tokens: int) -> BackendError:
-        """The stream ended, and nothing in it said so."""
+        """The stream ended without its end marker."""
         if not n_tokens:
             return self.error(
                 "bad_reply",
@@ -77,12 +77,12 @@ class Failures:
             )
         return self.error(
             "unreachable",
-            f"{self.name} cut the reply off{_after(n_tokens)}, without saying that it was at its end. Try "
-            "again; its log may say why.",
+            f"{self.name} cut the reply off{_after(n_tokens)}, without marking its end. Try again; its log "
+            "may say why.",
         )
 
     def redirected(self, status: int, location: str) -> BackendError:
-        """The server sends us elsewhere."""
+        """The server answered with a redirect."""
         where = printable(location.partition("?")[0])[:200] or "nowhere"
         return self.error(
             "unreachable",
@@ -91,7 +91,7 @@ class Failures:
         )
 
     def no_answer(self, seconds: float) -> BackendError:
-        """A small question stayed without an answer."""
+        """A small request was not answered in time."""
         return self.error("timed_out", f"{self.name} did not answer within {seconds:g} s. {self.advice()}")
 
     def no_connection(self) -> BackendError:
@@ -103,7 +103,7 @@ class Failures:
         )
 
     def stalled(self, n_tokens: int) -> BackendError:
-        """No progress for too long."""
+        """The reply made no progress for too long."""
         if n_tokens:
             return self.error(
                 "timed_out",
@@ -128,17 +128,17 @@ class Failures:
         )
 
     def withheld(self) -> BackendError:
-        """A filter of the server took the reply back."""
+        """A content filter of the server withheld the reply."""
         return self.error(
             "server_failed", f"{self.name} withheld the reply: its filter objects to the content."
         )
 
     def given_up(self, why: str) -> BackendError:
-        """The server ended the reply for a reason of its own."""
+        """The server aborted the reply."""
         return self.error("server_failed", f"{self.name} gave the reply up ({why}). Try again.")
 
     def no_model(self) -> BackendError:
-        """The settings do not say which model."""
+        """The settings do not name a model."""
         return self.error(
             "no_model",
             f"{self._base} has {len(self.listed) or 'no'} models{_examples(self.listed)}. Set `model` in "
@@ -148,7 +148,7 @@ class Failures:
     def too_long(
         self, n_prompt: int, n_ctx: int, min_reply: int, sizes: Sequence[tuple[str, int]]
     ) -> BackendError:
-        """Like `generation.prompt.check_fits`, so that files can be left out and the request tried again."""
+        """Has the same data as `generation.prompt.check_fits`, so that the caller can leave files out."""
         n_excess = max(1, n_prompt + max(min_reply, 1) - n_ctx)
         name, size = max(sizes, key=lambda named: named[1], default=("the prompt", n_prompt))
         remedy = "`n_ctx`" if self.server is OLLAMA else "the server's context"
@@ -166,7 +166,7 @@ class Failures:
         )
 
     def of_status(self, status: int, said: str, model: str, retry_after: float | None = None) -> BackendError:
-        """What an answer other than 200 means, or an error within a stream (`status` 200)."""
+        """The error for an HTTP status other than 200, or for an error within a stream (`status` 200)."""
         lower = said.lower()
         said = self._key.scrub(f": {said}" if said else "")[:_MAX_QUOTED].rstrip(". ")
         if "out of memory" in lower or "requires more system memory" in lower:
@@ -185,7 +185,7 @@ class Failures:
         names_model = "model" in lower and (
             status == 404 or re.search(r"not (?:found|exist)|unknown|no such", lower)
         )
-        # mlx_lm.server passes on what a failed download says, which need not speak of models.
+        # mlx_lm.server passes on the error of a failed download, which may not mention a model.
         if names_model or (status == 404 and is_unlisted):
             return self.error(
                 "model_missing",
@@ -213,12 +213,12 @@ def _after(n_tokens: int) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The error in words."""
+    """The error's text, or its type if it has none."""
     return printable(str(error)).rstrip(".") or type(error).__name__
 
 
 def retry_after(value: str) -> float | None:
-    """Seconds; the form with a date is not used by such servers."""
+    """Seconds of a `Retry-After` header; the form with a date is not used by such servers."""
     try:
         seconds = float(value)
     except ValueError:
@@ -227,7 +227,7 @@ def retry_after(value: str) -> float | None:
 
 
 def words(body: bytes) -> str:
-    """What an error body says, in one line; an HTML page says its title."""
+    """The message in an error body, on one line; for an HTML page its title."""
     try:
         return printable(error_text(json.loads(body)))
     except (ValueError, RecursionError):
@@ -240,7 +240,7 @@ def words(body: bytes) -> str:
 
 
 def printable(text: str) -> str:
-    """In one line, without control characters."""
+    """`text` on one line, without control characters."""
     return " ".join("".join(char if char.isprintable() else " " for char in text[:4000]).split())
 
 
@@ -270,8 +270,8 @@ _N_PROMPT = re.compile(
 
 
 def overflow(body: bytes, said: str) -> tuple[int, int] | None:
-    """Tokens of the prompt and of the context, 0 where not told, of an error that says that the first are too
-    many. The wordings are those of llama-server (`exceed_context_size_error`, with both numbers as fields),
+    """Tokens of the prompt and of the context (0: unknown) if an error says that the prompt is too long, else
+    None. Recognizes the wordings of llama-server (`exceed_context_size_error`, with both numbers as fields),
     vLLM, SGLang, llama_cpp.server, OpenAI and Ollama."""
     if not _OVERFLOW.search(said) and b"exceed_context_size_error" not in body:
         return None

@@ -1,10 +1,11 @@
-"""Requests to one server: sent with retries, answers read up to a limit, whatever goes wrong made an error.
+"""Requests to one server: with retries, a limit for the size of answers, and every failure as a
+`BackendError`.
 
-What goes wrong before the first byte of an answer is tried again, a few times: nothing has been computed for
-us yet. Afterwards nothing is, because the text is already on its way into the editor.
+Failures before the first byte of an answer are retried a few times, since nothing has been computed for us
+yet. Later ones are not, because text may already be in the editor.
 
-The API key goes into one header of requests to one origin. It is in no message, no log and no `repr`, and
-redirects are refused, not followed.
+The API key is sent in one header, to one origin only. It is in no message, no log and no `repr`, and
+redirects are rejected, not followed.
 """
 
 import json
@@ -26,13 +27,13 @@ from singlepass_backends.drivers.remote.servers import Server, api_base, is_loca
 
 MAX_TRIES = 4
 MAX_RETRY_AFTER_S = 20.0
-"""A server that asks us to wait longer is reported to the user instead."""
+"""If the server asks for a longer wait, the user gets an error instead of a retry."""
 BACKOFF_S = (0.25, 1.0, 3.0)
-"""Pauses between tries, where the server names none."""
+"""Pauses between tries, if the server asks for none."""
 ASK_S = 5.0
-"""Longest wait for the small questions when connecting, and for the text of an error."""
+"""Timeout of the small requests when connecting, and for the text of an error."""
 _LOADING_S = 600.0
-"""How long a server may answer that it is loading its model."""
+"""How long to retry while a server answers that it is loading its model."""
 MAX_ERROR_BYTES = 65_536
 MAX_WHOLE_BYTES = 8_000_000
 _NO_REPLY = ("text/html", "application/xhtml", "application/xml", "text/xml", "image/", "audio/", "video/")
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class Response:
-    """An open response, closed at the end of a `with`. `error` is the body where the status is not 200."""
+    """An open response, closed at the end of a `with`. `error` is the body if the status is not 200."""
 
     def __init__(self, raw: httpx.Response) -> None:
         self.raw = raw
@@ -62,12 +63,12 @@ class Http:
     """Talks to the server of one target. Makes one request at a time."""
 
     def __init__(self, target: Target) -> None:
-        """Connects with the first request. Raises BackendError `unauthorized` where the key is not there."""
+        """Connects on the first request. Raises BackendError `unauthorized` if the key is missing."""
         self.base, self.root = api_base(target.url)
         parts = urlsplit(self.base)
         self.host, self.port = parts.hostname or "", parts.port
         self.model = target.model
-        """The model that errors name."""
+        """The model's name in errors."""
         self._key = Key(target, self.host)
         if self._key and parts.scheme == "http" and not is_local(self.host):
             _log.warning("the API key is sent to %s without encryption; https is safer", self.host)
@@ -77,7 +78,7 @@ class Http:
         self._client = open_client(self.watch, target.connect_timeout_s, is_tls=parts.scheme == "https")
 
     def watched(self, interrupt: Interrupt | None) -> None:
-        """Give requests up as soon as `interrupt` is true; None gives none up."""
+        """Cancel requests as soon as `interrupt` is true; None disables that."""
         self.watch.interrupt = interrupt or _never
 
     def close(self) -> None:
@@ -87,12 +88,12 @@ class Http:
     def chat(
         self, server: Server, body: Mapping[str, Any], seconds: float, n_tries: int = MAX_TRIES
     ) -> Response:
-        """Ask for a completion. See `send`."""
+        """Request a completion. See `send`."""
         base = self.base if server.format == "openai" else self.root
         return self.send("POST", base + server.path, body, seconds, n_tries)
 
     def ask(self, path: str, body: object = None) -> object:
-        """A question that a server of the expected kind answers with JSON; None where it does not."""
+        """The JSON answer to a small request; None if the server does not support the request."""
         try:
             with self.send("POST" if body else "GET", self.root + path, body, ASK_S, 1) as response:
                 is_answer = response.status == 200
@@ -101,9 +102,9 @@ class Http:
             return None
 
     def send(self, method: str, url: str, body: object, seconds: float, n_tries: int = MAX_TRIES) -> Response:
-        """The response, whose head must come within `seconds`; tried again while nothing has come.
+        """The response, whose head must arrive within `seconds`; retried while nothing has arrived.
 
-        Raises BackendError for redirects and where no answer came, TimedOut, Cancelled.
+        Raises BackendError for redirects and if no answer came, TimedOut, Cancelled.
         """
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         headers = {"Accept": "text/event-stream, application/json, */*;q=0.1", **self._key.header()}
@@ -131,15 +132,15 @@ class Http:
             self._pause(pause)
 
     def _sent_once(self, request: httpx.Request, seconds: float, *, may_retry: bool) -> Response | None:
-        """One try: the response, that of an error read and closed; None where the connection failed in a way
-        that may pass."""
+        """One try: the response (already read and closed for an error status), or None after a temporary
+        connection failure."""
         self.watch.begin(self._connect_timeout_s, seconds)
         try:
             response = Response(self._client.send(request, stream=True))
         except ConnectFailed as error:
             if isinstance(error.cause, TimeoutError):
                 raise self.failures.no_connection() from None
-            # A wrong name or certificate does not pass.
+            # A wrong host name or certificate is permanent.
             if not may_retry or not isinstance(error.cause, ConnectionError):
                 raise self.failures.unreachable(error) from None
             return None
@@ -163,7 +164,7 @@ class Http:
             time.sleep(min(left, 0.02))
 
     def pieces(self, response: Response, format: Format) -> Iterator[Piece]:
-        """The pieces of a completion. Raises BackendError for an answer that is none."""
+        """The pieces of a completion. Raises BackendError if the answer is not a completion."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.status != 200:
             raise self.failure(response)
@@ -180,12 +181,13 @@ class Http:
         for data in response.raw.iter_bytes():
             pieces = reader.feed(data)
             yield from pieces
-            if not pieces:  # bytes that say nothing, such as a comment, are no progress
+            if not pieces:  # bytes without content, such as an SSE comment, are not progress
                 self.watch.check()
         yield from reader.close()
 
     def read(self, response: Response, n_most: int) -> bytes:
-        """The body of a response that is no stream, cut off where it is too long or breaks off."""
+        """The body of a response that is not a stream; truncated if it is too long or the connection
+        breaks."""
         data = bytearray()
         try:
             for part in response.raw.iter_bytes():
@@ -198,7 +200,7 @@ class Http:
         return bytes(data[:n_most])
 
     def failure(self, response: Response) -> BackendError:
-        """What an answer other than 200 means."""
+        """The error for a response with a status other than 200."""
         wait = retry_after(response.headers.get("retry-after", ""))
         return self.failures.of_status(response.status, words(response.error), self.model, wait)
 

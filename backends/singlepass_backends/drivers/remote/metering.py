@@ -1,4 +1,4 @@
-"""Times and token counts of one request to a server, measured from here where the server does not tell."""
+"""Times and token counts of one request to a server; measured here if the server does not report them."""
 
 import time
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ MEASURED = (
     "prefill_ms",
     "decode_ms",
 )
-"""Fields of `Timings` that a server may report; those it does not are named in `Timings.inferred`."""
+"""Fields of `Timings` that a server may report; the ones it does not are named in `Timings.inferred`."""
 
 
 @dataclass
 class Meter:
-    """One request as it goes. Times are of `time.perf_counter`, in seconds; counts are estimates until the
-    server reports its own."""
+    """Measures one request. Times are those of `time.perf_counter`, in seconds; counts are estimates until
+    the server reports its own."""
 
     arrived: float
     started: float
@@ -30,16 +30,17 @@ class Meter:
     n_cached: int
     n_done: int = 0
     first: float = 0.0
-    """The first token, thoughts included: prefill ends here."""
+    """Time of the first token, reasoning included: the end of prefill."""
     first_text: float = 0.0
     n_pieces: int = 0
-    """Pieces of text or thought: about the tokens."""
+    """Pieces of text or reasoning: about as many as tokens."""
     ended: float = 0.0
     report: dict[str, float] = field(default_factory=dict[str, float])
-    """What the server reported, by names of `Timings` (and `n_limited`: tokens counted by its limit)."""
+    """What the server reported, by field of `Timings` (and `n_limited`: tokens that count against its
+    limit)."""
 
     def take_progress(self, progress: Progress) -> PrefillProgress:
-        """The server told how far its prefill is."""
+        """The server reported the progress of its prefill."""
         if progress.is_new_only:
             self.n_prompt = self.n_cached + progress.total
             self.n_done = self.n_cached + progress.done
@@ -52,13 +53,13 @@ class Meter:
         return self.progress()
 
     def text(self, text: str) -> TextChunk:
-        """Text for the user came."""
+        """Text of the reply arrived."""
         now = time.perf_counter()
         self.first_text = self.first_text or now
         return TextChunk(text, self.n_pieces, (now - self.first) * 1e3)
 
     def progress(self) -> PrefillProgress:
-        """Where the prefill stands."""
+        """The progress of the prefill."""
         elapsed = time.perf_counter() - self.started
         n_new = self.n_done - self.n_cached
         eta = elapsed / n_new * (self.n_prompt - self.n_done) if n_new > 0 else None
@@ -67,7 +68,7 @@ class Meter:
         )
 
     def timings(self, *, is_complete: bool) -> Timings:
-        """What the server reported, and what was measured for the rest."""
+        """The server's numbers, and measured ones for the rest."""
         now = self.ended or time.perf_counter()
         given = self.report
         n_prompt = self.n_prompt

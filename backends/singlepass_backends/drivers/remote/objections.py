@@ -1,13 +1,14 @@
-"""What a server objects to in a request, and the terms on which it takes one (sans-IO).
+"""Which parts of a request a server rejects, and how requests are adapted to it (sans-IO).
 
-Theory of operation. There is no list of what each service takes: it depends on the model behind it, and
-changes. So a request is sent as all understand it, and a server that refuses it mostly says why: a role that
-its chat template does not know, a limit of its own, a field. `adapted` reads that from the error and gives
-the terms on which to ask again; `Terms.applied` makes the request that keeps to them. Terms only ever become
-stricter, so asking again comes to an end. Who asks keeps those terms on which a request was taken.
+Theory of operation. What a service supports is not documented completely, depends on the model, and changes.
+So requests are first sent in the most common form, and a server that rejects one usually says why: a role
+that its chat template does not know, a limit, a field. `adapted` derives from the error the `Terms` under
+which to try again; `Terms.applied` changes a request accordingly. Terms only become stricter, so retries end.
+The caller keeps the terms of the last accepted request.
 
 The wordings are those of OpenAI, Azure, Groq, DeepSeek, Mistral, DashScope, adapters to Gemini and Bedrock,
-vLLM, llama-server and LM Studio (whose chat templates raise them), TGI, and of whatever checks with pydantic.
+vLLM, llama-server and LM Studio (whose chat templates raise them), TGI, and servers that validate with
+pydantic.
 """
 
 import json
@@ -18,32 +19,32 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 REQUIRED = frozenset({"model", "messages", "stream", "input", "options"})
-"""Fields that cannot be left out."""
+"""Fields that are never left out."""
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
-"""The names of the field with the most tokens of a reply."""
+"""Names of the field that limits the tokens of a reply."""
 MIN_LIMIT = 16
-"""A smaller number is no limit that a service would set."""
+"""Smaller numbers are not limits that a service would set."""
 WARMEST_GREEDY = 0.01
-"""The temperature where 0 is none: as good as greedy."""
+"""The temperature for servers that do not accept 0: practically greedy."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms on which a server takes requests; by default without conditions."""
+    """What requests must conform to for a server to accept them; by default nothing."""
 
     without: frozenset[str] = frozenset()
     """Fields that are left out."""
     limit: int = 0
-    """Most tokens of a reply; 0 where none is known."""
+    """Maximum tokens of a reply; 0 if unknown."""
     limit_name: str = ""
-    """What the field with the limit is called instead."""
+    """The name of the field that limits the tokens of a reply; empty for the usual one."""
     least_temperature: float = 0.0
     most_temperature: float = math.inf
     has_system: bool = True
-    """It knows a system message; else its text begins the user's."""
+    """Whether a system message is supported; otherwise its text is put in front of the user's."""
 
     def applied(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The request on these terms."""
+        """The request changed to conform to these terms."""
         kept = {name: value for name, value in body.items() if name not in self.without}
         if not self.has_system:
             kept = _in_one_message(kept)
@@ -58,13 +59,13 @@ class Terms:
 
 
 def limit_of(body: Mapping[str, Any]) -> int:
-    """Most tokens of the reply, as a request says; 0 where it does not."""
+    """A request's limit for the tokens of the reply; 0 if it has none."""
     fields = body.get("options", body)
     return next((int(fields[name]) for name in LIMITS if name in fields), 0)
 
 
 def with_limit(body: dict[str, Any], n_most: int) -> dict[str, Any]:
-    """The request with no more tokens than that."""
+    """The request with its limit lowered to `n_most` tokens."""
     if "options" in body:
         return {**body, "options": with_limit(body["options"], n_most)}
     return {name: min(value, n_most) if name in LIMITS else value for name, value in body.items()}
@@ -73,10 +74,10 @@ def with_limit(body: dict[str, Any], n_most: int) -> dict[str, Any]:
 def adapted(
     terms: Terms, sent: Mapping[str, Any], status: int, error: bytes, said: str, kept: str = ""
 ) -> Terms | None:
-    """The terms that an error asks for, stricter than `terms`, on which `sent` went; None where it asks for
-    none. `said` is the error in words, `error` its body, `kept` a field that is not for these terms to drop.
+    """The terms that an error demands, stricter than `terms`, with which `sent` was sent; None if it demands
+    no others. `said` is the error's message, `error` its body, `kept` a field that must not be dropped.
 
-    A `status` of 200 is an error within the stream.
+    A `status` of 200 means an error within the stream.
     """
     if status not in _STATUSES:
         return None
@@ -87,12 +88,12 @@ def adapted(
 
 
 _STATUSES = frozenset({200, 400, 409, 413, 422, 500, 501})
-"""Of servers that object. llama-server says 500 where a chat template raises an error."""
+"""HTTP statuses of rejected requests. llama-server uses 500 if a chat template raises an error."""
 
 
 @dataclass(frozen=True)
 class _Complaint:
-    """One thing that is wrong, and the fields that the server names apart from its words."""
+    """One error, and the fields that the server names explicitly, outside the message."""
 
     said: str
     fields: tuple[str, ...] = ()
@@ -109,7 +110,7 @@ def _heeding(
     is_blamed = bool(set(named) & set(LIMITS))
     if asked and (bound := limit_named(said, asked, is_blamed=is_blamed)):
         return replace(terms, limit=bound) if bound < asked else terms
-    if is_blamed and asked == terms.limit:  # it was asked for what it had named
+    if is_blamed and asked == terms.limit:  # the limit that the server named itself was rejected
         return terms
     if not is_plain and not _OBJECTS.search(said):
         return terms
@@ -168,7 +169,7 @@ def _joined(system: str, user: str) -> str:
     return f"{system.rstrip()}\n\n{user}" if system.strip() else user
 
 
-# The most tokens of a reply.
+# The limit for the tokens of a reply.
 
 _TOKENS = re.compile(
     r"max(?:imum)?[_ ]?(?:number of )?(?:completion|output|new|generated)?[_ ]?tokens|num_predict"
@@ -189,19 +190,19 @@ _BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         (r"\d+ *> *(\d[\d,_]*)", 0),
         (r"[\[(] *\d+ *, *(\d[\d,_]*) *\]", 0),
         (r"(?:between|from|range) *(?:of )?`?\d+`?(?: \(inclusive\))? *(?:and|to|-|–|\.\.+) *" + _NUMBER, 0),
-        # Those that it must stay below.
+        # Exclusive upper bounds.
         (rf"(?:(?:less|lower|smaller) than|below|(?<![<-])<(?!=)) *{_NUMBER}", 1),
         (r"[\[(] *\d+ *, *(\d[\d,_]*) *\)", 1),
         (r"(\d[\d,_]*) *\(exclusive\)", 1),
     )
 )
-"""A number, and how much less than it is allowed."""
+"""Patterns with a number, and how far below that number the limit is."""
 
 _TOO_MANY = re.compile(r"\btoo\b|exceed|limit|range|maximum|allowed (?:is|value)", re.IGNORECASE)
 
 
 def limit_named(said: str, asked: int, *, is_blamed: bool = False) -> int:
-    """The most tokens of a reply that an error names, `asked` at most; 0 where it names none."""
+    """The maximum tokens of a reply that an error names, at most `asked`; 0 if it names none."""
     if not (is_blamed or _TOKENS.search(said)):
         return 0
     bounds = [_count(found[1]) - less for pattern, less in _BOUNDS for found in pattern.finditer(said)]
@@ -210,14 +211,14 @@ def limit_named(said: str, asked: int, *, is_blamed: bool = False) -> int:
         return min(sound)
     if not _TOO_MANY.search(said):
         return 0
-    # In words that are not known: the only number that could be one.
+    # Unknown wording: take the only number that could be the limit.
     numbers = {_count(one) for one in re.findall(r"(?<![\w.,-])(\d[\d,_]*)(?![\w-]|\.\d)", said)}
     others = {one for one in numbers if one != asked}
     return others.pop() if len(others) == 1 and MIN_LIMIT <= min(others) < asked else 0
 
 
 def is_about_limit(said: str, asked: int) -> bool:
-    """Whether an error speaks of the tokens that the reply may have, and quotes how many were asked for."""
+    """Whether an error mentions the limit for the reply's tokens, and quotes the number that we sent."""
     return bool(_TOKENS.search(said)) and re.search(rf"\b{asked}\b", re.sub("[,_]", "", said)) is not None
 
 
@@ -230,7 +231,7 @@ def _count(digits: str) -> int:
 
 
 def _one_of_two(terms: Terms, said: str, sent: Mapping[str, Any]) -> Terms | None:
-    """Of `temperature` and `top_p`, where a server takes only one: keep the temperature."""
+    """If a server accepts only one of `temperature` and `top_p`: keep the temperature."""
     return replace(terms, without=terms.without | {"top_p"}) if "top_p" in sent else None
 
 
@@ -260,7 +261,7 @@ _VALUES = tuple(
         (r"not support (?:thinking|reasoning)|(?:thinking|reasoning) is not supported", _no_thoughts),
     )
 )
-"""Objections to a value, by their words, and what follows; the first that changes anything counts."""
+"""Errors about a field's value, by their wording, and how the terms change; the first change is used."""
 
 # Fields.
 
@@ -269,11 +270,11 @@ _OBJECTS = re.compile(
     r"|(?:must|should) (?:not )?be|cannot",
     re.IGNORECASE,
 )
-"""Words without which a failure that names a field need not be about it."""
+"""A server failure that names a field is about that field only if it contains one of these words."""
 
 
 def _mentioned(said: str, sent: Mapping[str, Any]) -> list[str]:
-    """The fields of a request that an error speaks of, in that order."""
+    """The fields of a request that an error mentions, in order of mention."""
     places: dict[str, int] = {}
     for name in sent:
         spelled = name.replace("_", "[_-]?")
@@ -283,7 +284,7 @@ def _mentioned(said: str, sent: Mapping[str, Any]) -> list[str]:
 
 
 def _complaints(error: bytes, said: str) -> Iterator[_Complaint]:
-    """What an error complains of, one by one: pydantic lists `loc` and `msg`, OpenAI has a `param`."""
+    """The complaints in an error: pydantic has a list of `loc` and `msg`, OpenAI has a `param`."""
     try:
         fields = _dict(json.loads(error))
     except (ValueError, RecursionError):

@@ -1,7 +1,8 @@
-"""Prompts as a server takes them, and what they take of its context.
+"""Prompts in the form that a server takes, and estimates of their tokens.
 
-No server offers its tokenizer, so tokens are estimated from characters, at the rate of the last prompt that
-the server counted. What a server has cached is taken to be what a prompt has in common with the latest ones.
+We have no access to a server's tokenizer, so tokens are estimated from characters, with the ratio of the last
+prompt that the server counted. A server is assumed to have cached the longest common prefix with recent
+prompts.
 """
 
 from collections import deque
@@ -12,17 +13,17 @@ from singlepass_backends.base import BackendError, Draft, Segment
 from singlepass_backends.drivers.remote.failures import Failures
 
 _CHARS_PER_TOKEN = 3.3
-"""Of source code, until the server has counted a prompt."""
+"""Characters per token of source code, used until the server has counted a prompt."""
 _FEWEST_CHARS, _MOST_CHARS = 0.25, 20.0
-"""In a token: it holds at least a byte, and a character takes four at most."""
+"""Maximum tokens per character: a token has at least one byte, and a character at most four."""
 _MOST_TEMPLATE_TOKENS = 100_000
-"""What a server's chat template may add to a prompt; a count beyond that is not believed."""
+"""Tokens that a server's chat template may add to a prompt; higher counts are taken to be wrong."""
 _N_KNOWN_PROMPTS = 4
 
 
 class Prompt(NamedTuple):
-    """The two messages of a request. The system segments are the system message and the others, joined, one
-    user message, so that prompts which begin alike are alike to the server's own prefix cache."""
+    """The two messages of a request: the joined system segments, and the other segments joined as one user
+    message. So prompts with a common beginning share a prefix in the server's cache."""
 
     system: str
     user: str
@@ -40,7 +41,7 @@ class Prompt(NamedTuple):
 
 
 def prompt_of(segments: Iterable[Segment]) -> Prompt:
-    """The messages with these segments."""
+    """The messages for these segments."""
     segments = tuple(segments)
     return Prompt(
         "".join(segment.text for segment in segments if segment.role == "system"),
@@ -50,7 +51,8 @@ def prompt_of(segments: Iterable[Segment]) -> Prompt:
 
 
 def predicted_reply(draft: Draft | None) -> str:
-    """A reply that copies the selected lines; empty where there are none, since wrong ones may be billed."""
+    """A predicted reply that copies the selected lines; empty without a selection, since wrong predictions
+    may be billed."""
     if draft is None:
         return ""
     _, _, block = draft.opening.partition(f"{draft.search}\n")
@@ -69,15 +71,15 @@ class PromptSizes:
         self._latest: deque[str] = deque(maxlen=_N_KNOWN_PROMPTS)
 
     def n_tokens(self, n_chars: int) -> int:
-        """Tokens of a text of so many characters."""
+        """Estimated tokens of a text of `n_chars` characters."""
         return int(n_chars / self._chars_per_token) + 1 if n_chars else 0
 
     def n_same_chars(self, prompt: Prompt) -> int:
-        """How much of its beginning the prompt has in common with one of the latest."""
+        """Length of the longest common prefix with a recent prompt, in characters."""
         return max((_n_common(prompt.text, other) for other in self._latest), default=0)
 
     def remember(self, prompt: Prompt) -> None:
-        """The server has read the prompt and keeps it for a while."""
+        """The server has read the prompt, and presumably has it cached."""
         self._latest.append(prompt.text)
 
     def learn(self, prompt: Prompt, n_prompt: int) -> None:
@@ -86,13 +88,13 @@ class PromptSizes:
             self._chars_per_token = min(max(_FEWEST_CHARS, prompt.n_chars / n_prompt), _MOST_CHARS)
 
     def fitting(self, segments: tuple[Segment, ...]) -> Prompt:
-        """The prompt, without the last segments where they do not fit."""
+        """The prompt, without last segments that do not fit."""
         while segments[1:] and self.n_tokens(prompt_of(segments).n_chars) >= self._n_ctx:
             segments = segments[:-1]
         return prompt_of(segments)
 
     def too_long(self, prompt: Prompt, n_prompt: int, n_ctx: int, min_reply: int) -> BackendError:
-        """The error for a prompt that does not fit. Numbers that are 0 were not told."""
+        """The error for a prompt that does not fit. 0 means unknown."""
         n_ctx = n_ctx or self._n_ctx
         self.learn(prompt, n_prompt)
         sizes = [(segment.name, self.n_tokens(len(segment.text))) for segment in prompt.segments]
@@ -101,12 +103,12 @@ class PromptSizes:
 
 
 def is_possible_count(prompt: Prompt, n_prompt: float) -> bool:
-    """Whether a prompt can have so many tokens: at most four a character, and the chat template's."""
+    """Whether a prompt can have `n_prompt` tokens: at most four per character, plus the chat template's."""
     return n_prompt <= 4 * prompt.n_chars + _MOST_TEMPLATE_TOKENS
 
 
 def _n_common(one: str, other: str) -> int:
-    """Length of the common beginning, by halving, since slices compare fast."""
+    """Length of the common prefix, by bisection, since slices compare fast."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,6 +1,6 @@
-"""What listens at an address: the kind of server, its model and context, and whether it takes our grammars.
+"""Recognizes the server at an address: its kind, its model and context, and whether it supports our grammars.
 
-All of it is asked once, when connecting, and kept: it does not change while a server runs.
+This is done once, on connecting: none of it changes while a server runs.
 """
 
 import json
@@ -32,24 +32,24 @@ from singlepass_backends.drivers.remote.servers import (
 )
 
 ASSUMED_CONTEXT = 32_768
-"""Tokens, where neither the server nor the settings tell the context."""
+"""Assumed context in tokens, if neither the server nor the settings tell it."""
 _PROBE_S = 20.0
-"""Longest wait for the request that shows whether a grammar is taken."""
+"""Timeout of the request that tests whether grammars are supported."""
 
 _log = logging.getLogger(__name__)
 
 
 class Recognized(NamedTuple):
-    """A server and the one of its models that is used."""
+    """A server and its model in use."""
 
     server: Server
     info: ModelInfo
     has_known_context: bool
-    """`info.n_ctx` was told by the server or the settings, and not assumed."""
+    """Whether `info.n_ctx` comes from the server or the settings, and is not assumed."""
 
 
 def recognized(http: Http, target: Target) -> Recognized:
-    """Ask the server what it is. Raises BackendError, among others `no_model` where the choice is open."""
+    """Recognize the server. Raises BackendError, among others `no_model` if the model is ambiguous."""
     header = _list_models(http)
     listed = http.failures.listed
     server = recognize(listed, header, http.port)
@@ -74,7 +74,7 @@ def recognized(http: Http, target: Target) -> Recognized:
     n_ctx = details.n_ctx or entry.n_ctx
     has_known_context = bool(n_ctx or target.n_ctx or server is OLLAMA)
     if server is OLLAMA or not n_ctx:
-        # Ollama loads a model with as much as it is asked for; the others have what they have.
+        # Ollama loads a model with the context that a request asks for; other servers' contexts are fixed.
         n_ctx = target.n_ctx or n_ctx or min(n_ctx_train or ASSUMED_CONTEXT, ASSUMED_CONTEXT)
     elif target.n_ctx:
         n_ctx = min(n_ctx, target.n_ctx)
@@ -95,8 +95,8 @@ def recognized(http: Http, target: Target) -> Recognized:
 
 
 def grammar_field(http: Http, server: Server, body: dict[str, Any]) -> tuple[str, ...]:
-    """Where this server takes our grammar: asked for `body`, it must obey one that only llguidance
-    understands. Empty where it does not."""
+    """The field in which this server accepts our grammars; empty if it does not. Sends `body` with a grammar
+    that only llguidance understands, and checks that the reply obeys it."""
     for field in server.grammar_fields:
         text = ""
         try:
@@ -113,8 +113,8 @@ def grammar_field(http: Http, server: Server, body: dict[str, Any]) -> tuple[str
 
 
 def _list_models(http: Http) -> str:
-    """Ask for the models and keep them in `failures.listed`; returns the header `Server`. A service without a
-    list has its model named in the settings."""
+    """Request the list of models and store it in `failures.listed`; returns the header `Server`. For a
+    service without a list the settings must name the model."""
     response = http.send("GET", f"{http.base}/models", None, ASK_S)
     header = response.headers.get("server", "")
     if response.status in (404, 405):

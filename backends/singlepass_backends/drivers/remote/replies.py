@@ -1,25 +1,25 @@
-"""What a remote server streams: bytes in, pieces of a reply out (sans-IO).
+"""Parses the stream of a remote server: bytes in, pieces of a reply out (sans-IO).
 
 Theory of operation
 ===================
 
-Three formats, which end in the same `Piece`s:
+Three formats, all parsed into `Piece`s:
 
 - `openai`: server-sent events of `chat.completion.chunk` objects, ended by `[DONE]`
   (https://platform.openai.com/docs/api-reference/chat-streaming), with what servers add to them: `timings`
   and `prompt_progress` of llama-server
   (https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, "Timings and context usage" and
-  `return_progress`), `reasoning_content` or `reasoning` for thoughts,
-  `usage.prompt_tokens_details.cached_tokens`, and the comments `: keepalive 1024/2048` by which mlx_lm.server
-  tells its prefill, of what was not cached (`keepalive_callback` in
+  `return_progress`), `reasoning_content` or `reasoning` for reasoning,
+  `usage.prompt_tokens_details.cached_tokens`, and the comments `: keepalive 1024/2048` in which mlx_lm.server
+  reports the progress of its prefill, without cached tokens (`keepalive_callback` in
   https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/server.py);
 - `ollama`: a JSON object a line, durations in ns
   (https://github.com/ollama/ollama/blob/main/docs/api.md, "Generate a chat completion");
 - `lm_studio`: named server-sent events (https://lmstudio.ai/docs/developer/rest/streaming-events).
 
-`StreamReader` turns bytes into pieces; `ReplyFilter` takes thoughts off the text. Both give
-the same however the stream is cut, also within a character or between CR and LF. Objects of unexpected shape
-are skipped, never raised on: the caller sees that nothing came. So are numbers that nobody can have counted.
+`StreamReader` turns bytes into pieces; `ReplyFilter` removes reasoning from the text. The results do not
+depend on how the stream is split, even within a character or between CR and LF. Objects of unexpected shape
+and impossible numbers are skipped without an error; the caller notices if nothing arrived at all.
 """
 
 import codecs
@@ -33,55 +33,56 @@ import msgspec
 Format = Literal["openai", "ollama", "lm_studio"]
 
 MAX_LINE_CHARS = 1_000_000
-"""A longer line is not of a reply."""
+"""Longer lines are an error."""
 _MOST_TOKENS = 100_000_000
 _MOST_MS = 7 * 86_400_000
-"""More than that no server has read, written or taken."""
+"""Upper bound for plausible token counts."""
 
 
 class ReplyError(Exception):
-    """The stream cannot be one of this format."""
+    """The stream does not have the expected format."""
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Of a prefill. `total` is 0 where only the fraction `done` / 1000 is known."""
+    """Progress of a prefill in tokens. If `total` is 0, only a fraction is known: `done` / 1000."""
 
     total: int
     cached: int
     done: int
     is_new_only: bool = False
-    """What was cached is not in these numbers."""
+    """Whether these numbers exclude cached tokens."""
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """What one object of the stream says."""
+    """The content of one object of the stream."""
 
     text: str = ""
     has_thought: bool = False
-    """It holds a token that is not part of the reply."""
+    """It has a token of reasoning, which is not part of the reply."""
     has_tool_call: bool = False
     progress: Progress | None = None
     finish: str = ""
     """Why the reply ended, in the server's own words."""
     report: Mapping[str, float] = {}
-    """Numbers that the server measured, by the name of their field in `base.Timings`; and `n_limited`, tokens
-    that count against the reply's limit where these are others than `n_decoded`."""
+    """Numbers that the server measured, by field of `base.Timings`; and `n_limited`, the tokens that count
+    against the reply's limit, if different from `n_decoded`."""
     error: str = ""
     is_end: bool = False
-    """Nothing follows."""
+    """Whether this is the last piece."""
 
 
 class Lines:
-    """Bytes to lines, without their ends (LF, CRLF or CR); a byte order mark at the beginning is dropped."""
+    """Splits bytes into lines without line endings (LF, CRLF or CR); drops a byte order mark at the
+    beginning."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._rest = ""
 
     def feed(self, data: bytes, *, is_last: bool = False) -> list[str]:
-        """The lines that `data` completes. Raises ReplyError for a line without end."""
+        """The lines that `data` completes. Raises ReplyError for a line that is too long."""
         text = self._rest + self._decode(data, is_last)
-        # Whether a CR at the very end has a LF after it shows later.
+        # A CR at the very end may be followed by a LF in the next bytes.
         held = "\r" if text.endswith("\r") and not is_last else ""
         text = text[: len(text) - len(held)]
         if "\r" in text:
@@ -97,10 +98,10 @@ class Lines:
 
 
 class StreamReader:
-    """One reply's stream."""
+    """Parses the stream of one reply."""
 
     def __init__(self, format: Format, *, is_sse: bool) -> None:
-        """`is_sse` is false for a JSON object a line."""
+        """`is_sse` is False for one JSON object per line."""
         self._read = _READERS[format]
         self._is_sse = is_sse
         self._lines = Lines()
@@ -111,7 +112,7 @@ class StreamReader:
         return list(self._take(self._lines.feed(data)))
 
     def close(self) -> list[Piece]:
-        """The stream ended. An event without the empty line after it counts."""
+        """The stream ended; a last event counts even without the empty line after it."""
         return list(self._take([*self._lines.feed(b"", is_last=True), ""]))
 
     def _take(self, lines: Iterable[str]) -> Iterable[Piece]:
@@ -147,8 +148,8 @@ def read_whole(format: Format, body: bytes) -> Piece:
 
 
 def _lenient(data: str | bytes, what: str) -> object:
-    """JSON with the numbers that some servers write and JSON has not: NaN, infinities and those without end.
-    Raises ReplyError, about `what`."""
+    """Parse JSON, also with numbers that are not valid JSON: NaN, infinities and very long ones. Raises
+    ReplyError, about `what`."""
     try:
         return json.loads(data, parse_int=lambda digits: int(digits) if len(digits) < 100 else float(digits))
     except (ValueError, RecursionError):
@@ -156,7 +157,7 @@ def _lenient(data: str | bytes, what: str) -> object:
 
 
 def error_text(payload: object) -> str:
-    """What an error object of any of the servers says; empty where it is none.
+    """The message of an error object of any of the servers; empty if it is not an error.
 
     OpenAI and llama-server: `{"error": {"message"}}`; Ollama and mlx_lm: `{"error": "…"}`; vLLM before 0.10:
     `{"object": "error", "message"}`; FastAPI: `{"detail"}`.
@@ -222,7 +223,7 @@ def _usage(usage: dict[str, Any]) -> dict[str, float]:
     details = _dict(usage.get("prompt_tokens_details"))
     found = _numbers(
         {
-            "n_prompt": usage.get("prompt_tokens") or None,  # 0 where they are not counted
+            "n_prompt": usage.get("prompt_tokens") or None,  # 0 if they are not counted
             "n_decoded": usage.get("completion_tokens"),
             "n_cached": details.get("cached_tokens", usage.get("prompt_cache_hit_tokens")),
         }
@@ -330,7 +331,7 @@ def _list(value: object) -> list[object]:
 
 
 def _str(value: object) -> str:
-    """Text that can be written: half a surrogate pair becomes a question mark."""
+    """Text that can be encoded: a lone surrogate becomes a question mark."""
     if not isinstance(value, str):
         return ""
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
@@ -341,7 +342,7 @@ def _int(fields: dict[str, Any], name: str) -> int:
 
 
 def _number(value: object, most: float = _MOST_TOKENS) -> float | None:
-    """A number that can be a count, or at most `most`; None for all else, NaN too."""
+    """A number from 0 to `most`; None for everything else, including NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return value if 0 <= value <= most else None
@@ -353,7 +354,7 @@ def _scaled(value: object, factor: float) -> float | None:
 
 
 def _numbers(fields: Mapping[str, object]) -> dict[str, float]:
-    """The fields that hold a sound number: of milliseconds or, else, of tokens."""
+    """The fields with a plausible number (milliseconds or tokens)."""
     found: dict[str, float] = {}
     for name, value in fields.items():
         number = _number(value, _MOST_MS if name.endswith("_ms") else _MOST_TOKENS)
@@ -363,31 +364,31 @@ def _numbers(fields: Mapping[str, object]) -> dict[str, float]:
 
 
 def _content(content: object) -> str:
-    """Text, null, or the list of parts that some services send."""
+    """The text of a content field: a string, null, or the list of parts that some services send."""
     if isinstance(content, str):
         return _str(content)
     return "".join(_str(_dict(part).get("text")) for part in _list(content))
 
 
-# What is around the reply.
+# Reasoning and blank lines before the reply.
 
 _THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
 _BLANK_LINES = re.compile(r"\A(?:[ \t\r]*\n)+")
 
 
 class ReplyFilter:
-    """Takes off what models put before a reply: blank lines and `<think>` blocks. Everything behind them
-    stays, fences of code too: whether they are the reply's own, the server sees.
+    """Removes what models put before a reply: blank lines and `<think>` blocks. Everything after them stays,
+    code fences too, which the server's parser handles.
     """
 
     def __init__(self) -> None:
         self._held = ""
         self._thought_end = ""
-        """What ends the thought that the text is in."""
+        """The closing tag of the `<think>` block that the text is in; empty outside."""
         self._has_begun = False
 
     def feed(self, text: str) -> str:
-        """The text of the reply that is certain by now."""
+        """The text that is certain to be part of the reply by now."""
         if self._has_begun:
             return text
         self._held += text
@@ -409,6 +410,6 @@ class ReplyFilter:
                 return _BLANK_LINES.sub("", held)
 
     def close(self) -> str:
-        """What was held back and is part of the reply after all."""
+        """The text that was held back and is part of the reply."""
         held, self._held = self._held, ""
         return "" if self._thought_end or not held.strip() else _BLANK_LINES.sub("", held)

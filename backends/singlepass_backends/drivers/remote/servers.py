@@ -1,18 +1,18 @@
-"""What is known of each kind of server, as data, and how to tell them apart (sans-IO).
+"""The kinds of servers, as data, and how to tell them apart (sans-IO).
 
 A server is recognized by its list of models (`GET /v1/models`: `owned_by` of an entry, or the header
-`Server`), and then asked at `details` for what the list does not say. Sources, by name:
+`Server`); `details` is the endpoint for what the list does not say. Sources, by name:
 
 - llama-server: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md. `owned_by:
   "llamacpp"`; `/props` has `default_generation_settings.n_ctx` and `total_slots`. `cache_prompt` keeps the
-  prefix, `return_progress` tells the prefill, "n_predict … When 0, no tokens will be generated but the prompt
+  prefix, `return_progress` reports prefill, "n_predict … When 0, no tokens will be generated but the prompt
   is evaluated into the cache" (it still samples one from the prompt's own logits, without another pass, and
-  counts it), a grammar that begins with `%llguidance` is llguidance's where it was built in
+  counts it), a grammar that begins with `%llguidance` is llguidance's if that was built in
   (https://github.com/ggml-org/llama.cpp/blob/master/docs/llguidance.md).
 - Ollama: https://github.com/ollama/ollama/blob/main/docs/api.md. `owned_by: "library"` or a user's name, so
-  `/api/version` decides. Another `num_ctx` than the loaded model's makes it load the model again, so one
-  number is sent with every request. `truncate` and `shift` are true by default, which shortens a long prompt
-  in silence (https://github.com/ollama/ollama/pull/17944); false makes it an error.
+  `/api/version` decides. A different `num_ctx` makes it reload the model, so every request has the same one.
+  `truncate` and `shift` are true by default, which silently truncates a long prompt
+  (https://github.com/ollama/ollama/pull/17944); false makes it an error.
 - LM Studio: https://lmstudio.ai/docs/developer/rest. `owned_by: "organization_owner"`; `/api/v1/chat` (since
   0.4) has progress events and stats, `/api/v1/models` the context length of what is loaded.
 - vLLM: https://docs.vllm.ai/en/latest/features/structured_outputs/. `owned_by: "vllm"` and `max_model_len`;
@@ -24,9 +24,9 @@ A server is recognized by its list of models (`GET /v1/models`: `owned_by` of an
   One sequence, whose longest common beginning is kept.
 - mlx_lm.server: Python's own `Server: BaseHTTP/…` and no `owned_by`
   (https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/SERVER.md). It lists every model in the Hugging Face
-  cache beside the one it was started with, whose other name is `default_model`, and loads whichever a request
-  names; where there is no such cache its list is an empty body (`handle_models_request` in mlx_lm/server.py).
-  It reads prompts of any length.
+  cache besides the one it was started with, which is also called `default_model`, and loads whichever a
+  request names; without such a cache its list is an empty body (`handle_models_request` in mlx_lm/server.py).
+  It accepts prompts of any length.
 """
 
 import ipaddress
@@ -39,18 +39,18 @@ from urllib.parse import urlsplit
 from singlepass_backends.drivers.remote.replies import Format
 
 GRAMMAR_PREFIX = "%llguidance {}\n"
-"""Marks a grammar as llguidance's for llama-server. Others cannot read it as a dialect of their own, so they
-refuse it or pass it on to llguidance (whose syntax has this statement)."""
+"""Marks a grammar as llguidance's for llama-server. It is not valid in any other grammar dialect, so other
+servers reject it or pass it on to llguidance (whose syntax has this statement)."""
 GRAMMAR_PROBE = GRAMMAR_PREFIX + 'start: "pass " /[7]{3}/\n'
 GRAMMAR_PROBE_REPLY = "pass 777"
-"""What every model says under the probe's grammar, and none without it."""
+"""The reply of every model under the probe's grammar, and of none without it."""
 MAX_GRAMMAR_LINES = 3_600
-"""Longer grammars are not passed: these servers run llguidance with its default limit of 2,000 items a row,
+"""Longer grammars are not sent: these servers run llguidance with its default limit of 2,000 items per row,
 of which an editable line takes 3 (and 6 lines of grammar), and a grammar over the limit fails in the middle
 of a reply."""
 
-# Every one of them can penalize repetition, by its default (llama_cpp.server, Ollama, LM Studio: 1.1) or by
-# the model's (vLLM and SGLang read generation_config.json). Quoting a file is repetition, so it is set off.
+# All of them may penalize repetition, by their own default (llama_cpp.server, Ollama, LM Studio: 1.1) or the
+# model's (vLLM and SGLang read generation_config.json). Quoting a file is repetition, so we disable it.
 _NO_THINKING: Mapping[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
 
 
@@ -61,24 +61,25 @@ class Server:
     name: str
     format: Format = "openai"
     path: str = "/chat/completions"
-    """Of a request; after the API's base for `openai`, else after the server's root."""
+    """Path of a completion request, relative to the API's base for `openai`, else to the server's root."""
     details: str = ""
-    """After the root: asked once, when connecting."""
+    """Path, relative to the root, of a request for details, sent once on connecting."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Sent with every request."""
+    """Fields that are sent with every request."""
     prewarm: Mapping[str, Any] | None = None
-    """Sent to have the prompt prefilled and as little as possible generated; None where that is of no use, or
-    may cost money."""
+    """Fields that make a request prefill the prompt and generate as little as possible; None if that is
+    useless or may cost money."""
     keeps_prefix: bool = False
-    """It keeps the prompts it has read, so that only what is new is read."""
+    """Whether it has a prefix cache."""
     tells_overflow: bool = True
-    """It refuses a prompt that is too long and says so, rather than cut it or close the connection."""
+    """Whether it reports an error for a prompt that is too long, and does not truncate it or close the
+    connection."""
     grammar_fields: tuple[tuple[str, ...], ...] = ()
-    """Where a grammar may be passed, the likeliest first; tried when connecting."""
+    """Fields in which a grammar may be passed, the likeliest first; tried on connecting."""
     default_model: str = ""
-    """The name under which it has the model it was started with, where it lists others too."""
+    """Its name for the model it was started with, if it lists other models too."""
     start: str = ""
-    """How people start it."""
+    """The command that starts it."""
 
 
 GENERIC = Server("OpenAI-compatible server")
@@ -157,7 +158,7 @@ _OWNERS = {
     "library": OLLAMA,
 }
 _PORTS = {11434: OLLAMA, 1234: LM_STUDIO, 8080: LLAMA_SERVER, 8000: VLLM, 30000: SGLANG}
-"""Their defaults: used to ask where the list of models does not tell, and to advise where nothing answers."""
+"""Default ports: a hint if the list of models does not tell the kind, and for advice if nothing answers."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class ListedModel:
 
 @dataclass(frozen=True)
 class Details:
-    """What else a server says of itself and its model; 0 and empty where it does not."""
+    """Further details of a server and its model; 0 or empty if unknown."""
 
     version: str = ""
     n_ctx: int = 0
@@ -205,7 +206,7 @@ def listed_models(payload: object) -> list[ListedModel]:
 
 
 def recognize(models: Sequence[ListedModel], server_header: str, port: int | None) -> Server:
-    """The kind of server, as far as the list of models tells."""
+    """The kind of server, judging from the list of models."""
     owners = {model.owner for model in models}
     for owner, server in _OWNERS.items():
         if owner in owners:
@@ -214,17 +215,17 @@ def recognize(models: Sequence[ListedModel], server_header: str, port: int | Non
         return LLAMA_SERVER
     if server_header.startswith("BaseHTTP/") and owners <= {""}:
         return MLX_LM
-    # Models of Ollama have their maker's name as owner, and none where nothing is installed yet.
+    # Ollama's models have their author as the owner, and the list is empty if nothing is installed yet.
     return OLLAMA if port == 11434 else GENERIC
 
 
 def likely_at(port: int | None) -> Server | None:
-    """What usually listens there."""
+    """The server that has this port by default."""
     return _PORTS.get(port or 0)
 
 
 def read_details(server: Server, model: str, payload: object) -> Details | None:
-    """What the answer at `server.details` says; None where it is not this server's."""
+    """Parses the answer to `server.details`; None if it is not an answer of this kind of server."""
     fields = _dict(payload)
     if server is LLAMA_SERVER:
         settings = _dict(fields.get("default_generation_settings"))
@@ -242,8 +243,8 @@ def read_details(server: Server, model: str, payload: object) -> Details | None:
 
 
 def ollama_context(show: object, ps: object, model: str) -> Details:
-    """The context of a model of Ollama: what it is loaded with (`/api/ps`), else what its Modelfile says
-    (`parameters` of `/api/show`); and what it was trained with (`model_info`)."""
+    """The context of an Ollama model: as loaded (`/api/ps`), else as in its Modelfile (`parameters` of
+    `/api/show`); and the context it was trained with (`model_info`)."""
     fields, info = _dict(show), _dict(_dict(show).get("model_info"))
     n_ctx_train = next((_int(info, key) for key in info if key.endswith(".context_length")), 0)
     loaded = [_dict(entry) for entry in _list(_dict(ps).get("models"))]
@@ -269,7 +270,8 @@ def build_body(
     seed: int,
     n_ctx: int,
 ) -> dict[str, Any]:
-    """A request. `n_ctx` is what the model shall be loaded with, where the server decides that by request."""
+    """A request's body. `n_ctx` is the context to load the model with, for servers that take it per
+    request."""
     sampling: dict[str, Any] = {"temperature": temperature}
     if temperature > 0:
         sampling |= {"top_p": top_p, "seed": seed}
@@ -302,7 +304,7 @@ def build_body(
 
 
 def as_prewarm(server: Server, body: dict[str, Any]) -> dict[str, Any]:
-    """The request with which the prompt of `body` is read ahead."""
+    """The request that prewarms the prompt of `body`."""
     least = server.prewarm or {}
     if server.format == "ollama":
         return {**body, "options": {**body["options"], **least}}
@@ -310,7 +312,7 @@ def as_prewarm(server: Server, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_grammar(body: dict[str, Any], field: tuple[str, ...], grammar: str) -> dict[str, Any]:
-    """The request under a grammar, which begins with `GRAMMAR_PREFIX`."""
+    """The request constrained by a grammar, which begins with `GRAMMAR_PREFIX`."""
     value: Any = grammar
     for name in reversed(field):
         value = {name: value}
@@ -318,14 +320,14 @@ def with_grammar(body: dict[str, Any], field: tuple[str, ...], grammar: str) -> 
 
 
 def with_prediction(server: Server, body: dict[str, Any], text: str) -> dict[str, Any]:
-    """The request with what the reply will probably say. Only OpenAI's format has a field for it, and servers
-    that do not know it ignore it or refuse it
+    """The request with a predicted reply. Only OpenAI's format has a field for it, and servers that do not
+    support it ignore it or reject the request
     (https://platform.openai.com/docs/api-reference/chat/create, `prediction`)."""
     return {**body, "prediction": {"type": "content", "content": text}} if server.format == "openai" else body
 
 
 def is_local(host: str) -> bool:
-    """Whether the host is the user's own: this machine, a private network, a name without a public domain."""
+    """Whether the host is local: this machine, a private network, or a name without a public domain."""
     host = host.strip("[]").lower()
     try:
         address = ipaddress.ip_address(host)

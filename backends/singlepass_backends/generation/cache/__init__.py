@@ -1,1 +1,1 @@
-"""The KV cache: what to keep of it, what of it is saved on disk, and why a segment was not in it."""
+"""The KV cache: what is reused, kept, evicted and saved on disk, and why a segment was not cached."""

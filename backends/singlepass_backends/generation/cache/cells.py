@@ -1,4 +1,4 @@
-"""Cells of a KV cache, as runs of numbers: each evaluated token gets the next one (sans-IO)."""
+"""Cells of a KV cache, as ranges of numbers: each evaluated token gets the next number (sans-IO)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,7 +20,7 @@ def first_cells(runs: Iterable[range], n: int) -> list[range]:
 
 
 def n_same_cells(a: Sequence[range], b: Sequence[range]) -> int:
-    """Cells that two sequences share; these are always a beginning of both."""
+    """Number of cells that two sequences share; these are always a prefix of both."""
     n = 0
     for one, other in zip(a, b, strict=False):
         if one.start != other.start:
@@ -32,7 +32,7 @@ def n_same_cells(a: Sequence[range], b: Sequence[range]) -> int:
 
 
 def n_distinct(sequences: Iterable[Iterable[range]]) -> int:
-    """Cells of all sequences; those that they share count once."""
+    """Number of cells of all sequences; shared ones count once."""
     n = end = 0
     for run in sorted(_each(sequences), key=lambda run: run.start):
         n += max(0, run.stop - max(run.start, end))

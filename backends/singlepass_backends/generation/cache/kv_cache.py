@@ -1,7 +1,7 @@
-"""A driver's KV cache: `PrefixCache` plans what to reuse, keep and evict, and here that is carried out.
+"""A driver's KV cache: carries out what `PrefixCache` plans to reuse, keep and evict.
 
-The record always matches what the driver holds, so that nothing that was computed is lost: the next request
-finds it. Where a failure leaves the driver's state unknown, the cache is emptied.
+The record in `PrefixCache` always matches what the driver holds, so that later requests can reuse everything
+that was computed. If a failure leaves the driver's state unknown, the cache is emptied.
 """
 
 import logging
@@ -25,7 +25,7 @@ from singlepass_backends.generation.cache.store import Prefix, SavedCheckpoint, 
 from singlepass_backends.generation.driver import Driver, Interrupted, Logits, State
 
 MIN_SAVED = 256
-"""A shorter prefix is read again rather than saved or loaded."""
+"""Shorter prefixes are neither saved nor loaded: prefilling them again is cheaper."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class KVCache:
     def __init__(self, driver: Driver, store: Store | None) -> None:
         """Empties the driver's cache. `store` is where prefixes are saved; None saves nothing."""
         self.history = History()
-        """What was cached lately, which explains misses."""
+        """What was cached recently, to explain misses."""
         self._driver = driver
         self._store = store
         self._can_trim = driver.info.can_trim
@@ -45,27 +45,27 @@ class KVCache:
             driver.n_ctx, n_sequences=max(1, self._scratch), can_trim=driver.info.can_trim
         )
         self._states: dict[int, State] = {}
-        """Those of the record's checkpoints, by their ids."""
+        """The states of the record's checkpoints, by id."""
         if store:
             self.history.recall(store.known)
         driver.clear()
 
     @property
     def n_used(self) -> int:
-        """Tokens that are held; those that sequences share count once."""
+        """Number of cached tokens; those that sequences share count once."""
         return self._record.n_used
 
     @property
     def tokens(self) -> Sequence[int]:
-        """What sequence 0 holds: the prompt, and the reply so far."""
+        """The tokens of sequence 0: the prompt, and the reply so far."""
         return self._record.working.tokens
 
     def n_reusable(self, wanted: Wanted) -> int:
-        """Tokens of `wanted` that would not be read again. Changes nothing."""
+        """Number of tokens of `wanted` that could be reused. Changes nothing."""
         return self._record.n_reusable(wanted)
 
     def start(self, wanted: Wanted) -> int:
-        """Bring sequence 0 to the longest beginning of `wanted` that is held or saved; returns its length."""
+        """Set sequence 0 to the longest cached or saved prefix of `wanted`; returns its length."""
         self._load(wanted)
         record = self._record
         n_reusable = record.n_reusable(wanted)
@@ -77,11 +77,11 @@ class KVCache:
         return len(record.working.tokens)
 
     def stops(self, wanted: Wanted) -> dict[int, CheckpointKind]:
-        """At how many tokens to take which checkpoint, while the rest of `wanted` is read."""
+        """After how many tokens to take which checkpoint, during the prefill of `wanted`."""
         return dict(self._record.stops(wanted))
 
     def take_checkpoint(self, kind: CheckpointKind) -> None:
-        """Keep a copy of the state after the tokens so far."""
+        """Store a copy of the state after the tokens so far."""
         state = self._driver.checkpoint()
         taken = self._record.add_checkpoint(len(state), kind)
         self._states[taken.id] = state
@@ -105,13 +105,13 @@ class KVCache:
         except Interrupted:
             raise
         except BaseException:
-            self._clear()  # how far it got is unknown
+            self._clear()  # the driver's state is unknown
             raise
         self._record.append(tokens)
         return logits
 
     def keep_accepted(self, n_drafted: int, accepted: Sequence[int], *, is_path: bool) -> None:
-        """Of the last `n_drafted` tokens, a draft tree, keep the accepted nodes and forget the others."""
+        """Keep only the accepted nodes of the last `n_drafted` tokens, a draft tree."""
         n_accepted = len(accepted)
         if n_accepted == n_drafted:
             return
@@ -126,8 +126,8 @@ class KVCache:
             self._record.append(kept)
 
     def save(self, n_most: int, mostly: float = 1.0) -> None:
-        """Save up to `n_most` of the shared prefixes, those used last. One of which a share of `mostly` is on
-        disk already is left out."""
+        """Save the `n_most` most recently used shared prefixes, except those of which a share of `mostly` or
+        more is already on disk."""
         store = self._store
         if store is None or self._scratch < 1:
             return
@@ -146,7 +146,7 @@ class KVCache:
             store.save(Prefix(tokens, state, checkpoints, tuple(self.history.known())))
 
     def close(self) -> None:
-        """Forget everything, once what is being saved is saved."""
+        """Wait for running saves, then empty the cache."""
         try:
             if self._store:
                 self._store.wait()
@@ -155,7 +155,7 @@ class KVCache:
             self._states.clear()
 
     def _carry_out(self, steps: Iterable[Step]) -> None:
-        """Do the steps; where the driver refuses one, the cache is emptied and they end."""
+        """Carry out the steps; if the driver rejects one, stop and empty the cache."""
         for step in steps:
             if not self._do(step):
                 _log.warning("the cache refused %s: it is emptied", type(step).__name__)
@@ -195,7 +195,7 @@ class KVCache:
         self._states.clear()
 
     def _load(self, wanted: Wanted) -> None:
-        """Bring a saved prefix into sequence 0 where that saves reading."""
+        """Load a saved prefix into sequence 0 if that saves prefill."""
         if self._store is None or self._scratch < 1:
             return
         best = self._store.best(wanted.tokens, can_trim=self._can_trim)
@@ -207,7 +207,7 @@ class KVCache:
             return
         record = self._record
         loaded = Wanted(prefix.tokens, wanted.marks, wanted.n_stable)
-        # Leave nothing of what is there in sequence 0: the state comes as a whole.
+        # Sequence 0 must be empty: the state is loaded as a whole.
         steps = [step for step in record.plan(loaded) if not isinstance(step, Start)]
         self._carry_out([*steps, Start(0, 0)])
         self.make_room(len(prefix.tokens))
@@ -235,7 +235,7 @@ class KVCache:
     def _copy_to_scratch(
         self, sequence: int, held: Held, checkpoints: tuple[tuple[SavedCheckpoint, State], ...]
     ) -> bool:
-        """Make the scratch sequence the shared segments of `held`. False where they cannot be separated."""
+        """Copy the shared segments of `held` to the scratch sequence. False if they cannot be separated."""
         driver, n = self._driver, held.n_shared
         if self._can_trim or n == len(held.tokens):
             driver.copy(sequence, self._scratch, n)

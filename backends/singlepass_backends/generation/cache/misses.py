@@ -1,7 +1,7 @@
 """Why a segment was not cached (sans-IO).
 
-For each segment name, the history keeps hashes of the tokens that it had in the cache lately, and of the
-tokens before them. Comparing these with a segment that was not cached tells what happened to it.
+For each segment name, the history has hashes of the tokens that were recently cached, and of the tokens
+before them. Comparing these with a segment that was not cached tells what happened to it.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ _KEPT_VERSIONS = 4
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A segment that was cached once; saved with a prefix, for the next engine process."""
+    """A segment that was cached; saved with a prefix for the next engine process."""
 
     name: str
     own: bytes
-    """Hash of its tokens."""
+    """Hash of the segment's tokens."""
     before: bytes
-    """Hash of all tokens before it."""
+    """Hash of all tokens before the segment."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class _Version:
     own: bytes
     before: bytes
     is_ours: bool
-    """Cached by this engine process and not by an earlier one."""
+    """Whether this engine process had it cached, not an earlier one."""
     is_whole: bool = True
-    """Prefilled to its end; a prewarm is interrupted by every request."""
+    """Whether it was prefilled to its end; a request interrupts a prewarm."""
 
 
 def uses(marks: Sequence[Mark], n_prompt: int, n_cached: int) -> tuple[SegmentUse, ...]:
-    """How much of each segment is cached. The template's own tokens count with the segment after them, at the
-    end with the last, so that the sums are those of the prompt."""
+    """How much of each segment is cached. The template's own tokens count as part of the next segment, at the
+    end of the last, so that the sums are those of the prompt."""
     found: list[SegmentUse] = []
     start = 0
     for index, mark in enumerate(marks):
@@ -52,13 +52,13 @@ def uses(marks: Sequence[Mark], n_prompt: int, n_cached: int) -> tuple[SegmentUs
 
 
 class History:
-    """The segments that were cached lately."""
+    """The segments that were cached recently."""
 
     def __init__(self) -> None:
         self._versions: OrderedDict[str, list[_Version]] = OrderedDict()
 
     def remember(self, tokens: Sequence[int], marks: Sequence[Mark], n_done: int) -> None:
-        """The first `n_done` of `tokens` are cached; the prefill of the rest did not end."""
+        """The first `n_done` of `tokens` are cached; the prefill of the rest was interrupted."""
         for known, mark in zip(_known(tokens, marks), marks, strict=True):
             self._add(known.name, _Version(known.own, known.before, True, mark.end <= n_done))
 
@@ -69,14 +69,14 @@ class History:
                 self._add(one.name, _Version(one.own, one.before, False))
 
     def known(self) -> list[Known]:
-        """The latest version of each segment, for the engine after this one."""
+        """The latest version of each segment, for the next engine process."""
         whole = {name: [one for one in list_ if one.is_whole] for name, list_ in self._versions.items()}
         return [Known(name, list_[-1].own, list_[-1].before) for name, list_ in whole.items() if list_]
 
     def miss(
         self, tokens: Sequence[int], marks: Sequence[Mark], n_cached: int, *, has_task: bool
     ) -> Miss | None:
-        """The first segment that is not wholly cached, and why; None where that is only the task."""
+        """The first segment that is not completely cached, and why; None if that is the task."""
         stable = marks[:-1] if has_task else marks
         index = next((index for index, mark in enumerate(stable) if mark.end > n_cached), None)
         if index is None:

@@ -1,19 +1,20 @@
-"""What to keep of the KV cache, and what the next prompt can use of it (sans-IO).
+"""The policy of the prefix cache: what is kept, reused and evicted (sans-IO).
 
-Theory of operation. The cache holds several sequences of tokens. Sequence 0 is the working one: prompts and
-replies grow there. The others are kept for later, so that going back and forth between files reads neither of
-them twice. Sequences share the cells of a common beginning, so keeping one costs the cells of its end only.
+Theory of operation. The cache holds several sequences of tokens. Sequence 0 is the working sequence, where
+prompts and replies are evaluated. The others are kept for later, so that switching back and forth between
+files prefills neither of them twice. Sequences share the cells of a common prefix, so keeping one costs only
+the cells after it.
 
-A prompt starts from the sequence with the longest usable beginning (`plan`). What the working sequence would
-lose by that is kept, unless it is an old version of the same document. Cells run out token by token, so they
-are found chunk by chunk (`room`): the ends of kept sequences go first, the least recently used before others
-(a cell costs about the same to read again, wherever it stands), and what a whole repository shares goes last.
+A prompt starts from the sequence with the longest usable prefix (`plan`). What the working sequence would
+lose by that is kept, unless it is an old version of the same document. Cells are freed chunk by chunk, as
+needed (`room`): the ends of kept sequences are evicted first, least recently used first (prefilling a cell
+again costs about the same at any position), and what a whole repository shares is evicted last.
 
-Models with a recurrent state cannot forget the end of a sequence. For them a sequence carries checkpoints,
-copies of that state at some positions; they continue only from there, or from the very end.
+Models with a recurrent state cannot truncate a sequence. For them a sequence has checkpoints, copies of that
+state at some positions; they can continue only from a checkpoint or from the end.
 
-`PrefixCache` is the record. `plan` and `room` change nothing: they return steps, which the caller carries out
-one by one, telling the record of each (`apply`).
+`PrefixCache` is a record of the cache. `plan` and `room` change nothing: they return steps, which the caller
+carries out one by one and reports back with `apply`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,13 +24,13 @@ from typing import Literal
 from singlepass_backends.generation.cache.cells import first_cells, n_distinct, n_same_cells, total_length
 
 MIN_KEPT = 64
-"""A sequence is kept only where it holds at least so many tokens that no other holds."""
+"""A sequence is kept only if it has at least this many tokens that no other has."""
 CHECKPOINT_EVERY = 512
-"""Tokens between checkpoints inside a segment. The budget may thin them out."""
+"""Tokens between checkpoints inside a segment. Some are dropped if they exceed the budget."""
 MAX_CHECKPOINTS = 128
 MAX_CHECKPOINT_BYTES = 1 << 30
 _SPARE = 128
-"""Cells freed beyond what is needed, so that not every decoded token has to ask."""
+"""Cells freed beyond what is needed, so that not every decoded token needs an eviction."""
 
 CheckpointKind = Literal["inside", "last", "segment", "shared"]
 _WORTH: dict[CheckpointKind, int] = {"inside": 0, "last": 1, "segment": 2, "shared": 3}
@@ -42,29 +43,29 @@ class Mark:
     name: str
     end: int
     shared: bool = False
-    """Part of what all prompts of a repository begin with."""
+    """Whether it belongs to the prefix that all prompts of a repository share."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A prompt as the policy sees it."""
+    """A prompt, as input of the policy."""
 
     tokens: Sequence[int]
     marks: tuple[Mark, ...] = ()
     n_stable: int = 0
-    """Tokens before the task: what is worth keeping of it."""
+    """Number of tokens before the task, which are worth keeping."""
     needs_logits: bool = True
-    """The last token must be evaluated, because only that gives the logits the reply starts from."""
+    """Whether the last token must be evaluated, to get the logits for the first token of the reply."""
 
     @property
     def n_most(self) -> int:
-        """The most tokens that may come from the cache."""
+        """Maximum number of tokens that may be reused."""
         return max(0, len(self.tokens) - self.needs_logits)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The recurrent state after the first `position` tokens of the sequences that have it."""
+    """The recurrent state after the first `position` tokens of the sequences that have this checkpoint."""
 
     id: int
     position: int
@@ -74,8 +75,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Keep:
-    """Make the empty sequence `target` a copy of the first `n` tokens of sequence 0; it shares their cells.
-    All of them where the model cannot trim."""
+    """Copy the first `n` tokens of sequence 0 to the empty sequence `target`, which shares their cells; all
+    of them if the model cannot trim."""
 
     target: int
     n: int
@@ -83,7 +84,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Start:
-    """Make sequence 0 the first `n` tokens of `source`, which may be 0; a checkpoint is to be restored."""
+    """Set sequence 0 to the first `n` tokens of `source` (possibly 0); restores a checkpoint, if given."""
 
     source: int
     n: int
@@ -92,7 +93,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Trim:
-    """Forget all but `n` tokens of the kept `sequence`; a checkpoint is to be restored."""
+    """Truncate the kept `sequence` to `n` tokens; restores a checkpoint, if given."""
 
     sequence: int
     n: int
@@ -104,7 +105,7 @@ Step = Keep | Start | Trim
 
 @dataclass
 class Held:
-    """One sequence. `runs` are its cells: ranges of numbers, of which each evaluated token gets a new one."""
+    """One sequence. `runs` are its cells, as ranges of numbers; each evaluated token gets a new number."""
 
     tokens: list[int] = field(default_factory=list[int])
     runs: list[range] = field(default_factory=list[range])
@@ -115,7 +116,7 @@ class Held:
 
     @property
     def n_shared(self) -> int:
-        """Tokens of the repository's segments that are there."""
+        """Number of its tokens in the repository's shared segments."""
         return min(len(self.tokens), shared_end(self.marks))
 
     def beginning(self, n: int) -> "Held":
@@ -132,7 +133,7 @@ class Held:
 
 
 def shared_end(marks: Iterable[Mark]) -> int:
-    """Where the leading shared segments end."""
+    """Position where the leading shared segments end."""
     end = 0
     for mark in marks:
         if not mark.shared:
@@ -157,7 +158,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 class PrefixCache:
-    """The record of what a driver's cache holds, and the policy over it."""
+    """The record of what a driver's cache holds, and the policy."""
 
     def __init__(
         self,
@@ -188,24 +189,24 @@ class PrefixCache:
 
     @property
     def n_used(self) -> int:
-        """Cells in use; those that sequences share count once."""
+        """Number of cells in use; shared ones count once."""
         return n_distinct(held.runs for held in self.sequences)
 
     @property
     def live_checkpoints(self) -> dict[int, Checkpoint]:
-        """All checkpoints that some sequence still has, by id. The states of others can go."""
+        """All checkpoints that a sequence still has, by id. The states of others can be freed."""
         return {checkpoint.id: checkpoint for held in self.sequences for checkpoint in held.checkpoints}
 
-    # What the caller tells.
+    # Updates by the caller.
 
     def begin(self, wanted: Wanted) -> None:
-        """The steps of `plan(wanted)` were carried out; the working sequence now grows towards it."""
+        """The steps of `plan(wanted)` were carried out; the prefill of `wanted` begins."""
         self._n_requests += 1
         working = self.working
         working.marks, working.n_stable, working.last_used = wanted.marks, wanted.n_stable, self._n_requests
 
     def touch(self, wanted: Wanted) -> None:
-        """All of `wanted` was found to be there."""
+        """`wanted` was completely cached: mark it as used."""
         self._n_requests += 1
         for held in self.sequences:
             if common_prefix(held.tokens, wanted.tokens) == len(wanted.tokens):
@@ -223,7 +224,7 @@ class PrefixCache:
             working.runs.append(range(start, self._n_evaluated))
 
     def take_back(self, n: int) -> None:
-        """The last `n` tokens of sequence 0, none of them shared, were forgotten."""
+        """The last `n` tokens of sequence 0, none of them shared, were removed."""
         working = self.working
         n_kept = len(working.tokens) - n
         del working.tokens[n_kept:]
@@ -249,7 +250,7 @@ class PrefixCache:
                 sequences[0] = sequences[source].beginning(n) if n else Held()
 
     def add_checkpoint(self, n_bytes: int, kind: CheckpointKind) -> Checkpoint:
-        """A checkpoint of the working sequence as it is now was taken. Others may go for it."""
+        """A checkpoint of the current working sequence was taken. May drop others to stay in the budget."""
         self._n_taken += 1
         taken = Checkpoint(self._n_taken, len(self.working.tokens), n_bytes, kind)
         self.working.checkpoints.append(taken)
@@ -260,16 +261,16 @@ class PrefixCache:
             self._thin_out(taken)
         return taken
 
-    # What the caller asks.
+    # Queries by the caller.
 
     def n_reusable(self, wanted: Wanted) -> int:
-        """Tokens of `wanted` that would not be read again."""
+        """Number of tokens of `wanted` that could be reused."""
         return self._best(wanted)[1]
 
     def plan(self, wanted: Wanted) -> list[Step]:
-        """The steps after which sequence 0 is the longest usable beginning of `wanted`.
+        """The steps that set sequence 0 to the longest usable prefix of `wanted`.
 
-        No steps where all of `wanted` is there and nothing has to be evaluated.
+        None if all of `wanted` is cached and nothing has to be evaluated.
         """
         source, n, checkpoint = self._best(wanted)
         if n == len(wanted.tokens) and not wanted.needs_logits:
@@ -277,7 +278,7 @@ class PrefixCache:
         steps: list[Step] = []
         sequences = dict(enumerate(self.sequences))
         for key, held in sequences.items():
-            # A sequence that begins this one is obsolete too, but its cells are then those of this one.
+            # A sequence that is a prefix of this one is obsolete too, but this one has the same cells.
             if key not in (0, source) and held.tokens and self._is_obsolete(held, wanted):
                 steps.append(Trim(key, 0))
                 sequences[key] = Held()
@@ -291,7 +292,7 @@ class PrefixCache:
         if source != 0 or n < len(self.working.tokens) or checkpoint:
             steps.append(Start(source, n, checkpoint))
         if source != 0:
-            # All that was kept it for is now in the working sequence, or it is an old version of that.
+            # The working sequence now has everything that is useful of it, or it is an old version of that.
             held = sequences[source]
             n_worth = min(held.n_stable, len(held.tokens))
             if n >= n_worth or self._is_obsolete(held, wanted):
@@ -314,7 +315,7 @@ class PrefixCache:
         return _last_of_each(steps)
 
     def stops(self, wanted: Wanted) -> list[tuple[int, CheckpointKind]]:
-        """Where to take checkpoints while `wanted` is read, after what is there already."""
+        """Where to take checkpoints during the prefill of `wanted`, after the cached part."""
         if self.can_trim:
             return []
         found: dict[int, CheckpointKind] = {}
@@ -331,10 +332,10 @@ class PrefixCache:
         n_done = len(self.working.tokens)
         return sorted((at, kind) for at, kind in found.items() if n_done < at <= len(wanted.tokens))
 
-    # How it is decided.
+    # The decisions.
 
     def _usable(self, held: Held, wanted: Wanted) -> tuple[int, Checkpoint | None]:
-        """How many tokens of `held` can begin `wanted`, and what must be restored for that."""
+        """How many tokens of `held` can be reused for `wanted`, and the checkpoint to restore for that."""
         n = min(common_prefix(held.tokens, wanted.tokens), wanted.n_most)
         if self.can_trim or n == len(held.tokens):
             return n, None
@@ -343,7 +344,8 @@ class PrefixCache:
         return (best.position, best) if best else (0, None)
 
     def _best(self, wanted: Wanted) -> tuple[int, int, Checkpoint | None]:
-        """The sequence to continue, how much of it, what to restore. Ties go to the working sequence."""
+        """The sequence to continue, the number of its tokens, and the checkpoint to restore. Ties go to the
+        working sequence."""
         source, n, checkpoint = 0, *self._usable(self.working, wanted)
         for key, held in enumerate(self.sequences[1:], 1):
             n_here, needed = self._usable(held, wanted)
@@ -352,7 +354,8 @@ class PrefixCache:
         return source, n, checkpoint
 
     def _n_worth_keeping(self, sequences: Mapping[int, Held], source: int, n: int, wanted: Wanted) -> int:
-        """How much of the working sequence to keep apart; 0 where it is not worth a sequence."""
+        """How many tokens of the working sequence to keep as another sequence; 0 if that is not
+        worthwhile."""
         working = self.working
         n_worth = min(working.n_stable, len(working.tokens)) if self.can_trim else len(working.tokens)
         if (source == 0 and n >= n_worth) or self._is_obsolete(working, wanted):
@@ -366,8 +369,8 @@ class PrefixCache:
 
     @staticmethod
     def _is_obsolete(held: Held, wanted: Wanted) -> bool:
-        """Whether `held` is an older version of `wanted`: they part inside segments of the same name. Parting
-        in a shared segment says nothing: another repository has segments of these names too."""
+        """Whether `held` is an older version of `wanted`: they diverge inside segments of the same name,
+        which are not shared segments, since other repositories have shared segments of the same names."""
         n = common_prefix(held.tokens, wanted.tokens)
         for old, new in zip(held.marks, wanted.marks, strict=False):
             if old.end > n or new.end > n:
@@ -375,7 +378,7 @@ class PrefixCache:
         return False
 
     def _victim(self, runs: Mapping[int, list[range]], n_needed: int) -> Trim | None:
-        """The next sequence to shorten. None where only the working sequence is left."""
+        """The next sequence to truncate; None if only the working sequence is left."""
         kept = sorted((key for key in runs if key), key=lambda key: self.sequences[key].last_used)
         for spares_shared in (True, False):
             for key in kept:
@@ -395,10 +398,11 @@ class PrefixCache:
                     before = [c for c in places if c.position <= n_wanted]
                     place = max(before, key=_position) if before else min(places, key=_position)
                     return Trim(key, place.position, place)
-                # Without a checkpoint it goes as a whole; what it shares with others stays with them.
+                # Without a checkpoint it is removed as a whole; others keep the cells that they share with
+                # it.
                 if n_shared == 0 or self._is_elsewhere(key, n_shared, runs):
                     return Trim(key, 0)
-            # Cells that two kept sequences share belong to neither: one of them goes.
+            # Only cells that kept sequences share are left: remove one of these sequences.
             for key in kept:
                 length = total_length(runs[key])
                 n_shared = min(self.sequences[key].n_shared, length) if spares_shared else 0
@@ -422,8 +426,8 @@ class PrefixCache:
         return False
 
     def _thin_out(self, newest: Checkpoint) -> None:
-        """Drop the checkpoint that costs least to do without: inside a segment before at its end, of old
-        sequences before the working one, and there where the next one before it is nearest."""
+        """Drop the least useful checkpoint: those inside a segment before those at its end, those of old
+        sequences before those of the working one, and then the one closest to its predecessor."""
 
         def cost(held: Held, index: int) -> tuple[int, int, int]:
             before = held.checkpoints[index - 1].position if index else 0
@@ -441,8 +445,8 @@ class PrefixCache:
 
 
 def _slot_to_free(sequences: Mapping[int, Held], source: int) -> int | None:
-    """The kept sequence to give up for another: one whose cells others hold too, then the oldest; the last
-    one with a repository's segments only where nothing else is left."""
+    """The kept sequence to replace by another: one whose cells other sequences have too, then the oldest; the
+    last one with a repository's segments only if nothing else is left."""
 
     def cost(key: int) -> tuple[bool, bool, int]:
         held = sequences[key]
@@ -454,7 +458,7 @@ def _slot_to_free(sequences: Mapping[int, Held], source: int) -> int | None:
 
 
 def _last_of_each(steps: Iterable[Trim]) -> list[Step]:
-    """Of several trims of one sequence only the last is needed."""
+    """Only the last of several trims of a sequence."""
     last = {step.sequence: step for step in steps}
     return list(last.values())
 

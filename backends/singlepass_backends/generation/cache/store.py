@@ -1,15 +1,14 @@
-"""Saved prefixes on disk: the state of the repository's segments, for the engine after this one.
+"""Saved prefixes on disk: the state of the repository's segments, for later engine processes.
 
 A file is
 
     magic (8 bytes)   digest (32 bytes)   size of the header (4 bytes)   header   state   checkpoints
 
-The digest is blake2b over everything after it: runtimes load a state with flipped bytes without a word, so
-nothing is handed to one that is not, byte for byte, what was written. Files are written beside their place
-and renamed. Whatever goes wrong here costs a prefill and a line in the log, and never raises.
+The digest is blake2b over everything after it, because runtimes load a damaged state without an error. Files
+are written under a temporary name and renamed. Errors are logged and cost a prefill, but are never raised.
 
-A `Store` belongs to the thread that calls it. Its writer's thread has the files alone: which of them are no
-more it hands over in a queue, and the owner takes that out before it looks at what there is.
+A `Store` is used by one thread, its owner. Its writer thread only touches the files; it reports those that it
+removed through a queue, which the owner reads before it uses its index.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ from singlepass_backends.generation.driver import State
 
 ENVIRONMENT_VARIABLE = "SINGLEPASS_CACHE_DIR"
 MAX_BYTES = 4 << 30
-"""Of all saved prefixes together; the oldest go first."""
+"""Maximum total size of saved prefixes; the oldest are deleted first."""
 
 _MAGIC = b"sp-kv\x00\x00\x01"  # the last byte is the version
 _SIZE = struct.Struct(">I")
@@ -45,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class SavedCheckpoint(msgspec.Struct, frozen=True):
-    """Where a checkpoint is, and its size."""
+    """A checkpoint's position and size."""
 
     position: int
     n_bytes: int
@@ -87,15 +86,16 @@ class Store:
     """The saved prefixes of one model with one set of parameters."""
 
     def __init__(self, folder: Path, key: str, max_bytes: int = MAX_BYTES) -> None:
-        """`key` is what the states depend on. Reads the headers of what is there."""
+        """`key` identifies model and parameters (`Driver.state_key`). Reads the headers of the existing
+        files."""
         self._folder = folder
         self._key = key
         self._name = hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
         self._max_bytes = max_bytes
         self._tokens: dict[Path, list[int]] = {}
-        """Of the owner's thread alone."""
+        """The index; used by the owner's thread only."""
         self._gone: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        """What the writer removed, or could not write."""
+        """Files that the writer removed, or could not write."""
         self._writer: threading.Thread | None = None
         self.known: list[Known] = []
         """The segments that earlier engines had cached when they saved."""
@@ -113,8 +113,9 @@ class Store:
             self._index(path)
 
     def best(self, prompt: Sequence[int], *, can_trim: bool) -> tuple[Path, int] | None:
-        """The saved prefix of which most can begin `prompt`, and how many tokens these are. What cannot be
-        trimmed is taken whole or, by its checkpoints, in part; the header's are not trusted before `load`."""
+        """The saved prefix with the most reusable tokens for `prompt`, and their number. Without `can_trim` a
+        prefix is usable as a whole or up to one of its checkpoints. The header is not verified before
+        `load`."""
         self._hear()
         found = {path: common_prefix(tokens, prompt) for path, tokens in self._tokens.items()}
         path = max(found, key=found.__getitem__, default=None)
@@ -124,14 +125,14 @@ class Store:
         return (path, found[path]) if path else None
 
     def n_saved(self, tokens: Sequence[int]) -> int:
-        """How many of `tokens` are saved, alone or as the beginning of more."""
+        """How many of `tokens` are saved, possibly as part of a longer prefix."""
         self._hear()
         return max((common_prefix(saved, tokens) for saved in self._tokens.values()), default=0)
 
     def load(self, path: Path) -> Prefix | None:
-        """What was saved in `path`, or None where it is not exactly that any more; it is removed then."""
+        """Load the prefix in `path`; None if the file is damaged or gone, and then it is removed."""
         self.wait()
-        if path not in self._tokens:  # what is being saved took its room
+        if path not in self._tokens:  # removed to make room for a newer one
             return None
         try:
             prefix = parse(path.read_bytes(), self._key)
@@ -143,14 +144,14 @@ class Store:
             return None
 
     def reject(self, path: Path, reason: str) -> None:
-        """`path` cannot be used: forget and remove it."""
-        _log.warning("the saved prefix %s cannot be used (%s): it is read anew", path, reason)
+        """Remove `path`, which cannot be used."""
+        _log.warning("the saved prefix %s cannot be used (%s): it is prefilled again", path, reason)
         self._tokens.pop(path, None)
         with contextlib.suppress(OSError):
             path.unlink()
 
     def save(self, prefix: Prefix) -> None:
-        """Write `prefix`, in a thread of its own; see `wait`. Shorter ones it begins with are removed."""
+        """Write `prefix` in the writer thread; see `wait`. Removes shorter saved prefixes of it."""
         self.wait()
         n_bytes = len(prefix.state) + sum(len(data) for _, data in prefix.checkpoints)
         if n_bytes > self._max_bytes:
@@ -169,14 +170,14 @@ class Store:
         self._writer.start()
 
     def wait(self) -> None:
-        """Until what is being saved is saved."""
+        """Wait until the running save is done."""
         if self._writer is not None:
             self._writer.join()
             self._writer = None
         self._hear()
 
     def _hear(self) -> None:
-        """Take in what the writer told."""
+        """Process the writer's reports."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._tokens.pop(self._gone.get_nowait(), None)
@@ -218,8 +219,8 @@ class Store:
         _log.info("saved a prefix of %d tokens in %.0f ms", len(prefix.tokens), elapsed)
 
     def _make_room(self, n_bytes: int, path: Path) -> None:
-        """Remove the oldest files, of any model, until `n_bytes` more fit into the budget; and what a process
-        that died left half-written."""
+        """Remove the oldest files, of any model, until `n_bytes` more fit into the budget, and temporary
+        files of processes that died."""
         for left in self._folder.glob("sp-*.tmp"):
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
                 left.unlink(missing_ok=True)
@@ -235,7 +236,7 @@ class Store:
 
 
 def assemble(prefix: Prefix, key: str) -> list[State]:
-    """The bytes of a file, in parts."""
+    """The content of a file, in parts."""
     header = msgspec.msgpack.encode(
         _Header(
             key=key,
@@ -255,7 +256,7 @@ def assemble(prefix: Prefix, key: str) -> list[State]:
 
 
 def parse(data: bytes, key: str) -> Prefix:
-    """What `assemble` was given. Raises `_Unusable` for anything else."""
+    """The inverse of `assemble`. Raises `_Unusable` for invalid data."""
     view = memoryview(data)
     if data[: len(_MAGIC)] != _MAGIC:
         raise _Unusable("it is not a saved prefix of this version")

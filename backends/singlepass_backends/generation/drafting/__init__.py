@@ -1,1 +1,1 @@
-"""Speculative decoding: which tokens are drafted, and how many of them are worth verifying in a pass."""
+"""Speculative decoding: which tokens are drafted, and how many of them are verified in a pass."""

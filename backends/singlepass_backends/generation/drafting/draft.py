@@ -1,6 +1,6 @@
-"""Guesses of the text that comes next in an edit, to be drafted (sans-IO).
+"""Guesses of the text that comes next in an edit, as drafts (sans-IO).
 
-An edit mostly copies the document. These kinds of guesses follow from that; a wrong one costs time and never
+An edit mostly copies the document, which gives these kinds of guesses. A wrong one costs time but never
 changes the reply, because every drafted token is verified:
 
 *opening*: the reply begins as the server expects (`Draft.opening`); *first*: the quoted lines begin with one
@@ -9,9 +9,9 @@ before; *more*, *stop*: after a quoted line the next line of the document is quo
 ends; *lines*: the new lines continue like the old ones that they replace; *change*: the same in the middle of
 a change, as if it ended here; *close*, *next*: the new lines end; another block follows.
 
-Guesses from what followed the same tokens elsewhere are made in `tree`, which merges all of them.
+Guesses from what followed the same tokens elsewhere are made in `tree`, which merges all guesses.
 
-All is text and not tokens, because the same text is cut into tokens differently in different places.
+Guesses are text, not tokens, because the same text may be tokenized differently in different places.
 """
 
 import re
@@ -32,60 +32,61 @@ _WORD, _BLANKS, _LINE_FEED, _OTHER = range(4)
 _LONG = (_WORD, _BLANKS)
 """Classes of units that the next characters may extend."""
 _WEIGHTS = (1.0, 0.3, 1.0, 1.0)
-"""By class: blanks matter less."""
+"""Weights of units by class: blanks matter less."""
 _FAR = 1e6
-"""Infinity, as a cost."""
+"""An infinite cost."""
 _BEGIN, _GO_ON = 1.0, 0.15
-"""Affine gap costs: to open a gap (units added or left out), and to extend it, times the unit's weight."""
+"""Affine gap costs: to open a gap (of inserted or deleted units), and to extend it, times the unit's
+weight."""
 _BREAK = 2.0
-"""Extra cost of a line feed added within an old line."""
+"""Extra cost of a line feed inserted within an old line."""
 _REPLACE = 1.0
 """Cost of substituting a unit by another of its class."""
 _MOST_CHANGED = 3
-"""Most candidates for the first line of a later block."""
+"""Maximum number of candidates for the first line of a later block."""
 
 
 Place = Literal["first", "line", "within"]
-"""Where in a guess a token is: its first one, or a later one at the start of a line or within it."""
+"""Position of a token in a guess: its first token, or a later one at the start of a line or within a line."""
 
 
 class Guess(NamedTuple):
-    """Text that may come next, and why."""
+    """Text that may come next, and the kind of guess."""
 
     kind: Kind
     text: bytes
 
 
 class _Costs(NamedTuple):
-    """Gotoh's three rows: for each place in the old units, the least cost of an alignment that ends there, by
-    its last step."""
+    """Gotoh's three rows: for each position in the old units, the minimum cost of an alignment that ends
+    there, by its last step."""
 
     kept: NDArray[np.float32]
-    """The unit before the place was kept or substituted."""
+    """The unit before the position was kept or substituted."""
     added: NDArray[np.float32]
     left_out: NDArray[np.float32]
 
 
 class Follower:
-    """Aligns new text, as it comes, with the old text that it replaces, and predicts how it continues.
+    """Aligns new text incrementally with the old text that it replaces, and predicts how it continues.
 
     The new text is aligned with a prefix of the old one, with affine gap costs (Gotoh, "An improved algorithm
-    for matching biological sequences", 1982); the end of the cheapest prefix is where the old text goes on.
+    for matching biological sequences", 1982); the prediction is the old text after the cheapest prefix.
     Units are words, runs of blanks, line feeds and other single characters.
     """
 
     def __init__(self, old: bytes, changes: dict[bytes, bytes]) -> None:
-        """`changes` are the words that were replaced so far; those seen here are added."""
+        """`changes` are the words that were replaced so far; replacements found here are added."""
         self._old: list[bytes] = _UNIT.findall(old)
         self._changes = changes
         self._numbers: dict[bytes, int] = {}
         self._units = np.array([self._number(unit) for unit in self._old], np.int32)
         self._classes = np.array([*map(_class, self._old)], np.int8)
         self._is_inside = np.array([False, *(unit != b"\n" for unit in self._old)])
-        """Whether a place is within a line."""
+        """For each position, whether it is within a line."""
         weights = np.array(_WEIGHTS)[self._classes]
         self._skipped = np.cumsum([0.0, *weights], dtype=np.float32) * _GO_ON
-        """Cost of extending a gap over all units before a place."""
+        """For each position, the cost of extending a gap over all units before it."""
         far = np.full(len(self._old) + 1, _FAR, np.float32)
         kept = far.copy()
         kept[0] = 0.0
@@ -98,11 +99,12 @@ class Follower:
         self._replaced: tuple[bytes, bytes] | None = None
 
     def append(self, text: bytes) -> None:
-        """`text` is the next new one."""
+        """Append `text` to the new text."""
         self._unread += text
 
     def read(self) -> None:
-        """Align the text appended so far. Takes 0.05 ms a unit, so it is put off until a guess is wanted."""
+        """Align the text appended so far. Takes 0.05 ms per unit, so it is done only when a guess is
+        needed."""
         text, self._unread = bytes(self._unread), bytearray()
         units: list[bytes] = _UNIT.findall(self._open + text)
         self._open = units.pop() if units and _class(units[-1]) in _LONG else b""
@@ -122,7 +124,7 @@ class Follower:
             self._at, self._is_equal = at, is_equal
 
     def guess(self, n_bytes: int) -> Guess:
-        """What comes next, about so many bytes, if the new text follows the old one; empty at its end."""
+        """The predicted continuation, about `n_bytes` long; empty at the end of the old text."""
         self.read()
         at, is_equal = self._at, self._is_equal
         if begun := self._open:
@@ -145,7 +147,7 @@ class Follower:
         best = np.minimum(best, self._costs.added)[:-1]
         differ = np.where(self._classes == kind, _REPLACE, _FAR) if kind in _LONG else _FAR
         kept = np.concatenate(([_FAR], best + np.where(self._units == self._number(unit), 0.0, differ)))
-        # For each place the cheapest one before it from which all units up to it are left out.
+        # For each position, the cheapest earlier position from which all units in between are deleted.
         begun = np.minimum.accumulate(np.minimum(kept, added) - self._skipped)
         left_out = np.concatenate(([_FAR], begun[:-1] + self._skipped[1:] + _BEGIN))
         return _Costs(kept, added, left_out)
@@ -154,7 +156,7 @@ class Follower:
         return self._numbers.setdefault(unit, len(self._numbers))
 
     def _from(self, at: int, n_bytes: int) -> bytes:
-        """Old text from a place on, with the words replaced that were before."""
+        """Old text from a position on, with known word replacements applied."""
         parts: list[bytes] = []
         while at < len(self._old) and n_bytes > 0:
             parts.append(self._changes.get(self._old[at], self._old[at]))
@@ -164,7 +166,7 @@ class Follower:
 
 
 def _cheapest(costs: _Costs) -> int:
-    """The cheapest place; of several the last. An alignment does not end in left-out units."""
+    """The cheapest position, the last one on ties. An alignment does not end with deleted units."""
     best = np.minimum(costs.kept, costs.added)[::-1]
     return len(best) - 1 - int(np.argmax(best <= best.min() + 1e-3))
 
@@ -178,7 +180,8 @@ def _class(unit: bytes) -> int:
 
 
 class Drafter:
-    """Guesses for one reply. Tell it the text of the reply as it comes; ask for guesses in between."""
+    """Guesses for one reply. `append` the text of the reply as it arrives; `guesses` may be called in
+    between."""
 
     def __init__(self, draft: Draft) -> None:
         self._search, self._separator, self._close = (
@@ -190,14 +193,14 @@ class Drafter:
         self._changes: dict[bytes, bytes] = {}
         self._follower: Follower | None = Follower(draft.opening.encode(), {})
         self._line_start = self._block_start = 0
-        """Where the line, and the block, that is being written begins."""
+        """Start of the current line, and of the current block."""
         self._old_start: int | None = None
-        """Where the old lines of the block begin, while they are being written."""
+        """Start of the block's old lines, while they are being written."""
         self._is_new = False
         self._header = b""
-        """What stood before the old lines of the last block."""
+        """The text before the old lines of the last block."""
         self._after = 0
-        """Where in the document the old lines of the last block ended."""
+        """Position in the document where the old lines of the last block ended."""
 
     @property
     def text(self) -> bytes:
@@ -215,7 +218,7 @@ class Drafter:
                 self._line_start = len(self._text)
 
     def guesses(self, n_bytes: int) -> Iterator[Guess]:
-        """What may come next, about so many bytes each, at any point of a line."""
+        """Guesses of what comes next, about `n_bytes` each, at any point of a line."""
         old = self._old_start
         is_line_start = self._line_start == len(self._text)
         if self._follower:
@@ -236,7 +239,7 @@ class Drafter:
                 yield Guess("more", self._document[at : at + n_bytes])
 
     def starts(self, text: bytes) -> Iterator[Guess]:
-        """What may come at the start of a line, after `text`: the reply, or the reply and a guess."""
+        """Guesses at the start of a line, after `text`: the reply, or the reply and a guess."""
         search, separator, close = self._search, self._separator, self._close
         start = max(0, self._block_start - len(close))
         old = text.rfind(search, start)
@@ -260,7 +263,7 @@ class Drafter:
         return text[: at + len(self._search)] if at >= 0 else b""
 
     def _changed_lines(self) -> list[bytes]:
-        """The next lines of the document that have a word which was replaced."""
+        """The next lines of the document that contain a word that was replaced."""
         words = [word for word in self._changes if len(word) > 2]
         lines = self._document[self._after :].splitlines(keepends=True) if words else ()
         return [line for line in lines if any(word in line for word in words)][:_MOST_CHANGED]

@@ -1,8 +1,8 @@
-"""What is drafted for a model's replies, and what is learned from what it accepted.
+"""Drafts for a model's replies; acceptance rates are learned from what the model accepts.
 
-Theory of operation. For each pass a tree of probable tokens is grown (`draft`, `tree`) as large as pays
-(`pace`). After the pass, the tokens that the model would
-have chosen itself are kept; how often each kind of guess was right goes into the next choice.
+Theory of operation. For each pass a tree of probable tokens is grown (`draft`, `tree`), as large as is
+expected to save time (`pace`). After the pass, the tokens that the model would have chosen itself are kept,
+and the acceptance rate of each kind of guess is updated.
 """
 
 import math
@@ -17,23 +17,23 @@ from singlepass_backends.generation.driver import Driver
 from singlepass_backends.generation.reply import Reply
 
 _MAX_CORPORA = 4
-"""Draft corpora whose index is kept."""
+"""Number of draft corpora whose index is kept."""
 _SLOPE_CPU, _SLOPE_GPU = 0.5, 0.05
-"""What a further token of a pass costs, in passes of one token, before it was measured: on two cores a pass
-of 8 tokens cost as much as 4.6 of one."""
+"""Initial estimate of the cost of a further token in a pass, relative to a pass of one token: on two cores a
+pass of 8 tokens cost as much as 4.6 passes of one."""
 
 
 class Drafting:
     """The drafts of one model; kept across requests."""
 
     def __init__(self, driver: Driver, pace: Pace | None = None) -> None:
-        """`pace` decides how much is drafted; None learns it."""
+        """`pace` decides how much is drafted; None creates one that learns."""
         self._driver = driver
         self._pace = pace or Pace(_slope(driver))
         self._corpora: dict[tuple[str, ...], Places] = {}
 
-    def read_ahead(self, corpus: tuple[str, ...]) -> None:
-        """Index texts beside the prompt, to be drafted from: a fifth of a second for 60,000 tokens."""
+    def index_corpus(self, corpus: tuple[str, ...]) -> None:
+        """Index a draft corpus in advance: takes a fifth of a second for 60,000 tokens."""
         if not corpus:
             return
         places = self._corpora.pop(corpus, None)
@@ -45,8 +45,7 @@ class Drafting:
             del self._corpora[next(iter(self._corpora))]
 
     def guesser(self, draft: Draft | None, prompt: Sequence[int]) -> Guesser | None:
-        """The guesses for one reply to `prompt`; None where there is nothing to expect, or where a wrong
-        guess could not be taken back."""
+        """The guesser for one reply to `prompt`; None without a `draft`, and for models that cannot trim."""
         driver = self._driver
         if draft is None or not driver.info.can_trim:
             return None
@@ -58,8 +57,9 @@ class Drafting:
         )
 
     def grow(self, reply: Reply, said: Sequence[int], n_other: int, n_most: int) -> Tree:
-        """Tokens to verify in the next pass, at most `n_most`, as many as pay. `said` are the latest tokens
-        of the reply, `n_other` is how many the pass has anyway."""
+        """Tokens to verify in the next pass, at most `n_most`, as many as are expected to save time. `said`
+        are the latest tokens of the reply, `n_other` is the number of tokens that the pass has without a
+        draft."""
         guesser, pace = reply.guesser, self._pace
         if guesser is None:
             return Tree()
@@ -79,17 +79,17 @@ class Drafting:
         return tree.first(pace.best_size(n_other, tree.probabilities, tree.forced))
 
     def learn(self, drafted: Tree, accepted: Sequence[int], n_sampled: int, n_forced: int) -> None:
-        """What became of a draft: `accepted` are the nodes that the model chose too, and the pass brought so
-        many tokens, sampled ones and forced ones."""
+        """Learn from a draft: `accepted` are the nodes that the model chose too; the pass produced
+        `n_sampled` and `n_forced` tokens."""
         self._learn_acceptance(drafted, accepted)
         self._pace.learn_output(n_sampled, n_forced)
 
     def learn_pass(self, n_tokens: int, seconds: float) -> None:
-        """A pass of so many tokens, the drafted ones included, took so long."""
+        """Learn from a pass of `n_tokens` tokens, including drafted ones, that took `seconds`."""
         self._pace.learn_pass(n_tokens, seconds)
 
     def _learn_acceptance(self, drafted: Tree, accepted: Sequence[int]) -> None:
-        """Acceptance rates, from the nodes whose parent was accepted: only there the model had a choice."""
+        """Learn acceptance rates, from the nodes whose parent was accepted: the others were not tested."""
         reached = {ROOT, *accepted}
         chosen_by = {drafted.parents[at]: drafted.guessed[at] for at in accepted}
         n_expected = 0.0
@@ -97,7 +97,7 @@ class Drafting:
         for at, guessed in enumerate(drafted.guessed):
             parent = drafted.parents[at]
             if parent not in reached or drafted.forced[at]:
-                continue  # what is forced is right whatever is guessed
+                continue  # a forced token is always right
             best_rank = min((one.rank for one in chosen_by.get(parent, ())), default=math.inf)
             for kind, place, rank in guessed:
                 if rank <= best_rank or at in reached:

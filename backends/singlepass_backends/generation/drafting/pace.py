@@ -1,8 +1,8 @@
-"""How many drafted tokens are worth verifying in a pass (sans-IO).
+"""How many drafted tokens to verify in a pass (sans-IO).
 
-Theory of operation. A pass over many tokens takes hardly longer than one over a single token on a GPU, and
-much longer on two CPU cores. So a draft tree (`tree`) is cut where verifying a further token costs more than
-it is expected to save. With the nodes ordered by probability, the first k of them save
+Theory of operation. On a GPU a pass over many tokens takes hardly longer than over one, and on two CPU cores
+much longer. So a draft tree (`tree`) is cut where verifying a further token costs more than it is expected to
+save. With the nodes ordered by probability, the first k of them save
 
     p1 v1 + … + pk vk
 
@@ -21,31 +21,32 @@ from typing import NamedTuple
 from singlepass_backends.generation.drafting.draft import Kind, Place
 
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Sizes of passes whose cost is measured; one in between counts as the next larger one."""
+"""Sizes of passes whose cost is measured; a size in between counts as the next larger one."""
 _EMA_WEIGHT = 0.2
 """Weight of a new measurement in a moving average of times."""
 _SAFETY_FACTOR = 1.6
-"""By how much an expected saving has to exceed its cost. The best of several noisy estimates is mostly one
-that is too high (the winner's curse), so what looks best is held to more."""
+"""Safety factor by which an expected saving must exceed its cost. The best of several noisy estimates is
+usually too high (optimism bias, the winner's curse)."""
 _FORCED_BATCH = 8
 """Assumed batch size for a forced token's marginal cost."""
 _SHORT_PASS_S = 0.003
-"""Where a pass of one token is shorter, as with tiny models, drafting takes longer than it saves."""
+"""If a pass of one token is shorter, as with tiny models, nothing is drafted: that would take longer than it
+saves."""
 _DECAY = 0.98
 """Weight of an older observation relative to the next one."""
 _PRIOR_WEIGHT = 20
-"""Observations that the prior acceptance rates count for."""
+"""Weight of the prior acceptance rates, in observations."""
 _PRIOR_PULL = 0.01
-"""How far acceptance rates return to their priors with each pass for which no draft paid: else a kind of
-guess that was wrong for a while would never be tried again."""
+"""How far acceptance rates return to their priors with each pass without a worthwhile draft: otherwise a kind
+of guess that was wrong for a while would never be tried again."""
 _MAX_ACCEPTANCE = 0.999
-"""Upper bound of an acceptance rate; decay makes a rare rejection vanish."""
+"""Upper bound of an acceptance rate, since decay makes rare rejections vanish."""
 
 _PLACES: tuple[Place, ...] = ("first", "line", "within")
 
 
 class _Outcomes(NamedTuple):
-    """Decayed counts of tokens that were accepted and rejected, the prior's among them (a Beta prior)."""
+    """Decayed counts of accepted and rejected tokens, including those of the prior (a Beta prior)."""
 
     accepted: float
     rejected: float
@@ -67,8 +68,8 @@ _PRIOR_RATES: dict[Kind, tuple[float, float, float]] = {
     "change": (0.1, 0.8, 0.8),
     "text": (0.8, 0.8, 0.8),
 }
-"""How often a guess is right at its first token, at the start of a line and within it, in the histories of
-four packages (`benchmarks/oracle.py`)."""
+"""Prior acceptance rates: how often a guess is right at its first token, at the start of a line and within a
+line, in the histories of four packages (`benchmarks/oracle.py`)."""
 _PRIOR: dict[tuple[Kind, Place], _Outcomes] = {
     (kind, place): _Outcomes(_PRIOR_WEIGHT * rate, _PRIOR_WEIGHT * (1 - rate))
     for kind, rates in _PRIOR_RATES.items()
@@ -77,20 +78,20 @@ _PRIOR: dict[tuple[Kind, Place], _Outcomes] = {
 
 
 class PassCosts:
-    """How long forward passes take, by their number of tokens."""
+    """Duration of forward passes, by their number of tokens."""
 
     def __init__(self, slope: float) -> None:
-        """`slope` is what a further token costs, in passes of one token, until it was measured."""
+        """`slope` is the initial estimate of a further token's cost, relative to a pass of one token."""
         self.slope = slope
         self._seconds: dict[int, float] = {}
 
     @property
     def one_s(self) -> float | None:
-        """Seconds of a pass of one token; None until there was one."""
+        """Seconds of a pass of one token; None before the first one."""
         return self._seconds.get(1)
 
     def relative(self, n: int) -> float:
-        """What a pass of `n` tokens costs, in passes of one; between measured sizes in proportion."""
+        """Cost of a pass of `n` tokens, in passes of one token; interpolated between measured sizes."""
         known, size = self._seconds, _size(n)
         if 1 not in known:
             return 1 + self.slope * (size - 1)
@@ -111,36 +112,37 @@ class PassCosts:
 
 
 class Pace:
-    """Learns from each pass; kept across requests, as the machine's rates are.
+    """Decides draft sizes and learns from each pass; kept across requests.
 
     Costs and savings are in passes of one token. `n_other` is the number of tokens that a pass has without
     the draft; `probabilities` and `forced` are those of the nodes of a tree, the most probable first.
     """
 
     def __init__(self, slope: float) -> None:
-        """`slope` is what a further token costs until it was measured."""
+        """`slope` is the initial estimate of a further token's cost."""
         self._costs = PassCosts(slope)
         self._drafting_s = 0.0
         """Seconds to find one drafted token (moving average)."""
         self._pass_cost = self._n_sampled = float(_PRIOR_WEIGHT)
-        """Decayed sums: what passes cost, without the marginal costs of forced tokens; tokens sampled in
+        """Decayed sums: costs of passes without the marginal costs of forced tokens; sampled tokens in
         them."""
         self._outcomes = dict(_PRIOR)
 
     def acceptance(self, kind: Kind, place: Place) -> float:
-        """The acceptance rate of such a guess's tokens, given that those before were accepted. For *text*,
-        whose guesses have probabilities of their own, the factor by which these are too high."""
+        """The acceptance rate of tokens of this kind and place, given that those before were accepted. For
+        *text*, whose guesses have their own probabilities, a factor that corrects these."""
         return self._outcomes[kind, place].rate
 
     def limit(self, n_other: int, n_most: int) -> int:
-        """Up to how many tokens, at most `n_most`, to draft for a pass; 0 where none can pay."""
+        """Maximum number of tokens to draft for a pass, at most `n_most`; 0 if no draft can be worthwhile."""
         one_s = self._costs.one_s
         if n_most <= 0 or (one_s is None and n_other == 1 and self._costs.slope):
             return 0  # the latter to measure a pass of one token
         return 0 if one_s is not None and one_s < _SHORT_PASS_S else n_most
 
     def is_saturated(self, n_other: int, probabilities: Sequence[float], forced: Sequence[bool]) -> bool:
-        """Whether further nodes cannot pay: not even if all were as probable as the last, and not forced."""
+        """Whether further nodes cannot be worthwhile, even if all were as probable as the last and not
+        forced."""
         n = len(probabilities)
         if n < 2 or n_other + n not in _SIZES:
             return False
@@ -166,7 +168,7 @@ class Pace:
         return best_n
 
     def cost(self, n: int) -> float:
-        """What a pass of `n` tokens costs."""
+        """Cost of a pass of `n` tokens."""
         return self._costs.relative(n)
 
     def learn_pass(self, n: int, seconds: float) -> None:
@@ -175,7 +177,7 @@ class Pace:
         self._pass_cost = _DECAY * self._pass_cost + self.cost(n)
 
     def learn_output(self, n_sampled: int, n_forced: int) -> None:
-        """A pass brought so many tokens."""
+        """A pass produced `n_sampled` sampled and `n_forced` forced tokens."""
         self._n_sampled = _DECAY * self._n_sampled + n_sampled
         self._pass_cost = max(0.0, self._pass_cost - n_forced * self._forced_token_cost)
 
@@ -184,32 +186,32 @@ class Pace:
         self._drafting_s += _EMA_WEIGHT * (seconds / max(1, n) - self._drafting_s)
 
     def learn_guess(self, kind: Kind, place: Place, *, is_accepted: bool) -> None:
-        """A token of such a guess was accepted or not, where those before it were."""
+        """A token of this kind and place was accepted or not, while those before it were accepted."""
         self._learn((kind, place), is_accepted, not is_accepted)
 
     def learn_text(self, n_expected: float, n_accepted: int) -> None:
-        """Of tokens that followed elsewhere, `n_expected` were to be accepted by their own probabilities, and
+        """Of *text* guesses, `n_expected` tokens were expected to be accepted by their own probabilities, and
         `n_accepted` were."""
         self._learn(("text", "first"), min(n_accepted, 2 * n_expected), max(0.0, n_expected - n_accepted))
 
     @property
     def _sampled_token_cost(self) -> float:
-        """What a sampled token costs on average, with the drafts as they are: an accepted one saves that."""
+        """Average cost of a sampled token, with drafting: an accepted token saves this."""
         return min(1.0, self._pass_cost / self._n_sampled)
 
     @property
     def _forced_token_cost(self) -> float:
-        """The marginal cost of a forced token, which joins a pass that is made anyway."""
+        """Marginal cost of a forced token, which is added to a pass that takes place anyway."""
         return (self.cost(_FORCED_BATCH) - 1) / (_FORCED_BATCH - 1)
 
     @property
     def _cost_coefficient(self) -> float:
-        """What it costs to find one drafted token."""
+        """Cost of finding one drafted token."""
         one_s = self._costs.one_s
         return self._drafting_s / one_s if one_s else 0.0
 
     def _savings(self, probabilities: Sequence[float], forced: Sequence[bool]) -> list[float]:
-        """What the first k nodes are expected to save, for each k from 1 on."""
+        """Expected saving of the first k nodes, for each k from 1 on."""
         each = (
             probability * (self._forced_token_cost if is_forced else self._sampled_token_cost)
             for probability, is_forced in zip(probabilities, forced, strict=True)
@@ -217,13 +219,13 @@ class Pace:
         return [*accumulate(each)]
 
     def _gain(self, n_other: int, n: int, saved: float) -> float:
-        """What `n` drafted tokens gain on the whole that save so much later."""
+        """Net gain of `n` drafted tokens that are expected to save `saved`."""
         longer = self.cost(n_other + n) - self.cost(n_other)
         return saved - _SAFETY_FACTOR * longer - n * self._cost_coefficient
 
     @staticmethod
     def _sizes(n_other: int, n_most: int) -> list[int]:
-        """The draft sizes to choose from: those which fill a pass up to a size whose cost is measured."""
+        """Candidates for the draft size: those that fill a pass up to a measured size."""
         return [*(size - n_other for size in _SIZES if 0 < size - n_other < n_most), n_most]
 
     def _return_to_prior(self) -> None:

@@ -1,9 +1,9 @@
 """Draft trees: the tokens that may come next, all verified by one forward pass (sans-IO).
 
-Theory of operation. Where two guesses differ, both are drafted: the model goes down the branch it agrees
-with, and the other costs only its room in the pass. A tree is grown best-first, as in Li et al., "EAGLE-2"
-(2024). The probability of a token given its ancestors is mixed from the guesses that continue with it
-(`draft`, each weighed by the acceptance rate of its kind) and from what followed the same tokens elsewhere
+Theory of operation. If two guesses differ, both are drafted: the model follows the branch that it agrees
+with, and the other only costs its share of the pass. A tree is grown best-first, as in Li et al., "EAGLE-2"
+(2024). The probability of a token given its ancestors is a mixture of the guesses that predict it (`draft`,
+each weighted by the acceptance rate of its kind) and of what followed the same tokens elsewhere
 (`Continuations`); that of a node is the product along its path. Nodes are numbered in order of probability,
 each after its parent, so the first k of them are the best tree of size k; `pace` chooses k.
 """
@@ -27,14 +27,15 @@ _ESCAPE = (1.0, 0.7, 0.5, 0.4)
 """Escape weights of prediction by partial matching: for each token seen after a context of 1, 2, … tokens,
 how many unseen ones are expected."""
 _NEWEST, _RECENT, _ELSEWHERE = 3.0, 1.5, 0.5
-"""Weights of an occurrence against one in the prompt: the last one in the reply, earlier ones there, and one
-in the draft corpus."""
+"""Weights of an occurrence relative to one in the prompt: the last one in the reply, earlier ones in the
+reply, and one in the draft corpus."""
 _MOST_RECENT = 32
-"""Occurrences in the reply that are counted, the latest ones."""
+"""Number of occurrences in the reply that are counted, the latest ones."""
 _MOST_SEEN = 96
-"""Occurrences of a context in a text that are counted; more frequent contexts are sampled evenly."""
+"""Number of occurrences of a context in a text that are counted; more frequent contexts are sampled
+evenly."""
 _WIDTH = 12
-"""Most children of a node that are considered."""
+"""Maximum number of children of a node that are considered."""
 _LEAST = 0.004
 """Nodes less probable than this are never drafted."""
 _SUREST = 0.98
@@ -49,11 +50,11 @@ class Tree:
     parents: list[int] = field(default_factory=list[int])
     """The number of each token's predecessor, or `ROOT`."""
     probabilities: list[float] = field(default_factory=list[float])
-    """Of each token and all its ancestors to be accepted."""
+    """Probability that each token and all its ancestors are accepted."""
     forced: list[bool] = field(default_factory=list[bool])
-    """Whether the grammar admits nothing else after the predecessor."""
+    """Whether the grammar admits nothing else after the parent."""
     guessed: list[tuple["Guessed", ...]] = field(default_factory=list[tuple["Guessed", ...]])
-    """The guesses that predict each token; none where only `Continuations` does."""
+    """The guesses that predict each token; none if only `Continuations` does."""
     _under: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
 
     def __len__(self) -> int:
@@ -73,7 +74,7 @@ class Tree:
         *,
         forced: bool = False,
     ) -> int:
-        """A further token; returns its number."""
+        """Add a token; returns its number."""
         at = len(self.tokens)
         self._under[parent, token] = at
         self.tokens.append(token)
@@ -84,11 +85,11 @@ class Tree:
         return at
 
     def child(self, at: int, token: int) -> int | None:
-        """The number of `token` after node `at`; None where it was not drafted."""
+        """The number of `token` after node `at`; None if it was not drafted."""
         return self._under.get((at, token))
 
     def expects(self, at: int) -> Callable[[int], bool]:
-        """Tells whether a token was drafted after node `at`."""
+        """A predicate: whether a token was drafted after node `at`."""
         return lambda token: (at, token) in self._under
 
     def first(self, n: int) -> "Tree":
@@ -120,11 +121,12 @@ class Guessed(NamedTuple):
     kind: Kind
     place: Place
     rank: int
-    """Guesses that take precedence here. Where one of them is right, this one is neither right nor wrong."""
+    """Guesses that take precedence here. If one of them is right, this one counts as neither right nor
+    wrong."""
 
 
 class _Live(NamedTuple):
-    """A guess of which the first `at` tokens have been followed."""
+    """A guess whose first `at` tokens are on the current path."""
 
     kind: Kind
     tokens: Sequence[int]
@@ -142,8 +144,8 @@ class Places:
         self._next: NDArray[np.int32] = text[order]
 
     def after(self, end: Sequence[int]) -> list[list[int]]:
-        """For contexts of the last token of `end`, the last two, and so on while they occur: what follows
-        them."""
+        """The tokens that followed the last token of `end`, the last two, and so on while these contexts
+        occur."""
         low, high = 0, len(self._next)
         found: list[list[int]] = []
         for token, column in zip(reversed(end), self._before, strict=False):
@@ -165,7 +167,7 @@ class Continuations:
     """Prediction by partial matching (Cleary and Witten, 1984) over prompt, draft corpus and reply so far.
 
     The longest context that occurred counts most, and leaves an escape probability to shorter ones, for
-    tokens that have not been seen after it.
+    tokens that were not seen after it.
     """
 
     def __init__(self, prompt: Places, others: Iterable[Places] = ()) -> None:
@@ -174,7 +176,7 @@ class Continuations:
         self._end: tuple[int, ...] = ()
         self._known: dict[tuple[int, ...], list[dict[int, float]]] = {}
         self._found: dict[int, dict[tuple[int, ...], Mapping[int, float]]] = {}
-        """Mixed probabilities, by the last token of the context and by the context."""
+        """Cached mixed probabilities, by the last token of the context and by the context."""
 
     def append(self, tokens: Iterable[int]) -> None:
         """`tokens` are the next ones of the reply."""
@@ -256,7 +258,7 @@ class Guesser:
         self._unread: list[int] = []
 
     def append(self, tokens: Sequence[int]) -> None:
-        """`tokens` were added to the reply. They are read when the next tree is grown."""
+        """`tokens` were added to the reply. They are processed when the next tree is grown."""
         self._unread += tokens
 
     def grow(
@@ -268,8 +270,8 @@ class Guesser:
         is_saturated: Callable[[Tree], bool],
     ) -> Tree:
         """A tree of at most `n_most` tokens with at most `n_branches` leaves; it stops growing once
-        `is_saturated`. `acceptance` is the acceptance rate of a kind of guess at a place of it.
-        `forced_after` gives the tokens that the grammar forces after a path, None where it rejects the
+        `is_saturated`. `acceptance` returns the acceptance rate of a kind of guess at a place.
+        `forced_after` returns the tokens that the grammar forces after a path, None if it rejects the
         path."""
         self._drafter.append(b"".join(map(self._piece, self._unread)))
         self._continuations.append(self._unread)
@@ -299,7 +301,7 @@ class Guesser:
             for rank, one in enumerate(live):
                 if one.at < len(one.tokens):
                     token, here = one.tokens[one.at], place if one.at else "first"
-                    already = found.get(token, 0.0)  # guesses that agree are no independent evidence
+                    already = found.get(token, 0.0)  # guesses that agree are not independent evidence
                     share = max(0.0, rest * acceptance(one.kind, here) - already)
                     found[token] = already + share
                     rest -= share
