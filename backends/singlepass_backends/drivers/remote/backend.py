@@ -132,8 +132,8 @@ class OpenAICompatibleBackend:
         yield from self._run(prompt, body, request.max_tokens, request.min_reply, interrupt, arrived)
 
     def prewarm(self, request: PrewarmRequest, interrupt: Interrupt) -> Iterator[Event]:
-        """Have the server prefill the prompt, if it has a prefix cache and has not just done so. Otherwise, or
-        if the request might be billed, does nothing and ends with `cancelled`."""
+        """Have the server prefill the prompt, if it has a prefix cache and has not just done so. If it has
+        none, or the request might be billed, does nothing and ends with `cancelled`."""
         if self._server.prewarm is None or not is_local(self._http.host):
             yield Finished("cancelled", Timings(n_prompt=0, n_cached=0, n_prefilled=0, n_decoded=0))
             return
