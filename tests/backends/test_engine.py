@@ -404,6 +404,24 @@ def test_sigterm_stops_cleanly(target: Target, folder: Path) -> None:
     with_client(target, folder, body)
 
 
+def test_an_engine_whose_model_hangs_does_not_stay(target: Target, folder: Path) -> None:
+    socket = engine_paths(target, folder).socket
+    program = (
+        "import sys, time\n"
+        "from singlepass_backends.engine import __main__ as engine\n"
+        "engine._STOP_S = 1\n"
+        "engine.open_backend = lambda *_: time.sleep(600)\n"
+        "sys.exit(engine.main())"
+    )
+    command = [sys.executable, "-c", program, *engine_command(target, socket)[3:]]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "serving" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == -signal.SIGALRM
+    assert not socket.exists()
+
+
 @pytest.mark.parametrize(
     ("model", "code"), [("", "no_model"), ("none.gguf", "model_missing"), ("junk.gguf", "model_invalid")]
 )

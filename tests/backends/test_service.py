@@ -6,11 +6,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from anyio.abc import ByteStream, Listener
 from fake_driver import FakeDriver
 from singlepass_backends import __version__
 from singlepass_backends.base import (
@@ -33,6 +35,7 @@ from singlepass_backends.generation.loop import InProcessBackend
 from singlepass_backends.runtime_dir import engine_paths
 from singlepass_backends.wire import (
     PROTOCOL,
+    Cancel,
     ClientMessage,
     Generate,
     Hello,
@@ -85,15 +88,14 @@ class ObservedService(Service):
         self.changed = asyncio.Event()
         self.is_stopped = asyncio.Event()
         self._scheduler = ObservedScheduler()
-        # Called on the model thread.
-        self._scheduler.on_finish = lambda: self._post(self.changed.set)
+        self._scheduler.on_finish = self.changed.set
 
-    def opened(self, connection: Any) -> None:
-        super().opened(connection)
+    async def attend(self, stream: ByteStream) -> None:
+        await super().attend(stream)
         self.changed.set()
 
-    def closed(self, connection: Any) -> None:
-        super().closed(connection)
+    def greeted(self, connection: Any) -> None:
+        super().greeted(connection)
         self.changed.set()
 
     def received(self, connection: Any, message: ClientMessage) -> None:
@@ -138,9 +140,12 @@ class Heard:
         return finished(self.events)
 
 
+Wrap = Callable[[Listener[ByteStream]], Listener[ByteStream]]
+
+
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, open_backend: Callable[..., Backend], idle_exit_s: float = 100
+    folder: Path, open_backend: Callable[..., Backend], idle_exit_s: float = 100, wrap: Wrap = lambda one: one
 ) -> AsyncIterator[tuple[Client, "asyncio.Task[int]"]]:
     """A client of a service in this process, and the service's task."""
     model = folder / "model.json"
@@ -149,8 +154,8 @@ async def serving(
     path = engine_paths(target, folder).socket
     before = asyncio.all_tasks()
     service = ObservedService(target, open_backend, idle_exit_s)
-    server = await asyncio.get_running_loop().create_unix_server(service.accept, str(path))
-    task = asyncio.create_task(service.run(path.unlink))
+    listener = wrap(await anyio.create_unix_listener(path))
+    task = asyncio.create_task(service.run(listener, path.unlink))
     client = Client(target, runtime_dir=folder)
     client.service = service
     try:
@@ -159,12 +164,18 @@ async def serving(
         await client.aclose()
         service.stop()
         await task
-        server.close()
-        await server.wait_closed()
         # Nothing outlives its owner, whatever the test did.
         others = asyncio.all_tasks() - {asyncio.current_task()} - before
         assert not [one for one in others if not one.done()]
-        assert all(thread.name != "model" for thread in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_the_event_loop() -> Iterator[None]:
+    before = threading.enumerate()
+    yield
+    for thread in set(threading.enumerate()) - set(before):
+        thread.join(20)  # one that was told to end
+        assert not thread.is_alive()
 
 
 def fake(driver: FakeDriver) -> Callable[..., Backend]:
@@ -317,6 +328,44 @@ def test_the_backend_rests_once_after_each_activity(folder: Path, monkeypatch: p
                 assert await asyncio.to_thread(rested.acquire, timeout=20)
                 await asyncio.sleep(0.1)
                 assert not rested.acquire(blocking=False)
+
+    asyncio.run(main())
+
+
+def test_the_model_is_called_on_one_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(service_module, "REST_AFTER_S", 0.02)
+        threads: list[tuple[str, int]] = []
+        rested = threading.Event()
+
+        def note(what: str) -> None:
+            threads.append((what, threading.get_ident()))
+
+        class Noting(InProcessBackend):
+            def inspect(self, segments: tuple[Segment, ...]) -> Any:
+                note("inspect")
+                return super().inspect(segments)
+
+            def rest(self) -> None:
+                note("rest")
+                rested.set()
+
+            def close(self) -> None:
+                note("close")
+                super().close()
+
+        def load(_target: Target, _on_progress: Callable[[float], bool]) -> Backend:
+            note("load")
+            return Noting(FakeDriver(reply=b"ok", on_forward=lambda: note("forward")))
+
+        async with serving(folder, load) as (client, _):
+            for _ in range(3):
+                rested.clear()
+                await asyncio.gather(*(collect(client) for _ in range(3)), client.inspect(REQUEST.segments))
+                await asyncio.to_thread(rested.wait, 20)
+        assert {what for what, _ in threads} == {"load", "forward", "inspect", "rest", "close"}
+        assert len({thread for _, thread in threads}) == 1
+        assert threads[0][1] != threading.get_ident()
 
     asyncio.run(main())
 
@@ -565,6 +614,43 @@ def test_idle_exit_counts_from_the_last_request(folder: Path) -> None:
             await client.connect()
             assert await asyncio.wait_for(task, 20) == 0
             assert not engine_paths(client.target, folder).socket.exists()
+
+    asyncio.run(main())
+
+
+def test_a_request_that_was_cancelled_at_once_does_not_keep_the_engine(folder: Path) -> None:
+    async def main() -> None:
+        async with serving(folder, fake(FakeDriver()), idle_exit_s=0.3) as (client, task):
+            await client.connect()
+            with socket.socket(socket.AF_UNIX) as other:
+                other.connect(str(engine_paths(client.target, folder).socket))
+                hello = encode(Hello(PROTOCOL, __version__))
+                other.sendall(hello + encode(Generate(1, REQUEST)) + encode(Cancel(1)))
+                assert await asyncio.wait_for(task, 20) == 0
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_cannot_be_accepted_ends_nothing(folder: Path) -> None:
+    """For want of file descriptors, or because the client has gone already."""
+
+    class Failing(Listener[ByteStream]):
+        def __init__(self, listener: Listener[ByteStream]) -> None:
+            self.listener = listener
+            self.n_failures = 2
+
+        async def serve(self, handler: Callable[[ByteStream], Any], task_group: Any = None) -> None:
+            self.n_failures -= 1
+            if self.n_failures >= 0:
+                raise anyio.BrokenResourceError
+            await self.listener.serve(handler, task_group)
+
+        async def aclose(self) -> None:
+            await self.listener.aclose()
+
+    async def main() -> None:
+        async with serving(folder, fake(FakeDriver(reply=b"ok")), wrap=Failing) as (client, _):
+            assert finished(await collect(client)).finish_reason == "stop"
 
     asyncio.run(main())
 

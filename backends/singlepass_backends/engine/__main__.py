@@ -1,7 +1,6 @@
 """`python -m singlepass_backends.engine`: run an engine, or probe the machine and a model file."""
 
 import argparse
-import asyncio
 import contextlib
 import fcntl
 import logging
@@ -10,9 +9,12 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import msgspec
+from anyio.abc import SocketListener
 
 from singlepass_backends.base import Target
 from singlepass_backends.engine.service import Service
@@ -21,6 +23,8 @@ from singlepass_backends.runtime_dir import EnginePaths
 
 EXIT_ALREADY_RUNNING = 4
 _LOCK_WAIT_S = 10.0
+_STOP_S = 60
+"""An engine that takes longer to stop is killed: time for a chunk, and for saving the prefix."""
 
 _log = logging.getLogger("singlepass_backends.engine")
 
@@ -53,7 +57,7 @@ def main() -> int:
         return EXIT_ALREADY_RUNNING
     os.nice(5)  # the editor comes first
     os.chdir("/")
-    return asyncio.run(_serve(target, paths, arguments.idle_exit))
+    return anyio.run(_serve, target, paths, arguments.idle_exit)
 
 
 def _take_lock(paths: EnginePaths) -> int | None:
@@ -85,32 +89,36 @@ def _answers(path: Path) -> bool:
 
 async def _serve(target: Target, paths: EnginePaths, idle_exit_s: float) -> int:
     service = Service(target, open_backend, idle_exit_s)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, service.stop)
-    listener = _listen(paths.socket)
-    identity = paths.socket.stat().st_ino
-    server = await loop.create_unix_server(service.accept, sock=listener)
-    _log.info("serving %s on %s as process %d", target.model or target.url, paths.socket, os.getpid())
-    try:
-        return await service.run(lambda: _remove(paths.socket, identity))
-    finally:
-        _remove(paths.socket, identity)
-        server.close()
+    code = 0
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        listener = await _listen(paths)
+        identity = paths.socket.stat().st_ino
+        _log.info("serving %s on %s as process %d", target.model or target.url, paths.socket, os.getpid())
+
+        def on_stopping() -> None:
+            _remove(paths.socket, identity)
+            signal.alarm(_STOP_S)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_on, signals, service)
+            code = await service.run(listener, on_stopping)
+            tasks.cancel_scope.cancel()
+    return code
 
 
-def _listen(path: Path) -> socket.socket:
+async def _stop_on(signals: AsyncIterator[signal.Signals], service: Service) -> None:
+    async for _ in signals:
+        service.stop()
+
+
+async def _listen(paths: EnginePaths) -> SocketListener:
     """Bind, replacing the socket of a dead engine: we hold the lock, so no other engine is using it."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
+    paths.socket.unlink(missing_ok=True)
     mask = os.umask(0o177)
     try:
-        listener.bind(str(path))
+        return await anyio.create_unix_listener(paths.socket, backlog=64)
     finally:
         os.umask(mask)
-    listener.listen(64)
-    listener.setblocking(False)
-    return listener
 
 
 def _remove(path: Path, identity: int) -> None:

@@ -29,7 +29,7 @@ class Job:
 
 
 class Scheduler:
-    """The queue and the running job. Not thread-safe: the caller holds a lock."""
+    """The queue and the running job. Not thread-safe: the model's thread may only read `must_stop`."""
 
     def __init__(self) -> None:
         self._foreground: deque[Job] = deque()

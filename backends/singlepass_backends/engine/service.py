@@ -1,23 +1,28 @@
 """The engine's two halves: connections on the event loop, and the model on its own thread.
 
-`Service.run` owns all tasks, in a task group, and returns once the model's thread has ended and no client is
-connected, each within a time.
+`Service.run` owns all tasks: a group with one for each client, and within it the scope of what serves them,
+the listener and the model's task. This scope ends when the engine is stopped or was idle for long enough.
 
-The halves share one `Scheduler` under one lock. The model thread never waits for a client: it hands frames to
-the loop, which buffers them, and drops a client that stops reading. Prompt text is never logged.
+The model has one thread, which anyio keeps; the event loop decides what it does next. The thread never waits
+for a client: it hands frames to the loop, which buffers them, and drops a client that stops reading. Prompt
+text is never logged.
 """
 
 import asyncio
-import contextlib
 import logging
+import math
 import os
-import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
+import anyio
 import msgspec
+from anyio.abc import ByteStream, Listener, TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from singlepass_backends import __version__
 from singlepass_backends.base import (
@@ -46,7 +51,6 @@ from singlepass_backends.wire import (
     LoadFailed,
     Loading,
     Prewarm,
-    PrewarmEvicted,
     Progress,
     Refused,
     StatusReply,
@@ -63,114 +67,88 @@ MAX_UNREAD_BYTES = 8 * 1024 * 1024
 """A client that leaves more than this unread is dropped."""
 REST_AFTER_S = 5.0
 """Seconds without a request after which the backend may save what it has."""
-_JOIN_S = 60.0
-"""Longest wait for the model thread: a chunk, and saving the prefix."""
 _FLUSH_S = 1.0
 """Longest wait, when stopping, for clients to read what was sent to them."""
 _LOAD_FAILED_LINGER_S = 5.0
 """How long the engine stays after its model failed to load, so that a first client hears why."""
+_ACCEPT_AGAIN_S = 0.1
+"""Pause after a connection could not be accepted, such as for want of file descriptors."""
 
 OpenBackend = Callable[[Target, Callable[[float], bool]], Backend]
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
 
 class Service:
-    """One engine: created on the event loop, which runs `accept` for each connection and `run` once."""
+    """One engine: created on the event loop, which runs `run` once."""
 
     def __init__(self, target: Target, open_backend: OpenBackend, idle_exit_s: float) -> None:
         self._target = target
         self._open_backend = open_backend
         self._idle_exit_s = idle_exit_s
         self._loop = asyncio.get_running_loop()
-        self._stopped = asyncio.Event()
-        self._failed = asyncio.Event()  # to load the model
-        self._told = asyncio.Event()  # a client has heard of that
-        self._thread_ended = asyncio.Event()
-        self._all_closed = asyncio.Event()  # no client is connected
-        self._all_closed.set()
+        self._serving = anyio.CancelScope()
+        """Its deadline is when the engine has been idle for long enough."""
         self._connections: dict[int, _Connection] = {}
         self._n_accepted = 0
         self._fraction = 0.0
         self._info: ModelInfo | None = None
         self._failure: LoadFailed | None = None
-        self._started = self._last_used = time.monotonic()
-        # Shared with the model thread:
-        self._wake = threading.Condition()
+        self._told = anyio.Event()  # a client has heard that loading failed
+        self._started = self._last_used = anyio.current_time()
         self._scheduler = Scheduler()
-        self._is_stopping = False
-        self._inspections: deque[tuple[int, Inspect]] = deque()  # by connection
+        self._wake = anyio.Event()  # there is something to do for the model
+        self._inspections: deque[tuple[int, Inspect]] = deque()
+        """By connection. The loop appends, the model's thread takes."""
         self._backend: Backend | None = None
-        self._thread = threading.Thread(target=self._model_thread, name="model", daemon=True)
+        self._one_thread = anyio.CapacityLimiter(1)
 
-    # On the event loop.
-
-    def accept(self) -> asyncio.Protocol:
-        """A protocol for a new connection."""
-        self._n_accepted += 1
-        return _Connection(self, self._n_accepted)
-
-    async def run(self, on_stopping: Callable[[], None]) -> int:
+    async def run(self, listener: Listener[ByteStream], on_stopping: Callable[[], None]) -> int:
         """Load the model, serve until stopped, idle or failed. Returns the process's exit code.
 
         `on_stopping` is called before the running job is waited for: the moment to remove the socket.
         """
-        self._thread.start()
-        async with asyncio.TaskGroup() as tasks:
-            watching = [tasks.create_task(self._watch_idle()), tasks.create_task(self._stop_after_failure())]
-            await self._stopped.wait()
-            on_stopping()
-            await _within(_JOIN_S, self._thread_ended)
-            if self._thread_ended.is_set():
-                self._thread.join()  # at once
-            for job in self._left_over():
+        async with anyio.create_task_group() as clients:
+            with self._serving:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._run_model)
+                    async with listener:
+                        try:
+                            await self._accept(listener, clients)
+                        finally:
+                            if self._serving.deadline <= anyio.current_time():
+                                _log.info("idle for %.0f s: exiting", self._idle_exit_s)
+                            on_stopping()
+            while job := self._scheduler.take():
                 self._answer_unstarted(job)
-            for connection in list(self._connections.values()):
-                connection.transport.close()
-            await _within(_FLUSH_S, self._all_closed)
-            for task in watching:
-                task.cancel()
+            for connection in self._connections.values():
+                connection.finish()
+            clients.cancel_scope.deadline = anyio.current_time() + _FLUSH_S
         return EXIT_LOAD_FAILED if self._failure else 0
 
     def stop(self) -> None:
         """Make `run` return soon; the running job is interrupted."""
-        with self._wake:
-            self._is_stopping = True
-            self._scheduler.must_stop.set()
-            self._wake.notify_all()
-        self._stopped.set()
+        self._scheduler.must_stop.set()
+        self._serving.cancel()
 
-    def _left_over(self) -> list[Job]:
-        """Jobs that were never begun. One that did not end within the wait may still run meanwhile."""
-        found: list[Job] = []
-        with self._wake:
-            while job := self._scheduler.take():
-                self._scheduler.finish()
-                found.append(job)
-        return found
+    # Connections.
 
-    async def _watch_idle(self) -> None:
+    async def _accept(self, listener: Listener[ByteStream], clients: TaskGroup) -> None:
         while True:
-            with self._wake:
-                is_idle = self._scheduler.is_idle
-            if self._info is None or not is_idle:
-                self._last_used = time.monotonic()
-            left = self._last_used + self._idle_exit_s - time.monotonic()
-            if left <= 0:
-                _log.info("idle for %.0f s: exiting", self._idle_exit_s)
-                self.stop()
-                return
-            await asyncio.sleep(min(left, 5.0) + 0.01)
+            with suppress(anyio.BrokenResourceError):
+                await listener.serve(self.attend, clients)
+            await anyio.sleep(_ACCEPT_AGAIN_S)
 
-    def opened(self, connection: "_Connection") -> None:
+    async def attend(self, stream: ByteStream) -> None:
+        """Serve one client until it leaves."""
+        self._n_accepted += 1
+        connection = _Connection(self, self._n_accepted, stream)
         self._connections[connection.number] = connection
-        self._all_closed.clear()
-
-    def closed(self, connection: "_Connection") -> None:
-        self._connections.pop(connection.number, None)
-        if not self._connections:
-            self._all_closed.set()
-        with self._wake:
+        try:
+            await connection.run()
+        finally:
+            del self._connections[connection.number]
             self._scheduler.drop(connection.number)
 
     def greeted(self, connection: "_Connection") -> None:
@@ -191,20 +169,16 @@ class Service:
             case Prewarm(id, request):
                 self._submit(Job(connection.number, id, request, time.perf_counter()))
             case Inspect():
-                with self._wake:
-                    self._inspections.append((connection.number, message))
-                    self._wake.notify_all()
+                self._inspections.append((connection.number, message))
+                self._wake.set()
             case Cancel(id):
-                with self._wake:
-                    job = self._scheduler.cancel(connection.number, id)
-                if job:
+                if job := self._scheduler.cancel(connection.number, id):
                     self._answer_unstarted(job)
             case StatusRequest(id):
                 connection.send(self._status(id))
             case Stop(id, unless):
                 is_shared = unless == "shared" and len(self._connections) > 1
-                with self._wake:
-                    is_accepted = unless == "never" or not (is_shared or self._scheduler.has_foreground)
+                is_accepted = unless == "never" or not (is_shared or self._scheduler.has_foreground)
                 connection.send(Stopping(id, is_accepted))
                 if is_accepted:
                     _log.info("stopped by a client")
@@ -213,12 +187,11 @@ class Service:
                 raise WireError("a second Hello")
 
     def _submit(self, job: Job) -> None:
-        self._last_used = time.monotonic()
-        with self._wake:
-            replaced = self._scheduler.submit(job)
-            self._wake.notify_all()
-        if replaced:
+        self._last_used = anyio.current_time()
+        self._serving.deadline = math.inf
+        if replaced := self._scheduler.submit(job):
             self._answer_unstarted(replaced)
+        self._wake.set()
 
     def _answer_unstarted(self, job: Job) -> None:
         waited_ms = (time.perf_counter() - job.arrived) * 1e3
@@ -230,31 +203,29 @@ class Service:
     def _status(self, id: int) -> StatusReply:
         import psutil
 
-        now = time.monotonic()
-        with self._wake:
-            scheduler, backend = self._scheduler, self._backend
-            is_idle = self._info is not None and scheduler.is_idle
-            return StatusReply(
-                id=id,
-                pid=os.getpid(),
-                version=__version__,
-                info=self._info,
-                n_clients=len(self._connections),
-                n_queued=scheduler.n_queued,
-                busy=scheduler.running is not None,
-                n_cached=backend.n_cached if backend else 0,
-                rss_bytes=psutil.Process().memory_info().rss,
-                uptime_s=now - self._started,
-                idle_s=now - self._last_used if is_idle else 0.0,
-                idle_exit_s=self._idle_exit_s,
-            )
+        now = anyio.current_time()
+        scheduler = self._scheduler
+        return StatusReply(
+            id=id,
+            pid=os.getpid(),
+            version=__version__,
+            info=self._info,
+            n_clients=len(self._connections),
+            n_queued=scheduler.n_queued,
+            busy=scheduler.running is not None,
+            n_cached=self._backend.n_cached if self._backend else 0,
+            rss_bytes=psutil.Process().memory_info().rss,
+            uptime_s=now - self._started,
+            idle_s=now - self._last_used if self._info and scheduler.is_idle else 0.0,
+            idle_exit_s=self._idle_exit_s,
+        )
 
     def _deliver(self, number: int, frame: bytes) -> None:
         if connection := self._connections.get(number):
             connection.write(frame)
 
     def _broadcast(self, message: EngineMessage) -> None:
-        for connection in list(self._connections.values()):
+        for connection in self._connections.values():
             if connection.is_greeted:
                 connection.send(message)
                 if isinstance(message, LoadFailed):
@@ -264,93 +235,96 @@ class Service:
         self._fraction = fraction
         self._broadcast(Loading(fraction))
 
-    def _on_loaded(self, info: ModelInfo) -> None:
-        self._info = info
-        self._last_used = time.monotonic()
-        self._broadcast(Loaded(info))
-        _log.info("loaded %s in %.0f ms on %s", info.name, info.load_ms, info.device)
+    # The model, on the event loop.
 
-    def _on_load_failed(self, failure: LoadFailed) -> None:
+    async def _run_model(self) -> None:
+        """Load the model and do what is asked of it, until cancelled."""
+        loaded = await self._on_thread(self._load)
+        if isinstance(loaded, LoadFailed):
+            await self._load_failed(loaded)
+            return
+        self._backend, self._info = loaded, loaded.info
+        self._last_used = anyio.current_time()
+        self._broadcast(Loaded(loaded.info))
+        _log.info("loaded %s in %.0f ms on %s", loaded.info.name, loaded.info.load_ms, loaded.info.device)
+        try:
+            await self._work(loaded)
+        finally:
+            self._backend = None
+            await self._on_thread(self._save, loaded.close)
+
+    async def _load_failed(self, failure: LoadFailed) -> None:
         _log.error("loading failed (%s): %s", failure.code, failure.message)
-        if not self._is_stopping:  # else loading was interrupted, which says nothing about the model
+        if not self._serving.cancel_called:  # else it was interrupted, which says nothing about the model
             self._failure = failure
         self._broadcast(failure)
-        self._failed.set()
-
-    async def _stop_after_failure(self) -> None:
-        await self._failed.wait()
-        await _within(_LOAD_FAILED_LINGER_S, self._told)
+        with anyio.move_on_after(_LOAD_FAILED_LINGER_S):
+            await self._told.wait()
         self.stop()
 
-    # On the model thread.
+    async def _work(self, backend: Backend) -> None:
+        """Do one job after the other. Without any, the backend may save what it has."""
+        evictions = Evictions()
+        is_rested = False
+        while True:
+            await checkpoint_if_cancelled()  # what is taken from here on is also run
+            if self._inspections:
+                await self._on_thread(self._inspect, backend)
+            elif job := self._scheduler.take():
+                await self._on_thread(self._do, backend, job, evictions)
+                is_rested = False
+            elif not await self._is_woken(within_s=math.inf if is_rested else REST_AFTER_S):
+                is_rested = True
+                await self._on_thread(self._save, backend.rest)
+
+    def _finish(self) -> None:
+        self._scheduler.finish()
+        self._last_used = anyio.current_time()
+
+    async def _is_woken(self, *, within_s: float) -> bool:
+        """Wait for something to do. The engine is idle meanwhile."""
+        self._wake = anyio.Event()
+        self._serving.deadline = self._last_used + self._idle_exit_s
+        with anyio.move_on_after(within_s):
+            await self._wake.wait()
+        return self._wake.is_set()
+
+    async def _on_thread(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        """Run on the model's thread: the one that anyio keeps, because nothing else here asks for one.
+
+        Whatever was begun is waited for, stopped or not.
+        """
+        with anyio.CancelScope(shield=True):
+            return await anyio.to_thread.run_sync(function, *arguments, limiter=self._one_thread)
+        raise AssertionError("nothing cancels a shielded scope")
+
+    # On the model's thread.
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is exiting
-            self._loop.call_soon_threadsafe(function, *arguments)
+        """Call on the event loop, without waiting for it, which anyio's `from_thread` would."""
+        self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _model_thread(self) -> None:
-        try:
-            self._load_and_work()
-        finally:
-            self._post(self._thread_ended.set)
-
-    def _load_and_work(self) -> None:
+    def _load(self) -> Backend | LoadFailed:
         def on_progress(fraction: float) -> bool:
             nonlocal told
             if fraction - told >= 0.01:
                 told = fraction
                 self._post(self._on_loading, fraction)
-            return not self._is_stopping
+            return not self._serving.cancel_called
 
         told = 0.0
         try:
-            backend = self._open_backend(self._target, on_progress)
+            return self._open_backend(self._target, on_progress)
         except BackendError as error:
-            self._post(self._on_load_failed, LoadFailed(error.code, error.message))
-            return
+            return LoadFailed(error.code, error.message)
         except Exception as error:
             _log.error("loading: %s", _where(error))
-            message = (
-                f"Loading {self._target.model or self._target.url} failed: {type(error).__name__}: {error}"
-            )
-            self._post(self._on_load_failed, LoadFailed("internal", message))
-            return
-        with self._wake:
-            self._backend = backend
-        self._post(self._on_loaded, backend.info)
-        evictions = Evictions()
-        while (job := self._next_job(backend)) is not None:
-            is_done = self._run_job(backend, job)
-            with self._wake:
-                self._scheduler.finish()
-            self._tell_evicted(evictions.after(job, backend, is_done=is_done))
-        with self._wake:
-            self._backend = None
-        backend.close()
+            what = self._target.model or self._target.url
+            return LoadFailed("internal", f"Loading {what} failed: {type(error).__name__}: {error}")
 
-    def _next_job(self, backend: Backend) -> Job | None:
-        """Wait for the next job; None when stopping. Meanwhile inspections are answered, and `backend` may
-        save what it has."""
-        is_rested = False
-        while True:
-            with self._wake:
-                if self._is_stopping:
-                    return None
-                if not self._inspections:
-                    if job := self._scheduler.take():
-                        return job
-                    is_woken = self._wake.wait(None if is_rested else REST_AFTER_S)
-                else:
-                    is_woken = True
-            if is_woken:
-                self._inspect(backend)
-            else:
-                is_rested = True
-                self._rest(backend)
-
-    def _rest(self, backend: Backend) -> None:
+    def _save(self, save: Callable[[], None]) -> None:
         try:
-            backend.rest()
+            save()
         except Exception as error:
             _log.error("saving failed: %s", _where(error))
 
@@ -367,9 +341,12 @@ class Service:
                 reply = Failed(message.id, "internal", f"The engine failed: {type(error).__name__}.")
             self._post(self._deliver, connection, encode(reply))
 
-    def _tell_evicted(self, found: Iterator[tuple[int, PrewarmEvicted]]) -> None:
+    def _do(self, backend: Backend, job: Job, evictions: Evictions) -> None:
+        """Do the job, then tell what it evicted."""
+        is_done = self._run_job(backend, job)
+        self._post(self._finish)
         try:
-            for connection, evicted in found:
+            for connection, evicted in evictions.after(job, backend, is_done=is_done):
                 self._post(self._deliver, connection, encode(evicted))
         except Exception as error:
             _log.error("what was evicted is not known: %s", _where(error))
@@ -400,45 +377,56 @@ class Service:
         self._post(self._deliver, job.connection, encode(failed))
 
 
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    """Wait for `event`, but not longer than that."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
 def _where(error: Exception) -> str:
     """The traceback without the error's message, which might quote a prompt."""
     return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
 
 
-class _Connection(asyncio.Protocol):
+class _Connection:
     """One client."""
 
-    transport: asyncio.Transport
-
-    def __init__(self, service: Service, number: int) -> None:
+    def __init__(self, service: Service, number: int, stream: ByteStream) -> None:
         self._service = service
         self.number = number
         self.is_greeted = False
         self._is_refused = False
+        self._stream = stream
+        self._tasks = anyio.create_task_group()
+        self._outgoing, self._unsent = anyio.create_memory_object_stream[bytes](math.inf)
+        self._n_unread = 0  # bytes
         self._decoder: Decoder[ClientMessage] = Decoder(ClientMessage)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self._service.opened(self)
+    async def run(self) -> None:
+        """Until the client leaves, is dropped or, after `finish`, has read everything."""
+        async with self._stream, self._outgoing, self._unsent, self._tasks:
+            self._tasks.start_soon(self._write)
+            try:
+                async for data in self._stream:
+                    for message in self._decoder.feed(data):
+                        self._receive(message)
+            except anyio.BrokenResourceError:
+                pass  # it is gone
+            except WireError as error:
+                _log.warning("client %d dropped: %s", self.number, error)
+            except Exception as error:  # harms nobody else
+                _log.error("client %d dropped: %s", self.number, _where(error))
+            self._tasks.cancel_scope.cancel()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._service.closed(self)
+    async def _write(self) -> None:
+        with suppress(anyio.BrokenResourceError):
+            async for frame in self._unsent:
+                frames = [frame]
+                with suppress(anyio.WouldBlock, anyio.EndOfStream):  # what waits is sent with it
+                    while True:
+                        frames.append(self._unsent.receive_nowait())
+                data = b"".join(frames)
+                await self._stream.send(data)
+                self._n_unread -= len(data)
+        self._tasks.cancel_scope.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._decoder.feed(data):
-                self._receive(message)
-        except WireError as error:
-            _log.warning("client %d dropped: %s", self.number, error)
-            self.transport.abort()
+    def finish(self) -> None:
+        """Nothing more will be sent."""
+        self._outgoing.close()
 
     def _receive(self, message: ClientMessage) -> None:
         if self.is_greeted:
@@ -461,9 +449,11 @@ class _Connection(asyncio.Protocol):
         self.write(encode(message))
 
     def write(self, frame: bytes) -> None:
-        if self.transport.is_closing():
+        if self._tasks.cancel_scope.cancel_called:
             return
-        self.transport.write(frame)
-        if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+        with suppress(anyio.ClosedResourceError):  # after `finish`
+            self._outgoing.send_nowait(frame)
+            self._n_unread += len(frame)
+        if self._n_unread > MAX_UNREAD_BYTES:
             _log.warning("client %d dropped: it stopped reading", self.number)
-            self.transport.abort()
+            self._tasks.cancel_scope.cancel()
