@@ -28,13 +28,13 @@ import msgspec
 from machine import command, describe, machine
 from own import small_model
 from singlepass.core.context import SourceFile, build_context
+from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished, ParserEvent
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.grammar import Bounds, edit_grammar, marker_size
 from singlepass.core.lines import split_lines, visible_lines
+from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, plan, rebase
 from singlepass.core.prompt import Task, render_prompt
-from singlepass.core.replies.diff_parser import DiffParser, HunkDropped, HunkFinished, ParserEvent
-from singlepass.core.replies.matcher import find_runs
 from singlepass_backends.base import Finished, GenerateRequest, Sampling, Target, TextChunk
 from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.loop import InProcessBackend

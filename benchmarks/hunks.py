@@ -20,9 +20,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.core.replies.diff_parser import Hunk
 
 ROOT = Path(__file__).parents[1]
 _PATH = "a.py"

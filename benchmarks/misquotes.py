@@ -31,10 +31,10 @@ from changes import SOURCES, Document, change, documents, occurrences
 from habits import Kind
 from replying import KINDS as REPLIES
 from replying import Reply, single
+from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.grammar import marker_size
 from singlepass.core.planner import PlannedHunk, plan, reject_dropped
-from singlepass.core.replies.diff_parser import DiffParser, HunkDropped, HunkFinished
 
 MOST_WRONG = 0.01
 _LEAST_ALIKE = 0.7

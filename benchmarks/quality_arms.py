@@ -16,15 +16,15 @@ from quality_tasks import Files, Task
 from singlepass.config import Settings, usable_targets, user_settings
 from singlepass.core.actions import BUILTIN_ACTIONS, CommentTask, find_comment_task, fix_instruction
 from singlepass.core.context import Context, SourceFile, build_context
+from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.grammar import edit_grammar, marker_size
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import split_lines, visible_lines
+from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped, resolve
 from singlepass.core.prompt import Task as PromptTask
 from singlepass.core.prompt import expect_reply, render_prompt
-from singlepass.core.replies.diff_parser import DiffParser, HunkDropped, HunkFinished
-from singlepass.core.replies.matcher import find_runs
 from singlepass.engines.contexts import MIN_REPLY_TOKENS, encodable, grammar_for
 from singlepass_backends.base import (
     Backend,

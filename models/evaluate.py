@@ -27,10 +27,10 @@ import msgspec
 from corpus import read_corpus
 from examples import Case, Size, make_case
 from kinds import KINDS
+from singlepass.core.diff_parser import DiffParser, HunkFinished
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.grammar import edit_grammar
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.core.replies.diff_parser import DiffParser, HunkFinished
 from singlepass_backends.base import (
     DEMO_MODEL,
     Backend,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from singlepass.core.replies.diff_parser import (
+from singlepass.core.diff_parser import (
     TRANSITIONS,
     DiffParser,
     Hunk,

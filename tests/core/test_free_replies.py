@@ -6,10 +6,10 @@ A table says what the files are then. Whatever is not done has to be told.
 from collections.abc import Mapping
 
 import pytest
+from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.grammar import marker_size
 from singlepass.core.planner import PlannedHunk, plan, reject_dropped
-from singlepass.core.replies.diff_parser import DiffParser, HunkDropped, HunkFinished
 
 A, B = "import os\nx = 1\n", "import os\ny = 1\n"
 FILES = {"a.py": A, "b.py": B}

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from singlepass.core.diff_parser import DiffParser, HunkFinished, ParserEvent
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.grammar import Bounds, edit_grammar, marker_size, unique_runs
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.core.replies.diff_parser import DiffParser, HunkFinished, ParserEvent
 
 EOS = 256
 WORDS = [

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from singlepass.core.replies.matcher import Ambiguous, Differs, Found, Match, NotFound, find_runs, match
+from singlepass.core.matcher import Ambiguous, Differs, Found, Match, NotFound, find_runs, match
 
 CODE = """\
 def area(width, height):

@@ -4,10 +4,10 @@ and the text that the user wanted, or None where it cannot be known and nothing 
 from collections.abc import Sequence
 
 import pytest
+from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Snapshot, apply
+from singlepass.core.matcher import Ambiguous, Differs, Found, NotFound, match
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.core.replies.diff_parser import Hunk
-from singlepass.core.replies.matcher import Ambiguous, Differs, Found, NotFound, match
 
 Case = tuple[str, str, str, str | None]
 

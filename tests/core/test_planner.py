@@ -7,10 +7,10 @@ import pytest
 from core.texts import plain_lines, texts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from singlepass.core.diff_parser import DiffParser, Hunk, HunkDropped
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.lines import line_ending, split_lines, visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, rebase, reject_dropped
-from singlepass.core.replies.diff_parser import DiffParser, Hunk, HunkDropped
 
 
 def planned(text: str, old: Sequence[str], new: Sequence[str], index: int = 0) -> PlannedHunk | RejectedHunk:

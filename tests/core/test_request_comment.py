@@ -2,9 +2,9 @@
 
 import pytest
 from singlepass.core.actions import CommentTask
+from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.core.replies.diff_parser import Hunk
 from singlepass.core.request_comment import comment_removal, without_comment
 
 TEXT = "int a;\n/* AI: document\n   this */\nint f();\n"

@@ -4,7 +4,7 @@ import html
 import textwrap
 
 import pytest
-from singlepass.core.replies.matcher import Found
+from singlepass.core.matcher import Found
 from singlepass.core.replies.rewrite import Rewrite, Unplaced, place, read_rewrites
 
 SHAPES = """\

@@ -10,8 +10,8 @@ from corpus import Corpus, read_corpus, split_of
 from evaluate import edited
 from examples import Case, Size, answer, make_case
 from kinds import KINDS
+from singlepass.core.diff_parser import DiffParser, HunkFinished
 from singlepass.core.grammar import edit_grammar
-from singlepass.core.replies.diff_parser import DiffParser, HunkFinished
 from singlepass_backends.base import Target
 from singlepass_backends.drivers.llama.driver import LlamaCppDriver
 from singlepass_backends.generation.constraint import Constraints

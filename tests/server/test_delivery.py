@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from server.fakes import FakeEditor, LateEditor, ReadOnlyEditor
+from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.planner import PlannedHunk, plan
-from singlepass.core.replies.diff_parser import Hunk
 from singlepass.editor.documents import EditableFile
 from singlepass.jobs import delivery as delivery_module
 from singlepass.jobs.delivery import Delivery, deliver

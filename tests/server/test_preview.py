@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from lsprotocol import types as lsp
 from server.fakes import FakeEditor
+from singlepass.core.diff_parser import DiffParser
 from singlepass.core.edits import Edit
 from singlepass.core.lines import LineIndex
-from singlepass.core.replies.diff_parser import DiffParser
 from singlepass.editor.documents import EditableFile
 from singlepass.editor.positions import Capabilities
 from singlepass.jobs.preview import PREVIEW, Preview

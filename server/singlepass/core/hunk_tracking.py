@@ -30,7 +30,7 @@ import msgspec
 from singlepass.core.edits import Edit, apply, rebase_span, validate
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import is_line_start, visible_lines
-from singlepass.core.replies.matcher import How
+from singlepass.core.matcher import How
 
 
 class Origin(NamedTuple):

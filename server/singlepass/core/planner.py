@@ -25,11 +25,11 @@ from typing import Literal
 
 import msgspec
 
+from singlepass.core.diff_parser import DropReason, Hunk, HunkDropped
 from singlepass.core.edits import Edit, Snapshot, rebase_span
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import Line, is_line_start, line_ending, split_lines, visible_lines
-from singlepass.core.replies.diff_parser import DropReason, Hunk, HunkDropped
-from singlepass.core.replies.matcher import (
+from singlepass.core.matcher import (
     Ambiguous,
     Differs,
     Found,

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 import msgspec
 
 from singlepass.core.actions import CommentTask
+from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Edit, Snapshot
 from singlepass.core.lines import split_lines, visible_lines
+from singlepass.core.matcher import find_runs
 from singlepass.core.planner import PlannedHunk
-from singlepass.core.replies.diff_parser import Hunk
-from singlepass.core.replies.matcher import find_runs
 
 
 def without_comment(hunk: Hunk, comment: CommentTask, text: str) -> Hunk:

@@ -8,8 +8,8 @@ from singlepass_backends.base import PrefillProgress
 
 from singlepass.config import Settings
 from singlepass.core import report
+from singlepass.core.diff_parser import ParserEvent
 from singlepass.core.inert import inert
-from singlepass.core.replies.diff_parser import ParserEvent
 from singlepass.editor.documents import Documents, EditableFile
 from singlepass.editor.requests import Editor, Progress, Status, tell_status
 from singlepass.jobs.outcome import (

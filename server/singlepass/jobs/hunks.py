@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from singlepass.core.diff_parser import Hunk, HunkDropped, HunkFinished, ParserEvent
 from singlepass.core.planner import (
     PlannedHunk,
     RejectedHunk,
@@ -26,7 +27,6 @@ from singlepass.core.planner import (
     reject_dropped,
     resolve,
 )
-from singlepass.core.replies.diff_parser import Hunk, HunkDropped, HunkFinished, ParserEvent
 from singlepass.core.request_comment import comment_removal, without_comment
 from singlepass.editor.documents import Documents, EditableFile
 from singlepass.editor.requests import Editor

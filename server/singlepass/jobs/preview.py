@@ -9,9 +9,7 @@ once, there is no preview.
 import time
 from collections.abc import Mapping, Sequence
 
-from singlepass.core.edits import rebase_span
-from singlepass.core.lines import split_lines, visible_lines
-from singlepass.core.replies.diff_parser import (
+from singlepass.core.diff_parser import (
     HunkDropped,
     HunkFinished,
     HunkOpened,
@@ -19,7 +17,9 @@ from singlepass.core.replies.diff_parser import (
     OldLine,
     ParserEvent,
 )
-from singlepass.core.replies.matcher import find_runs
+from singlepass.core.edits import rebase_span
+from singlepass.core.lines import split_lines, visible_lines
+from singlepass.core.matcher import find_runs
 from singlepass.editor.documents import EditableFile
 from singlepass.editor.positions import range_to_json
 from singlepass.editor.requests import Editor

@@ -29,9 +29,9 @@ from singlepass_backends.base import (
 from singlepass.config import Settings
 from singlepass.core import report
 from singlepass.core.context import Context, shrink
+from singlepass.core.diff_parser import DiffParser, ParserEvent
 from singlepass.core.grammar import marker_size
 from singlepass.core.prompt import Task, expect_reply, render_prompt
-from singlepass.core.replies.diff_parser import DiffParser, ParserEvent
 from singlepass.editor.documents import EditableFile
 from singlepass.editor.workspace import UserError
 from singlepass.engines.contexts import MIN_REPLY_TOKENS, encodable, grammar_for

@@ -1,1 +1,1 @@
-"""What a model wrote, read and placed: hunks of a reply, and where in a document they belong (sans-IO)."""
+"""Parts of `core/diff_parser.py` and `core/matcher.py`: what a model wrote, read and placed (sans-IO)."""

@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from singlepass.core.line_diff import changed_blocks
+from singlepass.core.matcher import Found, locate
 from singlepass.core.replies.anew import as_diff, in_document_spelling
 from singlepass.core.replies.definitions import defined_name
 from singlepass.core.replies.depths import at_depth
@@ -27,7 +28,6 @@ from singlepass.core.replies.extent import n_open, within, without_neighbours
 from singlepass.core.replies.habits import is_fence
 from singlepass.core.replies.left_out import left_out
 from singlepass.core.replies.levels import indent_of
-from singlepass.core.replies.matcher import Found, locate
 from singlepass.core.replies.pairing import aligned, similarity
 from singlepass.core.replies.paths import Named, commented_path, named, named_before
 from singlepass.core.replies.sections import Section, sections

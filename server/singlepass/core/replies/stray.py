@@ -12,8 +12,8 @@ from functools import cached_property
 
 import msgspec
 
+from singlepass.core.diff_parser import Hunk
 from singlepass.core.line_diff import changed_blocks
-from singlepass.core.replies.diff_parser import Hunk
 from singlepass.core.replies.habits import is_fence
 from singlepass.core.replies.markings import PROSE, at_a_border, is_sentence, of_a_format, token_in
 from singlepass.core.replies.pairing import similarity
