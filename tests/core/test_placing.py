@@ -35,7 +35,39 @@ ELIF = METHOD.replace("        y()", "        elif b:\n            z()\n        
 ELSE = ELIF.replace("elif b", "else")
 TRY = "def f():\n    try:\n        x()\n    except A:\n        y()\n"
 BRACES = "function f() {\n  if (a) {\n    x();\n  }\n}\n"
+SHAPE = "class Shape {\n    int n;\n    double area() { return 0; }\n};\n"
+GUARD = "func f() {\n\tif a {\n\t\tx()\n\t}\n\ty()\n}\n"
 INDENTATION: dict[str, Case] = {
+    "new lines alone lost theirs, in a bracket": (
+        SHAPE,
+        "    double area() { return 0; }",
+        "virtual double area() const = 0;",
+        SHAPE.replace("double area() { return 0; }", "virtual double area() const = 0;"),
+    ),
+    "a block of new lines alone lost theirs": (
+        GUARD,
+        "\tif a {\n\t\tx()\n\t}",
+        "if a && b {\n\tx()\n}",
+        GUARD.replace("if a", "if a && b"),
+    ),
+    "other lines than the old ones, in a bracket": (
+        BRACES,
+        "  if (a) {\n    x();\n  }",
+        "const b = x();\nreturn b;",
+        "function f() {\n  const b = x();\n  return b;\n}\n",
+    ),
+    "a block of Python between lines as deep": (
+        "def f(a):\n    b = []\n    for c in a:\n        b.append(c)\n    return b\n",
+        "    for c in a:\n        b.append(c)",
+        "for c in a:\n    if c:\n        b.append(c)",
+        "def f(a):\n    b = []\n    for c in a:\n        if c:\n            b.append(c)\n    return b\n",
+    ),
+    "a last method that becomes a function": (
+        METHOD + "    def g(self):\n        y()\n",
+        "    def g(self):\n        y()",
+        "def g():\n    y()",
+        METHOD + "def g():\n    y()\n",
+    ),
     "elif behind the body": (
         METHOD,
         "if a:\n            x()",
@@ -221,7 +253,33 @@ KEEPER = (
     "        self.a = 1\n        self.b = 2\n        self.c = 3\n"
 )
 LONGER = KEEPER.replace("A:", "A(B):").replace("        self.a", "        go()\n        self.a")
+LOOP = "int f() {\n    for (int i = 0; i < n; ++i) {\n        sum += a[i];\n    }\n    return sum;\n}\n"
+READ = "func f() error {\n\td, err := read()\n\tif err != nil {\n\t\treturn err\n\t}\n\treturn d\n}\n"
 REPEATED: dict[str, Case] = {
+    "a loop of which the head alone is quoted": (
+        LOOP,
+        "    for (int i = 0; i < n; ++i) {",
+        "    for (int one : a) {\n        sum += one;\n    }",
+        None,
+    ),
+    "a condition that is taken away": (
+        LOOP,
+        "    for (int i = 0; i < n; ++i) {",
+        "    const int i = 0;",
+        LOOP.replace("for (int i = 0; i < n; ++i) {", "const int i = 0;"),
+    ),
+    "the same condition as that behind": (
+        READ,
+        "\td, err := read()",
+        '\td, err := read()\n\tif err != nil {\n\t\treturn fmt.Errorf("read: %w", err)\n\t}',
+        None,
+    ),
+    "another condition than that behind": (
+        READ,
+        "\td, err := read()",
+        "\td, err := read()\n\tif d == nil {\n\t\treturn nil\n\t}",
+        READ.replace("read()\n", "read()\n\tif d == nil {\n\t\treturn nil\n\t}\n"),
+    ),
     "the whole function": (
         TOTAL,
         "def total(rows):",

@@ -16,6 +16,9 @@ from singlepass.core.replies.pairing import MIN_ALIKE, pairs_of, similarity
 
 _MOST_BESIDE = 10
 """How many lines above and below are looked at for one with text."""
+_LABEL = re.compile(r"\w+:")
+_MOST_ABOVE = 1_000
+"""How many lines above are looked at for one that is shallower."""
 _SPACES = re.compile(r" +[^\s*]")
 
 
@@ -164,15 +167,19 @@ def raised_again(
 ) -> Sequence[str] | None:
     """New lines that alone lost the indentation of those they replace, all of them or the first one, with it.
 
-    Only where they begin as the old ones do and cannot stand between the lines above and below as they are;
-    None where they can in no other way, or in both.
+    They did where they would be as shallow as the bracket around them; and where they begin as the old ones
+    do, and cannot stand as they are between the lines above and below, or these are as deep as the old ones.
+    None where they can stand in no way, or in two.
     """
     first, first_new = (next((line for line in lines if line.strip()), "") for lines in (there, new))
     indent = indent_of(first)
     depths = [columns(indent_of(line)) for line in there if line.strip()]
     if not indent or not first_new or indent_of(first_new) or min(depths) < columns(indent):
         return new
-    if similarity(first, first_new) < MIN_ALIKE:
+    may_be_shallow = first_new.startswith("#") or _LABEL.fullmatch(first_new) is not None
+    is_in_bracket = not may_be_shallow and _is_in_bracket(above, indent)
+    is_alike = similarity(first, first_new) >= MIN_ALIKE
+    if not is_alike and not is_in_bracket:
         return new
     before = [line for line in above[-_MOST_BESIDE:] if line.strip()][-1:]
     after = [line for line in below[:_MOST_BESIDE] if line.strip()][:1]
@@ -180,15 +187,29 @@ def raised_again(
     def fits(lines: Sequence[str]) -> bool:
         return is_sound([*before, *lines, *after])
 
-    if fits(new) or not fits(there):
+    all_raised = [indent + line if line.strip() else line for line in new]
+    if fits(new):
+        beside = [*before, *after]
+        is_between = len(beside) == 2 and min(columns(indent_of(one)) for one in beside) >= columns(indent)
+        return all_raised if (is_in_bracket or is_between) and fits(all_raised) else new
+    if not fits(there):
         return new
     n = new.index(first_new)
-    all_raised = [indent + line if line.strip() else line for line in new]
     first_raised = [*new[:n], indent + first_new, *new[n + 1 :]]
     is_first_alone = all(columns(indent_of(line)) >= columns(indent) for line in new[n + 1 :] if line.strip())
     readings = [all_raised, *[first_raised] * (is_first_alone and first_raised != all_raised)]
     readings = [lines for lines in readings if fits(lines)]
     return readings[0] if len(readings) == 1 else None
+
+
+def _is_in_bracket(above: Sequence[str], indent: str) -> bool:
+    """Whether lines of this depth stand in a bracket that the next shallower line above opens."""
+    shallower = (
+        one
+        for one in above[: -_MOST_ABOVE - 1 : -1]
+        if one.strip() and columns(indent_of(one)) < columns(indent)
+    )
+    return next(shallower, "").rstrip().endswith(("{", "(", "["))
 
 
 def _with_tabs(new: Sequence[str]) -> list[str]:

@@ -43,6 +43,11 @@ _BEFORE_DEFINITION = re.compile(r"\s*(?:@|#\[|\[\w+.*\]$|///|/\*\*|\*|template\b
 """What stands above the definition that it belongs to."""
 _COMMENT = re.compile(r"\s*(?:#(?![\[!])|//|/\*|\*|--|;;)")
 _WORDS = re.compile(r"\w+")
+_OPENING = ("{", "(", "[")
+_HEAD = re.compile(
+    r"\s*(?:if|elif|while|for|foreach|switch|match|with|unless|def|class|fn|func|function)\b.+[:{]"
+)
+"""The first line of a block that nobody writes twice in a row."""
 _LEAVES = re.compile(r"\s*(return|raise|throw)\b")
 
 
@@ -216,6 +221,8 @@ def _with_block(
     first = next((line for line in block if line), "")
     if n_kept and first.strip() == "{" and plain[n_kept - 1].endswith("{"):
         return None
+    if _closes(old, plain, last) and any(line.endswith(_OPENING) for line in plain):
+        return None
     if not first or not any(n_kept and n >= n_kept for n in _added(old, plain)):
         return as_it_is
     changed = changed_blocks(block, tail)
@@ -233,7 +240,9 @@ def _with_block(
         written = [document[end + own[n]] if n in own else line for n, line in enumerate(new[n_kept:])]
         return Beside(start, end + len(block), [*new[:n_kept], *written])
     is_rewrite = begins_same and (
-        first.strip() == "{" or (bool(_WORD.search(first)) and 1 < n_equal >= sum(map(bool, block)) / 2)
+        first.strip() == "{"
+        or _HEAD.fullmatch(first)
+        or (bool(_WORD.search(first)) and 1 < n_equal >= sum(map(bool, block)) / 2)
     )
     is_wrong = (
         is_rewrite
