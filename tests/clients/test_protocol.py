@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from singlepass.lsp import handlers
+from singlepass.lsp import commands
 from vscode import EXTENSION, need_node
 
 SOURCE = "one = '𝔘'; a = 1\ntwo = 2\nthree = 3\n"
@@ -51,7 +51,7 @@ def test_an_action_a_cancel_and_the_end(tmp_path: Path) -> None:
     assert told["kinds"] == ["refactor.rewrite"]
     assert told["progress"] == ["begin", "report", "end"] * 2
     assert set(told["commands"]) == {
-        value for name, value in vars(handlers).items() if name.startswith("COMMAND_")
+        value for name, value in vars(commands).items() if name.startswith("COMMAND_")
     }
     assert told["unknown"] == -32601  # MethodNotFound
     assert told["exit"] == 0

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 import singlepass
 from singlepass.config import REPOSITORY_KEYS, Settings
-from singlepass.lsp import handlers
+from singlepass.lsp import commands
 from vscode import EXTENSION, LEGS, ROOT, editor, need_node, npm, own_python
 
 OWN_SETTINGS = {"singlepass.server.path", "singlepass.inlineReview"}
@@ -277,7 +277,7 @@ def test_every_command_of_the_server_can_be_run() -> None:
     source = (EXTENSION / "src" / "server.ts").read_text(encoding="utf-8")
     declared = re.search(r"SERVER_COMMANDS = \[(.*?)\]", source, re.DOTALL)
     assert declared is not None
-    ours = {value for name, value in vars(handlers).items() if name.startswith("COMMAND_")}
+    ours = {value for name, value in vars(commands).items() if name.startswith("COMMAND_")}
     assert set(re.findall(r'"(.+?)"', declared[1])) == ours
 
 
