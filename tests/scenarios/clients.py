@@ -138,7 +138,7 @@ async def edit(
 def check_done(timings: dict[str, Any]) -> None:
     """A finished job whose every hunk went in, and whose numbers add up."""
     assert timings["outcome"] == "done", timings
-    assert timings["n_hunks"] > 0
+    assert timings["n_hunks"] > 0, timings
     assert timings["n_rejected"] == 0
     assert timings["n_applied"] + timings["n_unchanged"] == timings["n_hunks"]
     numbers = timings["timings"]

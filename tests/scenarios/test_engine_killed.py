@@ -94,7 +94,7 @@ def old_engine(target: Target) -> "subprocess.Popen[bytes]":
 
 
 async def test_an_idle_engine_of_another_version_is_replaced(random_gguf: Path, tmp_path: Path) -> None:
-    path = write(tmp_path, "values.py", SOURCE)
+    path = write(tmp_path, "values.py", SOURCE[:400])
     target = absolute(Target(model=str(random_gguf), n_ctx=4096))
     process = old_engine(target)
     options = {"target": {"model": str(random_gguf), "n_ctx": 4096}, "prewarm": False}
