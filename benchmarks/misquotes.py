@@ -22,7 +22,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import habits
@@ -56,8 +56,13 @@ class Verdict(NamedTuple):
     """Lines with code."""
 
 
-def run(reply: str, files: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The files after the reply, and what the user is told of what was not done. The only way in."""
+def run(
+    reply: str, files: Mapping[str, str], selection: tuple[str, int, int] | None = None
+) -> tuple[dict[str, str], list[str]]:
+    """The files after the reply, and the messages about what was not applied. The only way into the product.
+
+    `selection` is a path and the selected lines, end exclusive.
+    """
     parser = DiffParser(marker_size([*files, *files.values()]), files)
     snapshots = {path: Snapshot(path, 1, text) for path, text in files.items()}
     taken: list[PlannedHunk] = []
@@ -66,7 +71,7 @@ def run(reply: str, files: dict[str, str]) -> tuple[dict[str, str], list[str]]:
         if isinstance(event, HunkDropped):
             told.append(reject_dropped(event).message)
         if isinstance(event, HunkFinished):
-            planned = plan(event.hunk, snapshots, None, taken)
+            planned = plan(event.hunk, snapshots, selection, taken)
             if isinstance(planned, PlannedHunk):
                 taken.append(planned)
             else:

@@ -17,14 +17,14 @@ from singlepass.config import Settings, usable_targets, user_settings
 from singlepass.core.actions import BUILTIN_ACTIONS, CommentTask, find_comment_task, fix_instruction
 from singlepass.core.context import Context, SourceFile, build_context
 from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
-from singlepass.core.edits import Edit, Snapshot, apply
+from singlepass.core.edits import Snapshot, apply
 from singlepass.core.grammar import edit_grammar, marker_size
 from singlepass.core.line_diff import changed_blocks
-from singlepass.core.lines import split_lines, visible_lines
-from singlepass.core.matcher import find_runs
+from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped, resolve
 from singlepass.core.prompt import Task as PromptTask
 from singlepass.core.prompt import expect_reply, render_prompt
+from singlepass.core.request_comment import comment_removal, without_comment
 from singlepass.engines.contexts import MIN_REPLY_TOKENS, encodable, grammar_for
 from singlepass_backends.base import (
     Backend,
@@ -162,35 +162,26 @@ def read_blocks(asked: Asked, reply: Reply, info: ModelInfo, *, constrained: boo
             hunk = resolve(event.hunk, snapshots, selection)
             if not isinstance(hunk, RejectedHunk):
                 if asked.comment is not None and hunk.path == task.path:
-                    asking = _comment_lines(asked, asked.comment)
-                    for start in find_runs(hunk.new, asking)[:1]:
-                        new = (*hunk.new[:start], *hunk.new[start + len(asking) :])
-                        hunk = msgspec.structs.replace(hunk, new=new)
+                    hunk = without_comment(hunk, asked.comment, editable[task.path])
                 hunk = plan(hunk, snapshots, selection, planned)
             if isinstance(hunk, RejectedHunk):
                 refused.append(hunk)
             else:
                 planned.append(hunk)
+    n_applied = sum(bool(one.edits) for one in planned)
+    if asked.comment is not None and n_applied:
+        removal = comment_removal(asked.comment, task.path, snapshots[task.path], planned, n_blocks)
+        planned += [removal] if removal is not None else []
     edits = {
         path: [edit for one in planned if one.snapshot.uri == path for edit in one.edits] for path in editable
     }
-    if asked.comment is not None and any(edits.values()):
-        lines = split_lines(editable[task.path])[asked.comment.start : asked.comment.end]
-        start, end = lines[0].start, lines[-1].next
-        ours = [one for one in planned if one.snapshot.uri == task.path]
-        if not any(one.start < end and start < one.end for one in ours):
-            edits[task.path].append(Edit(start, end, ""))
     return Edited(
         {file.path: file.text for file in (asked.context.target, *asked.context.neighbours)}
         | {path: apply(editable[path], sorted(edits[path])) for path in editable},
         n_blocks,
-        sum(bool(one.edits) for one in planned),
+        n_applied,
         tuple((one.reason, one.message) for one in refused),
     )
-
-
-def _comment_lines(asked: Asked, comment: CommentTask) -> tuple[str, ...]:
-    return tuple(visible_lines(asked.context.target.text)[comment.start : comment.end])
 
 
 __all__ = ["changed_blocks", "visible_lines"]

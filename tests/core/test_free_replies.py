@@ -6,10 +6,7 @@ A table says what the files are then. Whatever is not done has to be told.
 from collections.abc import Mapping
 
 import pytest
-from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
-from singlepass.core.edits import Snapshot, apply
-from singlepass.core.grammar import marker_size
-from singlepass.core.planner import PlannedHunk, plan, reject_dropped
+from misquotes import run
 
 A, B = "import os\nx = 1\n", "import os\ny = 1\n"
 FILES = {"a.py": A, "b.py": B}
@@ -24,30 +21,6 @@ def block(old: str, new: str, path: str = "a.py") -> str:
 
 A_BLOCK, B_BLOCK = block("x = 1\n", "x = 2\n"), block("y = 1\n", "y = 2\n", "b.py")
 NO_PATH = A_BLOCK.removeprefix("a.py\n")
-
-
-def run(
-    reply: str, files: Mapping[str, str], selection: tuple[str, int, int] | None = None
-) -> tuple[dict[str, str], list[str]]:
-    """The files after the reply, and what the user is told of what was not done."""
-    parser = DiffParser(marker_size([*files, *files.values()]), files)
-    snapshots = {path: Snapshot(path, 1, text) for path, text in files.items()}
-    taken: list[PlannedHunk] = []
-    told: list[str] = []
-    for event in parser.feed(reply) + parser.close():
-        if isinstance(event, HunkDropped):
-            told.append(reject_dropped(event).message)
-        if isinstance(event, HunkFinished):
-            planned = plan(event.hunk, snapshots, selection, taken)
-            if isinstance(planned, PlannedHunk):
-                taken.append(planned)
-            else:
-                told.append(planned.message)
-    after = {
-        path: apply(text, [edit for one in taken if one.snapshot.uri == path for edit in one.edits])
-        for path, text in files.items()
-    }
-    return after, told
 
 
 def check(
