@@ -21,7 +21,7 @@ from singlepass.lsp.framing import Body, Framing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes and pipes of POSIX")
 
-MOST_S = 4.0
+MOST_S = 1.0
 _TIMEOUT_S = 120
 LINE = "value = compute(some_argument, another_argument)\n"
 MEGABYTE = LINE * (1_000_000 // len(LINE))

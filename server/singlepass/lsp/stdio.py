@@ -108,7 +108,7 @@ class Connection:
             since = time.monotonic()
             while (frame := self._framing.next_frame()) is not None:
                 self._take_frame(frame)
-                if isinstance(frame, Body) or time.monotonic() - since > _BUSY_S:
+                if not self._n_strange or time.monotonic() - since > _BUSY_S:
                     await asyncio.sleep(0)
                     since = time.monotonic()
 
