@@ -103,10 +103,6 @@ class Contexts:
         sources = {uri: one for uri, one in gathered.sources.items() if uri in named or uri in kept}
         return msgspec.structs.replace(gathered, sources=sources, neighbours=kept)
 
-    def context(self, gathered: Gathered, name: str) -> Context:
-        """The context of what was gathered and may be sent to a target."""
-        return context(gathered, self._repository, self._targets.n_ctx(name))
-
     async def fit(self, gathered: Gathered, attachment: Attachment) -> Context:
         """The context of what was gathered and may be sent, fitted to the model of an attached engine.
         Cached, because the engine answers only between two chunks."""
@@ -214,16 +210,17 @@ class Contexts:
         """What would be sent to the first target, which is remote. Nothing is sent, so tokens are
         estimated."""
         name = next(iter(self._targets.by_name))
-        context = self.context(await asyncio.to_thread(self.gathering(uri)), name)
+        gathered = await asyncio.to_thread(self.gathering(uri))
+        whole = context(gathered, self._repository, self._targets.n_ctx(name))
         segments = [
             {"name": one.name, "n_tokens": len(one.text) // CHARS_PER_TOKEN, "n_cached": 0}
-            for one in render_context(context)
+            for one in render_context(whole)
         ]
         return {
             "target": self._described(name, is_allowed=False),
             "n_ctx": self._targets.n_ctx(name),
             "segments": segments,
-            "left_out": list(context.left_out),
+            "left_out": list(whole.left_out),
         }
 
     def _described(self, name: str, *, is_allowed: bool) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from singlepass.config import DEFAULT, Settings
-from singlepass.core.context import Context
 from singlepass.core.hunk_tracking import lines_now
 from singlepass.editor.documents import Document, Documents, Held
 from singlepass.editor.positions import lines_to_json
@@ -167,10 +166,6 @@ class Jobs:
     def _session(self, job: Job, looked: Looked, attachment: Attachment) -> Session:
         gathered = self._contexts.sendable(looked.gathered, attachment.name)
 
-        async def fit(_: Context) -> Context:
-            # Again, because the context's size is known only once the engine has loaded its model.
-            return await self._contexts.fit(gathered, attachment)
-
         files = {
             uri: msgspec.structs.replace(one, protection=looked.protected.get(uri, ""))
             for uri, one in gathered.sources.items()
@@ -187,13 +182,12 @@ class Jobs:
         hunks.on_late = functools.partial(self._applied_late, job)
         return Session(
             job,
-            self._contexts.context(gathered, attachment.name),
             hunks,
             JobDisplay(job, files, documents=self._documents, editor=self._editor, settings=self.settings),
             engine=attachment.client,
             settings=self.settings,
-            fit=fit,
-            beside=functools.partial(self._contexts.draft_corpus, job.request.uri),
+            fit=functools.partial(self._contexts.fit, gathered, attachment),
+            draft_corpus=functools.partial(self._contexts.draft_corpus, job.request.uri),
         )
 
     def _supersede(self, file: FileId) -> None:

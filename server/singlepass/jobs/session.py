@@ -60,31 +60,29 @@ class Engine(Protocol):
 class Session:
     """Runs one job; `run` is called once.
 
-    `context` and the files of `hunks` are those of the moment of the request, because selection and comment
-    refer to their lines; edits are rebased over later changes. `fit` leaves out what does not fit into the
-    model's context, and `beside` reads the draft corpus.
+    The files of `hunks` are those of the moment of the request, because selection and comment refer to their
+    lines; edits are rebased over later changes. `fit` puts the context together once the engine is attached,
+    without what does not fit into the model's context. `draft_corpus` reads the draft corpus.
     """
 
     def __init__(
         self,
         job: Job,
-        context: Context,
         hunks: HunkPipeline,
         display: JobDisplay,
         *,
         engine: Engine,
         settings: Settings,
-        fit: Callable[[Context], Awaitable[Context]],
-        beside: Callable[[Context], tuple[str, ...]],
+        fit: Callable[[], Awaitable[Context]],
+        draft_corpus: Callable[[Context], tuple[str, ...]],
     ) -> None:
         self.job = job
         self.engine = engine
         self.display = display
-        self._context = context
         self._hunks = hunks
         self._settings = settings
         self._fit = fit
-        self._beside = beside
+        self._draft_corpus = draft_corpus
         self._started = time.monotonic()
 
     @property
@@ -119,7 +117,7 @@ class Session:
         before_ms = self._elapsed_ms()
         job.info = await self.engine.connect()
         job.connect_ms = self._elapsed_ms() - before_ms
-        context = await self._fit(self._context)
+        context = await self._fit()
         while True:
             try:
                 return await self._stream(context)
@@ -164,7 +162,7 @@ class Session:
             max_tokens=settings.max_tokens,
             min_reply=min(settings.max_tokens, MIN_REPLY_TOKENS, info.n_ctx // 4),
             sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
-            draft=expect_reply(context, task, size, self._beside(context)),
+            draft=expect_reply(context, task, size, self._draft_corpus(context)),
         )
 
     def _is_constrained(self, request: GenerateRequest) -> bool:
