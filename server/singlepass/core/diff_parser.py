@@ -46,11 +46,10 @@ import msgspec
 
 from singlepass.core.grammar import SMALLEST_MARKER
 from singlepass.core.replies.end_tokens import is_users_turn, without_end, without_start
-from singlepass.core.replies.habits import is_fence
 from singlepass.core.replies.markers import Kind, Markers, State, behind_word
 from singlepass.core.replies.paths import Before, Named, is_source, named, named_before
 from singlepass.core.replies.rewrite import read_rewrites, unread_parts
-from singlepass.core.replies.sections import element_path
+from singlepass.core.replies.sections import element_path, is_fence
 
 
 class Hunk(msgspec.Struct, frozen=True):

@@ -9,12 +9,12 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from singlepass.core.replies.characters import canonical, respelling
-from singlepass.core.replies.habits import quotations
+from singlepass.core.replies.definitions import WORD
+from singlepass.core.replies.habits import quotations, text_span
 from singlepass.core.replies.levels import columns, indent_of
 
 _NUMBER = re.compile(r"\s*(?:line\s+)?L?\d+\s*[|│┃→:.)\]]?\s*", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t]+")
-_WORD = re.compile(r"\w")
 _INSTEAD = {
     "<": re.compile(r"&lt;"),
     ">": re.compile(r"&gt;"),
@@ -73,8 +73,8 @@ def in_document_spelling(written: Sequence[str], document: Sequence[str]) -> lis
     def n_known(lines: Sequence[str]) -> int:
         return sum(line.strip() in known for line in lines)
 
-    text = [n for n, line in enumerate(written) if line.strip()]
-    written = written[text[0] : text[-1] + 1] if text else ()
+    first, end = text_span(written)
+    written = written[first:end]
     readings = [one.new for one in quotations(written, written, document) if not one.is_exact]
     lines = max(readings, key=n_known, default=())
     if lines != tuple(written) and {line.strip() for line in lines} <= known | {""}:
@@ -99,7 +99,7 @@ def _is_numbered(line: str, known: Collection[str]) -> bool:
     """Whether a number stands before a line of the document."""
     number = _NUMBER.match(line) if line.strip() not in known else None
     rest = line[number.end() :].strip() if number else ""
-    return rest in known and _WORD.search(rest) is not None
+    return rest in known and WORD.search(rest) is not None
 
 
 def _respelled(lines: Sequence[str], document: Sequence[str], known: Collection[str]) -> list[str]:

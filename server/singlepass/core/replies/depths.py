@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from singlepass.core.replies.definitions import WORD
 from singlepass.core.replies.indentation import indentation_map, reindent
 from singlepass.core.replies.levels import columns, indent_of, is_sound, unit_of
 
-_WORD = re.compile(r"\w")
 _OPENS = re.compile(r".*(?:[:{(\[>,\\]|\b(?:do|then|else|try|begin))\s*$")
 _DIRECTIVE = re.compile(
     r"#\s*(?:if|ifdef|ifndef|else|elif|endif|define|undef|include|pragma|region|endregion)\b"
@@ -34,7 +34,7 @@ def at_depth(
     `there` are the document's lines that they take the place of. `pairs` are the new lines that repeat or
     change one of them, in order.
     """
-    equal = {j: i for j, i in pairs.items() if new[j].strip() == there[i].strip() and _WORD.search(new[j])}
+    equal = {j: i for j, i in pairs.items() if new[j].strip() == there[i].strip() and WORD.search(new[j])}
     pairs = equal or pairs
     borders = _borders(there)
     unit = unit_of(document)

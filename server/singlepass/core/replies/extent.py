@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from singlepass.core.replies.definitions import defined_name
+from singlepass.core.replies.definitions import WORD, defined_name
 from singlepass.core.replies.levels import balance, columns, indent_of
 from singlepass.core.replies.pairing import MIN_ALIKE, similarity
 
@@ -17,7 +17,6 @@ _N_NEAR = 3
 """How many lines before and after its place a text is compared with at least, …"""
 _MOST_NEAR = 10
 """… and how many at most."""
-_WORD = re.compile(r"\w")
 _CLOSES = re.compile(r"[)}\]\s;,]+$")
 _END = re.compile(r"(?:end|fi|done|esac)\b\s*;?\s*$|</([\w.-]+)>\s*$")
 _IMPORT = re.compile(r"(?:import|from|using|use|require|package)\b|#\s*include\b|const .*=\s*require\(")
@@ -87,7 +86,7 @@ def without_neighbours(document: Sequence[str], span: tuple[int, int], new: Sequ
     n_back = _n_repeated(bare[::-1], behind[: len(bare)][::-1])
 
     def says(lines: Sequence[str]) -> bool:
-        return any(_WORD.search(line) and not _END.match(line) and line not in known for line in lines)
+        return any(WORD.search(line) and not _END.match(line) and line not in known for line in lines)
 
     n_front *= says(bare[:n_front])
     n_back *= says(bare[len(bare) - n_back :])
@@ -131,7 +130,7 @@ def _is_repeated(
     """Whether one of these new lines is, or resembles, one of those nearby. In a definition that the document
     has not yet, it may."""
     checked = [new[n].strip() for n in _outside_definitions(new, lines, names)]
-    checked = [line for line in checked if _WORD.search(line) and not _END.match(line)]
+    checked = [line for line in checked if WORD.search(line) and not _END.match(line)]
     if {*checked} & {*near}:
         return True
     some = [*checked[:_MOST_NEAR], *checked[-_MOST_NEAR:]]
@@ -156,7 +155,7 @@ def _outside_definitions(new: Sequence[str], lines: Sequence[int], names: Collec
     attributes: list[int] = []
     for n in lines:
         its = columns(indent_of(new[n]))
-        if depth is not None and (its > depth or (its == depth and not _WORD.search(new[n]))):
+        if depth is not None and (its > depth or (its == depth and not WORD.search(new[n]))):
             continue
         name = defined_name(new[n].strip())
         below = next((one for one in new[n + 1 : n + _MOST_NEAR] if one.strip()), "")

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from singlepass.core.replies.characters import canonical
 from singlepass.core.replies.pairing import MIN_ALIKE, similarity
+from singlepass.core.replies.sections import is_fence
 
 
 class Quotation(NamedTuple):
@@ -28,7 +29,6 @@ class Quotation(NamedTuple):
 Habit = Callable[[Quotation], Quotation | None]
 """Takes a habit off a block; None where it has it not."""
 
-_FENCE = re.compile(r"\s*(`{3,}|~{3,})[^`]*$")
 _NUMBERED = (
     re.compile(r"\s*(?:line\s+)?\d+\s*[|│┃→]", re.IGNORECASE),
     re.compile(r"\s*\[\d+\]:?"),
@@ -51,11 +51,6 @@ Signs = Literal["none", "diff", "unclear"]
 """What a `+` before new lines is: part of them, the sign of a diff, or one of the two."""
 
 _ESCAPED = re.compile(r"\\([_*`~\[\](){}<>#+.!|\"'-])")
-
-
-def is_fence(line: str) -> bool:
-    """Whether the line opens or closes a block of code in Markdown."""
-    return _FENCE.match(line) is not None
 
 
 def quotations(old: Sequence[str], new: Sequence[str], document: Sequence[str]) -> Iterator[Quotation]:
@@ -180,25 +175,27 @@ def _fences(written: Quotation) -> Quotation | None:
 
 
 def _fenced(lines: tuple[str, ...]) -> tuple[str, ...] | None:
-    first, last = _text_span(lines)
+    first, last = text_span(lines)
     if last - first < 2 or not (is_fence(lines[first]) and is_fence(lines[last - 1])):
         return None
     return lines[first + 1 : last - 1]
 
 
-def _text_span(lines: Sequence[str]) -> tuple[int, int]:
-    """The range from the first line that is not blank to the last one, end exclusive."""
-    there = [n for n, line in enumerate(lines) if line.strip()]
-    return (there[0], there[-1] + 1) if there else (0, 0)
+def text_span(lines: Sequence[str], within: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The range of lines, all or those of a range, without blank lines at its borders; ends are exclusive."""
+    start, end = within or (0, len(lines))
+    start, end = max(0, start), min(end, len(lines))
+    text = [n for n in range(start, end) if lines[n].strip()]
+    return (text[0], text[-1] + 1) if text else (start, start)
 
 
 def _border_blanks(written: Quotation) -> Quotation | None:
     """Blank lines before and after the old lines, and as many of the new ones."""
     old, new = written.old, written.new
-    first, last = _text_span(old)
+    first, last = text_span(old)
     if last == 0:
         return None
-    first_new, last_new = _text_span(new)
+    first_new, last_new = text_span(new)
     n_front, n_back = min(first, first_new), min(len(old) - last, len(new) - last_new)
     if last_new == 0:
         return Quotation(old[first:last], ())

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from singlepass.core.replies.habits import is_fence
+from singlepass.core.replies.sections import is_fence
 
 
 class Named(NamedTuple):

@@ -25,12 +25,12 @@ from singlepass.core.replies.anew import as_diff, in_document_spelling
 from singlepass.core.replies.definitions import defined_name
 from singlepass.core.replies.depths import at_depth
 from singlepass.core.replies.extent import n_open, within, without_neighbours
-from singlepass.core.replies.habits import is_fence
+from singlepass.core.replies.habits import text_span
 from singlepass.core.replies.left_out import left_out
 from singlepass.core.replies.levels import indent_of
 from singlepass.core.replies.pairing import aligned, similarity
 from singlepass.core.replies.paths import Named, commented_path, named, named_before
-from singlepass.core.replies.sections import Section, sections
+from singlepass.core.replies.sections import Section, is_fence, sections
 from singlepass.core.replies.versions import is_shortened
 
 _MIN_EQUAL = 0.25
@@ -197,10 +197,10 @@ def place(
 def _place(
     document: Sequence[str], new: Sequence[str], selection: tuple[int, int] | None
 ) -> Found | Unplaced:
-    whole = _text_span(document, (0, len(document)))
+    whole = text_span(document)
     selected = None
     if selection is not None and selection[0] < selection[1]:
-        selected = _text_span(document, selection)
+        selected = text_span(document, selection)
     if selected is None or selected == whole:
         return _placed(document, new, whole, whole, is_selected=selected is not None)
     of_file = _placed(document, new, whole, selected, is_selected=True)
@@ -263,13 +263,6 @@ _GOES_ON = "The reply goes on with lines around the selection, and writes them a
 _BRACKETS = "The reply begins or ends a block that the lines it is for do not."
 _NO_DEPTH = "How deep the lines of the reply are to be indented is not clear."
 _SAME_BUT_SPELLED = "The reply differs from the file only in how characters are spelled."
-
-
-def _text_span(lines: Sequence[str], span: tuple[int, int]) -> tuple[int, int]:
-    """The range without blank lines at its borders."""
-    start, end = max(0, span[0]), min(span[1], len(lines))
-    text = [n for n in range(start, end) if lines[n].strip()]
-    return (text[0], text[-1] + 1) if text else (start, start)
 
 
 def _left_out_message(old: Sequence[str], first: int, end: int, start: int) -> str:

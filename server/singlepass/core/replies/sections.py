@@ -28,6 +28,11 @@ class Section(NamedTuple):
     is_closed: bool
 
 
+def is_fence(line: str) -> bool:
+    """Whether the line opens or closes a block of code in Markdown."""
+    return _FENCE.match(line) is not None
+
+
 def sections(lines: Sequence[str | None]) -> list[Section]:
     """The fences and elements in order, none inside another. None among the lines is an edit block."""
     found: list[Section] = []

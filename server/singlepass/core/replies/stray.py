@@ -14,12 +14,12 @@ import msgspec
 
 from singlepass.core.diff_parser import Hunk
 from singlepass.core.line_diff import changed_blocks
-from singlepass.core.replies.habits import is_fence
 from singlepass.core.replies.markings import PROSE, at_a_border, is_sentence, of_a_format, token_in
 from singlepass.core.replies.pairing import similarity
 from singlepass.core.replies.paths import commented_path
 from singlepass.core.replies.placeholders import Doubt, comment_text, doubt, is_comment, is_dots
 from singlepass.core.replies.rewrite import without_first
+from singlepass.core.replies.sections import is_fence
 
 _RULE = re.compile(r"={5,}")
 _MOST_SHOWN = 100
