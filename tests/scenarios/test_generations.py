@@ -40,7 +40,7 @@ def block(old: str, new: str, path: str = "f") -> str:
         ),
         ("a\n", "f\n<<<<<<< SEARCH\na\n", "malformed: .*unclosed"),
         ("a\n", block("a\n", "x\n") + "That is all.\n", "malformed: .*That is all"),
-        ("a\n", ">>>>>>> REPLACE\n", "malformed: .*stray_marker"),
+        ("a\n", ">>>>>>> REPLACE\n", "malformed: .*unreadable"),
         ("a\n", block("a\n", "=======\n"), "malformed: .*doubtful"),
         ("a\n", "", "without a block"),
     ],

@@ -1,7 +1,7 @@
 """Over stdio: whatever is sent, the server goes on answering.
 
-The one place where a time is asserted. It is the processor time of the server's own process, which other work
-on the machine does not make longer; the promise is one second.
+What it may cost is counted in starts: the processor time that the same server took to start, on the same machine
+in the same minute. No second is asserted.
 """
 
 import contextlib
@@ -21,7 +21,8 @@ from singlepass.lsp.framing import Body, Framing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes and pipes of POSIX")
 
-MOST_S = 1.0
+MOST_STARTS = 5
+"""About three times what the dearest of these costs. What grows with the square takes a hundred."""
 _TIMEOUT_S = 120
 LINE = "value = compute(some_argument, another_argument)\n"
 MEGABYTE = LINE * (1_000_000 // len(LINE))
@@ -66,6 +67,7 @@ class Client:
         self.answer(id)
         self.notify("initialized")
         self.answer(self.probe())
+        self._start_s = self._busy_s()
 
     def _read(self) -> None:
         framing = Framing()
@@ -115,7 +117,11 @@ class Client:
         with contextlib.suppress(BrokenPipeError):
             self.process.__exit__(None, None, None)
 
-    def busy_s(self) -> float:
+    def busy_starts(self) -> float:
+        """Processor time of the server so far, in starts."""
+        return self._busy_s() / self._start_s
+
+    def _busy_s(self) -> float:
         times = psutil.Process(self.process.pid).cpu_times()
         return times.user + times.system
 
@@ -130,12 +136,12 @@ def client(tmp_path: Path) -> Iterator[Client]:
     made.end()
 
 
-def check(client: Client, send: Callable[[Client], object], most_s: float = MOST_S) -> None:
+def check(client: Client, send: Callable[[Client], object], most_starts: float = MOST_STARTS) -> None:
     """What comes after is answered before the server has used so much of the processor."""
-    before = client.busy_s()
+    before = client.busy_starts()
     send(client)
     client.answer(client.probe())
-    assert client.busy_s() - before < most_s
+    assert client.busy_starts() - before < most_starts
     assert client.process.poll() is None
 
 
@@ -246,11 +252,11 @@ def test_twenty_thousand_names_of_files(client: Client, there: bool) -> None:
         for name in names[:2_000]:
             (client.folder / name).write_text("y = 1\n")
     uris = [(client.folder / name).as_uri() for name in names]
-    before = client.busy_s()
+    before = client.busy_starts()
     id = client.edit(target, files=uris)
     probe = client.probe()
     client.answer(probe)
-    assert client.busy_s() - before < MOST_S
+    assert client.busy_starts() - before < MOST_STARTS
     error = client.answer(id)["error"]
     assert "names 20,000 files" in error["message"]
     # As many as are allowed are looked at off the loop: others are answered meanwhile.
@@ -263,9 +269,9 @@ def test_twenty_thousand_names_of_files(client: Client, there: bool) -> None:
 
 def test_a_document_of_fifty_megabytes(client: Client) -> None:
     text = LINE * (50_000_000 // len(LINE))
-    before = client.busy_s()
+    before = client.busy_starts()
     uri = opened(client, text)
-    opened_s = client.busy_s() - before
+    opened_starts = client.busy_starts() - before
     place = {"line": 500_000, "character": 3}
     here = {"start": place, "end": place}
 
@@ -278,7 +284,7 @@ def test_a_document_of_fifty_megabytes(client: Client) -> None:
 
     check(client, ask)
     # It is twice as long as a message of JSON as in memory, and that is read in one go.
-    assert opened_s < 2 * MOST_S
+    assert opened_starts < 2 * MOST_STARTS
 
 
 def actions(client: Client, text: str, **context: Any) -> Any:
@@ -344,10 +350,10 @@ def test_very_many_small_messages_let_others_through(client: Client) -> None:
     one = framed(b'{"jsonrpc": "2.0", "method": "$/x"}')
     client.write(one * 5_000)
     first = client.probe()
-    before = client.busy_s()
+    before = client.busy_starts()
     client.write(one * 5_000)
     client.answer(first)
-    assert client.busy_s() - before < MOST_S
+    assert client.busy_starts() - before < MOST_STARTS
 
 
 def test_very_many_changed_files(client: Client) -> None:
