@@ -16,22 +16,23 @@ from quality_tasks import Files, Task
 from singlepass.config import Settings, usable_targets, user_settings
 from singlepass.core.actions import BUILTIN_ACTIONS, CommentTask, find_comment_task, fix_instruction
 from singlepass.core.context import Context, SourceFile, build_context
-from singlepass.core.diff_parser import DiffParser, HunkDropped, HunkFinished
+from singlepass.core.diff_parser import HunkDropped, HunkFinished
 from singlepass.core.edits import Snapshot, apply
-from singlepass.core.grammar import edit_grammar, marker_size
+from singlepass.core.grammar import marker_size
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped, resolve
 from singlepass.core.prompt import Task as PromptTask
-from singlepass.core.prompt import expect_reply, render_prompt
 from singlepass.core.request_comment import comment_removal, without_comment
-from singlepass.engines.contexts import MIN_REPLY_TOKENS, encodable, grammar_for
+from singlepass.core.rewriting import may_rewrite
+from singlepass.jobs import asking as jobs
 from singlepass_backends.base import (
     Backend,
     BackendError,
     Finished,
     GenerateRequest,
     ModelInfo,
+    ReplyForm,
     Sampling,
     Target,
     TextChunk,
@@ -122,35 +123,27 @@ def most_tokens(asked: Asked) -> int:
     return min(LEAST_TOKENS + TIMES_FILES * n_chars // CHARS_PER_TOKEN, Settings().max_tokens)
 
 
-def ask_for_blocks(asked: Asked, info: ModelInfo, *, constrained: bool) -> GenerateRequest:
-    """The request of a job."""
-    context, task = asked.context, asked.task
-    return GenerateRequest(
-        segments=encodable(render_prompt(context, task, asked.size)),
-        grammar=grammar_for(context, info, task.first_line, task.end_line) if constrained else None,
+def ask(asked: Asked, info: ModelInfo, *, form: ReplyForm, constrained: bool = True) -> jobs.Asked:
+    """The request of a job, and how its reply is read."""
+    context = msgspec.structs.replace(asked.context, may_rewrite=may_rewrite(info, form))
+    return jobs.ask(
+        context,
+        asked.task,
+        info if constrained else msgspec.structs.replace(info, constrains=False),
+        comment=asked.comment,
+        is_one_file=len(asked.context.editable) == 1,
         max_tokens=most_tokens(asked),
-        min_reply=min(MIN_REPLY_TOKENS, info.n_ctx // 4),
         sampling=Sampling(),
-        draft=expect_reply(context, task, asked.size),
     )
 
 
-def ask_in_order(asked: Asked, info: ModelInfo) -> GenerateRequest:
-    """The same, with a grammar that takes the files in the order of the prompt, the target last."""
-    context, request = asked.context, ask_for_blocks(asked, info, constrained=True)
-    if request.grammar is None or info.random_weights or not any(one.editable for one in context.neighbours):
-        return request
-    files = {one.path: one.text for one in (*context.neighbours, context.target) if one.editable}
-    return msgspec.structs.replace(request, grammar=edit_grammar(files, asked.size))
-
-
-def read_blocks(asked: Asked, reply: Reply, info: ModelInfo, *, constrained: bool) -> Edited:
+def read(asked: Asked, reply: Reply, info: ModelInfo, *, form: ReplyForm, constrained: bool = True) -> Edited:
     """The files after the blocks of a reply, those that fit, as a job applies them."""
     editable, task = asked.context.editable, asked.task
-    parser = DiffParser(asked.size, editable, is_constrained=constrained and info.always_constrains)
+    _, parser, region = ask(asked, info, form=form, constrained=constrained)
     events = [*parser.feed(reply.text), *parser.close(complete=reply.finish == "stop")]
     snapshots = {path: Snapshot(path, None, text) for path, text in editable.items()}
-    selection = task.path, task.first_line, task.end_line
+    selection = task.path, *(region or (task.first_line, task.end_line))
     planned: list[PlannedHunk] = []
     refused: list[RejectedHunk] = []
     n_blocks = 0
@@ -187,22 +180,21 @@ def read_blocks(asked: Asked, reply: Reply, info: ModelInfo, *, constrained: boo
 __all__ = ["changed_blocks", "visible_lines"]
 
 
+def _arm(about: str, form: ReplyForm, *, constrained: bool = True) -> Arm:
+    return Arm(
+        about,
+        lambda asked, info: ask(asked, info, form=form, constrained=constrained).request,
+        partial(read, form=form, constrained=constrained),
+    )
+
+
 ARMS: Mapping[str, Arm] = {
-    "grammar": Arm(
-        "search/replace, held to the grammar",
-        partial(ask_for_blocks, constrained=True),
-        partial(read_blocks, constrained=True),
+    "blocks": _arm("edit blocks, held to the grammar", "blocks"),
+    "rewrite": _arm("lines written anew where the request allows it, held to the grammar", "rewrite"),
+    "plain-blocks": _arm(
+        "edit blocks without the grammar, placed by the matcher", "blocks", constrained=False
     ),
-    "in-order": Arm(
-        "search/replace, held to a grammar with the files in the order of the prompt",
-        ask_in_order,
-        partial(read_blocks, constrained=True),
-    ),
-    "plain": Arm(
-        "search/replace without the grammar, placed by the matcher",
-        partial(ask_for_blocks, constrained=False),
-        partial(read_blocks, constrained=False),
-    ),
+    "plain-rewrite": _arm("lines written anew, without the grammar", "rewrite", constrained=False),
 }
 
 

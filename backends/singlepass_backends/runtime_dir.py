@@ -102,7 +102,8 @@ def absolute(target: Target) -> Target:
 
 def identity(target: Target) -> Target:
     """`target` normalized: the same for every spelling of its address and its paths, symbolic links
-    resolved."""
+    resolved, and without what only the server uses."""
+    target = msgspec.structs.replace(target, form="auto")
     # Not the path that is opened: the parts of a split model are found beside the path that the user gave.
     target = _with_paths(target, _real)
     if target.backend != "openai_compatible" or target.fault:

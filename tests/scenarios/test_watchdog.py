@@ -1,7 +1,7 @@
 """Over stdio: whatever is sent, the server goes on answering.
 
-What it may cost is counted in starts: the processor time that the same server took to start, on the same machine
-in the same minute. No second is asserted.
+What it may cost is counted in starts: the processor time that the same server took to start, on the same
+machine in the same minute. No second is asserted.
 """
 
 import contextlib

@@ -36,6 +36,8 @@ class Context(msgspec.Struct, frozen=True):
     """The repository map, as text; empty without one."""
     least_related: tuple[str, ...] = ()
     """The neighbours' paths in the order in which they may be left out."""
+    may_rewrite: bool = False
+    """Whether the model may be asked to write lines anew, so that the rules explain it."""
 
     @property
     def editable(self) -> dict[str, str]:
@@ -45,7 +47,12 @@ class Context(msgspec.Struct, frozen=True):
 
 
 def build_context(
-    target: SourceFile, neighbours: Sequence[SourceFile], map: str = "", budget: int | None = None
+    target: SourceFile,
+    neighbours: Sequence[SourceFile],
+    map: str = "",
+    budget: int | None = None,
+    *,
+    may_rewrite: bool = False,
 ) -> Context:
     """A context of the edited file, its neighbours (most related first), and the map.
 
@@ -70,7 +77,7 @@ def build_context(
         kept.append(file)
     least_related = tuple(file.path for file in reversed(kept))
     kept.sort(key=lambda file: (file.opened is None, file.opened or 0, file.path))
-    return Context(target, tuple(kept), tuple(reversed(left_out)), map, least_related)
+    return Context(target, tuple(kept), tuple(reversed(left_out)), map, least_related, may_rewrite)
 
 
 def shrink(context: Context, n_tokens: dict[str, int], n_excess: int) -> Context | None:
@@ -93,4 +100,10 @@ def shrink(context: Context, n_tokens: dict[str, int], n_excess: int) -> Context
     if n_excess > 0 or len(left_out) == len(context.left_out):
         return None
     neighbours = tuple(file for file in context.neighbours if file.path in least_related)
-    return Context(context.target, neighbours, tuple(left_out), map, tuple(least_related))
+    return msgspec.structs.replace(
+        context,
+        neighbours=neighbours,
+        left_out=tuple(left_out),
+        map=map,
+        least_related=tuple(least_related),
+    )

@@ -41,7 +41,7 @@ from singlepass.core.matcher import (
     match,
 )
 from singlepass.core.replies.paths import fitting
-from singlepass.core.replies.rewrite import place
+from singlepass.core.replies.rewrite import place, place_region
 from singlepass.core.replies.stray import stray, without_path_comment
 
 RejectReason = Literal[
@@ -194,7 +194,10 @@ def _is_selected(hunk: Hunk, shown: Sequence[str] | None, selection: Selection) 
 def _rewritten(hunk: Hunk, shown: Sequence[str], selection: tuple[int, int] | None) -> Found | RejectedHunk:
     if not any(line.strip() for line in shown):
         return Found(0, len(shown), "rewrite", hunk.new)
-    found = place(shown, hunk.new, selection)
+    if hunk.is_constrained and selection is not None:
+        found = place_region(shown, hunk.new, selection)
+    else:
+        found = place(shown, hunk.new, selection)
     return found if isinstance(found, Found) else RejectedHunk(hunk, "unreadable", found.message)
 
 

@@ -16,8 +16,9 @@ from singlepass_backends.base import Draft, Segment
 from singlepass.core.context import MAP, Context, SourceFile
 from singlepass.core.grammar import markers
 from singlepass.core.lines import visible_lines
+from singlepass.core.rewriting import code_block, fence_for
 
-_SYSTEM = """\
+_BLOCKS = """\
 You edit source code. You are given files and one task, and you answer with edit blocks and nothing else: no \
 explanation, no code fences. A block names a file, quotes lines of it exactly, and gives the lines that take \
 their place:
@@ -37,6 +38,20 @@ lines out. In an empty file quote nothing.
 - Do not edit files marked read only.
 - If nothing has to change, answer with nothing.
 """
+_REWRITE = """\
+You edit source code. You are given files and one task, and you answer with code and nothing else: no \
+explanation.
+
+If the task ends with lines of a file in a code block, write these lines anew. Answer with one code block \
+that holds the new text of exactly these lines:
+
+- Change what the task asks for and nothing else. Repeat every other line as it is, with its indentation.
+- Do not write lines that stand before or after the given ones.
+- If nothing has to change, repeat the lines as they are.
+
+Otherwise answer with edit blocks. A block names"""
+_BOTH = _REWRITE + _BLOCKS.partition("A block names")[2]
+"""The rules for both forms of answers."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -50,18 +65,20 @@ class Task(msgspec.Struct, frozen=True):
     """0-based, exclusive; equal to `first_line` for a cursor without a selection."""
     diagnostics: tuple[str, ...] = ()
     """Messages of the diagnostics at the selection, each with its line."""
+    region: tuple[int, int] | None = None
+    """The lines to be written anew, end exclusive; None if the answer is edit blocks."""
 
 
-def render_repository(map: str) -> tuple[Segment, ...]:
+def render_repository(map: str, *, may_rewrite: bool = False) -> tuple[Segment, ...]:
     """The segments that do not depend on the document. `map` is empty if there is none."""
-    system = Segment("system", _SYSTEM, "system", shared=True)
+    system = Segment("system", _BOTH if may_rewrite else _BLOCKS, "system", shared=True)
     return (system, Segment(MAP, _map_text(map), shared=True)) if map else (system,)
 
 
 def render_context(context: Context) -> tuple[Segment, ...]:
     """The segments that do not depend on the task; these are prewarmed."""
     return (
-        *render_repository(context.map),
+        *render_repository(context.map, may_rewrite=context.may_rewrite),
         *(_file_segment(file, shared=True) for file in context.neighbours),
         _file_segment(context.target, shared=False),
     )
@@ -116,13 +133,25 @@ def _task_text(context: Context, task: Task, marker_size: int) -> str:
     lines = visible_lines(context.target.text)
     parts: list[str] = []
     selected = lines[task.first_line : task.end_line]
-    if selected:
+    if task.region == (task.first_line, task.end_line):
+        pass  # they are shown below
+    elif selected:
         numbers = _line_numbers(task.first_line, task.first_line + len(selected))
         parts.append(f"Selected, {numbers} of {task.path}:\n" + "".join(f"{line}\n" for line in selected))
     elif task.first_line < len(lines):
         parts.append(f"The cursor is in {task.path} on this line:\n{lines[task.first_line]}\n")
     if task.diagnostics:
         parts.append("Problems reported there:\n" + "".join(f"- {text}\n" for text in task.diagnostics))
+    if task.region is not None:
+        start, end = task.region
+        block = code_block(lines[start:end], task.path, fence_for(lines[start:end]))
+        return "\n".join(
+            (
+                *parts,
+                f"Task: {task.instruction}\n",
+                f"{_line_numbers(start, end).capitalize()} of {task.path}, to be written anew:\n{block}\n",
+            )
+        )
     if marker_size != 7:
         parts.append(
             f"In this answer every marker is {marker_size} characters long:\n"

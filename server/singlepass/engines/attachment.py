@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from singlepass_backends.base import ModelInfo, Segment, Target
 
 from singlepass.core.context import Context
+from singlepass.core.rewriting import may_rewrite
 
 if TYPE_CHECKING:
     from singlepass_backends.client import EngineClient
@@ -75,6 +76,11 @@ class Attachment:
         """Context in tokens, or an assumption until it is known."""
         info = self.info
         return (info.n_ctx if info is not None else self.target.n_ctx) or ASSUMED_CONTEXT
+
+    @property
+    def may_rewrite(self) -> bool:
+        """Whether the model may be asked to write lines anew; False until it is known."""
+        return self.info is not None and may_rewrite(self.info, self.target.form)
 
     def cached(self, uri: str) -> tuple[int, int] | None:
         """Number of cached and of uncached tokens of the document's context; None if unknown."""

@@ -107,7 +107,7 @@ class Contexts:
         """The context of what was gathered and may be sent, fitted to the model of an attached engine.
         Cached, because the engine answers only between two chunks."""
         n_ctx = attachment.n_ctx
-        whole = context(gathered, self._repository, n_ctx)
+        whole = context(gathered, self._repository, n_ctx, may_rewrite=attachment.may_rewrite)
         known = attachment.known  # that of the engine that is asked, even if it ends in the meantime
         fitted = known.fitted(whole)
         if fitted is None:
@@ -166,7 +166,8 @@ class Contexts:
         if not (self._targets.is_attached(attachment) and self._targets.may_send(name, *uris)):
             raise UserError(f"Nothing is prewarmed on `{name}`: it is not allowed here any more.")
         if uri is None:
-            return PrewarmPlan(encodable(render_repository(fitting_map(self._repository, attachment.n_ctx))))
+            map = fitting_map(self._repository, attachment.n_ctx)
+            return PrewarmPlan(encodable(render_repository(map, may_rewrite=attachment.may_rewrite)))
         gathered = await asyncio.to_thread(self.gathering(uri))
         if len(gathered.target.text) > MOST_CHARS_PER_TOKEN * attachment.n_ctx:
             raise UserError(f"{gathered.target.path} is too long for any prompt of {name}.")
@@ -229,14 +230,19 @@ class Contexts:
 
 
 def context(
-    gathered: Gathered, repository: Repository | None = None, n_ctx: int = ASSUMED_CONTEXT
+    gathered: Gathered,
+    repository: Repository | None = None,
+    n_ctx: int = ASSUMED_CONTEXT,
+    *,
+    may_rewrite: bool = False,
 ) -> Context:
     """The context of what was gathered, with the map, for a model with a context of `n_ctx` tokens."""
     if repository is None:
-        return build_context(gathered.target, [*gathered.neighbours.values()])
+        return build_context(gathered.target, [*gathered.neighbours.values()], may_rewrite=may_rewrite)
     budget = int(NEAR_SHARE * n_ctx * CHARS_PER_TOKEN)
     neighbours = [*gathered.neighbours.values()]
-    return build_context(gathered.target, neighbours, fitting_map(repository, n_ctx), budget)
+    map = fitting_map(repository, n_ctx)
+    return build_context(gathered.target, neighbours, map, budget, may_rewrite=may_rewrite)
 
 
 def fitting_map(repository: Repository, n_ctx: int) -> str:
@@ -271,8 +277,14 @@ def grammar_for(
     # Usually the whole document, so that the grammar compiled by a prewarm serves every selection.
     first = 0 if n_lines <= WINDOW_LINES else middle - WINDOW_LINES // 2
     size = marker_size([*files, *files.values()])
-    bounds = RANDOM_BOUNDS if info.random_weights else UNBOUNDED
-    return _grammar(tuple(files.items()), size, bounds, (context.target.path, first, first + WINDOW_LINES))
+    return _grammar(
+        tuple(files.items()), size, bounds_for(info), (context.target.path, first, first + WINDOW_LINES)
+    )
+
+
+def bounds_for(info: ModelInfo) -> Bounds:
+    """The bounds on the length of a model's reply."""
+    return RANDOM_BOUNDS if info.random_weights else UNBOUNDED
 
 
 def encodable(segments: Sequence[Segment]) -> tuple[Segment, ...]:

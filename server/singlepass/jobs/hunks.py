@@ -116,7 +116,7 @@ class HunkPipeline:
         asked = self._job.request
         target = self.files[asked.uri]
         snapshots = {file.path: file.snapshot for file in self.files.values()}
-        selection = target.path, asked.first_line, asked.end_line
+        selection = target.path, *(self._job.region or (asked.first_line, asked.end_line))
         resolved = resolve(hunk, snapshots, selection)
         if isinstance(resolved, RejectedHunk):
             return resolved

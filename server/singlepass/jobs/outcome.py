@@ -85,6 +85,8 @@ class Job(msgspec.Struct):
     """Empty until the engine has finished."""
     was_asked: bool = False
     """Whether the user was asked before an edit, so that the total includes their time."""
+    region: tuple[int, int] | None = None
+    """The lines that the model is asked to write anew, end exclusive; None if it answers with edit blocks."""
     n_hunks: int = 0
     planned: list[PlannedHunk] = msgspec.field(default_factory=list[PlannedHunk])
     n_applied: int = 0

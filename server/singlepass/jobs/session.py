@@ -29,12 +29,11 @@ from singlepass_backends.base import (
 from singlepass.config import Settings
 from singlepass.core import report
 from singlepass.core.context import Context, shrink
-from singlepass.core.diff_parser import DiffParser, ParserEvent
-from singlepass.core.grammar import marker_size
-from singlepass.core.prompt import Task, expect_reply, render_prompt
+from singlepass.core.diff_parser import ParserEvent
+from singlepass.core.prompt import Task
 from singlepass.editor.documents import EditableFile
 from singlepass.editor.workspace import UserError
-from singlepass.engines.contexts import MIN_REPLY_TOKENS, encodable, grammar_for
+from singlepass.jobs.asking import Asked, Parser, ask
 from singlepass.jobs.display import JobDisplay
 from singlepass.jobs.hunks import HunkPipeline
 from singlepass.jobs.outcome import Job, Outcome
@@ -134,13 +133,12 @@ class Session:
         """Stream the engine's reply and process its hunks."""
         job = self.job
         job.left_out = context.left_out
-        size = marker_size([*context.editable, *context.editable.values()])
         # Prompt and grammar of a long file take 0.1 s to compute; do that in a thread to keep the loop free.
-        request = await asyncio.to_thread(self._request, context, size)
-        parser = DiffParser(size, context.editable, is_constrained=self._is_constrained(request))
+        asked = await asyncio.to_thread(self._ask, context)
+        job.region, parser = asked.region, asked.parser
         job.reply.clear()
         try:
-            async with aclosing(self.engine.generate(request)) as events:
+            async with aclosing(self.engine.generate(asked.request)) as events:
                 async for event in events:
                     await self._take(event, parser)
             await self._take_parsed(parser.close(complete=job.finish_reason == "stop"))
@@ -149,27 +147,25 @@ class Session:
             self._hunks.abandon(parser.close(complete=False))
             raise
 
-    def _request(self, context: Context, size: int) -> GenerateRequest:
+    def _ask(self, context: Context) -> Asked:
         asked, settings = self.job.request, self._settings
         task = Task(
             asked.instruction, context.target.path, asked.first_line, asked.end_line, asked.diagnostics
         )
         info = self.job.info
         assert info is not None
-        return GenerateRequest(
-            segments=encodable(render_prompt(context, task, size)),
-            grammar=grammar_for(context, info, asked.first_line, asked.end_line),
+        return ask(
+            context,
+            task,
+            info,
+            comment=asked.comment,
+            is_one_file=not asked.files,
             max_tokens=settings.max_tokens,
-            min_reply=min(settings.max_tokens, MIN_REPLY_TOKENS, info.n_ctx // 4),
             sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
-            draft=expect_reply(context, task, size, self._draft_corpus(context)),
+            draft_corpus=self._draft_corpus,
         )
 
-    def _is_constrained(self, request: GenerateRequest) -> bool:
-        info = self.job.info
-        return request.grammar is not None and info is not None and info.always_constrains
-
-    async def _take(self, event: Event, parser: DiffParser) -> None:
+    async def _take(self, event: Event, parser: Parser) -> None:
         job = self.job
         match event:
             case PrefillProgress():

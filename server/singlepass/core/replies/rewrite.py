@@ -22,12 +22,12 @@ from typing import NamedTuple
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.matcher import Found, locate
 from singlepass.core.replies.anew import as_diff, in_document_spelling
-from singlepass.core.replies.definitions import defined_name
+from singlepass.core.replies.definitions import defined_name, surroundings
 from singlepass.core.replies.depths import at_depth
 from singlepass.core.replies.extent import n_open, within, without_neighbours
 from singlepass.core.replies.habits import text_span
 from singlepass.core.replies.left_out import left_out
-from singlepass.core.replies.levels import indent_of
+from singlepass.core.replies.levels import columns, indent_of
 from singlepass.core.replies.pairing import aligned, similarity
 from singlepass.core.replies.paths import Named, commented_path, named, named_before
 from singlepass.core.replies.sections import Section, is_fence, sections
@@ -194,6 +194,56 @@ def place(
     return found
 
 
+def place_region(
+    document: Sequence[str], written: Sequence[str], region: tuple[int, int]
+) -> Found | Unplaced:
+    """The same for the reply of a model that was asked for these lines, and held to write nothing but code.
+
+    It is taken as it is, but for lines around the region that it repeats.
+    """
+    old = document[slice(*region)]
+    if region != text_span(document):
+        of_file = _placed(document, written, text_span(document), region, is_selected=True)
+        if isinstance(of_file, Found):
+            return of_file if _stays_within(document, region, of_file) else Unplaced(_GOES_ON)
+    new = without_neighbours(document, region, written)
+    if _is_unbalanced(document, old, new):
+        new = within(document, region, new, _pairs(old, new))
+        if new is None or _is_unbalanced(document, old, new):
+            return Unplaced(_BRACKETS)
+    if _defines_anew(document, region, new):
+        return Unplaced(_GOES_ON)
+    return Found(*region, "exact", tuple(_with_own_lines(old, new)))
+
+
+def _stays_within(document: Sequence[str], region: tuple[int, int], found: Found) -> bool:
+    """Whether new text of the whole document changes no line outside of the region."""
+    changed = changed_blocks([*document[found.start : found.end]], [*found.new])
+    return all(
+        region[0] <= found.start + start and found.start + end <= region[1] for start, end, *_ in changed
+    )
+
+
+def _defines_anew(document: Sequence[str], region: tuple[int, int], new: Sequence[str]) -> bool:
+    """Whether the text defines something again that stands beside the region, in the same block."""
+    start, end = region
+    depth = columns(indent_of(document[start]))
+    headers = surroundings(document)[0]
+    beside = {
+        line
+        for n, line in enumerate(document)
+        if not start <= n < end and columns(indent_of(line)) == depth and headers[n] == headers[start]
+    }
+    again = beside.intersection(new).difference(document[start:end])
+    return any(defined_name(line.strip()) for line in again)
+
+
+def _is_unbalanced(document: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether more brackets of the document are left open, or closed too often, with the new lines."""
+    now = n_open(document)
+    return abs(now - n_open(old) + n_open(new)) > abs(now)
+
+
 def _place(
     document: Sequence[str], new: Sequence[str], selection: tuple[int, int] | None
 ) -> Found | Unplaced:
@@ -231,7 +281,7 @@ def _placed(
     gone = left_out(old, inside, pairs, (changing[0] - start, changing[1] - start), is_selected=is_selected)
     if gone is not None:
         return Unplaced(_left_out_message(old, *gone, start))
-    if abs(n_open(document) - n_open(old) + n_open(inside)) > abs(n_open(document)):
+    if _is_unbalanced(document, old, inside):
         return Unplaced(_BRACKETS)
     if _is_twice([*document[:start], "", *document[end:]], old, inside):
         return Unplaced(_GOES_ON)

@@ -1,0 +1,164 @@
+"""Lines written anew: the other form of an answer, for models that cannot keep the form of edit blocks.
+
+Small models copy old lines badly, quote far more than they change, and after the old lines they tend to write
+the same ones again as the new lines. So they are asked for the new text of one region in a code block:
+
+    ```py
+    the new text of the region
+    ```
+
+The grammar lets them write nothing else, and the end of the code block ends the reply. What changes is found
+by comparing the texts, as for all edits; the old region is the draft. `docs/prompts.md` has the measurements.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+from singlepass_backends.base import Draft, ModelInfo, ReplyForm
+
+from singlepass.core.diff_parser import (
+    Hunk,
+    HunkDropped,
+    HunkFinished,
+    HunkOpened,
+    NewLine,
+    OldLine,
+    ParserEvent,
+)
+from singlepass.core.grammar import UNBOUNDED, Bounds
+from singlepass.core.region import region_of
+from singlepass.core.replies.habits import text_span
+
+MOST_PARAMS = 2_000_000_000
+"""Number of parameters up to which a model is asked to write lines anew, unless the target's `form` says
+otherwise. Measured with 0.5 and 1.5 billion."""
+MOST_LINES = 80
+"""Maximum number of lines that are written anew; of more, edit blocks are faster."""
+
+_FENCES = re.compile(r"^[ \t]*(`{3,})", re.MULTILINE)
+_WIDE = re.compile(
+    r"\b(?:everywhere|throughout|all (?:the )?(?:callers|uses|usages|files|places|functions|methods|classes)|"
+    r"callers|call sites|(?:whole|entire|this|the) file|module|imports?|extract|move)\b",
+    re.IGNORECASE,
+)
+"""Words of an instruction that is not about the selected lines alone."""
+
+
+def may_rewrite(info: ModelInfo, form: ReplyForm) -> bool:
+    """Whether a model is asked to write lines anew, where the request allows it."""
+    if form != "auto":
+        return form == "rewrite"
+    return not (info.random_weights or info.is_demo) and 0 < info.n_params <= MOST_PARAMS
+
+
+def region_to_rewrite(
+    lines: Sequence[str], first: int, end: int, instruction: str, *, around: bool = False
+) -> tuple[int, int] | None:
+    """The lines of the document to be written anew for a request, end exclusive; None if the answer has to be
+    edit blocks.
+
+    They are the region of the request (`region_of`); or the whole of a short document, if the instruction is
+    about more than that or there is no region. With `around` the lines first…end-1 were not selected by the
+    user, but are those of a problem or a comment, so the region is the definition that they are in.
+    """
+    region = region_of(lines, first, first if around else end)
+    if region is not None and around:
+        region = (min(region[0], first), max(region[1], end))
+    if region is None or _WIDE.search(instruction):
+        region = text_span(lines)
+    return region if 0 < region[1] - region[0] <= MOST_LINES else None
+
+
+def fence_for(lines: Sequence[str]) -> str:
+    """The fence of a code block in which these lines can stand: longer than any that begins one of them."""
+    longest = max(map(len, _FENCES.findall("\n".join(lines))), default=2)
+    return "`" * (longest + 1)
+
+
+def info_string(path: str) -> str:
+    """What stands behind the opening fence: the suffix of the file's name."""
+    name = path.rpartition("/")[2]
+    return re.sub(r"\W", "", name.rpartition(".")[2]) if "." in name else ""
+
+
+def code_block(lines: Sequence[str], path: str, fence: str) -> str:
+    """Lines of a file in a code block, which ends without a line end."""
+    body = "".join(f"{line}\n" for line in lines)
+    return f"{fence}{info_string(path)}\n{body}{fence}"
+
+
+def rewrite_grammar(path: str, fence: str, bounds: Bounds = UNBOUNDED) -> str:
+    """The grammar of a code block, in llguidance's Lark syntax. No line in it begins with the fence."""
+    n = len(fence)
+    line = rf"([^`\n\r][^\n\r]*|`{{1,{n - 1}}}([^`\n\r][^\n\r]*)?)?\n"
+    times = "*" if bounds.max_lines is None else f"~0..{bounds.max_lines}"
+    length = "" if bounds.max_line_chars is None else rf" & /[^\n]{{0,{bounds.max_line_chars}}}\n/"
+    return "\n".join(
+        (
+            f"start: OPEN LINE{times} CLOSE",
+            f"OPEN: {json.dumps(f'{fence}{info_string(path)}' + chr(10))}",
+            f"CLOSE: {json.dumps(fence)}",
+            f"LINE: /{line}/{length}",
+            "",
+        )
+    )
+
+
+def expect_rewrite(
+    lines: Sequence[str], region: tuple[int, int], path: str, fence: str, sources: tuple[str, ...] = ()
+) -> Draft:
+    """The expected reply, for speculative decoding: the region as it is. `sources` is the draft corpus."""
+    old = code_block(lines[slice(*region)], path, fence)
+    document = "".join(f"{line}\n" for line in lines)
+    return Draft(old, f"{fence}{info_string(path)}", fence, fence, (), document, sources)
+
+
+class RewriteParser:
+    """Parses a reply that the grammar of `rewrite_grammar` held: text in pieces, events out.
+
+    Like `DiffParser`, with the region's lines as the old lines of the only block.
+    """
+
+    def __init__(self, path: str, old: Sequence[str], fence: str) -> None:
+        self._path = path
+        self._old = tuple(old)
+        self._fence = fence
+        self._new: list[str] = []
+        self._partial: list[str] = []
+        self._is_open = self._is_done = False
+
+    def feed(self, chunk: str) -> list[ParserEvent]:
+        """The events that the text so far makes certain and that were not returned before."""
+        first, *others = chunk.split("\n")
+        self._partial.append(first)
+        events: list[ParserEvent] = []
+        for part in others:
+            events += self._line("".join(self._partial))
+            self._partial = [part]
+        return events
+
+    def close(self, complete: bool = True) -> list[ParserEvent]:
+        """The last events. `complete` is whether the model ended the reply by itself."""
+        last = "".join(self._partial)
+        self._partial = []
+        events = self._line(last) if last else []
+        if not self._is_open or self._is_done:
+            return events
+        self._is_done = True
+        hunk = Hunk(0, self._path, self._old, tuple(self._new), is_rewrite=True, is_constrained=True)
+        reason = "unclosed" if complete else "cut_off"
+        return [*events, HunkDropped(0, self._path, reason, "\n".join(self._new), hunk)]
+
+    def _line(self, line: str) -> list[ParserEvent]:
+        if self._is_done:
+            return []
+        if not self._is_open:
+            self._is_open = True
+            return [HunkOpened(0, self._path), *(OldLine(0, one) for one in self._old)]
+        if line == self._fence:
+            self._is_done = True
+            hunk = Hunk(0, self._path, self._old, tuple(self._new), is_rewrite=True, is_constrained=True)
+            return [HunkFinished(hunk)]
+        self._new.append(line)
+        return [NewLine(0, line)]

@@ -1,0 +1,87 @@
+"""How a job asks the model: the form of the answer, and with it prompt, grammar, draft and parser."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import msgspec
+from singlepass_backends.base import GenerateRequest, ModelInfo, Sampling
+
+from singlepass.core.actions import CommentTask
+from singlepass.core.context import Context
+from singlepass.core.diff_parser import DiffParser, ParserEvent
+from singlepass.core.grammar import marker_size
+from singlepass.core.lines import visible_lines
+from singlepass.core.prompt import Task, expect_reply, render_prompt
+from singlepass.core.rewriting import (
+    RewriteParser,
+    expect_rewrite,
+    fence_for,
+    region_to_rewrite,
+    rewrite_grammar,
+)
+from singlepass.engines.contexts import MIN_REPLY_TOKENS, bounds_for, encodable, grammar_for
+
+
+class Parser(Protocol):
+    """Reads a reply: its text in pieces, and what became certain with each."""
+
+    def feed(self, chunk: str) -> list[ParserEvent]: ...
+
+    def close(self, complete: bool = True) -> list[ParserEvent]: ...
+
+
+class Asked(NamedTuple):
+    """A request to the engine, and how its reply is read."""
+
+    request: GenerateRequest
+    parser: Parser
+    region: tuple[int, int] | None
+    """The lines that are to be written anew, end exclusive; None if the answer is edit blocks."""
+
+
+def ask(
+    context: Context,
+    task: Task,
+    info: ModelInfo,
+    *,
+    comment: CommentTask | None = None,
+    is_one_file: bool = True,
+    max_tokens: int = 4096,
+    sampling: Sampling,
+    draft_corpus: Callable[[Context], tuple[str, ...]] = lambda _: (),
+) -> Asked:
+    """The request for a task, in the form that suits the model and the task.
+
+    `is_one_file` is whether the user named no further files. For a long file this takes 0.1 s.
+    """
+    lines = visible_lines(context.target.text)
+    region = None
+    if context.may_rewrite and is_one_file:
+        first, end = task.first_line, task.end_line
+        is_at_comment = comment is not None and comment.start <= first and end <= comment.end
+        around = bool(task.diagnostics) or is_at_comment
+        region = region_to_rewrite(lines, first, end, task.instruction, around=around)
+    task = msgspec.structs.replace(task, region=region)
+    size = marker_size([*context.editable, *context.editable.values()])
+    corpus = draft_corpus(context)
+    if region is None:
+        grammar = grammar_for(context, info, task.first_line, task.end_line)
+        draft = expect_reply(context, task, size, corpus)
+    else:
+        fence = fence_for(lines[slice(*region)])
+        grammar = rewrite_grammar(task.path, fence, bounds_for(info)) if info.constrains else None
+        draft = expect_rewrite(lines, region, task.path, fence, corpus)
+    request = GenerateRequest(
+        segments=encodable(render_prompt(context, task, size)),
+        grammar=grammar,
+        max_tokens=max_tokens,
+        min_reply=min(max_tokens, MIN_REPLY_TOKENS, info.n_ctx // 4),
+        sampling=sampling,
+        draft=draft,
+    )
+    is_constrained = grammar is not None and info.always_constrains
+    if region is not None and is_constrained:
+        parser = RewriteParser(task.path, lines[slice(*region)], fence_for(lines[slice(*region)]))
+    else:
+        parser = DiffParser(size, context.editable, is_constrained=is_constrained)
+    return Asked(request, parser, region)
