@@ -23,9 +23,9 @@ CURSOR = {"start": {"line": 6, "character": 4}, "end": {"line": 6, "character": 
 AVERAGE = "def average(rows):\n    return total(rows) / max(1, len(rows))\n"
 
 
-def editor_with(folder: Path, reply: str, **options: Any) -> FullEditor:
+def editor_with(folder: Path, *reply: str, **options: Any) -> FullEditor:
     model = folder / "recording.json"
-    model.write_text(json.dumps({"replies": [{"text": [reply]}]}), encoding="utf-8")
+    model.write_text(json.dumps({"replies": [{"text": reply}]}), encoding="utf-8")
     target = {"backend": "scripted", "model": str(model), "form": "rewrite"}
     return FullEditor(folder, {"target": target, "prewarm": False, **options}, full_capabilities())
 
@@ -76,3 +76,14 @@ async def test_a_real_model_changes_no_line_outside_of_the_region(tmp_path: Path
             assert told["n_applied"] + len(told["rejected"]) == 1
             await editor.command("singlepass.undo", {})
             assert file.text == SOURCE
+
+
+async def test_a_reply_without_end_is_cut_off_soon_and_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.py", SOURCE)
+    async with editor_with(tmp_path, "```py\n", *["again and again\n"] * 5_000) as editor:
+        file = editor.open(path)
+        told = await edit(editor, file, CURSOR)
+        assert (told["n_applied"], file.text) == (0, SOURCE)
+        assert told["timings"]["n_decoded"] < 512
+        assert "was several times as long as the lines that it is for" in told["message"]
+        assert [one["reason"] for one in told["rejected"]] == ["cut_off"]

@@ -36,6 +36,9 @@ otherwise. Measured with 0.5 and 1.5 billion."""
 MOST_LINES = 80
 """Maximum number of lines that are written anew; of more, edit blocks are faster."""
 
+_LEAST_TOKENS = 256
+"""A reply may have so many tokens, and one for each character of its region: about three times the region."""
+
 _FENCES = re.compile(r"^[ \t]*(`{3,})", re.MULTILINE)
 _WIDE = re.compile(
     r"\b(?:everywhere|throughout|all (?:the )?(?:callers|uses|usages|files|places|functions|methods|classes)|"
@@ -86,6 +89,11 @@ def code_block(lines: Sequence[str], path: str, fence: str) -> str:
     """Lines of a file in a code block, which ends without a line end."""
     body = "".join(f"{line}\n" for line in lines)
     return f"{fence}{info_string(path)}\n{body}{fence}"
+
+
+def most_tokens(old: Sequence[str]) -> int:
+    """The limit of a reply for these lines. What is longer has lost its way, and would go on for a minute."""
+    return _LEAST_TOKENS + sum(map(len, old))
 
 
 def rewrite_grammar(path: str, fence: str, bounds: Bounds = UNBOUNDED) -> str:

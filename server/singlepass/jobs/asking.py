@@ -16,6 +16,7 @@ from singlepass.core.rewriting import (
     RewriteParser,
     expect_rewrite,
     fence_for,
+    most_tokens,
     region_to_rewrite,
     rewrite_grammar,
 )
@@ -54,23 +55,26 @@ def ask(
 
     `is_one_file` is whether the user named no further files. For a long file this takes 0.1 s.
     """
-    lines = visible_lines(context.target.text)
-    region = None
-    if context.may_rewrite and is_one_file:
-        first, end = task.first_line, task.end_line
-        is_at_comment = comment is not None and comment.start <= first and end <= comment.end
-        around = bool(task.diagnostics) or is_at_comment
-        region = region_to_rewrite(lines, first, end, task.instruction, around=around)
+    region = _region(context, task, comment) if context.may_rewrite and is_one_file else None
     task = msgspec.structs.replace(task, region=region)
     size = marker_size([*context.editable, *context.editable.values()])
     corpus = draft_corpus(context)
     if region is None:
         grammar = grammar_for(context, info, task.first_line, task.end_line)
+        is_constrained = grammar is not None and info.always_constrains
         draft = expect_reply(context, task, size, corpus)
+        parser = DiffParser(size, context.editable, is_constrained=is_constrained)
     else:
-        fence = fence_for(lines[slice(*region)])
+        lines = visible_lines(context.target.text)
+        old = lines[slice(*region)]
+        fence = fence_for(old)
+        max_tokens = min(max_tokens, most_tokens(old))
         grammar = rewrite_grammar(task.path, fence, bounds_for(info)) if info.constrains else None
+        is_constrained = grammar is not None and info.always_constrains
         draft = expect_rewrite(lines, region, task.path, fence, corpus)
+        parser = (
+            RewriteParser(task.path, old, fence) if is_constrained else DiffParser(size, context.editable)
+        )
     request = GenerateRequest(
         segments=encodable(render_prompt(context, task, size)),
         grammar=grammar,
@@ -79,9 +83,12 @@ def ask(
         sampling=sampling,
         draft=draft,
     )
-    is_constrained = grammar is not None and info.always_constrains
-    if region is not None and is_constrained:
-        parser = RewriteParser(task.path, lines[slice(*region)], fence_for(lines[slice(*region)]))
-    else:
-        parser = DiffParser(size, context.editable, is_constrained=is_constrained)
     return Asked(request, parser, region)
+
+
+def _region(context: Context, task: Task, comment: CommentTask | None) -> tuple[int, int] | None:
+    first, end = task.first_line, task.end_line
+    is_at_comment = comment is not None and comment.start <= first and end <= comment.end
+    around = bool(task.diagnostics) or is_at_comment
+    lines = visible_lines(context.target.text)
+    return region_to_rewrite(lines, first, end, task.instruction, around=around)

@@ -87,6 +87,8 @@ class Job(msgspec.Struct):
     """Whether the user was asked before an edit, so that the total includes their time."""
     region: tuple[int, int] | None = None
     """The lines that the model is asked to write anew, end exclusive; None if it answers with edit blocks."""
+    is_bounded: bool = False
+    """Whether the limit of the reply follows from the region, and not from the settings."""
     n_hunks: int = 0
     planned: list[PlannedHunk] = msgspec.field(default_factory=list[PlannedHunk])
     n_applied: int = 0
@@ -123,8 +125,10 @@ def summary(job: Job, outcome: Outcome) -> str:
     if outcome == "done" and job.finish_reason:
         parts = [report.timings_sentence(job.timings, job.total_ms, job.ttft_ms, job.connect_ms), _hunks(job)]
         if job.finish_reason in ("length", "context"):
-            limit = "max_tokens" if job.finish_reason == "length" else "the model's context"
-            parts.append(f"the reply was cut off by {limit}")
+            limit = "by max_tokens" if job.finish_reason == "length" else "by the model's context"
+            if job.is_bounded and job.finish_reason == "length":
+                limit = "where it was several times as long as the lines that it is for"
+            parts.append(f"the reply was cut off {limit}")
         parts += job.notes
         if job.miss:
             parts.append(job.miss)

@@ -136,6 +136,7 @@ class Session:
         # Prompt and grammar of a long file take 0.1 s to compute; do that in a thread to keep the loop free.
         asked = await asyncio.to_thread(self._ask, context)
         job.region, parser = asked.region, asked.parser
+        job.is_bounded = asked.request.max_tokens < self._settings.max_tokens
         job.reply.clear()
         try:
             async with aclosing(self.engine.generate(asked.request)) as events:
