@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 import quality
-from quality_arms import ARMS, Edited, Reply, ask_for_blocks, asked_of, target_of
+import quality_arms
+from quality_arms import ARMS, Edited, Reply, asked_of, target_of
 from quality_judge import Verdict
 from quality_tasks import Files, Task, read_tasks
 from singlepass.core.lines import visible_lines
@@ -33,7 +34,7 @@ def recording(path: Path, replies: dict[str, str]) -> Path:
     """A backend's recording: replies by the names of tasks."""
     said: list[dict[str, object]] = []
     for task in SOME:
-        asking = ask_for_blocks(asked_of(task), INFO, constrained=False).segments[-1].text
+        asking = quality_arms.ask(asked_of(task), INFO, form="blocks").request.segments[-1].text
         said.append({"when": asking, "text": [replies[task.name]] if replies[task.name] else []})
     path.write_text(json.dumps({"replies": said}), encoding="utf-8")
     return path
@@ -41,7 +42,7 @@ def recording(path: Path, replies: dict[str, str]) -> Path:
 
 def ask(tmp_path: Path, replies: dict[str, str], tasks: list[Task] = SOME) -> list[quality.Row]:
     target = target_of(recording(tmp_path / "replies.json", replies), None)
-    rows, is_whole = quality.run(tasks, ["plain"], target, "m", tmp_path / "rows.jsonl", 1e9)
+    rows, is_whole = quality.run(tasks, ["plain-blocks"], target, "m", tmp_path / "rows.jsonl", 1e9)
     assert is_whole
     return rows
 
@@ -91,13 +92,13 @@ def test_a_task_that_is_another_is_asked_or_judged_anew(tmp_path: Path) -> None:
     target = target_of(recording(tmp_path / "other.json", other), None)
     asked = msgspec.structs.replace(SOME[1], ask="another wish")
     (tmp_path / "other.json").write_text('{"replies": [{"text": ["Something else."]}]}')
-    rows, _ = quality.run([asked], ["plain"], target, "m", tmp_path / "rows.jsonl", 1e9)
+    rows, _ = quality.run([asked], ["plain-blocks"], target, "m", tmp_path / "rows.jsonl", 1e9)
     assert rows[0].reply.text == "Something else."
 
 
 def test_a_run_stops_in_time(tmp_path: Path) -> None:
     target = target_of(recording(tmp_path / "replies.json", right()), None)
-    rows, is_whole = quality.run(SOME, ["plain"], target, "m", tmp_path / "rows.jsonl", -1.0)
+    rows, is_whole = quality.run(SOME, ["plain-blocks"], target, "m", tmp_path / "rows.jsonl", -1.0)
     assert (rows, is_whole) == ([], False)
 
 
@@ -107,7 +108,7 @@ def test_a_comment_that_asked_goes(tmp_path: Path) -> None:
     asked = asked_of(task)
     assert asked.task.instruction == "raise a KeyError with the name instead of returning None"
     text = "users.py\n<<<<<<< SEARCH\n    return None\n=======\n    raise KeyError(name)\n>>>>>>> REPLACE\n"
-    edited = ARMS["plain"].read(asked, Reply(text, "stop"), INFO)
+    edited = ARMS["plain-blocks"].read(asked, Reply(text, "stop"), INFO)
     assert edited.files == task.reference
     assert edited.n_applied == 1
 
@@ -121,7 +122,7 @@ def test_a_model_goes_through_every_arm(random_gguf: Path, tmp_path: Path) -> No
         assert row.reply.finish in ("stop", "length")
         assert row.reply.n_tokens > 0
         assert row.reply.n_passes > 0
-        if row.arm == "grammar":
+        if row.arm == "blocks":
             assert row.edited.n_applied + (row.reply.finish == "length") > 0
             assert {reason for reason, _ in row.edited.refused} <= {"cut_off"}
 
