@@ -49,6 +49,8 @@ LINES = TEXT.splitlines()
         (4, 4, "use pathlib in the whole file", False, (0, 9)),
         (4, 4, "add a parameter, and pass it from all callers", False, (0, 9)),
         (4, 5, "extract this into a function", False, (0, 9)),
+        (4, 4, "Rename path to file", False, (0, 9)),
+        (4, 5, "Rename path to file", False, (4, 5)),
         (0, 0, "sort these", False, (0, 9)),
         # The lines of a problem or a comment.
         (4, 5, "undefined name", True, (3, 5)),
@@ -197,6 +199,54 @@ SIZE = "def size(path):\n    return os.path.getsize(path)\n"
 def test_only_the_region_changes(new: str, wanted: str | None) -> None:
     found = edited(TEXT, (3, 5), new)
     assert isinstance(found, RejectedHunk) if wanted is None else found == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "cursor", "new", "wanted"),
+    [
+        (
+            TEXT,
+            4,
+            "import re\n\ndef size(path):\n    return re\n",
+            TEXT.replace("import os\n", "import os\nimport re\n").replace("os.path.getsize(path)", "re"),
+        ),
+        (
+            TEXT,
+            4,
+            "import os\n\n\ndef size(path):\n    return 0\n",
+            TEXT.replace("os.path.getsize(path)", "0"),
+        ),
+        ("def a():\n    b()\n", 0, "import c\n\ndef a():\n    c.b()\n", "import c\n\ndef a():\n    c.b()\n"),
+        (
+            "x = 1\n\n\ndef a():\n    b()\n",
+            4,
+            "import c\n\n\ndef a():\n    c.b()\n",
+            "import c\n\n\nx = 1\n\n\ndef a():\n    c.b()\n",
+        ),
+        (
+            '"""Doc.\n\nMore.\n"""\n\ndef a():\n    b()\n',
+            6,
+            "import c\n\ndef a():\n    c.b()\n",
+            '"""Doc.\n\nMore.\n"""\n\nimport c\n\ndef a():\n    c.b()\n',
+        ),
+        (
+            "package a\n\nfunc A() int {\n\treturn 1\n}\n",
+            3,
+            'import "b"\n\nfunc A() int {\n\treturn b.C\n}\n',
+            'package a\n\nimport "b"\n\nfunc A() int {\n\treturn b.C\n}\n',
+        ),
+        (
+            "import a\n\ndef b():\n    pass\n",
+            3,
+            "def b():\n    import c\n    pass\n",
+            "import a\n\ndef b():\n    import c\n    pass\n",
+        ),
+    ],
+)
+def test_a_new_import_goes_to_the_imports(text: str, cursor: int, new: str, wanted: str) -> None:
+    region = region_to_rewrite(text.splitlines(), cursor, cursor, "do")
+    assert region is not None
+    assert edited(text, region, new) == wanted
 
 
 WORDS = st.text("abc {}():=#'`", max_size=8).map(str.rstrip)

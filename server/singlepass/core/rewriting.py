@@ -68,7 +68,8 @@ def region_to_rewrite(
     region = region_of(lines, first, first if around else end)
     if region is not None and around:
         region = (min(region[0], first), max(region[1], end))
-    if region is None or _WIDE.search(instruction):
+    is_renaming_from_cursor = first == end and "rename" in instruction.lower()
+    if region is None or _WIDE.search(instruction) or is_renaming_from_cursor:
         region = text_span(lines)
     return region if 0 < region[1] - region[0] <= MOST_LINES else None
 

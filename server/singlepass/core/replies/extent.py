@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from singlepass.core.replies.definitions import WORD, defined_name
+from singlepass.core.replies.imports import IMPORT
 from singlepass.core.replies.levels import balance, columns, indent_of
 from singlepass.core.replies.pairing import MIN_ALIKE, similarity
 
@@ -19,7 +20,6 @@ _MOST_NEAR = 10
 """… and how many at most."""
 _CLOSES = re.compile(r"[)}\]\s;,]+$")
 _END = re.compile(r"(?:end|fi|done|esac)\b\s*;?\s*$|</([\w.-]+)>\s*$")
-_IMPORT = re.compile(r"(?:import|from|using|use|require|package)\b|#\s*include\b|const .*=\s*require\(")
 _ASSIGNED = re.compile(
     r"(?:(?:const|let|var|final|static|public|private|export|auto)\s+)*([\w$.]+)\s*(?::[^=]*|:)?=[^=]"
 )
@@ -46,7 +46,7 @@ def within(
 
     first, last = min(pairs), max(pairs)
     front = [n for n in text if n < first]
-    imports = {line for line in (*before, *behind) if _IMPORT.match(line)}
+    imports = {line for line in (*before, *behind) if IMPORT.match(line)}
     front_left = [n for n in front if new[n].strip() not in imports]
     around = [*_around(document, start)][-_MOST_NEAR:]
     written = [new[n].strip() for n in front_left]
@@ -139,7 +139,7 @@ def _is_repeated(
 
 def _is_changed(line: str, other: str) -> bool:
     """Whether a line may be what became of another one. Lines that name different things only look alike."""
-    if _IMPORT.match(line):
+    if IMPORT.match(line):
         return False
     names = [
         (defined_name(one), found[1] if (found := _ASSIGNED.match(one)) else "") for one in (line, other)

@@ -26,6 +26,7 @@ from singlepass.core.replies.definitions import defined_name, surroundings
 from singlepass.core.replies.depths import at_depth
 from singlepass.core.replies.extent import n_open, within, without_neighbours
 from singlepass.core.replies.habits import text_span
+from singlepass.core.replies.imports import IMPORT, with_imports, without_imports
 from singlepass.core.replies.left_out import left_out
 from singlepass.core.replies.levels import columns, indent_of
 from singlepass.core.replies.pairing import aligned, similarity
@@ -199,13 +200,19 @@ def place_region(
 ) -> Found | Unplaced:
     """The same for the reply of a model that was asked for these lines, and held to write nothing but code.
 
-    It is taken as it is, but for lines around the region that it repeats.
+    It is taken as it is, but for lines around the region that it repeats, and for imports in front of it,
+    which become those of the document.
     """
     old = document[slice(*region)]
     if region != text_span(document):
         of_file = _placed(document, written, text_span(document), region, is_selected=True)
         if isinstance(of_file, Found):
             return of_file if _stays_within(document, region, of_file) else Unplaced(_GOES_ON)
+    imports: list[str] = []
+    if not IMPORT.match(old[0]):
+        imports, written = without_imports(written)
+    known = {*map(str.strip, document)}
+    fresh = [line for line in imports if line.strip() not in known]
     new = without_neighbours(document, region, written)
     if _is_unbalanced(document, old, new):
         new = within(document, region, new, _pairs(old, new))
@@ -213,14 +220,18 @@ def place_region(
             return Unplaced(_BRACKETS)
     if _defines_anew(document, region, new):
         return Unplaced(_GOES_ON)
-    return Found(*region, "exact", tuple(_with_own_lines(old, new)))
+    start, end = region
+    at, above = with_imports(document, start, fresh) if fresh else (start, [])
+    return Found(at, end, "exact", (*above, *_with_own_lines(old, new)))
 
 
 def _stays_within(document: Sequence[str], region: tuple[int, int], found: Found) -> bool:
-    """Whether new text of the whole document changes no line outside of the region."""
+    """Whether new text of the whole document changes no line outside of the region, but for new imports."""
     changed = changed_blocks([*document[found.start : found.end]], [*found.new])
     return all(
-        region[0] <= found.start + start and found.start + end <= region[1] for start, end, *_ in changed
+        (region[0] <= found.start + start and found.start + end <= region[1])
+        or (start == end and all(IMPORT.match(line) for line in found.new[first:last] if line.strip()))
+        for start, end, first, last in changed
     )
 
 
