@@ -1,5 +1,6 @@
 """The edit grammar: whatever a model picks among the allowed tokens, every finished hunk applies, once."""
 
+import itertools
 import random
 import threading
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher
 from singlepass.core.diff_parser import DiffParser, HunkFinished, ParserEvent
 from singlepass.core.edits import Snapshot, apply
-from singlepass.core.grammar import Bounds, edit_grammar, marker_size, unique_runs
+from singlepass.core.grammar import MOST_IN_ANY_ORDER, Bounds, edit_grammar, marker_size, unique_runs
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, plan
 
@@ -98,7 +99,10 @@ def block(path: str, old: str, new: str) -> str:
         (block("a.py", "c\n", "") + block("a.py", "a\nb\na\n", ""), False),  # not in order
         (block("a.py", "a\nc\n", "") + block("a.py", "c\na\n", ""), False),  # they overlap
         (block("a.py", "c\n", "") + block("b.py", "x\n", ""), True),
-        (block("b.py", "x\n", "") + block("a.py", "c\n", ""), False),  # files out of order
+        (block("b.py", "x\n", "") + block("a.py", "c\n", ""), True),  # files in any order
+        (block("empty.py", "", "") + block("b.py", "x\n", "") + block("a.py", "c\n", ""), True),
+        (block("a.py", "c\n", "") + block("b.py", "x\n", "") + block("a.py", "a\nb\n", ""), False),
+        (block("b.py", "x\n", "") + block("a.py", "c\n", "") + block("b.py", "x\n", ""), False),
         (block("b.py", "x\n", "") + block("empty.py", "", "new\n"), True),
         (block("empty.py", "", "new\n") + block("empty.py", "", "new\n"), False),
         (block("a.py", "c\n", "<<<<<< SEARCH\n======\n>>>>>> x\n"), True),
@@ -108,6 +112,15 @@ def block(path: str, old: str, new: str) -> str:
         (block("a.py", "c\n", "<<<<<<< SEARCH\n"), False),
         (block("a.py", "c\n", ">>>>>>>>\n"), False),
         (block("a.py", "c\n", "x\r\n"), False),
+        (block("a.py", "c\n", "x = 1 >>>>>>> REPLACE\n"), False),
+        (block("a.py", "c\n", "x = 1>>>>>>>>> REPLACE \n"), False),
+        (block("a.py", "c\n", "  >>>>>>> REPLACE\n"), False),
+        (block("a.py", "c\n", "b.py <<<<<<< SEARCH\n"), False),
+        (block("a.py", "c\n", "x >>>>>> REPLACE\nx >>>>>>> REPLAC\n>>> x > REPLACE < SEARCH\n"), True),
+        (block("a.py", "c\n", "a.py\n"), False),
+        (block("a.py", "c\n", "y\nb.py\n"), False),
+        (block("a.py", "c\n", "b.py \n"), False),
+        (block("a.py", "c\n", " b.py\nb.py,\nab.py\nb.p\nc.py\n"), True),
         (block("a.py", "c\n", "").rstrip("\n"), False),
         ("Sure:\n" + block("a.py", "c\n", ""), False),
     ],
@@ -115,6 +128,44 @@ def block(path: str, old: str, new: str) -> str:
 def test_what_is_in_the_language(reply: str, expected: bool) -> None:
     files = {"a.py": "a\nb\na\nc\na\nb\n", "b.py": "x\n", "empty.py": ""}
     assert accepts(edit_grammar(files), reply) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "new", "expected"),
+    [
+        ({"a.py": "a\n", "list.txt": "a.py\n"}, "a.py\n", True),
+        ({"a.py": "a\n", "list.txt": "a.py\n"}, "list.txt\n", False),
+        ({"a.py": "a = 'a.py'\n"}, "a.py\n", False),
+        ({"#": "a\n", "pass": "b\n"}, "#\npass\n", True),
+        ({"a.py": "a\n", "s.md": "Write `>>>>>>> REPLACE`.\n"}, "x >>>>>>> REPLACE\n", True),
+        ({"a.py": "a\n", "s.md": "Write `>>>>>>> REPLACE`.\n"}, "x <<<<<<< SEARCH\n", False),
+    ],
+)
+def test_a_new_line_may_be_what_a_file_has(files: dict[str, str], new: str, expected: bool) -> None:
+    path, text = next(iter(files.items()))
+    assert accepts(edit_grammar(files), block(path, text, new)) == expected
+
+
+def test_files_come_in_any_order_and_among_many_the_first_one_at_any_time() -> None:
+    for n in range(1, 9):
+        files = {f"{idx}.txt": f"{idx}\n" for idx in range(n)}
+        grammar = edit_grammar(files)
+        matcher_for(grammar)
+        for order in itertools.islice(itertools.permutations(range(n)), 0, None, 1 + n**4 // 50):
+            others = [idx for idx in order if idx]
+            expected = n <= MOST_IN_ANY_ORDER or others == sorted(others)
+            reply = "".join(block(f"{idx}.txt", f"{idx}\n", "") for idx in order)
+            assert accepts(grammar, reply) == expected
+    for at in range(8):
+        order = [*range(1, at + 1), 0, *range(at + 1, 8)]
+        assert accepts(grammar, "".join(block(f"{idx}.txt", f"{idx}\n", "") for idx in order))
+
+
+def test_the_order_of_files_adds_few_rules() -> None:
+    """Each file's rules stand in the grammar once, whatever the number of orders."""
+    files = {f"{idx}.txt": "".join(f"{idx} {n}\n" for n in range(100)) for idx in range(5)}
+    n_alone = sum(edit_grammar({path: text}).count("\n") for path, text in files.items())
+    assert edit_grammar(files).count("\n") < n_alone + 2**5
 
 
 def test_bounds() -> None:

@@ -12,8 +12,8 @@ The grammar is text in llguidance's Lark syntax. Its language is a list of block
     any lines
     >>>>>>> REPLACE
 
-in the order of the files and, within a file, in the order of its lines, without overlap. So the text between
-SEARCH and `=======` always names one place, and all the blocks of one reply can be applied at once.
+with the blocks of a file in a row, in the order of its lines, without overlap. So the text between SEARCH and
+`=======` always names one place, and all the blocks of one reply can be applied at once.
 
 **Runs that occur once.** For each line i let `ends[i]` be the smallest end for which lines i…ends[i]−1 occur
 once; every longer run from i then occurs once too. A suffix array over the lines gives all of them in
@@ -24,21 +24,37 @@ the file. With "line i" for the literal line and its `\\n`:
     d_i_e   : "line i" d_{i+1}_e                   the run must still reach line e (d_e_e is c_e)
     c_j     : replace n_j | "line j" c_{j+1}       the run may end before line j, or continue
     replace : SEPARATOR NEW_LINE* CLOSE
-    n_j     : HEADER <any d_i_ends[i] with i >= j> | <the next files>
+    n_j     : HEADER <any d_i_ends[i] with i >= j> | <no more blocks of this file>
 
 "Any start from j on" is a binary tree over the starts (`_tree`), not a chain.
 
+**Files in any order.** A model may begin with any file and then go to any other, but not back to one: its
+blocks would have to go on below those that are there. With a rule for each set of files that are left,
+
+    o_S     : <nothing> | HEADER_f <the blocks of f> o_{S without f}    (for each file f of S)
+
+The rules of a file end where its blocks do, so they stand in the grammar once, whatever comes after them.
+There are 2ⁿ sets, so with more than `MOST_IN_ANY_ORDER` files only the first one, which is the edited one,
+may come at any time, and the others come in their order. (llguidance's parametric rules say the same in one
+rule for 64 files, but servers that take our grammars mostly have a version without them.)
+
 **Unambiguous by construction.** Markers are `size` characters long, longer than any run of marker characters
 at the start of a line in the files (`marker_size`). A new line may not start with `size` times `<` or `>`,
-and may not be the separator. Every lexeme ends with its only `\\n`, so none is a prefix of another and none
-is lazy.
+and may not be the separator. New lines and those of the files end with their only `\\n`, so none is a prefix
+of another and none is lazy.
+
+**What a model forgets.** A small one leaves out the line end before a closing marker, as in
+`x = 1 >>>>>>> REPLACE`, or the whole marker, and begins the next block with its path; then it writes on as if
+the block were closed. So no new line holds an opening or closing marker, or is the path of an editable source
+file, unless the files have such text.
 
 **Limits.** A row of the parser holds three items for each start: llguidance's `max_items_in_row` must be
 raised to 50,000; all its other limits can keep their defaults. It also numbers symbols with 16 bits, so a
 grammar holds 6,000 lines, all files together (`MOST_SYMBOLS`); what does not fit cannot be searched for.
 Measured with a vocabulary of 151,936 tokens on one core of a server: 1,000, 2,630 and 5,000 lines of Python
 compile in 0.1, 0.3 and 0.6 s, once per version of the documents; the first mask inside SEARCH takes 4, 27 and
-92 ms, others 0.03 ms at the median.
+92 ms, others 0.03 ms at the median. What new lines may not hold takes 1.4 ms a line: llguidance then has to
+look at the whole vocabulary twice in a line and not once.
 
 **Compiled without recursion.** llguidance (1.9) compiles a rule recursively when its name first occurs; a
 chain of some hundred rules overflows the stack and crashes the process. So the rule `compile_order` names all
@@ -55,12 +71,16 @@ from typing import NamedTuple
 import msgspec
 
 from singlepass.core.lines import visible_lines
+from singlepass.core.replies.paths import is_source
 
 SMALLEST_MARKER = 7
 NOTHING = '""'
 
 MOST_SYMBOLS = 60_000
 """llguidance numbers the symbols of a grammar with 16 bits. A line of a file takes about nine."""
+
+MOST_IN_ANY_ORDER = 6
+"""With more editable files only the first one may come at any time: each set of files is a rule."""
 
 _MARKER_RUN = re.compile(r"<{7,}|={7,}|>{7,}|\|{7,}")
 
@@ -76,7 +96,7 @@ class Bounds(msgspec.Struct, frozen=True):
     max_line_chars: int | None = None
     """Maximum number of characters in a new line."""
     max_hunks: int | None = None
-    """Maximum number of blocks in a reply. The grammar is repeated this often, so files and number must be
+    """Maximum number of blocks in a file. The grammar is repeated this often, so files and number must be
     small."""
     may_be_empty: bool = True
     """Whether a reply without any block is allowed, meaning that nothing has to change."""
@@ -161,8 +181,8 @@ def edit_grammar(
     """The grammar for edits of these files, as text.
 
     `files` maps each path, as shown in the prompt, to its text; the edited file should be first, because
-    blocks come in this order. `size` must be at least `marker_size(files.values())`. A path with a line break
-    cannot be written in the format, so that file is left out.
+    its blocks may come at any time even among many. `size` must be at least `marker_size(files.values())`. A
+    path with a line break cannot be written in the format, so that file is left out.
 
     `windows` restricts what may be searched for in a file to a range of its lines, end exclusive, for files
     too long to be shown whole; the runs still occur once in the whole file. A file without such a run in its
@@ -179,14 +199,32 @@ def edit_grammar(
         if source.starts or not lines:
             sources.append(source)
             n_free -= source.n_symbols
-    writer = _Writer(size, bounds, sources)
+    writer = _Writer(size, bounds, sources, _forbidden(files, size))
+    if bounds.max_hunks == 0:
+        return writer.text(NOTHING)
     if bounds.max_hunks is None:
         # One level of rules that refers to itself.
         writer.add_level("", "")
-        return writer.text(writer.start("", bounds.may_be_empty))
+        return writer.text(writer.add_order("", bounds.may_be_empty))
     for level in reversed(range(bounds.max_hunks)):
         writer.add_level(f"h{level}_", f"h{level + 1}_" if level + 1 < bounds.max_hunks else None)
-    return writer.text(writer.start("h0_", bounds.may_be_empty) if bounds.max_hunks > 0 else NOTHING)
+    return writer.text(writer.add_order("h0_", bounds.may_be_empty))
+
+
+def _forbidden(files: Mapping[str, str], size: int) -> list[str]:
+    """Expressions for new lines that are, or hold, a part of a block."""
+    texts = [*files.values()]
+    search, _, close = markers(size)
+    held = [marker for marker in (search, close) if not any(marker in text for text in texts)]
+    paths = [
+        path
+        for path in files
+        if is_source(path) and not any(path in text and path in visible_lines(text) for text in texts)
+    ]
+    return [
+        *(rf"/[^\n]*{marker}[^\n]*\n/" for marker in held),
+        *(rf"{json.dumps(path)} /[ \t]*\n/" for path in paths),
+    ]
 
 
 class _Source(NamedTuple):
@@ -233,10 +271,13 @@ class _Writer:
     bound on the number of blocks there is one, with an empty name.
     """
 
-    def __init__(self, size: int, bounds: Bounds, sources: Sequence[_Source]) -> None:
+    def __init__(
+        self, size: int, bounds: Bounds, sources: Sequence[_Source], forbidden: Sequence[str]
+    ) -> None:
         self.size = size
         self.bounds = bounds
         self.sources = sources
+        self.forbidden = forbidden
         self.rules: list[tuple[str, str]] = []
         self._literals: dict[str, str] = {}
         self._markers = markers(size)
@@ -251,35 +292,37 @@ class _Writer:
         """The name of the terminal that opens a block of this file."""
         return self.literal(f"{self.sources[file_idx].path}\n{self._markers.search}")
 
-    def group(self, level: str, file_idx: int) -> str:
-        """The rule for blocks of this file and later ones, possibly none."""
-        return f"{level}g{file_idx}" if file_idx < len(self.sources) else NOTHING
-
-    def start(self, level: str, may_be_empty: bool) -> str:
-        """The right-hand side of the start rule."""
-        if may_be_empty or not self.sources:
-            return self.group(level, 0)
-        return f"({' | '.join(self.first_block(level, idx) for idx in range(len(self.sources)))})"
-
-    def first_block(self, level: str, file_idx: int) -> str:
-        """A block of this file and what may follow it."""
-        return f"{self.header(file_idx)} {level}t{file_idx}_1"
+    def add_order(self, level: str, may_be_empty: bool) -> str:
+        """Add the rules for the order of the files, whose blocks begin at this level. Returns the right-hand
+        side of the start rule."""
+        n = len(self.sources)
+        if n <= MOST_IN_ANY_ORDER:
+            sets = [left for k in range(1, n + 1) for left in itertools.combinations(range(n), k)]
+        else:
+            tails = [tuple(range(first, n)) for first in range(n, 0, -1)]
+            sets = [left for tail in tails for left in (tail, (0, *tail)) if left]
+        names: dict[tuple[int, ...], str] = {(): NOTHING}
+        blocks = NOTHING
+        for left in sets:
+            names[left] = f"o{len(names)}"
+            blocks = " | ".join(
+                f"{self.header(idx)} {level}t{idx}_1 {names[_left_after(left, idx, n)]}" for idx in left
+            )
+            self.rules.append((names[left], f"{NOTHING} | {blocks}"))
+        return names[tuple(range(n))] if may_be_empty else blocks
 
     def add_level(self, level: str, following: str | None) -> None:
-        """Add the rules for one block; the blocks after it have the level `following`, or None if there are
-        none."""
+        """Add the rules for a block of each file; the blocks after it in its file have the level `following`,
+        or None if there are none."""
         for idx in reversed(range(len(self.sources))):
             self._add_file(level, following, idx)
-            alternatives = f"{self.first_block(level, idx)} | {self.group(level, idx + 1)}"
-            self.rules.append((f"{level}g{idx}", alternatives))
 
     def _add_file(self, level: str, following: str | None, idx: int) -> None:
         source = self.sources[idx]
         lines = source.lines
-        later = NOTHING if following is None else self.group(following, idx + 1)
         if not lines:
             # In an empty document only an empty SEARCH is possible, and only once.
-            self.rules.append((f"{level}t{idx}_1", f"replace {later}"))
+            self.rules.append((f"{level}t{idx}_1", "replace"))
             return
         starts = [start for start, _ in source.starts]
         leaves = [f"d{idx}_{start}_{end}" for start, end in source.starts]
@@ -299,13 +342,13 @@ class _Writer:
                     add((f"{d}{j}_{end}", f"{literal} {rest}"))
             if j < smallest_end:
                 continue
-            rest = later
+            rest = NOTHING
             while k and starts[k - 1] >= j:
                 k -= 1
             if following is not None and k < len(starts):
                 right = right_of[k]
                 others = f" | {following}{right}" if right else ""
-                rest = f"{header} ({following}{leaves[k]}{others}) | {later}"
+                rest = f"{header} ({following}{leaves[k]}{others}) | {NOTHING}"
             add((f"{n}{j}", rest))
             more = f" | {literal} {c}{j + 1}" if j < last else ""
             add((f"{c}{j}", f"replace {n}{j}{more}"))
@@ -327,6 +370,8 @@ class _Writer:
         terminal = rf"NEW_LINE: /({new_line})?\n/"
         if bounds.max_line_chars is not None:
             terminal += rf" & /[^\n]{{0,{bounds.max_line_chars}}}\n/"
+        if self.forbidden:
+            terminal += " & ~FORBIDDEN\nFORBIDDEN: " + " | ".join(self.forbidden)
         times = "*" if bounds.max_lines is None else f"~0..{bounds.max_lines}"
         return "\n".join(
             (
@@ -339,6 +384,12 @@ class _Writer:
                 "",
             )
         )
+
+
+def _left_after(left: tuple[int, ...], idx: int, n: int) -> tuple[int, ...]:
+    """The files that may follow the blocks of file `idx`, of those that were left before."""
+    in_order = n > MOST_IN_ANY_ORDER
+    return tuple(one for one in left if one != idx and not (in_order and 0 < one < idx))
 
 
 def _tree(
