@@ -89,6 +89,9 @@ def check_order(events: list[ParserEvent]) -> None:
                 new.append(text)
             case HunkFinished(hunk) if hunk.is_rewrite:
                 assert not hunk.old
+            case HunkFinished(hunk) if any(line.endswith(" REPLACE") for line in new):
+                # Its closing marker stood at the end of a new line.
+                assert "\n".join(new).startswith("\n".join(hunk.new))
             case HunkFinished(hunk):
                 assert (hunk.index, [*hunk.old], [*hunk.new]) == (index, old, new)
             case HunkDropped(reason="repeated" | "unreadable"):
@@ -190,6 +193,38 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["a.py dropped: no_separator", "a.py: old -> new"],
     ),
     "ends in a block": (BLOCK + "a.py\n<<<<<<< SEARCH\nol", ["a.py: old -> new", "a.py dropped: unclosed"]),
+    "closed at the end of a line": (
+        BLOCK.replace("new\n>>", "new >>") + "```\n",
+        ["a.py: old -> new"],
+    ),
+    "closed at the end of the reply's last line": (
+        BLOCK.replace("new\n>>", "new\n  newer >>")[:-1],
+        ["a.py: old -> new|  newer"],
+    ),
+    "closed at the end of a line, and the next block": (
+        BLOCK.replace("new\n>>", "new>>") + "\n" + BLOCK.replace("a.py", "b.py"),
+        ["a.py: old -> new", "b.py: old -> new"],
+    ),
+    "closed at the end of a line, and the next block without a path": (
+        BLOCK.replace("new\n>>", "new >>") + BLOCK.removeprefix("a.py\n"),
+        ["a.py: old -> new", ": old -> new"],
+    ),
+    "closed at the end of a line, and again": (
+        BLOCK.replace("new\n>>", "new >>") + "more\n>>>>>>> REPLACE\n",
+        ["a.py dropped: doubtful"],
+    ),
+    "closed at the end of a line, and more text": (
+        BLOCK.replace("new\n>>", "new >>") + "That is\nall.\n",
+        ["a.py dropped: unclosed"],
+    ),
+    "closed at the end of an old line": (
+        "a.py\n<<<<<<< SEARCH\nold\nold >>>>>>> REPLACE\n",
+        ["a.py dropped: unclosed"],
+    ),
+    "text about a closing marker": (
+        BLOCK.replace("new\n", "> REPLACE\n`>>>>>>> REPLACE` ends it\n"),
+        ["a.py: old -> > REPLACE|`>>>>>>> REPLACE` ends it"],
+    ),
     "stray markers": (
         "=======\n>>>>>>> REPLACE\n",
         [" dropped: unreadable"],
@@ -244,6 +279,12 @@ def test_markers_of_another_size(constrained: bool) -> None:
         files={"a.md": "<<<<<<<< SEARCH\n<<<<<<< SEARCH\n"},
         constrained=constrained,
     )
+
+
+def test_a_closing_marker_at_a_lines_end_is_text_where_files_have_such() -> None:
+    reply = BLOCK.replace("new", "new >>>>>>> REPLACE")
+    check(reply, ["a.py dropped: doubtful"], files={"a.py": "old\n"})
+    check(reply, ["a.py: old -> new >>>>>>> REPLACE"], files={"a.py": "old\nx >>>>>>> REPLACE\n"})
 
 
 def test_constrained_markers_are_exact() -> None:

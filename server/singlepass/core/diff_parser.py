@@ -29,6 +29,7 @@ Inside a block these mistakes are:
 - an opening marker, which means that the block before was never closed. That block is dropped, because where
   its text ends is not known, and the new one counts. It gets the path of the line before it or none: never
   the one of the block before;
+- the closing marker at the end of the last new line. It counts where nothing but the next block follows;
 - a second separator, an opening marker with another word, a bare closing one of another length, or a marker
   that is a line of the files: which of the lines is the marker is not known.
 
@@ -206,6 +207,8 @@ class DiffParser:
         self._rival = ""
         self._is_doubtful = False
         """Whether the open block has several lines that may be one of its markers."""
+        self._closed_at: int | None = None
+        """The first of its new lines that ends with a closing marker."""
         self._old: list[str] = []
         self._new: list[str] = []
         self._raw: list[str] = []
@@ -250,7 +253,8 @@ class DiffParser:
         if line:
             # What was cut off may be the beginning of another line.
             is_whole = complete or line.rstrip().upper().endswith("REPLACE")
-            if self._state is State.OUTSIDE or (self._kind(line) is Kind.CLOSE and is_whole):
+            is_close = self._kind(line) is Kind.CLOSE or self._markers.before_close(line, self._state)
+            if self._state is State.OUTSIDE or (is_close and is_whole):
                 self._line(line)
             else:
                 (self._old if self._state is State.OLD else self._new).append(line)
@@ -258,7 +262,8 @@ class DiffParser:
         has_open_thought = self._thought is not None
         self._end_thought(complete)
         if self._state is not State.OUTSIDE:
-            self._drop("unclosed" if complete else "cut_off")
+            if self._finish_at_close(0) is None:
+                self._drop("unclosed" if complete else "cut_off")
             self._state = State.OUTSIDE
         self._ignore_candidate()
         if self._n_hunks == 0 and any(line.strip() for line in self._prose):
@@ -397,6 +402,7 @@ class DiffParser:
         self._new.clear()
         self._raw[:] = [line]
         self._is_doubtful = False
+        self._closed_at = None
         self._markers.open(line)
         self._events.append(HunkOpened(self._n_hunks, self._path))
 
@@ -412,12 +418,27 @@ class DiffParser:
 
     def _reopen(self, line: str) -> None:
         # The path of the block that opens was taken for the last line of the one that was not closed.
-        lines = self._new or self._old
-        self._drop("reopened")
+        lines = self._finish_at_close(1)
+        if lines is None:
+            lines = self._new or self._old
+            self._drop("reopened")
         last = next((one for one in reversed(lines) if one.strip() and not is_fence(one)), "")
         self._outside = [last]
         self._path = ""
         self._open(line)
+
+    def _finish_at_close(self, n_most: int) -> list[str] | None:
+        """Finish the open block if a new line ends with its closing marker, and at most `n_most` lines with
+        text follow, which are returned."""
+        at = self._closed_at
+        if at is None or self._is_doubtful:
+            return None
+        behind = [line for line in self._new[at + 1 :] if line.strip() and not is_fence(line)]
+        if len(behind) > n_most:
+            return None
+        self._new[at:], self._closed_at = [self._markers.before_close(self._new[at], State.NEW)], None
+        self._finish("")
+        return behind
 
     def _separate(self, line: str) -> None:
         self._markers.separate(line)
@@ -430,7 +451,12 @@ class DiffParser:
     def _names_a_file(self, line: str) -> bool:
         """Whether a new line is only the path of a file: the next block may have begun."""
         bare = line.strip(_AROUND_PATH)
-        if self._is_constrained or bare not in self._paths or not is_source(bare):
+        if (
+            self._is_constrained
+            or self._closed_at is not None
+            or bare not in self._paths
+            or not is_source(bare)
+        ):
             return False
         is_on_top = bare == self._path and not any(one.strip() for one in self._new)
         return not is_on_top and not any(line.strip() in text for text in self._files.values())
@@ -442,6 +468,8 @@ class DiffParser:
 
     def _new_line(self, line: str) -> None:
         self._is_doubtful = self._is_doubtful or self._names_a_file(line)
+        if self._closed_at is None and self._markers.before_close(line, State.NEW):
+            self._closed_at = len(self._new)
         self._new.append(line)
         self._raw.append(line)
         self._events.append(NewLine(self._n_hunks, line))
@@ -452,7 +480,7 @@ class DiffParser:
         return Hunk(self._n_hunks, self._path, old, new, is_stated, False, rival, is_constrained)
 
     def _finish(self, line: str) -> None:
-        if self._is_doubtful:
+        if self._is_doubtful or self._closed_at is not None:
             self._drop("doubtful", line)
             return
         hunk = self._hunk()

@@ -36,6 +36,9 @@ _RULE = re.compile(r"-{5,}|={5,}")
 _REPLACE = re.compile(r"\s*replace\b", re.IGNORECASE)
 _WORD = re.compile(r"\s*(?P<word>search|original|old|before|head|find)?\b\s*[>:(\[]*\s*", re.IGNORECASE)
 _PLAIN_END = re.compile(r"[\w.\-/ ]*[>:]?")
+_CLOSE = markers(SMALLEST_MARKER).close
+_MOST_MARKER = 100
+_LAST_CLOSE = re.compile(r">{7,} REPLACE$")
 _CLOSING_WORDS = frozenset({"", ":", ">", "updated", "update", "new", "after", "end", "replaced"})
 
 
@@ -82,6 +85,17 @@ class Markers:
             # Whether this is the marker or a line of the file is not known.
             return (kind, True) if kind in (Kind.SEPARATOR, Kind.CLOSE) else (Kind.TEXT, False)
         return kind or Kind.TEXT, kind is None
+
+    def before_close(self, line: str, state: State) -> str:
+        """The text before a closing marker at the end of a new line; empty where it ends otherwise, or where
+        files have such lines."""
+        if self._is_exact or state is not State.NEW:
+            return ""
+        bare = without_end(line).rstrip()
+        found = _LAST_CLOSE.search(bare, max(0, len(bare) - _MOST_MARKER))
+        if found is None or any(_CLOSE in text for text in self._texts):
+            return ""
+        return bare[: found.start()].rstrip(">").rstrip()
 
     def _kind_by_shape(self, run: str, indent: str, rest: str, state: State) -> Kind | None:
         """What a line with the shape of a marker is; None where it may be one that the model got wrong."""
