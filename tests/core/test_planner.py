@@ -11,6 +11,7 @@ from singlepass.core.diff_parser import DiffParser, Hunk, HunkDropped
 from singlepass.core.edits import Edit, Snapshot, apply
 from singlepass.core.lines import line_ending, split_lines, visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, rebase, reject_dropped
+from singlepass.core.replies.borders import with_blank_lines
 
 
 def planned(text: str, old: Sequence[str], new: Sequence[str], index: int = 0) -> PlannedHunk | RejectedHunk:
@@ -371,6 +372,8 @@ def test_edits_replace_the_lines_and_nothing_else(data: st.DataObject) -> None:
     after = apply(text, result.edits)
 
     # The lines are those of the slow model.
+    # Blank lines at its borders have their own tests.
+    new = with_blank_lines(shown, start, end, new)
     assert visible_lines(after) == slow_result(text, start, end, new)
     # Outside of the span every byte is as before, but for a `\r` that keeps two line ends apart.
     assert after.startswith(text[: result.start])
@@ -417,7 +420,7 @@ def test_rebased_edits_do_the_same_or_are_stale(data: st.DataObject) -> None:
         return
     # Whole lines equal to the old ones, at one place, became the new ones; all others are as they were.
     before, after = visible_lines(now), visible_lines(apply(now, edits))
-    new = ["x", *old[1:], "y"]
+    new = with_blank_lines(shown, start, end, ["x", *old[1:], "y"])
     places = [i for i in range(len(before) + 1) if before[i : i + len(old)] == old]
     assert any([*before[:i], *new, *before[i + len(old) :]] == after for i in places)
 

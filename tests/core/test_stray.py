@@ -39,6 +39,21 @@ def test_a_placeholder_for_code_is_refused(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "lines", "expected"),
+    [
+        ("src/a.py", ["x = 2", "src/a.py"], False),
+        ("src/a.py", ["src/a.py "], False),
+        ("src/a.py", ["x = 2", "    src/a.py", "a.py", "src/a.pyi"], True),
+        ("README", ["x = 2", "README"], True),
+    ],
+)
+def test_the_path_of_its_file_is_refused(path: str, lines: list[str], expected: bool) -> None:
+    assert (stray(["x = 1"], lines, ["x = 1"], path) is None) == expected
+    assert stray(["x = 1"], lines, ["x = 1", path], path) is None
+    assert stray(["x = 1"], lines, ["x = 1"], path, is_constrained=True) is None
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "# remaining items are skipped",

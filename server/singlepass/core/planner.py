@@ -4,13 +4,14 @@ Theory of operation
 ===================
 
 `plan` finds the hunk's file among the snapshots and its old lines in that file, and turns the difference
-between old and new lines into edits. Three rules keep what the user has:
+between old and new lines into edits. Four rules keep what the user has:
 
 - An edit consists of whole lines, and only of changed ones. A line that the model repeats unchanged is not in
   any edit, so its bytes are preserved: line end, trailing spaces, characters that could not be shown to a
   model.
 - New lines get the line end of the lines they replace, and a text without a final line end stays so: if its
   last line is deleted, the line end before it is deleted too, if it belongs to the hunk.
+- Blank lines at a hunk's borders are not lost, or doubled, beside other changes (`borders.py`).
 - Nothing is guessed. A hunk is rejected, with its text and a sentence for the user, if it fits nowhere or in
   several places, if another hunk of the same reply changes the same lines, or if its new lines are not code.
   So is one without a file name, unless its old lines occur in one file only.
@@ -40,6 +41,7 @@ from singlepass.core.matcher import (
     locate,
     match,
 )
+from singlepass.core.replies.borders import with_blank_lines
 from singlepass.core.replies.paths import fitting
 from singlepass.core.replies.rewrite import place, place_region
 from singlepass.core.replies.stray import stray, without_path_comment
@@ -123,6 +125,8 @@ def plan(
         return found
     if not isinstance(found, Found):
         return _unmatched(hunk, len(lines), found)
+    if not hunk.is_rewrite:
+        found = found._replace(new=tuple(with_blank_lines(shown, found.start, found.end, found.new)))
 
     first = lines[0].start if lines else len(snapshot.text)
     start = lines[found.start].start if found.start < len(lines) else first

@@ -16,7 +16,7 @@ from singlepass.core.diff_parser import Hunk
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.replies.markings import PROSE, at_a_border, is_sentence, of_a_format, token_in
 from singlepass.core.replies.pairing import similarity
-from singlepass.core.replies.paths import commented_path
+from singlepass.core.replies.paths import commented_path, is_source
 from singlepass.core.replies.placeholders import Doubt, comment_text, doubt, is_comment, is_dots
 from singlepass.core.replies.rewrite import without_first
 from singlepass.core.replies.sections import is_fence
@@ -170,6 +170,8 @@ def _of_the_format(block: _Block, n: int) -> str:
     """What a line is that belongs to the format of replies, and not to a file; empty for all others."""
     line, is_border = block.new[n], n in (block.text[0], block.text[-1])
     bare = line.strip()
+    if line.rstrip() == block.path and is_source(block.path):
+        return "the path of its file"
     if what := of_a_format(line, block.path):
         token, tag = token_in(line), bare[2:-1] if bare.startswith("</") else ""
         is_ours = any(token in one for one in block.known) if token else False
