@@ -233,6 +233,26 @@ async def test_a_file_that_alone_is_too_long_is_an_error() -> None:
     assert world.editor.said("error") == ["singlepass: The prompt is too long."]
 
 
+@pytest.mark.parametrize(
+    ("loop", "reason"),
+    [
+        (["a.py\n<<<<<<< SEARCH\nthree\n=======\n", *["again\n"] * 900], "cut_off"),
+        (["And then ", *["again and "] * 900], "unread"),
+    ],
+)
+async def test_a_reply_that_repeats_itself_is_ended_and_keeps_its_whole_hunks(
+    loop: list[str], reason: str
+) -> None:
+    world = World([ONE, *loop, pytest.fail])
+    told = await world.run()
+    assert (told["outcome"], told["finish_reason"], told["n_applied"]) == ("done", "runaway", 1)
+    assert world.text == "1\ntwo\nthree\n"
+    assert "1 hunk applied" in told["message"]
+    assert "the model began to repeat itself" in told["message"]
+    assert told["timings"]["n_decoded"] < 300
+    assert [one["reason"] for one in told["rejected"]] in ([reason], [])
+
+
 async def test_a_reply_that_was_cut_off_keeps_its_whole_hunks() -> None:
     world = World([ONE, THREE[:-3], Finished("length", TIMINGS)])
     told = await world.run()

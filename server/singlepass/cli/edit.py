@@ -59,7 +59,7 @@ class Result:
     def is_whole(self) -> bool:
         """Whether all that the model wrote is in the edit. A reply without any text asks for no change."""
         told = self.timings
-        is_cut_off = told.get("finish_reason") in ("length", "context")
+        is_cut_off = told.get("finish_reason") in ("length", "context", "runaway")
         wrote = told.get("ttft_ms") is not None
         return (
             self.succeeded

@@ -2,7 +2,8 @@
 
 `Session.run` is one loop over the engine's events. The text goes through the parser, and the parser's events
 go through the `HunkPipeline` (`hunks.py`) before the next engine event is handled. The user's keystrokes win:
-a hunk whose lines they touched is rejected and reported with its text.
+a hunk whose lines they touched is rejected and reported with its text. A reply that goes on without an end is
+ended (`runaway.py`), and its finished hunks stay.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from singlepass.core import report
 from singlepass.core.context import Context, shrink
 from singlepass.core.diff_parser import ParserEvent
 from singlepass.core.prompt import Task
+from singlepass.core.runaway import Runaway
 from singlepass.editor.documents import EditableFile
 from singlepass.editor.workspace import UserError
 from singlepass.jobs.asking import Asked, Parser, ask
@@ -137,11 +139,17 @@ class Session:
         asked = await asyncio.to_thread(self._ask, context)
         job.region, parser = asked.region, asked.parser
         job.is_bounded = asked.request.max_tokens < self._settings.max_tokens
+        runaway = await asyncio.to_thread(Runaway, context.editable.values())
         job.reply.clear()
         try:
             async with aclosing(self.engine.generate(asked.request)) as events:
                 async for event in events:
                     await self._take(event, parser)
+                    if isinstance(event, TextChunk) and (problem := runaway.feed(event.text)):
+                        # Leaving the stream cancels the generation.
+                        job.finish_reason = "runaway"
+                        job.notes.append(problem)
+                        break
             await self._take_parsed(parser.close(complete=job.finish_reason == "stop"))
             await self._hunks.finish()
         except (asyncio.CancelledError, BackendError):
