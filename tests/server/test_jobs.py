@@ -595,6 +595,34 @@ async def test_a_cancel_at_the_first_question_keeps_the_text_of_those_that_would
     ]
 
 
+LONG = "one\n" + "".join(f"line {n}\n" for n in range(20)) + "three\n"
+GONE = block("a.py", [f"line {n}" for n in range(20)], ["line 1"])
+
+
+@pytest.mark.parametrize(
+    ("instruction", "is_confirmed", "n_lines", "asked"),
+    [
+        ("Rename it.", True, 3, [False, False, True]),
+        ("Rename it.", False, 22, [False, False, True]),
+        ("Remove what is not needed.", True, 3, [False, False, False]),
+    ],
+)
+async def test_a_hunk_that_removes_most_of_what_it_quotes_is_asked_about(
+    instruction: str, is_confirmed: bool, n_lines: int, asked: list[bool]
+) -> None:
+    world = World([ONE, GONE, THREE], text=LONG)
+    if not is_confirmed:
+        world.editor.refuses = lambda _: "it was not confirmed" if world.editor.applied[-1][2] else ""
+    told = await world.run(instruction=instruction)
+    assert len(world.text.splitlines()) == n_lines
+    assert world.text.startswith("1\n")
+    assert world.text.endswith("\n3\n")
+    assert told["n_applied"] == 2 + (n_lines == 3)
+    assert [confirm for *_, confirm in world.editor.applied] == asked
+    if True in asked:
+        assert "of 20 lines that it quotes 1 are left" in world.editor.applied[-1][1]
+
+
 async def test_confirm_keeps_the_text_of_hunks_that_were_never_sent() -> None:
     lost = BackendError("engine_lost", "The engine died.")
     world = World([ONE, lost], settings=Settings(target=SETTINGS.target, review="confirm"))

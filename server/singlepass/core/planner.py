@@ -78,6 +78,8 @@ class PlannedHunk(msgspec.Struct, frozen=True):
     """In ascending order, within start..end. Empty if the hunk changes nothing."""
     how: How = "exact"
     """How the old lines were found."""
+    question: str = ""
+    """Why the user is asked before it is applied; empty where that is not needed."""
 
 
 class RejectedHunk(msgspec.Struct, frozen=True):

@@ -267,7 +267,9 @@ async def deliver(
     `files` has the hunks' files by URI; with `confirm` the user is asked first. Nothing is sent if
     `is_cancelled`. `on_late` is called with an edit whose answer is no longer awaited.
     """
-    warning = next((what for hunk in hunks if (what := files[hunk.snapshot.uri].protection)), "")
+    protections = (what for hunk in hunks if (what := files[hunk.snapshot.uri].protection))
+    warnings = [*(f"the file is {what}" for what in protections), *(hunk.question for hunk in hunks)]
+    warning = next(filter(None, warnings), "")
     rejected: list[RejectedHunk] = []
 
     def ended(reason: RejectReason, message: str) -> Delivery:
@@ -280,7 +282,7 @@ async def deliver(
         rejected += refused
         if not hunks:
             return Delivery(rejected=tuple(rejected))
-        description = f"{_describe(hunks)}; the file is {warning}" if warning else _describe(hunks)
+        description = f"{_describe(hunks)}; {warning}" if warning else _describe(hunks)
         sent = await send(
             parts,
             editor,

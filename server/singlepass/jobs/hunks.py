@@ -27,6 +27,7 @@ from singlepass.core.planner import (
     reject_dropped,
     resolve,
 )
+from singlepass.core.removal import unasked_removal
 from singlepass.core.request_comment import comment_removal, without_comment
 from singlepass.editor.documents import Documents, EditableFile
 from singlepass.editor.requests import Editor
@@ -122,7 +123,11 @@ class HunkPipeline:
             return resolved
         if asked.comment is not None and resolved.path == target.path:
             resolved = without_comment(resolved, asked.comment, target.snapshot.text)
-        return plan(resolved, snapshots, selection, self._job.planned)
+        planned = plan(resolved, snapshots, selection, self._job.planned)
+        if isinstance(planned, RejectedHunk):
+            return planned
+        question = unasked_removal(planned, "\n".join((asked.title, asked.instruction, *asked.diagnostics)))
+        return msgspec.structs.replace(planned, question=question)
 
     # Now, or held back.
 
@@ -135,18 +140,20 @@ class HunkPipeline:
             return
         file = self.files[planned.snapshot.uri]
         # A file that is not open has no change log to rebase over, so its hunks are sent as one edit; so are
-        # those of a protected file, so that there is only one question.
-        if not self._confirm and file.document is not None and not file.protection:
+        # those of a protected file, so that there is only one question. A question comes at the end.
+        is_asked = self._confirm or file.protection or planned.question
+        if file.document is not None and not is_asked:
             await self._deliver([planned])
         else:
             self._held.append(planned)
 
     def _next_held(self) -> list[PlannedHunk]:
-        """The held hunks to send together next: those of ordinary files, then those of each protected file,
-        for which the user is asked separately."""
+        """The held hunks to send together next: those of ordinary files, then those for which the user is
+        asked separately: of each protected file, and each that needs a question of its own."""
 
         def question(one: PlannedHunk) -> str:
-            return one.snapshot.uri if self.files[one.snapshot.uri].protection else ""
+            own = f"{one.hunk.index} of {one.snapshot.uri}" if one.question else ""
+            return one.snapshot.uri if self.files[one.snapshot.uri].protection else own
 
         first = min(map(question, self._held), key=bool, default="")
         together = [one for one in self._held if question(one) == first]
@@ -221,7 +228,8 @@ class HunkPipeline:
 
     async def _send(self, hunks: Sequence[PlannedHunk], is_cancelled: Callable[[], bool]) -> None:
         files = [self.files[hunk.snapshot.uri] for hunk in hunks]
-        confirm = self._confirm or any(file.protection for file in files)
+        is_question = any(file.protection for file in files) or any(hunk.question for hunk in hunks)
+        confirm = self._confirm or is_question
         self._job.was_asked = self._job.was_asked or confirm
         # A file may have been opened under another URI.
         uris = [file.snapshot.uri for file in files]

@@ -1,0 +1,44 @@
+"""Hunks that remove most of what they quote, although the request has no word of that.
+
+A small model that should change a line of a function may write that line alone, and the rest of the function
+is gone. Nobody can tell that from a wish to shorten, so the user is asked.
+"""
+
+import re
+
+from singlepass.core.edits import Edit, apply
+from singlepass.core.lines import visible_lines
+from singlepass.core.planner import PlannedHunk
+
+LEAST_REMOVED = 10
+"""Lines with text that a hunk has fewer than before, from which on there is a question, …"""
+LEAST_SHARE = 0.7
+"""… and their share of what it quotes."""
+
+STEMS = """
+    clean clear collaps combin compact compress condens consolidat convert cut dead dedup delet discard drop
+    duplicat eliminat empty empti eras exclud extract factor inlin merg minif mov obsolet omit prun purg reduc
+    redundan refactor remov replac reset revert rewrit shorte shrink simpl split strip stub substitut tid trim
+    undo unneces unneeded unreach unus
+"""
+"""Beginnings of the words with which people ask for less text."""
+WORDS = "get rid|instead|less|only|take out|throw away|use|using|without"
+_ASKS = re.compile(rf"\b(?:(?:{'|'.join(STEMS.split())})\w*|{WORDS})\b", re.IGNORECASE)
+
+
+def unasked_removal(planned: PlannedHunk, request: str) -> str:
+    """What the user has to know of a hunk that removes most of what it quotes; empty for all others.
+
+    `request` is all that the user said: the instruction, and the problems to fix.
+    """
+    quoted = planned.snapshot.text[planned.start : planned.end]
+    moved = [Edit(one.start - planned.start, one.end - planned.start, one.new) for one in planned.edits]
+    n_before, n_after = _n_text(quoted), _n_text(apply(quoted, moved))
+    n_removed = n_before - n_after
+    if n_removed < max(LEAST_REMOVED, LEAST_SHARE * n_before) or _ASKS.search(request):
+        return ""
+    return f"of {n_before:,} lines that it quotes {n_after:,} are left, and nobody asked to remove any"
+
+
+def _n_text(text: str) -> int:
+    return sum(bool(line.strip()) for line in visible_lines(text))
