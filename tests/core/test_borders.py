@@ -46,6 +46,8 @@ def check(document: str, old: str, new: str, expected: str) -> None:
         ("a _ b _ c", "_ b _", "_", "a _ c"),
         ("a _ b _ c", "a _ b", "a", "a _ c"),
         ("a _ b _ c", "a _ b _ c", "a c", "a c"),
+        ("_ a _ b", "a _ b", "_ b", "_ _ b"),
+        ("a _ b _ c", "a _ b", "a _", "a _ _ c"),
         # Inside, new text stands as it was written.
         ("a _ b", "a _ b", "x b", "x b"),
         ("a b", "a b", "x _ _ b", "x _ _ b"),

@@ -10,9 +10,8 @@ from singlepass.core.removal import unasked_removal
 TEXT = "".join(f"line {n}\n\n" for n in range(40))
 
 
-def question(n_old: int, new: list[str], request: str = "Fix the error.", *, rewrite: bool = False) -> str:
-    old = () if rewrite else tuple(TEXT.splitlines()[: 2 * n_old])
-    hunk = Hunk(0, "a.py", old, tuple(new), is_rewrite=rewrite)
+def question(n_old: int, new: list[str], request: str = "Fix the error.") -> str:
+    hunk = Hunk(0, "a.py", tuple(TEXT.splitlines()[: 2 * n_old]), tuple(new))
     planned = plan(hunk, {"a.py": Snapshot("file:///a.py", 1, TEXT)}, None, ())
     assert isinstance(planned, PlannedHunk), planned
     return unasked_removal(planned, request)
@@ -39,8 +38,18 @@ def test_most_of_many_lines(n_old: int, n_new: int, is_asked: bool) -> None:
 
 
 def test_what_is_said() -> None:
-    expected = "of 20 lines that it quotes 2 are left, and nobody asked to remove any"
+    expected = "of 20 lines 2 are left, and nobody asked to remove any"
     assert question(20, ["line 0", "line 1"]) == expected
+
+
+def test_a_rewrite_quotes_its_region() -> None:
+    shown = TEXT.splitlines()
+    for n_kept, is_asked in [(35, False), (28, False), (12, True), (0, True)]:
+        old, new = tuple(shown[:80]), shown[: 2 * n_kept] or ["x"]
+        hunk = Hunk(0, "a.py", old, tuple(new), is_rewrite=True, is_constrained=True)
+        planned = plan(hunk, {"a.py": Snapshot("file:///a.py", 1, TEXT)}, ("a.py", 0, 80), ())
+        assert isinstance(planned, PlannedHunk), planned
+        assert bool(unasked_removal(planned, "Fix it.")) == is_asked
 
 
 @pytest.mark.parametrize(

@@ -620,7 +620,7 @@ async def test_a_hunk_that_removes_most_of_what_it_quotes_is_asked_about(
     assert told["n_applied"] == 2 + (n_lines == 3)
     assert [confirm for *_, confirm in world.editor.applied] == asked
     if True in asked:
-        assert "of 20 lines that it quotes 1 are left" in world.editor.applied[-1][1]
+        assert "of 20 lines 1 are left" in world.editor.applied[-1][1]
 
 
 async def test_confirm_keeps_the_text_of_hunks_that_were_never_sent() -> None:

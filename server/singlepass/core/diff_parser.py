@@ -29,7 +29,7 @@ Inside a block these mistakes are:
 - an opening marker, which means that the block before was never closed. That block is dropped, because where
   its text ends is not known, and the new one counts. It gets the path of the line before it or none: never
   the one of the block before;
-- the closing marker at the end of the last new line. It counts where nothing but the next block follows;
+- the closing marker at the end of a new line. It counts where nothing but the next block follows;
 - a second separator, an opening marker with another word, a bare closing one of another length, or a marker
   that is a line of the files: which of the lines is the marker is not known.
 
@@ -109,8 +109,7 @@ class HunkFinished(msgspec.Struct, frozen=True):
 
 
 class HunkRepeated(msgspec.Struct, frozen=True):
-    """The open block is the same as an earlier one, so it is left out. The end of the reply tells how many
-    were."""
+    """The open block is the same as an earlier one, so it is left out. The end tells how many were."""
 
     index: int
 
@@ -451,12 +450,7 @@ class DiffParser:
     def _names_a_file(self, line: str) -> bool:
         """Whether a new line is only the path of a file: the next block may have begun."""
         bare = line.strip(_AROUND_PATH)
-        if (
-            self._is_constrained
-            or self._closed_at is not None
-            or bare not in self._paths
-            or not is_source(bare)
-        ):
+        if self._closed_at is not None or bare not in self._paths or not is_source(bare):
             return False
         is_on_top = bare == self._path and not any(one.strip() for one in self._new)
         return not is_on_top and not any(line.strip() in text for text in self._files.values())
@@ -467,7 +461,8 @@ class DiffParser:
         self._events.append(OldLine(self._n_hunks, line))
 
     def _new_line(self, line: str) -> None:
-        self._is_doubtful = self._is_doubtful or self._names_a_file(line)
+        if not self._is_constrained:
+            self._is_doubtful = self._is_doubtful or self._names_a_file(line)
         if self._closed_at is None and self._markers.before_close(line, State.NEW):
             self._closed_at = len(self._new)
         self._new.append(line)

@@ -6,7 +6,6 @@ is gone. Nobody can tell that from a wish to shorten, so the user is asked.
 
 import re
 
-from singlepass.core.edits import Edit, apply
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk
 
@@ -31,13 +30,16 @@ def unasked_removal(planned: PlannedHunk, request: str) -> str:
 
     `request` is all that the user said: the instruction, and the problems to fix.
     """
-    quoted = planned.snapshot.text[planned.start : planned.end]
-    moved = [Edit(one.start - planned.start, one.end - planned.start, one.new) for one in planned.edits]
-    n_before, n_after = _n_text(quoted), _n_text(apply(quoted, moved))
-    n_removed = n_before - n_after
-    if n_removed < max(LEAST_REMOVED, LEAST_SHARE * n_before) or _ASKS.search(request):
+    hunk, text = planned.hunk, planned.snapshot.text
+    quoted = text[planned.start : planned.end]
+    if hunk.is_rewrite:
+        # The span of a rewrite is what it changes.
+        quoted = "\n".join(hunk.old) or text
+    n_quoted = _n_text(quoted)
+    n_removed = sum(_n_text(text[one.start : one.end]) - _n_text(one.new) for one in planned.edits)
+    if n_removed < max(LEAST_REMOVED, LEAST_SHARE * n_quoted) or _ASKS.search(request):
         return ""
-    return f"of {n_before:,} lines that it quotes {n_after:,} are left, and nobody asked to remove any"
+    return f"of {n_quoted:,} lines {n_quoted - n_removed:,} are left, and nobody asked to remove any"
 
 
 def _n_text(text: str) -> int:

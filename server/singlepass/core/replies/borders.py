@@ -9,6 +9,8 @@ there yet.
 from collections.abc import Sequence
 from itertools import takewhile
 
+from singlepass.core.line_diff import changed_blocks
+
 
 def with_blank_lines(document: Sequence[str], start: int, end: int, new: Sequence[str]) -> list[str]:
     """The new lines of the lines from start to end, with the document's blank lines at both borders."""
@@ -27,7 +29,10 @@ def _with_last(old: Sequence[str], new: list[str], below: Sequence[str]) -> list
     n_old, n_new = _n_blank(old[::-1]), len(new) - n_text
     if n_new < n_old:
         return [*new[:n_text], *old[len(old) - n_old :]]
-    return new[: len(new) - min(n_new - n_old, _n_blank(below))]
+    # A blank line that was quoted further up is none that was added.
+    _, _, changed, end = next(reversed(changed_blocks(old, new)), (0, 0, 0, 0))
+    n_added = end - changed if end == len(new) else 0
+    return new[: len(new) - min(n_new - n_old, n_added, _n_blank(below))]
 
 
 def _n_blank(lines: Sequence[str]) -> int:
