@@ -78,12 +78,24 @@ async def test_a_real_model_changes_no_line_outside_of_the_region(tmp_path: Path
             assert file.text == SOURCE
 
 
-async def test_a_reply_without_end_is_cut_off_soon_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["again and again\n"] * 5_000, "the model began to repeat itself"),
+        (
+            [f"and {chr(97 + n % 23)}{chr(97 + n % 25)}\n" for n in range(5_000)],
+            "was several times as long as the lines that it is for",
+        ),
+    ],
+)
+async def test_a_reply_without_end_is_cut_off_soon_and_told(
+    tmp_path: Path, lines: list[str], message: str
+) -> None:
     path = write(tmp_path, "shop.py", SOURCE)
-    async with editor_with(tmp_path, "```py\n", *["again and again\n"] * 5_000) as editor:
+    async with editor_with(tmp_path, "```py\n", *lines) as editor:
         file = editor.open(path)
         told = await edit(editor, file, CURSOR)
         assert (told["n_applied"], file.text) == (0, SOURCE)
         assert told["timings"]["n_decoded"] < 512
-        assert "was several times as long as the lines that it is for" in told["message"]
+        assert message in told["message"]
         assert [one["reason"] for one in told["rejected"]] == ["cut_off"]
