@@ -205,13 +205,13 @@ class CountingDriver(NothingSaved):
         self._cells[sequence] = cells[:n_keep].copy()
         return True
 
-    def copy(self, source: int, target: int, n: int) -> None:
+    def copy(self, source: int, destination: int, n: int) -> None:
         """See `Driver`."""
-        assert source != target
-        assert not len(self._cells[target])
+        assert source != destination
+        assert not len(self._cells[destination])
         assert 0 < n <= len(self._cells[source])
-        self._cells[target] = self._cells[source][:n].copy()
-        self._n_holders[self._cells[target]] += 1
+        self._cells[destination] = self._cells[source][:n].copy()
+        self._n_holders[self._cells[destination]] += 1
 
     def close(self) -> Any:
         """See `Driver`."""

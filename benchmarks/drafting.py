@@ -147,7 +147,7 @@ def measured(
     for edit in edits:
         if len(rows) == n_edits:
             break
-        if len(edit.context.target.text) > MAX_FILE_CHARS or len(driver.want(edit.reply)) > MAX_TOKENS:
+        if len(edit.context.edited.text) > MAX_FILE_CHARS or len(driver.want(edit.reply)) > MAX_TOKENS:
             continue
         ways = measure(driver, backend, edit)
         if ways is None:

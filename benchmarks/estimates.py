@@ -179,13 +179,13 @@ def recorded(spent: Timings, decoding_ms: float, total_ms: float, edit: Edit, n_
 
 def selected(edit: Edit) -> str:
     """The selected lines, or the one with the cursor."""
-    lines = edit.context.target.text.splitlines(keepends=True)
+    lines = edit.context.edited.text.splitlines(keepends=True)
     return "".join(lines[edit.task.first_line : max(edit.task.end_line, edit.task.first_line + 1)])
 
 
 def _before_typing(edit: Edit) -> Edit:
     """The same request before a line was typed in the middle of its file."""
-    path, lines = edit.context.target.path, edit.context.target.text.splitlines(keepends=True)
+    path, lines = edit.context.edited.path, edit.context.edited.text.splitlines(keepends=True)
     del lines[len(lines) // 2]
     context = Context(SourceFile(path, "".join(lines)))
     return Edit(context, edit.task, edit.size, edit.reply)
@@ -197,7 +197,7 @@ def chosen(repositories: Sequence[Path], seed: int) -> Iterator[Edit]:
         n_found = 0
         for path in repositories:
             for edit in edits(Git(path), number):
-                if len(edit.context.target.text) <= MAX_PROMPT_CHARS:
+                if len(edit.context.edited.text) <= MAX_PROMPT_CHARS:
                     n_found += 1
                     yield edit
         if not n_found:

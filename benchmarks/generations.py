@@ -51,7 +51,7 @@ Files = dict[str, str]
 
 
 def document_sets() -> dict[str, Files]:
-    """Texts by path, by the name of what is special about them; the first file is the target."""
+    """Texts by path, by the name of what is special about them; the first one is the edited file."""
     chance = random.Random(0)
     code = "".join(f"def f{i}(x):\n    return x + {i}\n\n\n" for i in range(12))
     words = ["a", "b", "", "    ", "\t", "x = 1", "}", "return"]

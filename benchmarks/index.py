@@ -91,11 +91,11 @@ class Indexer:
         return psutil.Process(self._process.pid).memory_info().rss / 2**20
 
 
-async def measure_indexer(root: Path, target: Path) -> dict[str, Any]:
+async def measure_indexer(root: Path, path: Path) -> dict[str, Any]:
     """From an empty process to the first map, then after one file was saved."""
     found: dict[str, Any] = {}
     async with Indexer() as indexer:
-        near = AskNear(str(target), 6)
+        near = AskNear(str(path), 6)
         indexer.send(Scan((Folder(str(root)),)))
         indexer.send(near)
         indexer.send(AskMap(BUDGET))
@@ -107,7 +107,7 @@ async def measure_indexer(root: Path, target: Path) -> dict[str, Any]:
         found["map_ms"], found["map_chars"] = built.ms, len(built.text or "")
         found["mebibytes"] = indexer.mebibytes()
         asked = time.perf_counter()
-        indexer.send(Changed((str(target),)))
+        indexer.send(Changed((str(path),)))
         indexer.send(near)
         answer, _ = await indexer.receive()
         assert isinstance(answer, Near)
@@ -119,7 +119,7 @@ async def measure_indexer(root: Path, target: Path) -> dict[str, Any]:
     return found
 
 
-async def measure_server(root: Path, target: Path, text: str, cache: Path, n_files: int) -> dict[str, Any]:
+async def measure_server(root: Path, path: Path, text: str, cache: Path, n_files: int) -> dict[str, Any]:
     """Code actions of a server whose indexer works, and of the same server when it is done."""
     os.environ["SINGLEPASS_CACHE_DIR"] = str(cache)
     os.environ["SINGLEPASS_CONFIG_DIR"] = str(cache / "config")
@@ -130,7 +130,7 @@ async def measure_server(root: Path, target: Path, text: str, cache: Path, n_fil
     params = {"capabilities": {}, "initializationOptions": options, "workspaceFolders": folders}
     await client.request("initialize", {**params, "processId": None, "rootUri": None})
     client.notify("initialized", {})
-    uri = target.as_uri()
+    uri = path.as_uri()
     document = {"uri": uri, "languageId": "python", "version": 1, "text": text}
     client.notify("textDocument/didOpen", {"textDocument": document})
     position = {"line": 1, "character": 0}
@@ -169,12 +169,12 @@ async def measure_server(root: Path, target: Path, text: str, cache: Path, n_fil
     return {"busy": busy, "idle": idle, "server_mebibytes": mebibytes}
 
 
-def measure(root: Path, target: Path) -> dict[str, Any]:
+def measure(root: Path, path: Path) -> dict[str, Any]:
     """One folder."""
-    text = target.read_text(encoding="utf-8")
-    found = asyncio.run(measure_indexer(root, target))
+    text = path.read_text(encoding="utf-8")
+    found = asyncio.run(measure_indexer(root, path))
     with tempfile.TemporaryDirectory() as cache:
-        found |= asyncio.run(measure_server(root, target, text, Path(cache), found["n_files"]))
+        found |= asyncio.run(measure_server(root, path, text, Path(cache), found["n_files"]))
     return found
 
 
@@ -215,8 +215,8 @@ def main() -> None:
         results[root.name] = measure(root, largest(root))
     if options.files:
         with tempfile.TemporaryDirectory() as folder:
-            target = write_tree(Path(folder), options.files)
-            results["synthetic"] = measure(Path(folder), target)
+            path = write_tree(Path(folder), options.files)
+            results["synthetic"] = measure(Path(folder), path)
     about = machine()
     if options.json:
         print(json.dumps({"machine": about, "load": load(), "results": results}, indent=2))

@@ -290,7 +290,7 @@ class Oracle(NothingSaved):
             del self._held[n_keep:]
         return True
 
-    def copy(self, source: int, target: int, n: int) -> None:
+    def copy(self, source: int, destination: int, n: int) -> None:
         """See `Driver`; one sequence is enough here."""
         raise NotImplementedError
 

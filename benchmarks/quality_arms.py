@@ -103,7 +103,7 @@ def asked_of(task: Task) -> Asked:
         ask = fix_instruction([task.problem])
         problems = (f"line {first + 1}: {task.problem}",)
     if task.comment:
-        comment = find_comment_task(visible_lines(task.files[task.target]), first, max(first, end - 1))
+        comment = find_comment_task(visible_lines(task.files[task.edited]), first, max(first, end - 1))
         assert comment is not None, f"{task.name}: no comment asks for anything"
         ask = comment.instruction
         if first == end:
@@ -114,7 +114,7 @@ def asked_of(task: Task) -> Asked:
     ]
     context = build_context(files[0], files[1:])
     size = marker_size([*context.editable, *context.editable.values()])
-    return Asked(context, PromptTask(ask, task.target, first, end, problems), size, comment)
+    return Asked(context, PromptTask(ask, task.edited, first, end, problems), size, comment)
 
 
 def most_tokens(asked: Asked) -> int:
@@ -169,7 +169,7 @@ def read(asked: Asked, reply: Reply, info: ModelInfo, *, form: ReplyForm, constr
         path: [edit for one in planned if one.snapshot.uri == path for edit in one.edits] for path in editable
     }
     return Edited(
-        {file.path: file.text for file in (asked.context.target, *asked.context.neighbours)}
+        {file.path: file.text for file in (asked.context.edited, *asked.context.neighbours)}
         | {path: apply(editable[path], sorted(edits[path])) for path in editable},
         n_blocks,
         n_applied,

@@ -71,7 +71,7 @@ def passes(task: Task, files: Mapping[str, str]) -> str:
             return ""
         return "it is none of the results that are accepted"
     if task.program:
-        return run_check(task, files, f"{files[task.target]}\n\n{task.program}\n", is_program=True)
+        return run_check(task, files, f"{files[task.edited]}\n\n{task.program}\n", is_program=True)
     why = run_check(task, files, task.check) if task.check else ""
     return why or (run_check(task, files, node=task.node) if task.node else "")
 
@@ -92,7 +92,7 @@ def run_check(
     """Run a check beside files; what it says against them."""
     word = secrets.token_hex(16)
     asked = {
-        "target": task.target,
+        "edited": task.edited,
         "check": check,
         "node": node,
         "node_version": node_version() if node else 0,

@@ -204,13 +204,13 @@ def without_types(text: str) -> str:
 # What a check may say.
 
 
-def _checks(folder: Path, target: str) -> dict[str, Any]:
+def _checks(folder: Path, edited: str) -> dict[str, Any]:
     """The names in a check: texts, code without regard to white space and comments, and assertions."""
 
-    def text(path: str = target) -> str:
+    def text(path: str = edited) -> str:
         return (folder / path).read_bytes().decode()
 
-    def before(path: str = target) -> str:
+    def before(path: str = edited) -> str:
         return (folder / "before" / path).read_bytes().decode()
 
     def node_of(name: str, path: str, of: Callable[[str], str]) -> Any:
@@ -218,11 +218,11 @@ def _checks(folder: Path, target: str) -> dict[str, Any]:
         assert found, f"there is no {name} in {path}"
         return found[0]
 
-    def code(name: str = "", path: str = target, of: Callable[[str], str] = text) -> str:
+    def code(name: str = "", path: str = edited, of: Callable[[str], str] = text) -> str:
         """Of a definition, or of all of the file."""
         return squeezed(node_of(name, path, of) if name else parse(of(path), _suffix(path)))
 
-    def comments(name: str = "", path: str = target) -> str:
+    def comments(name: str = "", path: str = edited) -> str:
         """Those in a definition and directly before it, or in all of the file."""
         root = parse(text(path), _suffix(path))
         if not name:
@@ -247,12 +247,12 @@ def _checks(folder: Path, target: str) -> dict[str, Any]:
         for pattern in patterns:
             assert not re.search(pattern, where, re.DOTALL), f"found: {pattern}"
 
-    def same(*names: str, path: str = target) -> None:
+    def same(*names: str, path: str = edited) -> None:
         """These definitions do what they did; without a name all of the file, comments aside."""
         for name in names or ("",):
             assert code(name, path) == code(name, path, before), f"{name or path} was changed"
 
-    def same_lines(*without: str, path: str = target) -> None:
+    def same_lines(*without: str, path: str = edited) -> None:
         """All lines are as they were, but for those in which one of the patterns is found."""
         kept = [
             [line for line in one.splitlines(keepends=True) if not any(re.search(w, line) for w in without)]
@@ -260,7 +260,7 @@ def _checks(folder: Path, target: str) -> dict[str, Any]:
         ]
         assert kept[0] == kept[1], "other lines were changed"
 
-    def same_python(path: str = target) -> None:
+    def same_python(path: str = edited) -> None:
         """The same but for docstrings, comments and annotations."""
         assert _bare(text(path)) == _bare(before(path)), "the code was changed"
 
@@ -404,9 +404,9 @@ def main() -> None:
     if asked["node"]:
         _run_node(folder, asked)
     sys.path.insert(0, str(folder))
-    names = _checks(folder, asked["target"])
+    names = _checks(folder, asked["edited"])
     if not asked["program"]:
-        parse(" ", _suffix(asked["target"])) if _suffix(asked["target"]) in _GRAMMARS else None
+        parse(" ", _suffix(asked["edited"])) if _suffix(asked["edited"]) in _GRAMMARS else None
     _hold_back(folder)
     if asked["program"]:
         names = _as_main(folder / "program.py", asked["check"])

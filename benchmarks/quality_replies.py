@@ -22,7 +22,7 @@ INFO = ModelInfo(backend="none", name="none", constrains=False)
 
 
 class Region(NamedTuple):
-    """Lines of the target, and what they become."""
+    """Lines of the edited file, and what they become."""
 
     path: str
     first: int
@@ -70,13 +70,13 @@ def _hunks(task: Task) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def _region(task: Task, first: int, end: int) -> Region | None:
-    """Lines of the target and their new text; None where the solution changes others too."""
-    old, new = _lines(task.files, task.target), _lines(task.reference, task.target)
+    """Lines of the edited file and their new text; None where the solution changes others too."""
+    old, new = _lines(task.files, task.edited), _lines(task.reference, task.edited)
     n_after = len(old) - end
-    is_alone = _changed(task) == [task.target] and old[:first] == new[:first]
+    is_alone = _changed(task) == [task.edited] and old[:first] == new[:first]
     if first == end or not is_alone or old[end:] != new[len(new) - n_after :]:
         return None
-    return Region(task.target, first, old[first:end], new[first : len(new) - n_after], old[end:])
+    return Region(task.edited, first, old[first:end], new[first : len(new) - n_after], old[end:])
 
 
 def _selection(task: Task) -> Region | None:
@@ -85,7 +85,7 @@ def _selection(task: Task) -> Region | None:
 
 def _scope(task: Task) -> Region | None:
     """From the first to the last line that may change: mostly the definition around the place."""
-    spans = [span for span in task.scope[task.target] if span[0] < span[1]]
+    spans = [span for span in task.scope[task.edited] if span[0] < span[1]]
     return _region(task, min(spans)[0], max(end for _, end in spans)) if spans else None
 
 

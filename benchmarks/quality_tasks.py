@@ -70,7 +70,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     language: str
     files: Files
-    """The target first."""
+    """The edited file first."""
     first_line: int
     end_line: int
     """Exclusive; `first_line` for a cursor."""
@@ -89,10 +89,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     check: str = ""
     node: str = ""
     program: str = ""
-    """Python to be put at the end of the target and run, as CanItEdit does it."""
+    """Python to be put at the end of the edited file and run, as CanItEdit does it."""
 
     @property
-    def target(self) -> str:
+    def edited(self) -> str:
         """The path of the file that the user works in."""
         return next(iter(self.files))
 
@@ -165,14 +165,14 @@ def _task(raw: _Raw, file: _File) -> Task:
         selected = here or selected
     if selected is None:
         raise TaskError("nothing is selected, and there is no cursor")
-    target = next(iter(files))
+    first = next(iter(files))
     if selected[0] < selected[1]:
-        scope[target] = (*scope[target], selected)
+        scope[first] = (*scope[first], selected)
     elif not any(scope.values()) and not raw.nothing:
         raise TaskError("which lines may change is not told")
 
     def edited(diff: str) -> Files:
-        return _with_line_end(apply_diff(files, diff, target), raw.line_end)
+        return _with_line_end(apply_diff(files, diff, first), raw.line_end)
 
     return Task(
         name=raw.name,
@@ -235,10 +235,11 @@ def _unmarked(text: str) -> tuple[str, Span | None, tuple[Span, ...]]:
 _MARKS = dict.fromkeys(map(ord, "«»‸⟦⟧"))
 
 
-def apply_diff(files: Mapping[str, str], diff: str, target: str) -> Files:
-    """The files after an edit. Raises TaskError where it fits not exactly one place."""
+def apply_diff(files: Mapping[str, str], diff: str, path: str) -> Files:
+    """The files after an edit, which begins in the file at `path`. Raises TaskError unless each hunk fits
+    exactly one place."""
     edited = dict(files)
-    path, hunk = target, list[str]()
+    hunk: list[str] = []
     for line in [*diff.removesuffix("\n").split("\n"), "@@"]:
         if not line.startswith("@@"):
             hunk.append(line)

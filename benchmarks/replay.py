@@ -530,15 +530,15 @@ def reasons(finished: Finished, context: Context) -> dict[str, int]:
     found = {"task": n_task} if n_task else {}
     if n_rest:
         miss = finished.miss
-        found[f"{_kind(miss.segment, context)} {miss.reason}" if miss else "target changed"] = n_rest
+        found[f"{_kind(miss.segment, context)} {miss.reason}" if miss else "edited file changed"] = n_rest
     return found
 
 
 def _kind(segment: str, context: Context) -> str:
     if segment in ("system", "task"):
         return segment
-    if segment == context.target.path:
-        return "target"
+    if segment == context.edited.path:
+        return "edited file"
     return "neighbour" if any(file.path == segment for file in context.neighbours) else "map"
 
 
@@ -573,7 +573,7 @@ def replay(
 def ask(desk: Desk, moment: Ask, lanes: Sequence[Lane]) -> bool:
     """Code actions are asked for, and one is run; False where the file alone is too long for the model."""
     context = desk.context(moment.path)
-    task = Task(moment.instruction, context.target.path, moment.first_line, moment.end_line)
+    task = Task(moment.instruction, context.edited.path, moment.first_line, moment.end_line)
     for lane in lanes:
         lane.pause(context)
     desk.documents.touch(desk.uri(moment.path))

@@ -89,7 +89,7 @@ def edited(case: Case, text: str) -> Mapping[str, str]:
     planned: list[PlannedHunk] = []
     for event in events:
         if isinstance(event, HunkFinished):
-            one = plan(event.hunk, snapshots, (case.target, case.first_line, case.end_line), planned)
+            one = plan(event.hunk, snapshots, (case.edited, case.first_line, case.end_line), planned)
             if isinstance(one, PlannedHunk):
                 planned.append(one)
     return {

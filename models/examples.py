@@ -22,11 +22,11 @@ class Case:
 
     kind: str
     files: Mapping[str, str]
-    """Texts by path, the target first; all of them may be edited."""
+    """Texts by path, the edited file first; all of them may be edited."""
     expected: Mapping[str, str]
     first_line: int
     end_line: int
-    """The selection in the target; equal to `first_line` for a cursor."""
+    """The selection in the edited file; equal to `first_line` for a cursor."""
     instruction: str
     diagnostics: tuple[str, ...] = ()
     map: str = ""
@@ -36,21 +36,21 @@ class Case:
     """Whether the answer quotes all that is selected, as one block."""
 
     @property
-    def target(self) -> str:
+    def edited(self) -> str:
         """The path of the document that the user works in."""
         return next(iter(self.files))
 
     @property
     def context(self) -> Context:
         """What the model is shown, as the server builds it."""
-        target, *others = (SourceFile(path, text) for path, text in self.files.items())
+        edited, *others = (SourceFile(path, text) for path, text in self.files.items())
         others += (SourceFile(path, text, editable=False) for path, text in self.read_only.items())
-        return build_context(target, others, self.map)
+        return build_context(edited, others, self.map)
 
     @property
     def task(self) -> Task:
         """What it is asked."""
-        return Task(self.instruction, self.target, self.first_line, self.end_line, self.diagnostics)
+        return Task(self.instruction, self.edited, self.first_line, self.end_line, self.diagnostics)
 
     def segments(self) -> tuple[Segment, ...]:
         """The prompt, as the server sends it to the engine."""
@@ -188,8 +188,8 @@ def _place(
     files, expected = {path: texts[0]}, {path: texts[1]}
     if change.neighbour is not None:
         dotted = f"{folder.replace('/', '.')}{module}" if random.random() < 0.5 else module
-        for target, lines in ((files, change.neighbour.before), (expected, change.neighbour.after)):
-            target[other_path] = _text([line.replace("{module}", dotted) for line in lines], step)
+        for texts_by_path, lines in ((files, change.neighbour.before), (expected, change.neighbour.after)):
+            texts_by_path[other_path] = _text([line.replace("{module}", dotted) for line in lines], step)
     elif random.random() < 0.1 and size.distractors:
         extra = _distractor(corpus, random, False)
         files[other_path] = expected[other_path] = _text(list(extra.lines), step)
@@ -241,10 +241,10 @@ def _text(lines: Sequence[str], step: str) -> str:
 
 def rewritten(case: Case) -> str | None:
     """The selected lines as they must be; None where something else changes, or nothing is selected."""
-    target, first, end = case.target, case.first_line, case.end_line
-    before, after = (files[target].splitlines(keepends=True) for files in (case.files, case.expected))
+    edited, first, end = case.edited, case.first_line, case.end_line
+    before, after = (files[edited].splitlines(keepends=True) for files in (case.files, case.expected))
     n_tail = len(before) - end
-    others = {path: text for path, text in case.files.items() if path != target}
+    others = {path: text for path, text in case.files.items() if path != edited}
     if first == end or any(case.expected[path] != text for path, text in others.items()):
         return None
     if (

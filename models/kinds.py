@@ -39,7 +39,7 @@ class Change:
     header: Pair | None = None
     """The first lines of the file."""
     neighbour: Pair | None = None
-    """Another file that changes too; it imports from `{module}`, the target's."""
+    """Another file that changes too; it imports from `{module}`, the edited file's."""
     problem: str = ""
     """A diagnostic's message at the selection."""
     quotes_selection: bool = False

@@ -165,14 +165,14 @@ class FakeDriver:
         self.state_of[sequence] = n_keep
         return True
 
-    def copy(self, source: int, target: int, n: int) -> None:
-        assert source != target
-        assert not self.sequences[target]
+    def copy(self, source: int, destination: int, n: int) -> None:
+        assert source != destination
+        assert not self.sequences[destination]
         assert 0 < n <= len(self.sequences[source])
         if not self.info.can_trim:
             n = len(self.sequences[source])
-        self.sequences[target] = self.sequences[source][:n]
-        self.state_of[target] = n
+        self.sequences[destination] = self.sequences[source][:n]
+        self.state_of[destination] = n
 
     def checkpoint(self) -> bytes:
         return json.dumps(self.cells).encode()

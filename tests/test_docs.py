@@ -39,14 +39,14 @@ def anchors(text: str) -> set[str]:
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_links_lead_to_files_and_headings(path: Path) -> None:
     text = CODE.sub("", path.read_text(encoding="utf-8"))
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith("https://"):
-            file, _, heading = target.partition("#")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not link.startswith("https://"):
+            file, _, heading = link.partition("#")
             there = path.parent / file if file else path
-            assert there.exists(), f"{name(path)} links to {target}"
+            assert there.exists(), f"{name(path)} links to {link}"
             if heading:
                 there_said = anchors(there.read_text(encoding="utf-8"))
-                assert heading in there_said, f"{name(path)} links to {target}"
+                assert heading in there_said, f"{name(path)} links to {link}"
 
 
 def test_every_page_of_docs_can_be_reached_from_the_readme() -> None:

@@ -65,8 +65,8 @@ class World:
         driver = self.driver
         for step in steps:
             match step:
-                case Keep(target, n):
-                    driver.copy(0, target, n)
+                case Keep(slot, n):
+                    driver.copy(0, slot, n)
                 case Start(source, n, checkpoint):
                     if source:
                         assert driver.trim(0)

@@ -13,14 +13,14 @@ def files(paths: list[str]) -> list[SourceFile]:
 
 @given(st.lists(names, max_size=8))
 def test_each_path_once_where_it_does_not_move(paths: list[str]) -> None:
-    context = build_context(SourceFile("a", "target"), files(paths))
+    context = build_context(SourceFile("a", "edited"), files(paths))
     unique = list(dict.fromkeys(path for path in paths if path != "a"))
     assert [file.path for file in context.neighbours] == sorted(unique)
     assert list(context.least_related) == unique[::-1]
     for file in context.neighbours:
         assert file.text == f"text {paths.index(file.path)}"
     assert list(context.editable) == ["a", *sorted(unique)]
-    assert context.editable["a"] == "target"
+    assert context.editable["a"] == "edited"
     assert context.left_out == ()
 
 
@@ -28,7 +28,7 @@ def test_each_path_once_where_it_does_not_move(paths: list[str]) -> None:
 def test_shrink_drops_the_least_related_first_and_no_more_than_it_must(
     paths: list[str], data: st.DataObject
 ) -> None:
-    context = build_context(SourceFile("target", ""), files(paths))
+    context = build_context(SourceFile("edited", ""), files(paths))
     n_tokens = {path: data.draw(st.integers(0, 50)) for path in paths}
     n_excess = data.draw(st.integers(1, 200))
     smaller = shrink(context, n_tokens, n_excess)
@@ -43,7 +43,7 @@ def test_shrink_drops_the_least_related_first_and_no_more_than_it_must(
     assert smaller.left_out == tuple(worst_first[: enough[0]])
     kept = worst_first[enough[0] :]
     assert smaller.neighbours == tuple(file for file in context.neighbours if file.path in kept)
-    assert smaller.target == context.target
+    assert smaller.edited == context.edited
 
 
 def test_shrinking_again_adds_to_what_was_left_out() -> None:
@@ -52,19 +52,19 @@ def test_shrinking_again_adds_to_what_was_left_out() -> None:
     assert once is not None
     assert once.left_out == ("far",)
     twice = shrink(once, {"near": 5}, 3)
-    assert twice == Context(context.target, (), ("far", "near"))
+    assert twice == Context(context.edited, (), ("far", "near"))
     assert twice is not None
     assert shrink(twice, {}, 3) is None
 
 
 def test_sizes_that_are_not_known_save_nothing() -> None:
     context = build_context(SourceFile("t", ""), files(["a", "b"]))
-    assert shrink(context, {"a": 9}, 9) == Context(context.target, (), ("b", "a"))
+    assert shrink(context, {"a": 9}, 9) == Context(context.edited, (), ("b", "a"))
     assert shrink(context, {}, 1) is None
 
 
 def test_open_files_stand_in_the_order_in_which_they_were_opened() -> None:
-    """Whichever is the target, and whichever was used last; a new one comes after those that are cached."""
+    """Whichever file is edited or was used last; a new one comes after those that are cached."""
 
     def order(*recent: tuple[str, int | None]) -> list[str]:
         given = [SourceFile(path, "", opened=opened) for path, opened in recent]
@@ -87,7 +87,7 @@ def test_files_that_are_only_read_have_to_fit_and_are_not_editable() -> None:
 def test_the_map_goes_last() -> None:
     context = build_context(SourceFile("t", ""), files(["a"]), "map")
     once = shrink(context, {"a": 5, MAP: 7}, 5)
-    assert once == Context(context.target, (), ("a",), "map")
+    assert once == Context(context.edited, (), ("a",), "map")
     assert once is not None
-    assert shrink(once, {MAP: 7}, 7) == Context(context.target, (), ("a", MAP))
+    assert shrink(once, {MAP: 7}, 7) == Context(context.edited, (), ("a", MAP))
     assert shrink(once, {MAP: 7}, 8) is None

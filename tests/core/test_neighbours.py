@@ -135,7 +135,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(
-    ("target", "limit", "expected"),
+    ("path", "limit", "expected"),
     [
         (
             "app/store.py",
@@ -150,8 +150,8 @@ FILES = {
         ("unknown.py", 9, ""),
     ],
 )
-def test_the_nearest_first(target: str, limit: int, expected: str) -> None:
-    assert neighbours(target, FILES, Graph(FILES, FILES), limit) == expected.split()
+def test_the_nearest_first(path: str, limit: int, expected: str) -> None:
+    assert neighbours(path, FILES, Graph(FILES, FILES), limit) == expected.split()
 
 
 @pytest.mark.parametrize(

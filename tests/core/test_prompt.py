@@ -18,8 +18,8 @@ tasks = st.builds(
     diagnostics=st.lists(st.text(max_size=5), max_size=2).map(tuple),
 )
 contexts = st.builds(
-    lambda target, others: build_context(
-        SourceFile("t.py", target), [SourceFile(f"{idx}.py", text) for idx, text in enumerate(others)]
+    lambda edited, others: build_context(
+        SourceFile("t.py", edited), [SourceFile(f"{idx}.py", text) for idx, text in enumerate(others)]
     ),
     texts(),
     st.lists(texts(), max_size=4),
@@ -57,7 +57,7 @@ def test_a_changed_neighbour_leaves_the_segments_before_it(
     idx = data.draw(st.integers(0, len(context.neighbours) - 1))
     neighbours = list(context.neighbours)
     neighbours[idx] = SourceFile(neighbours[idx].path, text)
-    changed = Context(context.target, tuple(neighbours))
+    changed = Context(context.edited, tuple(neighbours))
     one, two = render_prompt(context, task), render_prompt(changed, task)
     assert n_shared(one, two) >= 1 + idx
     # And the others are the same too: only the neighbour's own segment differs.
@@ -68,7 +68,7 @@ def test_a_changed_neighbour_leaves_the_segments_before_it(
 def test_every_line_of_every_file_is_shown_once_under_its_path(context: Context, task: Task) -> None:
     segments = render_prompt(context, task)
     assert [segment.role for segment in segments] == ["system"] + ["user"] * (len(segments) - 1)
-    for file, segment in zip((*context.neighbours, context.target), segments[1:-1], strict=True):
+    for file, segment in zip((*context.neighbours, context.edited), segments[1:-1], strict=True):
         assert segment.name == file.path
         shown = "".join(f"{line}\n" for line in visible_lines(file.text))
         assert segment.text == f'<file path="{file.path}">\n{shown}</file>\n\n'
@@ -115,12 +115,12 @@ def test_a_selection_that_runs_past_the_end_names_the_lines_there_are() -> None:
 def test_the_map_comes_first_and_what_is_only_read_says_so() -> None:
     near = [SourceFile("near.py", "x\n", editable=False), SourceFile("open.py", "y\n")]
     context = build_context(SourceFile("t.py", TEXT), near, "near.py\n  def x()\n")
-    system, map, *near_ones, target = render_context(context)
+    system, map, *near_ones, edited = render_context(context)
     only_read, other = sorted(near_ones, key=lambda one: one.name)
     assert map.name == "repository map"
     assert map.text.startswith("<repository_map>\n")
     assert "\nnear.py\n  def x()\n</repository_map>\n\n" in map.text
     assert (only_read.name, other.name) == ("near.py", "open.py")
     assert only_read.text == '<file path="near.py" access="read only">\nx\n</file>\n\n'
-    assert [one.shared for one in (system, map, *near_ones, target)] == [True, True, True, True, False]
+    assert [one.shared for one in (system, map, *near_ones, edited)] == [True, True, True, True, False]
     assert render_prompt(context, Task("do", "t.py", 0, 1))[-1].shared is False

@@ -168,10 +168,10 @@ async def test_an_editor_without_annotations_asks_in_words(
 
 
 async def test_a_file_that_is_not_open_can_be_edited_on_request(random_gguf: Path, tmp_path: Path) -> None:
-    target = write(tmp_path, "pkg/one.py", "one = 1\n")
+    edited = write(tmp_path, "pkg/one.py", "one = 1\n")
     other = write(tmp_path, "pkg/two.py", "two = 2\r\nthree = 3\r\n")
     async with HeadlessEditor(tmp_path, options(random_gguf, temperature=1.0)) as editor:
-        file = editor.open(target)
+        file = editor.open(edited)
         touched: set[str] = set()
         for seed in range(40):
             timings = await edit(editor, file, lines(1, 1), f"Number {seed}.", files=[other.as_uri()])

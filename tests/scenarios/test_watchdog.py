@@ -222,7 +222,7 @@ def test_what_cannot_be_read_is_refused_at_once(
     client: Client, make: Callable[[Path], Path], where: str
 ) -> None:
     uri = make(client.folder).as_uri()
-    target = opened(client, "x = 1\n")
+    edited = opened(client, "x = 1\n")
 
     def send(client: Client) -> None:
         if where == "open":
@@ -232,7 +232,7 @@ def test_what_cannot_be_read_is_refused_at_once(
         if where == "context":
             id = client.request("workspace/executeCommand", command="singlepass.context", arguments=[uri])
         else:
-            id = client.edit(uri) if where == "uri" else client.edit(target, files=[uri])
+            id = client.edit(uri) if where == "uri" else client.edit(edited, files=[uri])
         error = client.answer(id)["error"]
         assert error["code"] == -32803
         assert (
@@ -246,21 +246,21 @@ def test_what_cannot_be_read_is_refused_at_once(
 
 @pytest.mark.parametrize("there", [True, False])
 def test_twenty_thousand_names_of_files(client: Client, there: bool) -> None:
-    target = opened(client, "x = 1\n")
+    edited = opened(client, "x = 1\n")
     names = [f"file_{n}.py" for n in range(20_000)]
     if there:
         for name in names[:2_000]:
             (client.folder / name).write_text("y = 1\n")
     uris = [(client.folder / name).as_uri() for name in names]
     before = client.busy_starts()
-    id = client.edit(target, files=uris)
+    id = client.edit(edited, files=uris)
     probe = client.probe()
     client.answer(probe)
     assert client.busy_starts() - before < MOST_STARTS
     error = client.answer(id)["error"]
     assert "names 20,000 files" in error["message"]
     # As many as are allowed are looked at off the loop: others are answered meanwhile.
-    ids = [client.edit(target, files=uris[:1_000])]
+    ids = [client.edit(edited, files=uris[:1_000])]
     ids += [client.probe() for _ in range(20)]
     for id in ids:
         client.answer(id)

@@ -158,20 +158,20 @@ def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
     make(
         tmp_path, ["a.py", ".env", "secrets/x.py", "gen/b.py", "node_modules/c.py", "app.min.js", "sub/d.py"]
     )
-    targets = {
+    links = {
         "config.py": ".env",
         "safe.py": "secrets/x.py",
         "own.py": "gen/b.py",
         "lib.py": "node_modules/c.py",
     }
-    targets |= {
+    links |= {
         "app.js": "app.min.js",
         "again.py": "config.py",
         "fine.py": "sub/d.py",
         ".env.example": "a.py",
     }
-    for name, target in targets.items():
-        (tmp_path / name).symlink_to(target)
+    for name, to in links.items():
+        (tmp_path / name).symlink_to(to)
     found = [path for path, _ in list_files(tmp_path, ("gen/",))]
     assert found == [".env.example", "a.py", "fine.py", "sub/d.py"]
 

@@ -756,7 +756,7 @@ async def test_a_file_that_changes_while_it_is_not_open_is_left_alone(
 ) -> None:
     path = tmp_path / "c.py"
     path.write_text("a\nb\n")
-    uri, target = path.as_uri(), (tmp_path / "a.py").as_uri()
+    uri, edited = path.as_uri(), (tmp_path / "a.py").as_uri()
 
     def change() -> None:
         if is_open:
@@ -769,9 +769,9 @@ async def test_a_file_that_changes_while_it_is_not_open_is_left_alone(
 
     world = World([block("c.py", ["a"], ["A"]), change])
     in_folder(world, tmp_path)
-    world.editor.open(target, "x\n")
+    world.editor.open(edited, "x\n")
     world.editor.put(uri, "a\nb\n")
-    told = await world.run(uri=target, files=(uri,))
+    told = await world.run(uri=edited, files=(uri,))
     if expected is None:
         assert [(one["reason"], one["new"]) for one in told["rejected"]] == [("stale", ["A"])]
         assert world.editor.applied == []
@@ -1066,16 +1066,16 @@ async def test_what_is_left_out_is_told_whether_or_not_it_was_read_ahead(
     """Here a file near the document that is too long to stand beside it."""
     near = tmp_path / "near.py"
     near.write_text("value = 1\n" * 3000)
-    target = tmp_path / "a.py"
-    target.write_text(TEXT)
+    edited = tmp_path / "a.py"
+    edited.write_text(TEXT)
     world = World([block("a.py", ["one"], ["1"])])
     world.workspace.folders = [tmp_path]
     world.parts.repository.near = lambda uri: (near,)  # type: ignore[method-assign]
-    world.editor.open(target.as_uri(), TEXT)
+    world.editor.open(edited.as_uri(), TEXT)
     if is_prewarmed:
-        world.parts.prewarm.document(target.as_uri(), 0)
+        world.parts.prewarm.document(edited.as_uri(), 0)
         await prewarmed(world)
-    told = await world.run(uri=target.as_uri())
+    told = await world.run(uri=edited.as_uri())
     assert told["outcome"] == "done"
     assert told["left_out"] == ["near.py"]
     assert "left out of the prompt: near.py" in told["message"]

@@ -455,10 +455,10 @@ async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path)
         found.opened(uri(folder, "app/store.py"))
 
         def gathered(settings: Settings = SETTINGS, n_ctx: int = 32_768) -> Context:
-            target = uri(folder, "app/store.py")
-            near = found.near(target)
-            gathered = gathering(target, (), documents.held(), found.workspace, settings, near)()
-            assert list(gathered.sources) == [target]
+            edited = uri(folder, "app/store.py")
+            near = found.near(edited)
+            gathered = gathering(edited, (), documents.held(), found.workspace, settings, near)()
+            assert list(gathered.sources) == [edited]
             taken = context(gathered, found, n_ctx)
             assert list(taken.editable) == ["app/store.py"]
             return taken
@@ -482,8 +482,8 @@ async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path)
         # What was opened is editable; what was deleted is gone.
         documents.open(uri(folder, "app/model.py"), "python", 1, "class Open_row: pass\n")
         (folder / "app/cli.py").unlink()
-        target = uri(folder, "app/store.py")
-        last = gathering(target, (), documents.held(), found.workspace, SETTINGS, found.near(target))()
+        edited = uri(folder, "app/store.py")
+        last = gathering(edited, (), documents.held(), found.workspace, SETTINGS, found.near(edited))()
         now = context(last, found, 0)
         assert [file.path for file in now.neighbours] == ["app/model.py"]
         assert list(now.editable) == ["app/store.py", "app/model.py"]

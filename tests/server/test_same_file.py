@@ -235,7 +235,7 @@ async def test_a_file_that_is_opened_under_another_name_than_it_was_asked_for(
     folder: Path, is_edited_before: bool
 ) -> None:
     """While the model writes, or after the edit, as when the editor opens it for that."""
-    target, asked, opened = ((folder / name).as_uri() for name in ("real/b.py", "link/a.py", "real/a.py"))
+    edited, asked, opened = ((folder / name).as_uri() for name in ("real/b.py", "link/a.py", "real/a.py"))
 
     def open_it() -> None:
         if not is_edited_before:
@@ -244,9 +244,9 @@ async def test_a_file_that_is_opened_under_another_name_than_it_was_asked_for(
     world = World([block("a.py", ["one"], ["1"]), open_it])
     world.parts.repository.opened = lambda uri: None  # type: ignore[method-assign]  # no process for this
     world.workspace.folders = [folder / "link"]
-    world.editor.open(target, TEXT)
+    world.editor.open(edited, TEXT)
     world.editor.put(asked, TEXT)
-    told = await world.run(uri=target, files=(asked,))
+    told = await world.run(uri=edited, files=(asked,))
     assert (told["n_applied"], told["rejected"]) == (1, [])
     if is_edited_before:
         assert world.editor.texts[asked] == "1\ntwo\n"

@@ -212,12 +212,12 @@ class Replaces:
         self.before: dict[int, Callable[[], object]] = {}
         monkeypatch.setattr(os, "replace", self)
 
-    def __call__(self, source: Path, target: Path) -> None:
+    def __call__(self, source: Path, destination: Path) -> None:
         self.n += 1
         self.before.get(self.n, lambda: None)()
         if self.n in self.failing:
             raise self.error
-        self.real(source, target)
+        self.real(source, destination)
 
 
 @pytest.mark.parametrize("has_links", [True, False])

@@ -150,9 +150,9 @@ async def test_what_lies_outside_is_no_target_and_no_further_file(
     world.editor.open(inside, "one\n")
     uri = scheme + f"{folder.as_uri()}/{path}".removeprefix("file:")
     world.editor.open(uri, "one\n")  # though the editor has it open
-    for target, files in ((uri, ()), (inside, (uri,))):
+    for edited, files in ((uri, ()), (inside, (uri,))):
         with pytest.raises(UserError, match="outside the workspace folders"):
-            world.start(uri=target, files=files)
+            world.start(uri=edited, files=files)
     world.parts.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
     assert world.start(uri=uri)
     await world.parts.aclose()
@@ -168,10 +168,10 @@ async def test_a_link_that_appears_while_the_model_writes_is_not_followed(folder
 
     world = World([block("c.py", ["one"], ["evil"]), swap])
     world.workspace.folders = [folder]
-    target = (folder / "a.py").as_uri()
-    world.editor.open(target, "one\n")
+    edited = (folder / "a.py").as_uri()
+    world.editor.open(edited, "one\n")
     world.editor.put(path.as_uri(), "one\n")
-    told = await world.run(uri=target, files=(path.as_uri(),))
+    told = await world.run(uri=edited, files=(path.as_uri(),))
     assert world.editor.applied == []
     assert [(one["reason"], one["new"]) for one in told["rejected"]] == [("stale", ["evil"])]
     assert "link" in told["rejected"][0]["message"]
@@ -218,13 +218,13 @@ async def test_swaps_of_a_link_while_edits_are_under_way(folder: Path) -> None:
             steps.insert(chance.randrange(len(steps) + 1), block("c.py", [f"line {n}"], [f"evil {n}"]))
         world = World(steps, kind=Saving)
         world.workspace.folders = [folder]
-        target = (folder / "a.py").as_uri()
-        world.editor.open(target, "one\n")
+        edited = (folder / "a.py").as_uri()
+        world.editor.open(edited, "one\n")
         world.editor.put(path.as_uri(), text)
         if chance.random() < 0.5:
             swap()
         try:
-            told = await world.run(uri=target, files=(path.as_uri(),))
+            told = await world.run(uri=edited, files=(path.as_uri(),))
         except UserError:  # it led out before anything was asked
             n_refused += 1
             continue

@@ -97,8 +97,8 @@ class Driver(Protocol):
         cannot; `trim(0)` always works."""
         ...
 
-    def copy(self, source: int, target: int, n: int) -> None:
-        """Copy the first `n` tokens of `source` to the empty sequence `target`; all of them if the model
+    def copy(self, source: int, destination: int, n: int) -> None:
+        """Copy the first `n` tokens of `source` to the empty sequence `destination`; all of them if the model
         cannot trim."""
         ...
 

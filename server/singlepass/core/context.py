@@ -27,7 +27,7 @@ class SourceFile(msgspec.Struct, frozen=True):
 class Context(msgspec.Struct, frozen=True):
     """The content of a prompt before the task."""
 
-    target: SourceFile
+    edited: SourceFile
     neighbours: tuple[SourceFile, ...] = ()
     """Open, requested and neighbouring files, in the order of the prompt (see `build_context`)."""
     left_out: tuple[str, ...] = ()
@@ -42,12 +42,12 @@ class Context(msgspec.Struct, frozen=True):
     @property
     def editable(self) -> dict[str, str]:
         """Texts by path of the files that a hunk may change, the edited file first."""
-        files = (self.target, *self.neighbours)
+        files = (self.edited, *self.neighbours)
         return {file.path: file.text for file in files if file.editable}
 
 
 def build_context(
-    target: SourceFile,
+    edited: SourceFile,
     neighbours: Sequence[SourceFile],
     map: str = "",
     budget: int | None = None,
@@ -62,7 +62,7 @@ def build_context(
 
     Read-only files are limited to `budget` characters; those that do not fit are left out.
     """
-    seen = {target.path}
+    seen = {edited.path}
     kept: list[SourceFile] = []
     left_out: list[str] = []
     for file in neighbours:
@@ -77,7 +77,7 @@ def build_context(
         kept.append(file)
     least_related = tuple(file.path for file in reversed(kept))
     kept.sort(key=lambda file: (file.opened is None, file.opened or 0, file.path))
-    return Context(target, tuple(kept), tuple(reversed(left_out)), map, least_related, may_rewrite)
+    return Context(edited, tuple(kept), tuple(reversed(left_out)), map, least_related, may_rewrite)
 
 
 def shrink(context: Context, n_tokens: dict[str, int], n_excess: int) -> Context | None:

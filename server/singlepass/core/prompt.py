@@ -80,7 +80,7 @@ def render_context(context: Context) -> tuple[Segment, ...]:
     return (
         *render_repository(context.map, may_rewrite=context.may_rewrite),
         *(_file_segment(file, shared=True) for file in context.neighbours),
-        _file_segment(context.target, shared=False),
+        _file_segment(context.edited, shared=False),
     )
 
 
@@ -98,7 +98,7 @@ def expect_reply(context: Context, task: Task, marker_size: int = 7, sources: tu
     one of them or with the cursor's line. `sources` is the draft corpus: texts outside the prompt that new
     lines may resemble."""
     search, separator, close = markers(marker_size)
-    lines = visible_lines(context.target.text)
+    lines = visible_lines(context.edited.text)
     selected = lines[task.first_line : task.end_line]
     old = "".join(f"{line}\n" for line in selected)
     opening = f"{task.path}\n{search}\n" + (f"{old}{separator}\n{old}" if selected else "")
@@ -130,7 +130,7 @@ def _map_text(map: str) -> str:
 
 
 def _task_text(context: Context, task: Task, marker_size: int) -> str:
-    lines = visible_lines(context.target.text)
+    lines = visible_lines(context.edited.text)
     parts: list[str] = []
     selected = lines[task.first_line : task.end_line]
     if task.region == (task.first_line, task.end_line):

@@ -118,7 +118,7 @@ class Contexts:
     def draft_corpus(self, uri: str, context: Context) -> tuple[str, ...]:
         """The draft corpus: texts of near files outside the prompt, read now. Only engines on this machine
         use it; it is not sent to remote servers."""
-        in_prompt = {file.text for file in (context.target, *context.neighbours)}
+        in_prompt = {file.text for file in (context.edited, *context.neighbours)}
         found: list[str] = []
         room = DRAFT_CORPUS_CHARS
         for path in self._repository.near(uri):
@@ -169,8 +169,8 @@ class Contexts:
             map = fitting_map(self._repository, attachment.n_ctx)
             return PrewarmPlan(encodable(render_repository(map, may_rewrite=attachment.may_rewrite)))
         gathered = await asyncio.to_thread(self.gathering(uri))
-        if len(gathered.target.text) > MOST_CHARS_PER_TOKEN * attachment.n_ctx:
-            raise UserError(f"{gathered.target.path} is too long for any prompt of {name}.")
+        if len(gathered.edited.text) > MOST_CHARS_PER_TOKEN * attachment.n_ctx:
+            raise UserError(f"{gathered.edited.path} is too long for any prompt of {name}.")
         fitted = await self.fit(self.sendable(gathered, name), attachment)
         info = attachment.info
         return PrewarmPlan(
@@ -238,11 +238,11 @@ def context(
 ) -> Context:
     """The context of what was gathered, with the map, for a model with a context of `n_ctx` tokens."""
     if repository is None:
-        return build_context(gathered.target, [*gathered.neighbours.values()], may_rewrite=may_rewrite)
+        return build_context(gathered.edited, [*gathered.neighbours.values()], may_rewrite=may_rewrite)
     budget = int(NEAR_SHARE * n_ctx * CHARS_PER_TOKEN)
     neighbours = [*gathered.neighbours.values()]
     map = fitting_map(repository, n_ctx)
-    return build_context(gathered.target, neighbours, map, budget, may_rewrite=may_rewrite)
+    return build_context(gathered.edited, neighbours, map, budget, may_rewrite=may_rewrite)
 
 
 def fitting_map(repository: Repository, n_ctx: int) -> str:
@@ -273,12 +273,12 @@ def grammar_for(
         return None
     files = context.editable
     middle = (first_line + end_line) // 2
-    n_lines = context.target.text.count("\n")
+    n_lines = context.edited.text.count("\n")
     # Usually the whole document, so that the grammar compiled by a prewarm serves every selection.
     first = 0 if n_lines <= WINDOW_LINES else middle - WINDOW_LINES // 2
     size = marker_size([*files, *files.values()])
     return _grammar(
-        tuple(files.items()), size, bounds_for(info), (context.target.path, first, first + WINDOW_LINES)
+        tuple(files.items()), size, bounds_for(info), (context.edited.path, first, first + WINDOW_LINES)
     )
 
 

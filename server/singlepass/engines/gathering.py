@@ -25,7 +25,7 @@ class Gathered(msgspec.Struct, frozen=True):
     """The files that it may change, by the URI under which they are edited."""
     named: tuple[str, ...]
     """The URIs of those that it names, the edited file first."""
-    target: SourceFile
+    edited: SourceFile
     neighbours: dict[str, SourceFile]
     """The other files in the prompt, by URI, those that it names first."""
 
@@ -57,7 +57,7 @@ def gathering(
                     found.read(given, file) if one is None else found.add(one, one.now, one.revision)
                 )
         uris = tuple(found.sources)
-        target, *others = named
+        edited, *others = named
         neighbours = dict(zip(uris[1:], others, strict=True))
         limit = settings.max_neighbours
         for one, file in workspace.neighbours(held, [*found.ids], settings.ignore, limit):
@@ -73,7 +73,7 @@ def gathering(
             id = file_id(path)
             if not is_among(id, found.ids) and (text := read_near(path)):
                 neighbours[path.as_uri()] = found.show(path.as_uri(), id, text)
-        return Gathered(found.sources, uris, target, neighbours)
+        return Gathered(found.sources, uris, edited, neighbours)
 
     return gather
 

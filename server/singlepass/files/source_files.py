@@ -6,7 +6,7 @@ is matched by itself, not together with its parents; libraries that match whole 
 
 In addition there are our own rules: folders without source of this repository, generated and minified files,
 what the settings ignore, and credentials (`files/credentials.py`), which never enter a prompt, whatever git
-or a setting says. A link is treated like its target.
+or a setting says. A link is treated like the file it points to.
 
 Ignore files are untrusted: only regular files of limited size inside the repository are read.
 """
@@ -162,7 +162,7 @@ class _Walk:
                 yield from self.folder(f"{folder}/", rules, depth + 1)
 
     def _leads_to_kept(self, path: str) -> bool:
-        """Whether a link's target is a file inside the root that would be kept under its own name."""
+        """Whether a link points to a file inside the root that would be kept under its own name."""
         inner = _inside(path, self.real)
         if not inner:
             return False

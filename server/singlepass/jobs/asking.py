@@ -65,7 +65,7 @@ def ask(
         draft = expect_reply(context, task, size, corpus)
         parser = DiffParser(size, context.editable, is_constrained=is_constrained)
     else:
-        lines = visible_lines(context.target.text)
+        lines = visible_lines(context.edited.text)
         old = lines[slice(*region)]
         fence = fence_for(old)
         max_tokens = min(max_tokens, most_tokens(old))
@@ -90,5 +90,5 @@ def _region(context: Context, task: Task, comment: CommentTask | None) -> tuple[
     first, end = task.first_line, task.end_line
     is_at_comment = comment is not None and comment.start <= first and end <= comment.end
     around = bool(task.diagnostics) or is_at_comment
-    lines = visible_lines(context.target.text)
+    lines = visible_lines(context.edited.text)
     return region_to_rewrite(lines, first, end, task.instruction, around=around)

@@ -93,8 +93,8 @@ class JobDisplay:
         sentence = inert(summary(job, outcome))
         self._progress.end(sentence)
         self._progress = Progress(None, "")  # the protocol forbids reports after the end
-        target = self._documents.get(job.request.uri)
-        found = diagnostics(job, outcome, sentence, self._files.values(), target, timings=self._has_timings)
+        edited = self._documents.get(job.request.uri)
+        found = diagnostics(job, outcome, sentence, self._files.values(), edited, timings=self._has_timings)
         for document, listed in found.values():
             editor.publish(document.uri, document.version, listed)
             document.published = True

@@ -115,14 +115,14 @@ class HunkPipeline:
 
     def _plan(self, hunk: Hunk) -> PlannedHunk | RejectedHunk:
         asked = self._job.request
-        target = self.files[asked.uri]
+        edited = self.files[asked.uri]
         snapshots = {file.path: file.snapshot for file in self.files.values()}
-        selection = target.path, *(self._job.region or (asked.first_line, asked.end_line))
+        selection = edited.path, *(self._job.region or (asked.first_line, asked.end_line))
         resolved = resolve(hunk, snapshots, selection)
         if isinstance(resolved, RejectedHunk):
             return resolved
-        if asked.comment is not None and resolved.path == target.path:
-            resolved = without_comment(resolved, asked.comment, target.snapshot.text)
+        if asked.comment is not None and resolved.path == edited.path:
+            resolved = without_comment(resolved, asked.comment, edited.snapshot.text)
         planned = plan(resolved, snapshots, selection, self._job.planned)
         if isinstance(planned, RejectedHunk):
             return planned

@@ -317,7 +317,7 @@ class Jobs:
     def document_closed(self, document: Document) -> None:
         """Cancel the jobs on the document, and remove our diagnostics."""
         for running in self._running.values():
-            if running.session.target.document is document:
+            if running.session.edited.document is document:
                 running.job.is_closed = True
                 running.task.cancel()
         self._clear(document)

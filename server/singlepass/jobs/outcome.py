@@ -298,7 +298,7 @@ def diagnostics(
     outcome: Outcome,
     sentence: str,
     files: Collection[EditableFile],
-    target: Document | None,
+    edited: Document | None,
     *,
     timings: bool,
 ) -> dict[str, tuple[Document, list[lsp.Diagnostic]]]:
@@ -315,17 +315,17 @@ def diagnostics(
         found.setdefault(document.uri, (document, []))[1].append(diagnostic)
 
     nowhere = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
-    if target is not None and timings and outcome == "done":
+    if edited is not None and timings and outcome == "done":
         severity = lsp.DiagnosticSeverity.Information
         data = payload(job, outcome, sentence)
         add(
-            target,
-            _first_edited_line(job, target),
+            edited,
+            _first_edited_line(job, edited),
             lsp.Diagnostic(nowhere, sentence, severity=severity, code="timings", data=data),
         )
     for rejected in job.rejected:
         named = (file.document for file in files if file.path == rejected.hunk.path)
-        document = next((one for one in named if one is not None and one.is_open), target)
+        document = next((one for one in named if one is not None and one.is_open), edited)
         if document is not None:
             message = f"A hunk was rejected: {rejected.message}"
             if rejected.reason in ("unreadable", "unread"):
@@ -333,7 +333,7 @@ def diagnostics(
             severity = lsp.DiagnosticSeverity.Warning
             add(
                 document,
-                job.request.first_line if document is target else 0,
+                job.request.first_line if document is edited else 0,
                 lsp.Diagnostic(
                     nowhere,
                     message,

@@ -87,7 +87,7 @@ class Session:
         self._started = time.monotonic()
 
     @property
-    def target(self) -> EditableFile:
+    def edited(self) -> EditableFile:
         """The file with the selection."""
         return self._hunks.files[self.job.request.uri]
 
@@ -159,7 +159,7 @@ class Session:
     def _ask(self, context: Context) -> Asked:
         asked, settings = self.job.request, self._settings
         task = Task(
-            asked.instruction, context.target.path, asked.first_line, asked.end_line, asked.diagnostics
+            asked.instruction, context.edited.path, asked.first_line, asked.end_line, asked.diagnostics
         )
         info = self.job.info
         assert info is not None

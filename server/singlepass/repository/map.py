@@ -145,8 +145,8 @@ def _scores(outlines: Outlines, paths: Sequence[str], imports: Mapping[str, Sequ
     flows: list[dict[int, float]] = []
     for file, path in enumerate(paths):
         flow: dict[int, float] = dict.fromkeys(sorted(imported[file] - {file}), 1.0)
-        for target, _, weight in _references(outlines[path], file, imported[file], known):
-            flow[target] = flow.get(target, 0.0) + weight
+        for referenced, _, weight in _references(outlines[path], file, imported[file], known):
+            flow[referenced] = flow.get(referenced, 0.0) + weight
         flows.append(flow)
     totals = [sum(flow.values()) for flow in flows]
 
@@ -158,16 +158,16 @@ def _scores(outlines: Outlines, paths: Sequence[str], imports: Mapping[str, Sequ
         for file, flow in enumerate(flows):
             if flow:
                 share = _DAMPING * ranks[file] / totals[file]
-                for target, weight in flow.items():
-                    following[target] += share * weight
+                for referenced, weight in flow.items():
+                    following[referenced] += share * weight
         ranks = following
 
     names: dict[tuple[int, str], float] = {}
     for file, path in enumerate(paths):
         if totals[file]:
             share = ranks[file] / totals[file]
-            for target, name, weight in _references(outlines[path], file, imported[file], known):
-                names[target, name] = names.get((target, name), 0.0) + share * weight
+            for referenced, name, weight in _references(outlines[path], file, imported[file], known):
+                names[referenced, name] = names.get((referenced, name), 0.0) + share * weight
     return _Scores(ranks, names)
 
 
@@ -182,10 +182,10 @@ def _references(
         files = known.get((kin, name))
         if files is None or len(files) > _MAX_DEFINERS or file in files:
             continue
-        weights = [_IMPORTED if target in imported else other for target in files]
+        weights = [_IMPORTED if referenced in imported else other for referenced in files]
         total = sum(weights)
-        for target, weight in zip(files, weights, strict=True):
-            yield target, name, weight * weight / total
+        for referenced, weight in zip(files, weights, strict=True):
+            yield referenced, name, weight * weight / total
 
 
 # Keeping an old map.

@@ -44,30 +44,30 @@ class Graph:
         return self._paths.folders.get(_folder(path), ())
 
 
-def neighbours(target: str, outlines: Outlines, graph: Graph, limit: int) -> list[str]:
+def neighbours(file: str, outlines: Outlines, graph: Graph, limit: int) -> list[str]:
     """A file's nearest neighbours, the nearest first, at most `limit`.
 
     First the files that it imports, by how many of their names it uses; then its tests or what it tests; then
     the files that import it; then files of its folder that use the same names.
     """
-    outline = outlines.get(target)
+    outline = outlines.get(file)
     if outline is None or limit <= 0:
         return []
     used = set(outline.references)
     own = {one.name for one in outline.definitions}
     groups: tuple[tuple[Iterable[str], Callable[[Outline], int]], ...] = (
-        (graph.imports.get(target, ()), lambda other: _n_defined(other, used)),
-        (graph.counterparts(target), lambda other: 0),
-        (graph.importers.get(target, ()), lambda other: len(own.intersection(other.references))),
+        (graph.imports.get(file, ()), lambda other: _n_defined(other, used)),
+        (graph.counterparts(file), lambda other: 0),
+        (graph.importers.get(file, ()), lambda other: len(own.intersection(other.references))),
     )
     found: dict[str, None] = {}
     for paths, score in groups:
-        near = [path for path in paths if path != target and path in outlines and path not in found]
-        near.sort(key=lambda path: (-score(outlines[path]), _distance(target, path), path))
+        near = [path for path in paths if path != file and path in outlines and path not in found]
+        near.sort(key=lambda path: (-score(outlines[path]), _distance(file, path), path))
         found.update(dict.fromkeys(near))
         if len(found) >= limit:
             return list(found)[:limit]
-    found.update(dict.fromkeys(_siblings(target, outlines, graph, found)))
+    found.update(dict.fromkeys(_siblings(file, outlines, graph, found)))
     return list(found)[:limit]
 
 
@@ -75,22 +75,22 @@ def _n_defined(outline: Outline, names: set[str]) -> int:
     return len(names.intersection(one.name for one in outline.definitions))
 
 
-def _siblings(target: str, outlines: Outlines, graph: Graph, found: Mapping[str, None]) -> list[str]:
+def _siblings(file: str, outlines: Outlines, graph: Graph, found: Mapping[str, None]) -> list[str]:
     """Files of the same folder that share many rare names, which few of the folder's files use."""
-    paths = [path for path in graph.siblings(target) if path in outlines][:200]
-    if len(paths) < 2 or target not in paths:
+    paths = [path for path in graph.siblings(file) if path in outlines][:200]
+    if len(paths) < 2 or file not in paths:
         return []
-    kin = family(outlines[target].language)
+    kin = family(outlines[file].language)
     names = {path: set(outlines[path].references) for path in paths}
     n_users: dict[str, int] = {}
     for path in paths:
         for name in names[path]:
             n_users[name] = n_users.get(name, 0) + 1
-    rare = {name for name in names[target] if 1 < n_users[name] <= max(2, len(paths) // 2)}
+    rare = {name for name in names[file] if 1 < n_users[name] <= max(2, len(paths) // 2)}
     shared = {
         path: len(rare & names[path])
         for path in paths
-        if path != target and path not in found and family(outlines[path].language) == kin
+        if path != file and path not in found and family(outlines[path].language) == kin
     }
     close = [path for path, n in shared.items() if n >= 3 and n >= _MIN_SHARED * len(rare)]
     return sorted(close, key=lambda path: (-shared[path], path))

@@ -384,11 +384,11 @@ class LlamaCppDriver:
         trimmed = [self._lib.llama_memory_seq_rm(self._memory, id, n_keep, -1) for id in ids]
         return all(trimmed)
 
-    def copy(self, source: int, target: int, n: int) -> None:
+    def copy(self, source: int, destination: int, n: int) -> None:
         """See `Driver`."""
-        if target == 0:
+        if destination == 0:
             self._leave()
-        for id in self._ids(target):
+        for id in self._ids(destination):
             self._lib.llama_memory_seq_cp(self._memory, source, id, 0, -1 if self._is_recurrent else n)
 
     def checkpoint(self) -> State:

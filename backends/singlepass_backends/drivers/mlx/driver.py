@@ -245,14 +245,15 @@ class MlxDriver:
         else:
             self._working.clear()
 
-    def copy(self, source: int, target: int, n: int) -> None:
+    def copy(self, source: int, destination: int, n: int) -> None:
         """See `Driver`."""
         if not self._working.can_trim:
             n = self._working.n if source == 0 else self._kept[source].n
-        if target == 0:
+        if destination == 0:
             self._working.become(self._kept[source], n)
         else:
-            self._kept[target] = self._working.held(n) if source == 0 else self._kept[source].beginning(n)
+            held = self._working.held(n) if source == 0 else self._kept[source].beginning(n)
+            self._kept[destination] = held
 
     def checkpoint(self) -> State:
         """See `Driver`."""

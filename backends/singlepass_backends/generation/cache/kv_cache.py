@@ -167,8 +167,8 @@ class KVCache:
     def _do(self, step: Step) -> bool:
         driver = self._driver
         match step:
-            case Keep(target, n):
-                driver.copy(0, target, n)
+            case Keep(slot, n):
+                driver.copy(0, slot, n)
                 return True
             case Start(source, n, checkpoint):
                 if source == 0:

@@ -75,10 +75,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Keep:
-    """Copy the first `n` tokens of sequence 0 to the empty sequence `target`, which shares their cells; all
+    """Copy the first `n` tokens of sequence 0 to the empty sequence `slot`, which shares their cells; all
     of them if the model cannot trim."""
 
-    target: int
+    slot: int
     n: int
 
 
@@ -238,8 +238,8 @@ class PrefixCache:
         """`step` was carried out."""
         sequences = self.sequences
         match step:
-            case Keep(target, n):
-                sequences[target] = self.working.beginning(n)
+            case Keep(slot, n):
+                sequences[slot] = self.working.beginning(n)
             case Trim(sequence, n):
                 sequences[sequence] = sequences[sequence].beginning(n) if n else Held()
             case Start(source, n):
@@ -284,11 +284,11 @@ class PrefixCache:
                 sequences[key] = Held()
         n_kept = self._n_worth_keeping(sequences, source, n, wanted)
         if n_kept:
-            target = next((key for key in sequences if key and not sequences[key].tokens), None)
-            if target is None and (target := _slot_to_free(sequences, source)):
-                steps.append(Trim(target, 0))
-            if target:
-                steps.append(Keep(target, n_kept))
+            slot = next((key for key in sequences if key and not sequences[key].tokens), None)
+            if slot is None and (slot := _slot_to_free(sequences, source)):
+                steps.append(Trim(slot, 0))
+            if slot:
+                steps.append(Keep(slot, n_kept))
         if source != 0 or n < len(self.working.tokens) or checkpoint:
             steps.append(Start(source, n, checkpoint))
         if source != 0:
