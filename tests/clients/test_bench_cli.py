@@ -72,7 +72,7 @@ def test_a_real_one_that_is_stopped_and_gone_on_with(random_gguf: Path) -> None:
     assert first.startswith("256 tokens: prefill ")
     assert "left" in first
     assert process.returncode == 130, errors
-    assert "singlepass bench --resume goes on" in " ".join(output.split())
+    assert "`singlepass bench --resume` continues" in " ".join(output.split())
     ((_, kept),) = bench.saved()
     assert not kept.is_complete
 
@@ -98,7 +98,7 @@ def test_a_real_one_that_is_stopped_and_gone_on_with(random_gguf: Path) -> None:
 
 def test_results_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert list_results() == 0
-    assert "Nothing is saved" in printed(capsys)
+    assert "There are no results in" in printed(capsys)
     bench.save(result("2026-11-21T09:00:00", 1000.0, repack=False))
     bench.save(result("2026-11-22T09:00:00", 500.0, repack=True, n_runs=3))
     assert list_results() == 0
@@ -137,12 +137,12 @@ def test_what_cannot_be_measured(asked: Asked, words: str, capsys: pytest.Captur
 
 def test_depths_that_do_not_fit(random_gguf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_bench(Asked(model=random_gguf, depths=(50_000,))) == 2
-    assert "Not even the least depth fits: left out: 50,000 tokens" in printed(capsys)
+    assert "No depth fits: left out: 50,000 tokens" in printed(capsys)
 
 
 def test_a_chart() -> None:
     root = ElementTree.fromstring(chart(result("2026-11-22T09:00:00", 1000.0)))
-    assert "llama_cpp m.gguf: prefill by length of the prompt" in {one.text for one in root.iter()}
+    assert "llama_cpp m.gguf: prefill rate by prompt length" in {one.text for one in root.iter()}
     assert len([one for one in root.iter() if one.tag.endswith("polyline")]) == 3
 
 
@@ -205,7 +205,7 @@ def test_workloads_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["differences"] == ["target: model was m, is n"]
     assert told["changes"][0]["is_clear"]
     assert compare_results("1", "2", as_json=False) == 2
-    assert "they measure different things" in printed(capsys)
+    assert "they cannot be compared" in printed(capsys)
     bench.save(msgspec.structs.replace(workload("2026-11-23T09:00:00", 1.0), requests=()))
     assert compare_results("1", "2", as_json=False) == 2
     assert "No file was asked about in both" in printed(capsys)
@@ -277,4 +277,4 @@ def test_a_workload(
 def test_a_target_or_a_model() -> None:
     done = CliRunner().invoke(app, ["bench", "--target", "a", "--model", "b.gguf"])
     assert done.exit_code == 2
-    assert "give one" in done.output
+    assert "only one of them" in done.output

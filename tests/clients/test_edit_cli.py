@@ -250,7 +250,7 @@ def test_a_line_that_the_user_changes_too_is_theirs(repository: Path, model: Mod
         assert (repository / "values.py").read_text() == SOURCE
         names = f"{repository / 'values.py'} or {repository / 'other.py'}"
         assert f"Nothing was written to {names}: " in said(done)
-        assert "other.py was saved meanwhile with other changes at line 4" in said(done)
+        assert "other.py was saved meanwhile with conflicting changes in line 4" in said(done)
         assert b"+value_3 = 30" in done.stdout  # what the model wrote is there to be had
 
 
@@ -260,7 +260,7 @@ def test_a_file_that_vanishes_and_one_that_becomes_a_link(repository: Path, mode
     model.replies(block(3), meanwhile=path.unlink)
     done = edit(repository, model, "values.py", "--apply")
     assert done.returncode == 1
-    assert "values.py is gone" in said(done)
+    assert "values.py was deleted" in said(done)
     assert not path.exists()
     path.write_text(SOURCE)
 
@@ -271,7 +271,7 @@ def test_a_file_that_vanishes_and_one_that_becomes_a_link(repository: Path, mode
     model.replies(block(3), meanwhile=link)
     done = edit(repository, model, "values.py", "--apply")
     assert done.returncode == 1
-    assert "leads to another file now" in said(done)
+    assert "was replaced by a link" in said(done)
     assert (path.is_symlink(), private.read_text()) == (True, SOURCE)
 
 
@@ -453,7 +453,7 @@ def test_what_was_not_applied_is_shown_in_full(repository: Path, model: Model) -
 
 def test_without_apply_it_says_that_nothing_was_written(repository: Path, model: Model) -> None:
     done = edit(repository, model, "values.py")
-    assert "Nothing was written; with --apply the result is written to the files." in said(done)
+    assert "Nothing was written; --apply writes the result to the files." in said(done)
     assert "Nothing was written" not in said(edit(repository, model, "values.py", "--apply"))
 
 

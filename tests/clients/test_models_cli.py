@@ -116,14 +116,14 @@ def test_pull_downloads_and_sets_the_target(
     assert "licence: Apache-2.0" in done.stdout
     assert "100%" in done.stdout
     assert "trying again" in done.stdout
-    assert f"downloaded and checked: {path}" in done.stdout
+    assert f"downloaded and verified: {path}" in done.stdout
     assert "It is the default target" in done.stdout
     assert hub.asked("hub")[0].headers["Authorization"] == f"Bearer {TOKEN}"
     assert not any("Authorization" in one.headers for one in hub.asked("content"))
 
     again = singlepass("models", "pull", NAME)
     assert again.returncode == 0
-    assert f"here already: {path}" in again.stdout
+    assert f"already downloaded: {path}" in again.stdout
     assert len(hub.asked("content")) == 2
     listed = singlepass("models")
     assert f"{NAME} ✓" in listed.stdout
@@ -141,7 +141,7 @@ def test_the_pulled_model_is_what_doctor_finds(singlepass: Run, tmp_path: Path) 
     done = singlepass("doctor")
     assert done.returncode == 0, done.stdout
     assert str(path_of(tmp_path, NAME)) in "".join(done.stdout.split())
-    assert "Everything a request needs is here" in done.stdout
+    assert "Everything that requests need was found" in done.stdout
 
 
 def test_another_target_stays_until_it_is_changed(singlepass: Run, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_another_target_stays_until_it_is_changed(singlepass: Run, tmp_path: Pat
     path.write_text(mine)
     done = singlepass("models", "pull", NAME)
     assert done.returncode == 0
-    assert "Your default stays http://localhost:11434" in done.stdout
+    assert "The default target is still http://localhost:11434" in done.stdout
     assert f"singlepass models use {NAME}" in done.stdout
     model = str(path_of(tmp_path, NAME))
     assert path.read_text() == f'{mine}\n[targets."{NAME}"]\nmodel = "{model}"\n'
@@ -190,9 +190,9 @@ def test_broken_settings_are_told_before_anything_is_downloaded(
     ("arguments", "part"),
     [
         (["pull", "qwen-2.5-coder-7b"], "Did you mean qwen2.5-coder-7b"),
-        (["pull", "zzzz"], "`singlepass models` lists those there are"),
-        (["use", "zzzz"], "`singlepass models` lists those there are"),
-        (["use", NAME], f"is not here yet: singlepass models pull {NAME}"),
+        (["pull", "zzzz"], "`singlepass models` lists all names"),
+        (["use", "zzzz"], "`singlepass models` lists all names"),
+        (["use", NAME], f"is not downloaded yet: singlepass models pull {NAME}"),
     ],
 )
 def test_names_that_lead_nowhere(singlepass: Run, hub: HubDouble, arguments: list[str], part: str) -> None:
@@ -266,7 +266,7 @@ def test_ctrl_c_keeps_what_came(
     stopped.set()
     assert process.returncode == 130
     assert not errors
-    assert f"singlepass models pull {NAME} goes on" in output
+    assert f"singlepass models pull {NAME}` resumes" in output
     came = part.read_bytes()
     assert random_gguf.read_bytes().startswith(came)
     assert not (tmp_path / "config").exists()

@@ -90,7 +90,7 @@ def test_a_model_file_is_planned_by_its_own_heads(
     monkeypatch.setenv("SINGLEPASS_STATE_DIR", str(tmp_path))
     key = rates_key(Target(model=str(random_gguf)))
     first = planned(capsys, model=str(random_gguf), memory_gib=8, n_ctx=4096)
-    assert "has not run random.gguf yet; it would fit" in " ".join(first["notes"])
+    assert "has not run random.gguf yet; it fits" in " ".join(first["notes"])
     write(history_path(), [sample(key, 1000, 500.0, 100, 2000.0)])
     found = planned(capsys, model=str(random_gguf), memory_gib=8, n_ctx=4096, hardware=("rtx-4090",))
     assert found["kv_cache"]["per_token"] == 2 * 1 * 64 * 2  # layers, KV heads, values, bytes
@@ -183,13 +183,13 @@ def test_the_reference_table_names_its_sources() -> None:
     ("asked", "words"),
     [
         ({"prefill_rate": 5.0}, "--pp and --tp"),
-        ({"hardware": ("rtx-9999",), "model": "qwen3-4b"}, "The table has no 'rtx-9999'"),
+        ({"hardware": ("rtx-9999",), "model": "qwen3-4b"}, "The hardware table has no 'rtx-9999'"),
         ({"hardware": ("a100",)}, "name one with --model"),
         ({"memory_gib": 8.0, "shape": "2x2x2"}, "name one with --model"),
         ({"model": "qwen-3-4b"}, "Did you mean qwen3-4b"),
-        ({"model": "/nowhere.gguf"}, "There is no file /nowhere.gguf"),
+        ({"model": "/nowhere.gguf"}, "There is neither a file /nowhere.gguf"),
         ({"shape": "80 layers"}, "LAYERSxHEADSxHEAD_SIZE"),
-        ({"n_prompt": 900, "n_ctx": 1000}, "more than a context of 1,000"),
+        ({"n_prompt": 900, "n_ctx": 1000}, "exceed the context of 1,000"),
     ],
 )
 def test_what_cannot_be_computed(
@@ -302,10 +302,10 @@ def test_any_numbers_together(asked: dict[str, Any], shape: str, capsys: pytest.
         ),
         (["--pp", "5", "--tp", "5", "--steps", "9" * 12], "--steps takes a number from 1 to 100,000"),
         (["--shape", "9" * 5000 + "x1x1"], "each at most 999,999"),
-        (["--shape", "0x0x0"], "a model has at least one of each"),
+        (["--shape", "0x0x0"], "every number must be at least 1"),
         (["--model", "x" * 5000], "File name too long"),
         (["--model", "~nobody-of-this-name/x"], "there is no such user"),
-        (["--steps", "5"], "give nothing to compute"),
+        (["--steps", "5"], "not enough to compute anything"),
     ],
 )
 def test_what_nothing_can_be_said_to(arguments: list[str], message: str) -> None:

@@ -76,7 +76,7 @@ def test_after_a_real_job(tmp_path: Path, random_gguf: Path) -> None:
         )
         return done.stdout
 
-    assert "No request was kept" in singlepass("stats")
+    assert "There are no requests" in singlepass("stats")
     edited = json.loads(singlepass("edit", path, "-i", "Change it.", "--model", random_gguf, "--json"))
     found = json.loads(singlepass("stats", "--json", "--by", "repository"))
     assert found["all"]["outcomes"] == {"done": 1}
@@ -96,7 +96,7 @@ def test_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
         "estimate off by 10% 10% 92%",
         "context read after the click in 1 of 21: restart 1",
         "hunks: 20 applied, 1 rejected (stale 1)",
-        "edits: 20 written, 0 kept, 0 undone, 0 changed by hand, 20 not judged",
+        "edits: 20 written, 0 kept, 0 undone, 0 changed by hand, 20 neither",
         "default: coder 21 0.20 s 0.20 s",
         "2026-11-21 5 0.20 s 9.00 s",
         "2026-11-22 16 0.20 s 0.20 s 99.0% 0",
@@ -137,7 +137,7 @@ def test_clear(capsys: pytest.CaptureFixture[str]) -> None:
     assert clear_stats() == 0
     assert f"deleted: {history_path()}" in printed(capsys)
     assert run_stats(30, (), None, "", "table") == 0
-    assert "No request was kept in the last 30 days" in printed(capsys)
+    assert "There are no requests in the last 30 days" in printed(capsys)
 
 
 def test_a_history_that_cannot_be_read(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,18 +30,22 @@ def option(name: str, prefill_s: float = 0, decode_s: float = 0, warm_s: float =
             "A takes 5.00 s for a cold request and 1.00 s for a warm",
         ),
         ([option("a", 4, 1), option("b", 20, 2)], "a", "4.4 times as fast as B"),
-        ([option("a", 20, 2), option("b", 19, 2)], "b", "A is as fast, as far as such figures tell"),
+        ([option("a", 20, 2), option("b", 19, 2)], "b", "A is about as fast"),
         (
             [option("a", 4, 1, needed_bytes=21 * GIB), option("b", 20, 2)],
             "b",
-            "A is out: 21.0 GiB are needed",
+            "A is too small: 21.0 GiB are needed",
         ),
         ([option("a", 4, 1, needed_bytes=21 * GIB, largest_ctx=900)], None, "enough for 900 tokens"),
         ([option("a"), option("b", 20, 2)], "b", "A has no published rates"),
-        ([option("a", 4, 1), option("b", 9, 2, is_rough=True)], "a", "rates of B come from much shorter"),
-        ([option("a", 9, 1)], "a", "local suits: even a cold request is done within 10 s"),
-        ([option("a", 30, 1)], "a", "local suits once the context is prewarmed (1.00 s)"),
-        ([option("a", 30, 30, warm_s=31)], "a", "even a warm request takes 31.0 s: take a smaller model"),
+        (
+            [option("a", 4, 1), option("b", 9, 2, is_rough=True)],
+            "a",
+            "rates of B were measured with much shorter",
+        ),
+        ([option("a", 9, 1)], "a", "a local model is fast enough: even a cold request takes at most 10 s"),
+        ([option("a", 30, 1)], "a", "a local model is fast enough once the context is prewarmed (1.00 s)"),
+        ([option("a", 30, 30, warm_s=31)], "a", "even a warm request takes 31.0 s: use a smaller model"),
     ],
 )
 def test_recommendations(options: list[Option], name: str | None, words: str) -> None:
@@ -59,32 +63,36 @@ def test_the_class_of_a_context_is_the_first_reason(n_ctx: int, words: str) -> N
 
 @pytest.mark.parametrize(
     ("prefill_s", "decode_s", "words"),
-    [(9, 1, "90.0% of a cold request: compute"), (1, 9, "decode decides"), (5, 5, "both count")],
+    [
+        (9, 1, "90.0% of a cold request, so compute and the prefix cache"),
+        (1, 9, "decode and memory bandwidth"),
+        (5, 5, "both matter"),
+    ],
 )
 def test_what_a_request_waits_for(prefill_s: float, decode_s: float, words: str) -> None:
     assert words in bound_sentence(Phases(prefill_s, decode_s))
 
 
-def test_a_loop_beside_one_pass() -> None:
+def test_a_loop_or_a_single_request() -> None:
     """Eight iterations at 30 s: 4 minutes against 30 seconds."""
     advice = advise_loop(8, Phases(240, 0), Phases(60, 0), Phases(30, 0))
     assert advice.text.startswith(
-        "8 iterations take 4 min 0 s, with a prefix cache 60.0 s, and one pass takes 30.0 s"
+        "8 iterations take 4 min 0 s, with a prefix cache 60.0 s, and a single request takes 30.0 s"
     )
-    assert "ask once, and have the context prewarmed" in advice.text
+    assert "ask once, with the context prewarmed" in advice.text
     assert "ask once" in advise_loop(8, Phases(40, 0), Phases(20, 0), Phases(5, 0)).text
-    assert "quick enough" in advise_loop(8, Phases(40, 0), Phases(9, 0), Phases(5, 0)).text
+    assert "fast enough" in advise_loop(8, Phases(40, 0), Phases(9, 0), Phases(5, 0)).text
 
 
 def shape(n_head: int, n_head_kv: int) -> Shape:
     return Shape(name="m", n_layer=2, n_head=n_head, n_head_kv=n_head_kv, key_length=10, value_length=10)
 
 
-def test_where_the_textbook_is_off() -> None:
+def test_where_the_textbook_is_wrong() -> None:
     (grouped,) = textbook_remarks(shape(8, 2), "f16", 160)
-    assert "4.0 times what this model keeps: 4 query heads share each of its 2 KV heads" in grouped
+    assert "4.0 times the real KV cache: 4 query heads share each of its 2 KV heads" in grouped
     (latent,) = textbook_remarks(shape(8, 8), "f16", 160)
     assert "less than a key and a value for each head" in latent
     (scales,) = textbook_remarks(shape(8, 8), "q8_0", 340)
-    assert "1.06 times the textbook's" in scales
+    assert "1.06 times that of the textbook" in scales
     assert textbook_remarks(shape(8, 8), "f16", 640) == ()

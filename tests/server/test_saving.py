@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from singlepass.cli import saving
 from singlepass.cli.paths import model_path, read_edited, real_path
-from singlepass.cli.saving import Draft, Saved, SaveError, save
+from singlepass.cli.saving import NewText, Saved, SaveError, save
 from singlepass.editor.workspace import UserError
 
 OLD, NEW = "one\ntwo\nthree\nfour\n", "one\n2\nthree\nfour\n"
@@ -22,11 +22,11 @@ def folder(tmp_path: Path) -> Path:
     return real_path(tmp_path)
 
 
-def draft(path: Path, new: str = NEW, old: str = OLD) -> Draft:
+def draft(path: Path, new: str = NEW, old: str = OLD) -> NewText:
     """A new text for a file, which is written with the old one where it is not there."""
     if not path.exists():
         path.write_bytes(old.encode())
-    return Draft(path, old.encode(), new)
+    return NewText(path, old.encode(), new)
 
 
 def names(folder: Path) -> list[str]:
@@ -84,9 +84,9 @@ def test_what_was_saved_meanwhile_is_kept(folder: Path, mark: bytes, eol: str) -
     path = folder / "a.py"
     old, new = OLD.replace("\n", eol), NEW.replace("\n", eol)
     path.write_bytes(mark + f"{old}five{eol}".encode())
-    (found,) = save([Draft(path, mark + old.encode(), new)])
+    (found,) = save([NewText(path, mark + old.encode(), new)])
     assert path.read_bytes() == mark + f"{new}five{eol}".encode()
-    assert found.note == "with what was saved there meanwhile"
+    assert found.note == "merged with changes that were saved meanwhile"
     assert (found.before, found.text) == (f"{old}five{eol}", f"{new}five{eol}")
 
 
@@ -128,15 +128,18 @@ def write(data: bytes) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (remove, "is gone: it was deleted or renamed meanwhile"),
-        (put_a_link, "leads to another file now"),
-        (loop, "leads to another file now"),
+        (remove, "was deleted or renamed meanwhile"),
+        (put_a_link, "was replaced by a link to another file meanwhile"),
+        (loop, "was replaced by a link to another file meanwhile"),
         (put_a_folder, "is a folder"),
         (put_a_pipe, "is a named pipe; only a regular file can be edited"),
         (lock, "is read-only"),
-        (write(OLD.replace("two", "zwei").encode()), "other changes at line 2, which the edit changes too"),
+        (
+            write(OLD.replace("two", "zwei").encode()),
+            "conflicting changes in line 2, which the edit changes too",
+        ),
         (write(b"\xff\n"), "is not UTF-8 text"),
-        (write(b""), "other changes at line 2"),
+        (write(b""), "conflicting changes "),
     ],
 )
 def test_one_file_that_cannot_be_written_leaves_all_as_they_are(
@@ -161,12 +164,12 @@ def test_every_problem_is_named(folder: Path) -> None:
     drafts = [draft(folder / "a.py"), draft(folder / "b.py")]
     lock(drafts[0].path)
     remove(drafts[1].path)
-    with pytest.raises(SaveError, match=r"a\.py is read-only; .*b\.py is gone"):
+    with pytest.raises(SaveError, match=r"a\.py is read-only; .*b\.py was deleted"):
         save(drafts)
 
 
 def test_half_a_character_is_not_written(folder: Path) -> None:
-    with pytest.raises(SaveError, match="half a character"):
+    with pytest.raises(SaveError, match="lone surrogate"):
         save([draft(folder / "a.py", "one\n\ud83d\n")])
     assert (folder / "a.py").read_text() == OLD
 
@@ -249,7 +252,7 @@ def test_what_cannot_be_put_back_is_said_with_the_place_of_the_old_text(
         save(drafts)
     told = str(raised.value)
     assert told.startswith(f"Nothing was written to {folder / 'b.py'}: ")
-    assert f"{folder / 'a.py'}: it has its new text and cannot be put back" in told
+    assert f"{folder / 'a.py'}: it has its new text and cannot be restored" in told
     (kept,) = (path for path in folder.iterdir() if path.suffix == ".old")
     assert f"the old one is in {kept}" in told
     assert (kept.read_text(), (folder / "a.py").read_text(), (folder / "b.py").read_text()) == (OLD, NEW, OLD)
@@ -270,7 +273,7 @@ def test_a_file_that_is_saved_at_the_last_moment_is_not_overwritten(
     drafts = [draft(folder / name) for name in ("a.py", "b.py")]
     replaces = Replaces(monkeypatch)
     replaces.before[1] = lambda: (folder / "b.py").write_text("theirs\n")
-    with pytest.raises(SaveError, match=r"b\.py was saved by somebody else just now; try again"):
+    with pytest.raises(SaveError, match=r"b\.py was saved by another program just now; try again"):
         save(drafts)
     assert ((folder / "a.py").read_text(), (folder / "b.py").read_text()) == (OLD, "theirs\n")
 
@@ -289,7 +292,7 @@ def test_only_regular_files_are_read(folder: Path, monkeypatch: pytest.MonkeyPat
         read_edited(folder)
     monkeypatch.setattr("singlepass.cli.paths.MAX_BYTES", 10)
     (folder / "large").write_text("x" * 11)
-    with pytest.raises(UserError, match="too much to edit"):
+    with pytest.raises(UserError, match="too large to edit"):
         read_edited(folder / "large")
 
 

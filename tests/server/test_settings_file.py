@@ -153,7 +153,7 @@ def test_names_with_dots_are_quoted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "default", "part"),
     [
-        ("targets = { a = { model = 'x' } }\n", False, "its form is unusual"),
+        ("targets = { a = { model = 'x' } }\n", False, "it would change other settings too"),
         ("target = 3\n", True, "`target` in"),
         ("targets = 3\n", False, "`targets.new` in"),
         ("seed = ", True, "cannot be read"),
@@ -199,7 +199,7 @@ def test_what_somebody_else_wrote_meanwhile_is_not_lost(tmp_path: Path) -> None:
             path.write_text(before)
         settings = SettingsFile(path)
         path.write_text("seed = 2\n")
-        with pytest.raises(SettingsError, match="changed by somebody else"):
+        with pytest.raises(SettingsError, match="changed by another program"):
             settings.make_default("new", MODEL)
         assert path.read_text() == "seed = 2\n"
         assert names(tmp_path) == ["singlepass.toml"]

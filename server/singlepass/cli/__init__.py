@@ -1,4 +1,4 @@
-"""The command line. Each command's imports wait until it runs."""
+"""The command line. Each command imports its modules when it runs, so that `serve` starts fast."""
 
 import enum
 from pathlib import Path
@@ -15,7 +15,9 @@ app = typer.Typer(
 )
 engine_app = typer.Typer(help="The engine processes that hold models.", no_args_is_help=True)
 app.add_typer(engine_app, name="engine")
-models_app = typer.Typer(help="Models that edit code well: what fits this machine, and to download.")
+models_app = typer.Typer(
+    help="Models that edit code well: list those that fit this machine, download one, use one."
+)
 app.add_typer(models_app, name="models")
 
 _Model = Annotated[
@@ -27,7 +29,10 @@ _Plot = Annotated[
 ]
 _Format = Annotated[
     Literal["auto", "gguf", "mlx"],
-    typer.Option("--format", help="For llama.cpp or for MLX; auto is MLX where that is at home."),
+    typer.Option(
+        "--format",
+        help="gguf for llama.cpp, mlx for MLX; auto is mlx on Apple silicon with mlx-lm, otherwise gguf.",
+    ),
 ]
 
 
@@ -46,11 +51,11 @@ def main(
         typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Options that are given before a command."""
 
 
 class _By(enum.Enum):
-    """What requests are grouped by; typer takes no list of literals."""
+    """Groupings of `stats --by`; an enum because typer accepts no list of literals."""
 
     REPOSITORY = "repository"
     TARGET = "target"
@@ -72,27 +77,31 @@ def edit(
     instruction: Annotated[str, typer.Option("-i", "--instruction", help="What to change.")],
     range: Annotated[
         str,
-        typer.Option("--range", help="Lines from 1, e.g. 10:20, 10:, :20 or 10; the whole file without it."),
+        typer.Option(
+            "--range", help="Lines, numbered from 1: 10:20, 10:, :20 or 10. Without it the whole file."
+        ),
     ] = "",
     also: Annotated[
-        list[Path] | None, typer.Option("--also", help="A further file that the edit may change.")
+        list[Path] | None,
+        typer.Option("--also", help="Another file that the edit may change; may be repeated."),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Write the result to the files.")] = False,
     protected: Annotated[
         bool,
         typer.Option(
-            "--protected", help="With --apply: also files that run code, such as editor settings and CI."
+            "--protected",
+            help="With --apply: also write files that run code, such as editor settings and CI.",
         ),
     ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Print a unified diff and nothing else.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result and its timings as JSON.")] = False,
     model: _Model = None,
 ) -> None:
-    """Edit a file as an editor would, through the language server, and draw the diff as it streams in.
+    """Edit a file through the language server, as an editor does, and show the diff while it is generated.
 
-    The exit code is 0 when all that the model wrote became the edit (or it wrote nothing), and with --apply
-    is in the files. It is 1 when no edit came of the reply, a part of it was refused or cut off, the job
-    failed, or not all could be written, and 2 for a wrong command.
+    Exit code 0: everything the model wrote is in the edit (or it wrote nothing) and, with --apply, in the
+    files. Exit code 1: the reply contained no edit, a part of it was rejected or cut off, the job failed, or
+    a file could not be written. Exit code 2: the command or an argument is wrong.
     """
     from singlepass.cli.edit import Output, run_edit
 
@@ -102,7 +111,7 @@ def edit(
 
 @app.command()
 def demo(model: _Model = None) -> None:
-    """Make an edit in a copy of a small sample repository and show what it cost."""
+    """Make three edits in a copy of a small sample repository and show how long they took."""
     from singlepass.cli.demo import run_demo
 
     raise typer.Exit(run_demo(model))
@@ -110,7 +119,7 @@ def demo(model: _Model = None) -> None:
 
 @app.command()
 def context(file: Annotated[Path, typer.Argument(help="The file to edit.")], model: _Model = None) -> None:
-    """Say what an edit of a file would have in its prompt once the repository is read, and what is cached."""
+    """List the segments of the prompt for an edit of a file, with their tokens and how many are cached."""
     from singlepass.cli.context import print_context
 
     raise typer.Exit(print_context(file, model))
@@ -118,7 +127,7 @@ def context(file: Annotated[Path, typer.Argument(help="The file to edit.")], mod
 
 @app.command()
 def doctor(model: _Model = None) -> None:
-    """Say what was found on this machine, what is missing, and what to do about it."""
+    """Show what was found on this machine, what is missing, and what to do about it."""
     from singlepass.cli.doctor import run_doctor
 
     raise typer.Exit(run_doctor(model))
@@ -128,49 +137,54 @@ def doctor(model: _Model = None) -> None:
 def plan(
     hardware: Annotated[
         list[str] | None,
-        typer.Option("--hardware", help="A name of the reference table; give several to compare them."),
+        typer.Option("--hardware", help="A name from the reference table; repeat it to compare several."),
     ] = None,
     memory: Annotated[
-        float, typer.Option("--memory", help="GPU memory in GiB: what context fits into it.", min=0)
+        float,
+        typer.Option("--memory", help="GPU memory in GiB, to compute the context that fits into it.", min=0),
     ] = 0,
     model: Annotated[
         str,
         typer.Option("--model", help="A model's file or folder, or a name that `singlepass models` lists."),
     ] = "",
     shape: Annotated[
-        str, typer.Option("--shape", help="Instead of a model: LAYERSxHEADSxHEAD_SIZE, perhaps xKV_HEADS.")
+        str, typer.Option("--shape", help="Instead of a model: LAYERSxHEADSxHEAD_SIZE, optionally xKV_HEADS.")
     ] = "",
     kv_cache_type: Annotated[
-        Literal["f16", "q8_0", "q4_0"], typer.Option("--kv-cache-type", help="Of the KV cache's values.")
+        Literal["f16", "q8_0", "q4_0"],
+        typer.Option("--kv-cache-type", help="Type of the values in the KV cache."),
     ] = "f16",
     context: Annotated[
-        int, typer.Option("--context", help="Tokens of prompt and reply together.", min=0)
+        int, typer.Option("--context", help="Context length: tokens of prompt and reply together.", min=0)
     ] = 0,
     prompt_tokens: Annotated[
         int,
         typer.Option(
-            "--prompt-tokens", help="Tokens of the prompt; without it what the reply leaves.", min=0
+            "--prompt-tokens", help="Tokens of the prompt; by default the context without the reply.", min=0
         ),
     ] = 0,
     output_tokens: Annotated[int, typer.Option("--output-tokens", help="Tokens of the reply.", min=0)] = 500,
     new_tokens: Annotated[
         int,
-        typer.Option(
-            "--new-tokens", help="Tokens of the prompt that are new when all else is cached.", min=1
-        ),
+        typer.Option("--new-tokens", help="Uncached tokens of the prompt in a warm request.", min=1),
     ] = 200,
-    pp: Annotated[float, typer.Option("--pp", help="Prefill rate in tokens a second.", min=0)] = 0,
-    tp: Annotated[float, typer.Option("--tp", help="Decode rate in tokens a second.", min=0)] = 0,
-    steps: Annotated[int, typer.Option("--steps", help="Steps of an agent's session.", min=1)] = 1,
+    pp: Annotated[float, typer.Option("--pp", help="Prefill rate in tokens per second.", min=0)] = 0,
+    tp: Annotated[float, typer.Option("--tp", help="Decode rate in tokens per second.", min=0)] = 0,
+    steps: Annotated[
+        int, typer.Option("--steps", help="Number of requests in an agent's session.", min=1)
+    ] = 1,
     step_adds: Annotated[
-        int, typer.Option("--step-adds", help="Tokens by which the prompt grows from step to step.", min=0)
+        int, typer.Option("--step-adds", help="Tokens that each step adds to the prompt.", min=0)
     ] = 0,
     iterations: Annotated[
-        int, typer.Option("--iterations", help="Iterations of a loop, to compare with one pass.", min=0)
+        int,
+        typer.Option(
+            "--iterations", help="Number of iterations of a loop, to compare with a single request.", min=0
+        ),
     ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
 ) -> None:
-    """Compute what a model and a context take: time, memory, and on which hardware. Needs no network.
+    """Compute the time and memory that a model and a context take, and compare hardware. Needs no network.
 
     Without options, list the reference table of hardware with its sources.
     """
@@ -198,25 +212,37 @@ def plan(
 @app.command()
 def bench(
     target: Annotated[
-        str, typer.Option("--target", help="A target of the settings; the default one else.")
+        str, typer.Option("--target", help="A target from the settings; without it the default one.")
     ] = "",
     model: _Model = None,
     depths: Annotated[
-        str, typer.Option("--depths", help="Prompt lengths in tokens, e.g. 512,8192; as many as fit else.")
+        str,
+        typer.Option(
+            "--depths",
+            help="Prompt lengths in tokens, e.g. 512,8192; by default 512 to 50,000, as far as they fit.",
+        ),
     ] = "",
-    runs: Annotated[int, typer.Option("--runs", help="Runs at each depth.", min=1)] = 3,
-    tokens: Annotated[int, typer.Option("--tokens", help="Tokens of each reply.", min=2, max=192)] = 64,
+    runs: Annotated[int, typer.Option("--runs", help="Number of runs at each depth.", min=1)] = 3,
+    tokens: Annotated[
+        int, typer.Option("--tokens", help="Length of each reply in tokens.", min=2, max=192)
+    ] = 64,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the latest benchmark of the target that was stopped.")
+        bool, typer.Option("--resume", help="Continue the target's latest unfinished benchmark.")
     ] = False,
     workload: Annotated[
         Path | None,
-        typer.Option("--workload", help="A repository: edits of its files through the whole system instead."),
+        typer.Option(
+            "--workload",
+            help="Measure edits of the files in this repository instead, through server and engine.",
+        ),
     ] = None,
-    n_files: Annotated[int, typer.Option("--files", help="Files of a workload.", min=1)] = 5,
+    n_files: Annotated[int, typer.Option("--files", help="Number of files in a workload.", min=1)] = 5,
     compare: Annotated[
         tuple[str, str] | None,
-        typer.Option("--compare", help="Two results: files, names of --list, or 1 for the latest, 2 …"),
+        typer.Option(
+            "--compare",
+            help="Compare two results: each a file, a name from --list, or a number (1 is the latest).",
+        ),
     ] = None,
     plot: _Plot = None,
     list: Annotated[bool, typer.Option("--list", help="List the saved results.")] = False,
@@ -227,7 +253,9 @@ def bench(
     from singlepass.cli.results import compare_results, list_results
 
     if target and model:
-        raise typer.BadParameter("--target is of the settings, --model instead of them: give one.")
+        raise typer.BadParameter(
+            "--target names a target of the settings, --model replaces it: give only one of them."
+        )
     if compare:
         raise typer.Exit(compare_results(*compare, as_json=json))
     if list:
@@ -239,9 +267,9 @@ def bench(
     try:
         lengths = tuple(int(one) for one in depths.split(",")) if depths else ()
     except ValueError:
-        raise typer.BadParameter("--depths takes numbers with commas between, e.g. 512,8192.") from None
+        raise typer.BadParameter("--depths takes numbers separated by commas, e.g. 512,8192.") from None
     if any(one < 64 for one in lengths):
-        raise typer.BadParameter("--depths begin at 64 tokens.")
+        raise typer.BadParameter("--depths takes numbers of at least 64 tokens.")
     asked = Asked(
         target=target,
         model=model,
@@ -257,23 +285,23 @@ def bench(
 
 @app.command()
 def stats(
-    days: Annotated[int, typer.Option("--days", help="Of so many days; 0 is all.", min=0)] = 30,
+    days: Annotated[
+        int, typer.Option("--days", help="Requests of the last N days; 0 means all.", min=0)
+    ] = 30,
     by: Annotated[
         list[_By] | None,
-        typer.Option("--by", help="Group by this; give several for several tables."),
+        typer.Option("--by", help="Group by this; repeat it for several tables."),
     ] = None,
     repository: Annotated[
-        Path | None, typer.Option("--repository", help="Only requests in this workspace folder.")
+        Path | None, typer.Option("--repository", help="Only requests from this workspace folder.")
     ] = None,
-    target: Annotated[
-        str, typer.Option("--target", help="Only those of this target, or of this model.")
-    ] = "",
+    target: Annotated[str, typer.Option("--target", help="Only requests to this target or model.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print summaries as JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print one line for each request.")] = False,
     plot: _Plot = None,
     clear: Annotated[bool, typer.Option("--clear", help="Delete the history.")] = False,
 ) -> None:
-    """Say what requests took on this machine: times, what was cached, why not, and what became of edits."""
+    """Summarize the requests on this machine: times, cached tokens, cache misses, and outcomes of edits."""
     from singlepass.cli.stats import clear_stats, run_stats
     from singlepass.stats.statistics import BYS, By
 
@@ -304,12 +332,12 @@ def engine_stop() -> None:
 def models(
     context: typer.Context,
     n_ctx: Annotated[
-        int, typer.Option("--n-ctx", help="Tokens of context for which memory is told.", min=512)
+        int, typer.Option("--n-ctx", help="Context length in tokens for which memory is computed.", min=512)
     ] = 16_384,
-    json: Annotated[bool, typer.Option("--json", help="Print all that is known as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print all details as JSON.")] = False,
     format: _Format = "auto",
 ) -> None:
-    """List models that edit code well, and what of them fits this machine. Needs no network."""
+    """List models that edit code well, and whether they fit this machine. Needs no network."""
     if context.invoked_subcommand is None:
         from singlepass.cli.models import list_models
 
@@ -318,14 +346,16 @@ def models(
 
 @models_app.command("pull")
 def models_pull(
-    name: Annotated[str, typer.Argument(help="A name that `singlepass models` lists.")],
+    name: Annotated[str, typer.Argument(help="A name from the list of `singlepass models`.")],
     format: _Format = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Download it also where it does not fit.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Download it even if it does not fit this machine.")
+    ] = False,
     keep_settings: Annotated[
-        bool, typer.Option("--keep-settings", help="Download it and leave the settings as they are.")
+        bool, typer.Option("--keep-settings", help="Do not change the settings.")
     ] = False,
 ) -> None:
-    """Download a model, going on where an earlier attempt stopped, check it, and set it as a target."""
+    """Download a model, verify it, and add it to the settings. An interrupted download is resumed."""
     from singlepass.cli.models import pull_model
 
     raise typer.Exit(pull_model(name, format, force=force, keep_settings=keep_settings))
@@ -333,7 +363,7 @@ def models_pull(
 
 @models_app.command("use")
 def models_use(
-    name: Annotated[str, typer.Argument(help="A model that was downloaded.")], format: _Format = "auto"
+    name: Annotated[str, typer.Argument(help="A downloaded model.")], format: _Format = "auto"
 ) -> None:
     """Make a downloaded model the default target. Needs no network."""
     from singlepass.cli.models import use_model

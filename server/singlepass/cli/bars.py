@@ -4,10 +4,8 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def bar(value: float, most: float, n_cells: int) -> str:
-    """`value` as a bar that is `n_cells` wide for `most`, in steps of an eighth of a cell.
-
-    What is above nothing shows at least the narrowest mark.
-    """
+    """`value` as a bar, in steps of an eighth of a cell. `most` fills `n_cells` cells; a positive value has
+    at least one eighth."""
     if most <= 0 or value <= 0:
         return ""
     n_eighths = max(1, round(min(1.0, value / most) * n_cells * 8))

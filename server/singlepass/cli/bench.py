@@ -1,4 +1,4 @@
-"""`singlepass bench`: prefill and decode rates of a target at depths, through the real engine."""
+"""`singlepass bench`: prefill and decode rates of a target for several prompt lengths, through the engine."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_bench(asked: Asked) -> int:
-    """Measure, save and print; returns the exit code."""
+    """Measure, save and print the rates; returns the exit code."""
     console = make_console(stderr=asked.as_json)
     drawing = _Drawing(console)
     try:
@@ -60,7 +60,7 @@ def run_bench(asked: Asked) -> int:
         return EXIT_FAILED if isinstance(error, BackendError) else EXIT_USAGE
     except KeyboardInterrupt:
         console.print(
-            "Stopped. The runs that ended are saved: singlepass bench --resume goes on.", soft_wrap=True
+            "Stopped. Finished runs are saved; `singlepass bench --resume` continues.", soft_wrap=True
         )
         return EXIT_STOPPED
     if asked.as_json:
@@ -84,12 +84,18 @@ async def _measure(asked: Asked, drawing: "_Drawing") -> Result:
         others = [status for paths in list_engines() if (status := await engine_status(paths))]
         if others and not was_running:
             names = ", ".join(status.info.name if status.info else "a model" for status in others)
-            notes.append(f"another engine ran beside it ({names}); `singlepass engine stop` ends such")
+            notes.append(
+                f"another engine was running ({names}) and may have slowed it down; `singlepass engine "
+                "stop` ends it"
+            )
         info = await client.connect()
-        # What a server does not tell of its context is not there to be used.
+        # `n_ctx` is 0 if a remote server does not report its context.
         depths = [depth for depth in depths if not info.n_ctx or depth + N_ROOM <= info.n_ctx]
         if not depths:
-            raise UserError(f"Not even the least depth fits into a context of {info.n_ctx:,} tokens.")
+            raise UserError(
+                f"No depth fits into a context of {info.n_ctx:,} tokens. Give smaller --depths, or a "
+                "larger `n_ctx`."
+            )
         result = earlier or runs.new_result(
             *(target, key, info, machine),
             depths=depths,
@@ -109,7 +115,7 @@ async def _measure(asked: Asked, drawing: "_Drawing") -> Result:
 
 
 def _target(asked: Asked) -> Target:
-    """Raises UserError where none is named."""
+    """The target to measure. Raises UserError if it does not exist or cannot be used."""
     if asked.model is not None:
         return Target(model=str(model_path(asked.model)))
     named, unusable = usable_targets(*user_settings())
@@ -135,7 +141,8 @@ def _unfinished(key: str) -> Result:
 def _fitting(
     target: Target, depths: tuple[int, ...]
 ) -> tuple[Target, list[int], dict[str, str | int | float], list[str]]:
-    """The target with a context for the depths that fit, those, the machine, and what was left out."""
+    """The target with a context for the deepest run, the depths that fit, the machine, and notes about what
+    was left out. Raises UserError if no depth fits."""
     is_remote = target.backend == "openai_compatible"
     found, failure = probe(Target() if is_remote else target)
     machine = machine_from(found.get("machine"))
@@ -149,10 +156,10 @@ def _fitting(
         fitting = [depth for depth in kept if _fits(machine, facts, target, depth)]
         if left := [depth for depth in kept if depth not in fitting]:
             listed = ", ".join(f"{depth:,}" for depth in left)
-            notes.append(f"left out: {listed} tokens, for which memory or the model's context is too small")
+            notes.append(f"left out: {listed} tokens, because memory or the model's context is too small")
         kept = fitting
         if not kept:
-            raise UserError("Not even the least depth fits: " + "; ".join(notes) + ".")
+            raise UserError("No depth fits: " + "; ".join(notes) + ".")
         target = msgspec.structs.replace(target, n_ctx=target.n_ctx or kept[-1] + N_ROOM)
     return target, kept, described(machine), notes
 
@@ -168,7 +175,7 @@ def _fits(machine: Machine, facts: ModelFacts, target: Target, depth: int) -> bo
 
 
 class _Drawing:
-    """A bar with the time that is left on a terminal; elsewhere a line for each run."""
+    """On a terminal a bar with the remaining time; otherwise a line for each run."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -191,7 +198,7 @@ class _Drawing:
         self._bar.stop()
 
     def update(self, result: Result, depth: int, share: float) -> None:
-        """`share` of the prompt of the run at `depth` was read."""
+        """`share` (0 to 1) of the prompt of the current run, which is at `depth`, is prefilled."""
         left = rates.remaining(result)
         n_all = sum(result.depths) * result.n_runs
         n_done = n_all - sum(left) + share * depth
@@ -203,7 +210,7 @@ class _Drawing:
         )
 
     def saved(self, result: Result) -> None:
-        """A run ended."""
+        """Save the result after a finished run."""
         runs.save(result)
         run = result.runs[-1]
         if not self._console.is_terminal:
@@ -224,13 +231,13 @@ def _left(seconds: float | None) -> str:
 
 
 def print_result_as_json(result: Result) -> None:
-    """The result with what its runs say, as JSON."""
+    """Print the result and its summary by depth as JSON."""
     told = {**msgspec.to_builtins(result), "rows": msgspec.to_builtins(rates.rows(result))}
     print_json(told)
 
 
 def print_result(result: Result, console: Console) -> None:
-    """A table, with a bar for the prefill."""
+    """Print a table, with a bar for each prefill rate."""
     machine = result.machine
     where = ", ".join(str(machine[name]) for name in ("cpu", "gpus") if machine.get(name))
     console.print(
@@ -248,14 +255,16 @@ def print_result(result: Result, console: Console) -> None:
     for note in result.notes:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     if not result.is_complete:
-        console.print(Text("Unfinished: singlepass bench --resume goes on.", style="yellow"), soft_wrap=True)
+        console.print(
+            Text("Unfinished; `singlepass bench --resume` continues.", style="yellow"), soft_wrap=True
+        )
 
 
 def chart(result: Result) -> str:
-    """Prefill over the lengths of prompts, median and bounds, as SVG."""
+    """Prefill rate by prompt length (median, fastest and slowest run), as SVG."""
     found = rates.rows(result)
     return line_chart(
-        f"{result.target}: prefill by length of the prompt",
+        f"{result.target}: prefill rate by prompt length",
         [f"{row.depth:,}" for row in found],
         {
             "median": [row.prefill.median for row in found],
@@ -279,5 +288,5 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _around(spread: Spread) -> str:
-    """Half of the range between minimum and maximum."""
+    """Half of the range between minimum and maximum, as a share of the median."""
     return f"{spread.share / 2:.1%}"

@@ -1,4 +1,4 @@
-"""`singlepass context`: the segments of a file's prompt, and how much of each is cached."""
+"""`singlepass context`: the segments of the prompt for a file, and how much of each is cached."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ def print_context(file: Path, model: Path | None) -> int:
     n_cached = sum(segment["n_cached"] for segment in segments)
     console.print(table)
     console.print(
-        f"{n_tokens:,} of {found['n_ctx']:,} tokens of context, {n_cached:,} cached; the task comes last"
+        f"{n_tokens:,} of {found['n_ctx']:,} tokens of context, {n_cached:,} cached; a request adds the task"
     )
     target = found["target"]
     if target["remote"]:
@@ -54,7 +54,7 @@ async def _ask(file: Path, model: Path | None) -> dict[str, Any]:
     async with HeadlessEditor(common_folder([file]), options) as editor:
         editor.show(opened)
         errors = make_console(stderr=True)
-        waiting = errors.status("the repository is read") if errors.is_terminal else contextlib.nullcontext()
+        waiting = errors.status("reading the repository") if errors.is_terminal else contextlib.nullcontext()
         try:
             with waiting:
                 return await editor.command("singlepass.context", opened.uri, {"wait": True})

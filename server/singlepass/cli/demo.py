@@ -1,4 +1,4 @@
-"""`singlepass demo`: three edits in a copy of a small sample repository, each a diff and what it cost."""
+"""`singlepass demo`: three edits in a copy of a small sample repository, each with its diff and timings."""
 
 import asyncio
 import shutil
@@ -20,7 +20,7 @@ from singlepass.editor.workspace import UserError
 
 
 class Edit(NamedTuple):
-    """An instruction for lines of a file, as `first:last`, and which other files may be edited."""
+    """An edit of the demo: file, lines (`first:last`), instruction, and other files that it may change."""
 
     file: str
     lines: str
@@ -40,14 +40,14 @@ EDITS = (
 )
 
 _ABOUT_THE_DEMO_MODEL = """
-This was the demo model that comes with singlepass. It is small and knows a few kinds of edits of short \
-Python functions; elsewhere it is wrong more often than right.
-For a real one: `singlepass models` lists what suits this machine, `singlepass models pull NAME` downloads \
-one and sets it; `singlepass demo --model /path/to/model.gguf` tries one."""
+This was the demo model that comes with singlepass. It is small and knows only a few kinds of edits of short \
+Python functions; other edits are mostly wrong.
+For a real model: `singlepass models` lists what fits this machine, `singlepass models pull NAME` downloads \
+one and adds it to the settings, and `singlepass demo --model /path/to/model.gguf` tries one."""
 
 
 def run_demo(model: Path | None) -> int:
-    """Run the command; returns the exit code."""
+    """Make the edits and print them; returns the exit code."""
     console = make_console()
     code = 0
     try:

@@ -27,8 +27,7 @@ _PROBE_TIMEOUT_S = 120
 
 
 def run_doctor(model: Path | None) -> int:
-    """Print what was found; returns 0 when a request could be served, else 1, and 2 for what is no
-    model's path."""
+    """Print what was found. Returns 0 if requests can be served, 1 if not, 2 if `model` cannot be read."""
     console = make_console()
     settings, problems = user_settings()
     targets, unusable = usable_targets(settings, problems)
@@ -60,7 +59,7 @@ def run_doctor(model: Path | None) -> int:
         ("constraint", f"llguidance {found['llguidance']}" if found.get("llguidance") else "missing"),
         ("machine", _machine(found)),
         ("GPU", _gpus(found)),
-        ("settings", f"{user_file()}{'' if user_file().exists() else ' (not there: defaults)'}"),
+        ("settings", f"{user_file()}{'' if user_file().exists() else ' (does not exist: defaults)'}"),
         ("model", _remote(target) if is_remote else _model(found.get("model"))),
         ("choice", "the server's own" if is_remote else _choice(found.get("choice"))),
         ("engines", asyncio.run(_engines())),
@@ -82,19 +81,20 @@ def run_doctor(model: Path | None) -> int:
     todo += found.get("todo", [])
     if path == str(DEMO_MODEL):
         todo.append(
-            "No model is configured, so the demo model is used, which is for a first try. Have one "
-            'downloaded with `singlepass models pull`, or put `[target]` and `model = "/path/to/model.gguf"` '
+            "No model is configured, so the demo model is used, which is only for a first try. Download one "
+            'with `singlepass models pull`, or put `[target]` and `model = "/path/to/model.gguf"` '
             f"into {user_file()}."
         )
     for line in todo:
         console.print(Text(f"→ {line}", style="yellow"), soft_wrap=True)
     if usable and not todo:
-        console.print(Text("Everything a request needs is here.", style="green"))
+        console.print(Text("Everything that requests need was found.", style="green"))
     return 0 if usable else 1
 
 
 def probe(target: Target) -> tuple[dict[str, Any], str]:
-    """The result of the probe process; it is separate because a broken runtime may crash it."""
+    """What a separate process found out about runtimes, machine and model, and an error message ("" if none).
+    The process is separate because a broken runtime may crash it."""
     wishes = msgspec.json.encode(target).decode()
     command = [sys.executable, "-P", "-m", "singlepass_backends.engine", "--probe", "--target", wishes]
     try:
@@ -102,7 +102,7 @@ def probe(target: Target) -> tuple[dict[str, Any], str]:
     except subprocess.TimeoutExpired:
         return (
             {},
-            f"Looking at the runtimes took over {_PROBE_TIMEOUT_S} s; the machine may be out of memory.",
+            f"Loading the runtimes took over {_PROBE_TIMEOUT_S} s; the machine may be out of memory.",
         )
     try:
         return json.loads(done.stdout), ""
@@ -141,7 +141,7 @@ def _machine(found: dict[str, Any]) -> str:
 
 
 def _gpus(found: dict[str, Any]) -> str:
-    """The GPUs that llama.cpp can use, or else those that are there."""
+    """The GPUs that llama.cpp can use; if there are none, those that exist."""
     if not found:
         return "unknown"
     machine: dict[str, Any] = found["machine"]
@@ -170,7 +170,7 @@ def _model(model: dict[str, Any] | None) -> str:
 
 
 def _choice(choice: dict[str, Any] | None) -> str:
-    """What was chosen, and under it why."""
+    """The chosen configuration, and below it the reasons."""
     if choice is None:
         return "none without a model"
     target = choice["target"]

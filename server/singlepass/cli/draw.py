@@ -1,4 +1,4 @@
-"""Draws a running job: a bar, then the diff of every file as it grows, then what it cost."""
+"""Draws a running job in the terminal: a progress bar, and below it the diff as it grows."""
 
 import difflib
 import re
@@ -22,14 +22,14 @@ _ESCAPES = {char: f"\\{name}" for char, name in zip('\a\b\t\n\v\f\r"\\', 'abtnvf
 _NEEDS_ESCAPE = re.compile(r"""[\x00-\x1f"\\\x7f\ud800-\udfff]""")
 _BAR_CELLS = 24
 _LEAST_CELLS = 8
-"""Maximum length of a message beside the bar."""
+"""Minimum room for the message; if the terminal is narrower, the bar is left out."""
 
 
 def unified_diff(file: OpenFile, folder: Path) -> list[str]:
-    """The lines of a unified diff from the file's first text to its text now; empty without a change.
+    """The lines of a unified diff from the file's original to its current text; empty without a change.
 
-    Lines are those of git and `patch`, which end with a newline and nothing else; a missing final newline is
-    marked as they do, a byte order mark is part of the first line, and odd names are quoted.
+    The format is that of git and `patch`: only `\\n` ends a line, a missing final newline is marked, a byte
+    order mark belongs to the first line, and names with special characters are quoted.
     """
     name = file.path.relative_to(folder).as_posix() if file.path.is_relative_to(folder) else str(file.path)
     mark = BYTE_ORDER_MARK if file.data.startswith(BYTE_ORDER_MARK.encode()) else ""
@@ -43,7 +43,8 @@ def unified_diff(file: OpenFile, folder: Path) -> list[str]:
 
 
 def _diff_name(name: str) -> str:
-    """A name as git writes it into a diff: quoted where it has odd characters, ended where it has blanks."""
+    """A name as git writes it into a diff: quoted if it has special characters, followed by a tab if it has
+    spaces."""
     quoted = _NEEDS_ESCAPE.sub(_escape, name)
     if quoted != name:
         return f'"{quoted}"'
@@ -56,7 +57,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def styled_diff(lines: Iterable[str]) -> Text:
-    """A unified diff in colours, with control and invisible characters made visible."""
+    """A unified diff in colours, with control characters and invisible characters made visible."""
     text = Text()
     for line in lines:
         bare = visible(line.rstrip("\r\n"))
@@ -67,7 +68,7 @@ def styled_diff(lines: Iterable[str]) -> Text:
 
 
 def rejected_blocks(rejected: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
-    """What the model wrote and what was not applied, block by block, with the reason."""
+    """The rejected hunks, each with the reason and its old and new lines."""
     for one in rejected:
         text = Text(visible(f"not applied, {one['path'] or 'without a path'}: {one['message']}\n"), "yellow")
         for sign, lines in (("-", one["old"]), ("+", one["new"])):
@@ -78,7 +79,7 @@ def rejected_blocks(rejected: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
 
 
 class Drawing:
-    """A live view of one job on a terminal; on anything else it prints nothing until it is closed."""
+    """A live view of one job on a terminal; it draws nothing if the console is no terminal."""
 
     def __init__(self, console: Console, folder: Path) -> None:
         self.console = console
@@ -102,10 +103,10 @@ class Drawing:
         self.status, self.files = status, files
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """One row for the bar and one for each line of the diff's end, where it grows.
+        """A row for the bar, and the last lines of the diff, which is where it grows.
 
-        Never more than the terminal has: rows that scrolled out could not be taken back. The whole diff is
-        printed when the job is done.
+        Never more rows than the terminal has, because rows that scrolled out of it cannot be erased. The
+        whole diff is printed when the job is done.
         """
         yield self._bar(options.max_width)
         room = console.height - 2

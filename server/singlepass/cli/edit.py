@@ -1,4 +1,4 @@
-"""`singlepass edit`: one edit through a real server, drawn, written or printed."""
+"""`singlepass edit`: one edit through the language server, shown as a diff or written to the files."""
 
 import asyncio
 import enum
@@ -17,7 +17,7 @@ from singlepass.cli.draw import Drawing, rejected_blocks, styled_diff, unified_d
 from singlepass.cli.headless import HeadlessEditor, OpenFile, ServerGone, load
 from singlepass.cli.output import OutputLost, make_console
 from singlepass.cli.paths import model_path, real_path, say, shown
-from singlepass.cli.saving import Draft, SaveError, save, uninterrupted
+from singlepass.cli.saving import NewText, SaveError, save, uninterrupted
 from singlepass.core.inert import visible
 from singlepass.core.lines import split_lines
 from singlepass.core.report import count
@@ -57,7 +57,8 @@ class Result:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that the model wrote is in the edit. A reply without any text asks for no change."""
+        """Whether everything that the model wrote is in the edit. An empty reply means that nothing is to
+        change."""
         told = self.timings
         is_cut_off = told.get("finish_reason") in ("length", "context", "runaway")
         wrote = told.get("ttft_ms") is not None
@@ -79,7 +80,7 @@ def run_edit(
     model: Path | None,
     protected: bool = False,
 ) -> int:
-    """Run the command; returns the exit code."""
+    """Make the edit and print or write it; returns the exit code."""
     console = make_console(stderr=output is not Output.LIVE)
     result = None
     try:
@@ -99,9 +100,10 @@ def run_edit(
 def report(
     result: Result, console: Console, folder: Path, write: bool, output: Output, protected: bool = False
 ) -> int:
-    """Write a result's files when asked, protected ones only with `protected`, and print it; the exit code.
+    """Print a result, after writing its files if `write` is set (protected files only with `protected`);
+    returns the exit code.
 
-    They are written first: what becomes of an edit must not depend on who reads the output.
+    The files are written first, so that a failure to print cannot prevent it.
     """
     is_written = True
     if write:
@@ -114,7 +116,7 @@ def report(
             values |= {"written": [str(path) for path in result.written], "message": result.told}
         print(json.dumps(values, indent=2))
     elif output is Output.DIFF:
-        # A terminal may turn line ends round, and obeys escapes; a pipe gets the diff's own bytes.
+        # A terminal changes line ends and obeys escape sequences; a pipe gets the exact bytes of the diff.
         if sys.stdout.isatty():
             diff = [f"{visible(line.removesuffix(chr(10)))}\n" for line in diff]
         sys.stdout.flush()
@@ -123,9 +125,7 @@ def report(
     else:
         console.print(styled_diff(diff), soft_wrap=True)
         if result.files and not write:
-            console.print(
-                "Nothing was written; with --apply the result is written to the files.", soft_wrap=True
-            )
+            console.print("Nothing was written; --apply writes the result to the files.", soft_wrap=True)
     if output is not Output.JSON:
         for block in rejected_blocks(result.timings.get("rejected") or ()):
             console.print(block, soft_wrap=True)
@@ -136,21 +136,21 @@ def report(
         console.print(Text(result.told, style="red"), soft_wrap=True)
     elif output is Output.LIVE and write:
         console.print(Text(result.told), soft_wrap=True)
-    sys.stdout.flush()  # here, where it is known what was written, should that fail
+    sys.stdout.flush()  # here, because if it fails, the error message says what was written
     return 0 if is_written and result.is_whole else EXIT_FAILED
 
 
 def _write(result: Result, folder: Path, protected: bool) -> bool:
-    """Write the files, and say in `result.told` what became of them; whether all of them were written."""
+    """Write the files and describe the outcome in `result.told`; returns whether all were written."""
     if not result.succeeded:
-        result.told = "Nothing was written, since the job did not finish."
+        result.told = "Nothing was written, because the job did not finish."
         return not result.files
     workspace = Workspace()
     workspace.folders = [folder]
     kept = {} if protected else {file.path: _protection(file, workspace) for file in result.files}
     files = [file for file in result.files if not kept.get(file.path)]
     try:
-        saved = save([Draft(file.path, file.data, file.text) for file in files])
+        saved = save([NewText(file.path, file.data, file.text) for file in files])
     except SaveError as error:
         result.told = str(error)
         return False
@@ -167,7 +167,7 @@ def _write(result: Result, folder: Path, protected: bool) -> bool:
 
 
 def _protection(file: OpenFile, workspace: Workspace) -> str:
-    """What a file is that needs `--protected`, by its own name and by that of a link to it."""
+    """Why a file is protected, by its own name or by that of the link to it; empty if it is not."""
     return workspace.resolve(file.uri).protection or workspace.resolve(file.name.as_uri()).protection
 
 
@@ -180,20 +180,21 @@ async def edit_files(
     console: Console,
     folder: Path,
 ) -> Result:
-    """Let a server with these settings edit `file`, and draw it. Raises UserError, ServerGone, OSError."""
-    # Before the server starts, so that what is wrong with them is said at once.
-    target, *others = (load(path) for path in _distinct([file, *also]))
-    selected = parse_lines(lines, target)
+    """Edit `file` through a server with the settings `options`, and draw it. Raises UserError, ServerGone,
+    OSError."""
+    # Before the server starts, so that errors in the arguments are reported at once.
+    edited, *others = (load(path) for path in _distinct([file, *also]))
+    selected = parse_lines(lines, edited)
     editor = HeadlessEditor(folder, options)
     with Drawing(console, folder) as drawing:
         async with editor:
-            for one in (target, *others):
+            for one in (edited, *others):
                 editor.show(one)
             editor.on_change = lambda: drawing.update(
                 editor.statuses[-1] if editor.statuses else {}, editor.files
             )
             arguments: dict[str, Any] = {
-                "uri": target.uri,
+                "uri": edited.uri,
                 "range": selected,
                 "instruction": instruction,
                 "files": [other.uri for other in others],
@@ -214,23 +215,22 @@ async def edit_files(
 
 
 def model_options(model: Path | None) -> dict[str, Any]:
-    """The settings that make a server use this model instead of the configured one. Raises UserError,
-    OSError."""
+    """Settings with which a server uses this model; empty, for the configured one, if it is None. Raises
+    UserError, OSError."""
     return {"target": {"backend": "llama_cpp", "model": str(model_path(model))}} if model else {}
 
 
 def parse_lines(lines: str, file: OpenFile) -> dict[str, Any]:
-    """`10:20` (from 1, both ends included), one line, `10:` or `:20` up to an end of the file, or nothing for
-    all of it, as an LSP range.
+    """The LSP range of lines given as `10:20` (numbered from 1, both included), `10:`, `:20` or `10`; of the
+    whole file if `lines` is empty.
 
-    Raises UserError for anything else, and for lines the file does not have.
+    Raises UserError for anything else, and for lines that the file does not have.
     """
     n_lines = len(split_lines(file.text))
     match = _RANGE.fullmatch(lines.strip() or ":")
     if match is None:
         raise UserError(
-            "--range takes lines as FIRST:LAST, FIRST: or :LAST, or one line's number, e.g. 10:20, "
-            f"not {lines!r}."
+            f"--range takes lines as FIRST:LAST, FIRST:, :LAST or one number, e.g. 10:20, not {lines!r}."
         )
     one, first, last, *both = match.groups()
     if both[0]:
@@ -238,15 +238,17 @@ def parse_lines(lines: str, file: OpenFile) -> dict[str, Any]:
     start = int(one or first or 1)
     end = int(one or last or max(start, n_lines))
     if not 1 <= start <= end:
-        raise UserError(f"--range {lines}: the first line is 1 and the last is not before it.")
+        raise UserError(
+            f"--range {lines}: lines are numbered from 1, and the last must not come before the first."
+        )
     if end > n_lines and (n_lines or lines.strip(" :")):
         raise UserError(f"--range {lines} goes past the end: {file.path.name} has {count(n_lines, 'line')}.")
     return {"start": {"line": start - 1, "character": 0}, "end": {"line": end, "character": 0}}
 
 
 def common_folder(files: Sequence[Path]) -> Path:
-    """The workspace folder of the files: the nearest repository, or the folder that holds them all. Raises
-    OSError."""
+    """The workspace folder of the files: the git repository that contains them, otherwise their nearest
+    common folder. Raises OSError."""
     folders = [real_path(file).parent for file in files]
     common = folders[0]
     while not all(folder.is_relative_to(common) for folder in folders):
@@ -258,7 +260,7 @@ def common_folder(files: Sequence[Path]) -> Path:
 
 
 def _distinct(paths: Sequence[Path]) -> list[Path]:
-    """The paths without those that lead to a file named before. Raises OSError."""
+    """The paths, each file once even if several paths lead to it. Raises OSError."""
     found: list[Path] = []
     for path in paths:
         if not any(path.samefile(other) for other in found):

@@ -1,7 +1,7 @@
-"""A headless editor: a real LSP client of `singlepass serve` over stdio.
+"""A headless editor: a real LSP client of `singlepass serve` over stdio, for the command line and the tests.
 
-It does what an editor does and no more: opens documents, applies workspace edits to its own text if their
-version is current, sends the `didChange` back, answers requests. The command line and the tests use it.
+It does only what any editor does: opens documents, applies workspace edits whose version is current to its
+own text, sends the resulting `didChange`, and answers requests.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _FINAL_STATES = ("done", "failed", "cancelled")
 
 
 class ServerGone(Exception):
-    """The language server ended while it was needed."""
+    """The language server exited unexpectedly."""
 
 
 class OpenFile:
@@ -41,17 +41,17 @@ class OpenFile:
         self.uri = uri
         self.path = path
         self.name = name or path
-        """The path by which it was opened, absolute; a link perhaps."""
+        """The absolute path by which it was opened; may be a link."""
         self.original = text
         self.text = text
         self.data = text.encode() if data is None else data
-        """What the file held when it was read."""
+        """The bytes of the file when it was read."""
         self.version = 1
         self.is_open = False
 
 
 def load(path: Path) -> OpenFile:
-    """Read a file for editing; a byte order mark stays out of the text. Raises UserError, OSError."""
+    """Read a file for editing; its text has no byte order mark. Raises UserError, OSError."""
     real = real_path(path)
     data = read_edited(real)
     text = decode_source(data, real).removeprefix("\ufeff")
@@ -59,7 +59,7 @@ def load(path: Path) -> OpenFile:
 
 
 def headless_capabilities() -> lsp.ClientCapabilities:
-    """What this editor announces: everything singlepass can use."""
+    """The capabilities of this editor: everything that singlepass can use."""
     return lsp.ClientCapabilities(
         general=lsp.GeneralClientCapabilities(position_encodings=[lsp.PositionEncodingKind.Utf16]),
         window=lsp.WindowClientCapabilities(work_done_progress=True),
@@ -113,7 +113,8 @@ class HeadlessEditor:
         self.log: deque[str] = deque(maxlen=200)
         """The last lines of the server's log."""
         self.on_change: Callable[[], None] = lambda: None
-        """Called after every status and every applied edit."""
+        """Called after every message of the server that changes what is known here, and every applied
+        edit."""
         self.client = LanguageClient("singlepass-headless", __version__, converter_factory=_converter)
         self.initialized: lsp.InitializeResult | None = None
         self.encoding: Encoding = "utf-16"
@@ -127,7 +128,7 @@ class HeadlessEditor:
         try:
             await self._initialize()
         except BaseException:
-            # A server that does not start, or one that nobody waits for any more, must not stay behind.
+            # A server that does not answer, or whose start was cancelled, must not be left running.
             server = self._server()
             if server.returncode is None:
                 server.kill()
@@ -179,7 +180,7 @@ class HeadlessEditor:
         return server
 
     async def _ask(self, request: Any) -> Any:
-        """Await a request; a server that ends meanwhile is an error, not a wait for ever."""
+        """The answer to a request. Raises ServerGone if the server exits before it answers."""
         try:
             return await request
         except RuntimeError as error:
@@ -188,11 +189,11 @@ class HeadlessEditor:
     # Documents.
 
     def open(self, path: Path, language: str = "") -> OpenFile:
-        """Read a file and open it as an editor does. Raises UserError, OSError."""
+        """Read a file and open it as a document. Raises UserError, OSError."""
         return self.show(load(path), language)
 
     def show(self, file: OpenFile, language: str = "") -> OpenFile:
-        """Open a file that was read."""
+        """Open a file that was read by `load`."""
         self.files[file.uri] = file
         file.is_open = True
         item = lsp.TextDocumentItem(file.uri, language or _language(file.path), file.version, file.text)
@@ -208,17 +209,17 @@ class HeadlessEditor:
         )
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Change the settings, as an editor that pushes them does."""
+        """Send new settings (workspace/didChangeConfiguration)."""
         self.client.workspace_did_change_configuration(
             lsp.DidChangeConfigurationParams({"singlepass": dict(settings)})
         )
 
     def type(self, file: OpenFile, edit: Edit) -> None:
-        """Change a document as the user's keyboard would."""
+        """Change a document as if the user had typed."""
         self._change(file, [edit])
 
     def _change(self, file: OpenFile, edits: Sequence[Edit]) -> None:
-        """Apply non-overlapping edits and tell the server, last edit first, as VS Code does."""
+        """Apply non-overlapping edits and send them to the server, the last one first, as VS Code does."""
         index = LineIndex(file.text, self.encoding)
         changes: list[lsp.TextDocumentContentChangeEvent] = [
             lsp.TextDocumentContentChangePartial(
@@ -239,14 +240,14 @@ class HeadlessEditor:
     # Requests.
 
     async def command(self, name: str, *arguments: Any) -> Any:
-        """workspace/executeCommand. Raises pygls.exceptions.JsonRpcException for an error reply."""
+        """Result of workspace/executeCommand. Raises pygls.exceptions.JsonRpcException for an error."""
         params = lsp.ExecuteCommandParams(name, list(arguments))
         return await self._ask(self.client.workspace_execute_command_async(params))
 
     async def actions(
         self, file: OpenFile, range: lsp.Range, diagnostics: Sequence[lsp.Diagnostic] = ()
     ) -> list[lsp.CodeAction | lsp.Command]:
-        """textDocument/codeAction."""
+        """Result of textDocument/codeAction."""
         params = lsp.CodeActionParams(
             lsp.TextDocumentIdentifier(file.uri),
             range,
@@ -255,12 +256,12 @@ class HeadlessEditor:
         return list(await self._ask(self.client.text_document_code_action_async(params)) or ())
 
     async def lenses(self, file: OpenFile) -> list[lsp.CodeLens]:
-        """textDocument/codeLens."""
+        """Result of textDocument/codeLens."""
         params = lsp.CodeLensParams(lsp.TextDocumentIdentifier(file.uri))
         return list(await self._ask(self.client.text_document_code_lens_async(params)) or ())
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something the server sends. Raises ServerGone when it ends first."""
+        """Wait until messages of the server make the condition true. Raises ServerGone if it exits first."""
         while not condition():
             if self._server().returncode is not None:
                 last = self.log[-1] if self.log else "it said nothing"
@@ -298,7 +299,7 @@ class HeadlessEditor:
             self.client.feature(method)(partial(handler))  # a bound method takes no attributes
 
     def apply_edit(self, params: lsp.ApplyWorkspaceEditParams) -> lsp.ApplyWorkspaceEditResult:
-        """Apply a workspace edit to this editor's documents, or refuse it whole."""
+        """Apply a workspace edit to this editor's documents, completely or not at all."""
         planned: list[tuple[OpenFile, list[Edit]]] = []
         for change in params.edit.document_changes or ():
             if not isinstance(change, lsp.TextDocumentEdit):
@@ -320,7 +321,7 @@ class HeadlessEditor:
         return [Edit(*span_from_lsp(index, edit.range), edit.new_text) for edit in edits]
 
     def _file(self, uri: str) -> OpenFile:
-        """The document, read from disk without opening it where the server edits a closed file."""
+        """The document with this URI; if the server edits a file that is not open, it is read from disk."""
         if uri not in self.files:
             path = path_from_uri(uri)
             assert path is not None
@@ -364,7 +365,8 @@ class HeadlessEditor:
 
 
 def _converter() -> Any:
-    """pygls's converter; lsprotocol 2025.0.0 takes a code action that has a command for a command."""
+    """pygls's converter, which with lsprotocol 2025.0.0 mistakes a code action with a command for a
+    command."""
     converter: Any = default_converter()
 
     def code_action(value: Any, _: Any) -> lsp.Command | lsp.CodeAction:

@@ -1,4 +1,4 @@
-"""`singlepass models`: what runs well here, downloaded and put into the settings."""
+"""`singlepass models`: lists recommended models, downloads them, and puts them into the settings."""
 
 import json
 import signal
@@ -31,14 +31,14 @@ from singlepass.config import user_file
 
 EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 _LEAST_N_CTX = 4096
-"""Context in tokens; a model that fits only with less is of little use."""
+"""Context length in tokens that a downloaded model must fit with; with less it is of little use."""
 _STEP_PERCENT = 10
 
 FormatName = Literal["auto", "gguf", "mlx"]
 
 
 def list_models(n_ctx: int, format: FormatName, *, as_json: bool) -> int:
-    """Print the catalogue, as it fits this machine; returns the exit code. Needs no network."""
+    """Print the catalogue and what fits this machine; returns the exit code. Needs no network."""
     console = make_console()
     found, failure = probe(Target())
     machine = machine_from(found.get("machine"))
@@ -55,30 +55,30 @@ def list_models(n_ctx: int, format: FormatName, *, as_json: bool) -> int:
         return 0
     _print_list(offers, n_ctx, console)
     notes = [
-        "Memory is that of the weights and of a KV cache with 16 bits a value; sizes are estimates until a",
-        "model is here (✓). Another context: --n-ctx N. Shapes and licences as of "
+        "Memory: weights and a KV cache with 16 bits per value. Sizes are estimates until a model is",
+        "downloaded (✓). For another context length: --n-ctx N. Model data and licences as of "
         f"{catalogue().checked.isoformat()}.",
-        f"`singlepass models pull NAME` downloads one to {folders.models_dir()}",
+        f"`singlepass models pull NAME` downloads a model to {folders.models_dir()}",
     ]
     if failure:
-        notes.insert(0, f"What fits is not known: {failure}")
+        notes.insert(0, f"Whether a model fits is unknown: {failure}")
     for note in notes:
         console.print(note, soft_wrap=True, style="dim")
     return 0
 
 
 def pull_model(name: str, format: FormatName, *, force: bool, keep_settings: bool) -> int:
-    """Download a model, check it, and make it a target; returns the exit code."""
+    """Download and verify a model, and add it to the settings; returns the exit code."""
     console = make_console()
     try:
-        # First, so that nobody waits for gigabytes to learn that a file has a typing error.
+        # Before the download, so that an error in the settings file is reported at once.
         settings = None if keep_settings else SettingsFile(user_file())
         entry = _find(name)
         machine = machine_from(probe(Target())[0].get("machine"))
         wanted = _format(entry, format_for(machine) if format == "auto" else format)
         expected = offer(entry, machine, _LEAST_N_CTX, wanted)
         if expected.place == "none" and not force:
-            raise PullError(f"{expected.why_not} To download it all the same: --force")
+            raise PullError(f"{expected.why_not} To download it anyway: --force")
         console.print(f"{entry.title}, {_source(entry, wanted)}\nlicence: {_licence(entry)}", soft_wrap=True)
         with _interruptible():
             path, real, is_new = _pull(entry, wanted, console)
@@ -87,10 +87,10 @@ def pull_model(name: str, format: FormatName, *, force: bool, keep_settings: boo
         return EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED
     except KeyboardInterrupt:
         console.print(
-            f"Stopped. What has come is kept: singlepass models pull {name} goes on.", soft_wrap=True
+            f"Stopped. What was downloaded is kept: `singlepass models pull {name}` resumes.", soft_wrap=True
         )
         return EXIT_STOPPED
-    console.print(f"{'downloaded and checked' if is_new else 'here already'}: {path}", soft_wrap=True)
+    console.print(f"{'downloaded and verified' if is_new else 'already downloaded'}: {path}", soft_wrap=True)
     here = offer_of(entry, real, machine, _LEAST_N_CTX)
     if here.place == "none":
         console.print(Text(here.why_not, style="yellow"), soft_wrap=True)
@@ -109,23 +109,23 @@ def use_model(name: str, format: FormatName) -> int:
         formats: tuple[Format, ...] = ("mlx", "gguf") if format == "auto" else (format,)
         paths = [path for one in formats if (path := folders.pulled(entry, one))]
         if not paths:
-            raise PullError(f"{entry.name} is not here yet: singlepass models pull {entry.name}")
+            raise PullError(f"{entry.name} is not downloaded yet: singlepass models pull {entry.name}")
         if len(paths) > 1:
             raise PullError(
-                f"{entry.name} is here as GGUF and for MLX. Say which: --format gguf, --format mlx"
+                f"{entry.name} is downloaded in both formats. Choose one: --format gguf or --format mlx"
             )
         settings = SettingsFile(user_file())
         was = settings.make_default(entry.name, str(paths[0]))
     except (PullError, SettingsError) as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
-    console.print(f"{entry.name} is the default target now, in {settings.path}", soft_wrap=True)
+    console.print(f"{entry.name} is now the default target, in {settings.path}", soft_wrap=True)
     _say_what_was(was, "target", console)
     return 0
 
 
 def _settle(settings: SettingsFile, entry: Entry, path: Path, console: Console) -> int:
-    """Make the model the default target if there is none, otherwise a further target."""
+    """Make the model the default target if there is none, otherwise an additional target."""
     default = settings.default
     if not default or default.get("model") == str(path):
         settings.make_default(entry.name, str(path))
@@ -133,8 +133,8 @@ def _settle(settings: SettingsFile, entry: Entry, path: Path, console: Console) 
         return 0
     was = settings.add(entry.name, str(path))
     console.print(
-        f'It is the target "{entry.name}", in {settings.path}. Your default stays '
-        f"{default.get('model') or default.get('url')}; to change that: singlepass models use {entry.name}",
+        f'It is now the target "{entry.name}", in {settings.path}. The default target is still '
+        f"{default.get('model') or default.get('url')}; to change it: singlepass models use {entry.name}",
         soft_wrap=True,
     )
     _say_what_was(was, f"targets.{entry.name}", console)
@@ -148,7 +148,7 @@ def _say_what_was(was: dict[str, Any], table: str, console: Console) -> None:
 
 
 def _offer(entry: Entry, machine: Machine | None, n_ctx: int, format: Format) -> Offer:
-    """By the model's own files where they are here."""
+    """What a model needs, computed from its files if they are downloaded, otherwise from the catalogue."""
     path = folders.pulled(entry, _format(entry, format))
     facts = folders.pulled_facts(path) if path else None
     return offer_of(entry, facts, machine, n_ctx) if facts else offer(entry, machine, n_ctx, format)
@@ -158,11 +158,7 @@ def _find(name: str) -> Entry:
     entry = catalogue().find(name)
     if entry is None:
         similar = catalogue().similar(name)
-        hint = (
-            f"Did you mean {' or '.join(similar)}?"
-            if similar
-            else "`singlepass models` lists those there are."
-        )
+        hint = f"Did you mean {' or '.join(similar)}?" if similar else "`singlepass models` lists all names."
         raise PullError(f"The catalogue has no {name!r}. {hint}")
     return entry
 
@@ -192,7 +188,7 @@ def _pull(entry: Entry, format: Format, console: Console) -> tuple[Path, Any, bo
 
 
 class _Progress:
-    """A progress bar on a terminal; otherwise a line from time to time."""
+    """On a terminal a progress bar; otherwise a line for every tenth of the download."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -205,7 +201,7 @@ class _Progress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("asking the hub", total=None)
+        self._task = self._bar.add_task("connecting", total=None)
         self._percent = -_STEP_PERCENT
         self._waits = ""
 
@@ -217,7 +213,7 @@ class _Progress:
         self._bar.stop()
 
     def __call__(self, stage: str, what: str, n_done: int, n_total: int) -> None:
-        doing = {"check": "checking", "wait": "waiting"}.get(stage, "loading")
+        doing = {"check": "verifying", "wait": "waiting"}.get(stage, "downloading")
         self._bar.update(self._task, description=doing, completed=n_done, total=n_total)
         if stage == "wait" and what != self._waits:
             self._waits = what
@@ -230,7 +226,7 @@ class _Progress:
 
 @contextmanager
 def _interruptible() -> Generator[None]:
-    """Make SIGINT and SIGTERM raise KeyboardInterrupt, even if the shell started us with them ignored."""
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt, even if they were ignored when the command started."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -243,12 +239,12 @@ def _interruptible() -> Generator[None]:
             signal.signal(number, handler)
 
 
-# What to show.
+# The list.
 
 
 def _print_list(offers: list[Offer], n_ctx: int, console: Console) -> None:
-    """Two lines for each: numbers in columns, and what it is good for."""
-    rows = [("name", "weights", "size", f"with {n_ctx:,} tokens", "here")]
+    """Two lines for each model: numbers in columns, then licence and purpose."""
+    rows = [("name", "weights", "size", f"with {n_ctx:,} tokens", "runs on")]
     for one in offers:
         is_here = folders.pulled(one.entry, one.format) is not None
         memory = gib(one.memory_bytes) + ("" if one.n_ctx >= n_ctx else f" ({one.n_ctx:,})")
@@ -276,7 +272,8 @@ def _print_list(offers: list[Offer], n_ctx: int, console: Console) -> None:
 
 
 def _parameters(entry: Entry) -> str:
-    """`7.62B`; `30.5B-A3.3B` where 3.3 billion work on one token, as such models are named."""
+    """`7.62B`; `30.5B-A3.3B` for a mixture of experts of which 3.3 billion parameters are active per
+    token."""
     return f"{entry.parameters:.3g}B" + (f"-A{entry.active:.2g}B" if entry.active else "")
 
 

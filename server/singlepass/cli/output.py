@@ -1,8 +1,8 @@
-"""Standard output and error of the command line, whatever is behind them.
+"""Standard output and standard error of the command line.
 
-A terminal that lacks a character gets a question mark in its place. A reader that went away ends the command
-quietly. Anything else that takes no more, such as a full disk, is one sentence and a failure: the operating
-system may refuse as late as the last flush, which Python otherwise reports with a traceback or not at all.
+Characters that the output cannot encode become question marks. If the reader of a pipe has closed it, the
+command ends quietly. Any other failure to write, such as a full disk, is reported in one sentence and by the
+exit code, even if only the last flush fails, which Python reports with a traceback or not at all.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ class OutputLost(Exception):
         self.error = error
         self.descriptor = descriptor
         self.done = done
-        """What the command did before that, for users."""
+        """A message for the user about what the command did before the failure."""
 
 
 def run(command: Callable[[], object]) -> None:
-    """Run a command that ends by SystemExit, with safe streams and with all of its output written."""
+    """Run a command, which ends with SystemExit, and report it if its output cannot be written completely."""
     _open_streams()
     try:
         try:
@@ -47,18 +47,18 @@ def run(command: Callable[[], object]) -> None:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Where commands print for people. Text is text: brackets in a path are no markup, colons no emoji."""
+    """A console that prints text as it is: no markup, emoji or highlighting."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON, in characters that the output has."""
+    """Print a value as JSON; characters are escaped unless the output is in UTF."""
     has_all = (sys.stdout.encoding or "").lower().startswith("utf")
     print(json.dumps(value, indent=2, ensure_ascii=not has_all))
 
 
 class _Stream(io.FileIO):
-    """A descriptor whose failed writes are told apart from those of files."""
+    """A file descriptor whose failed writes raise OutputLost."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -72,7 +72,7 @@ def _open_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # Closed by the shell (`>&-`). The next file that is opened must not take its place.
+            # Closed by the shell (`>&-`). Occupy the number, or the next opened file would get it.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdout, sys.stderr = (_text(sys.stdout, 1), _text(sys.stderr, 2))
 
@@ -89,7 +89,7 @@ def _text(old: Any, descriptor: int) -> io.TextIOWrapper:
 
 
 def _tell(lost: OutputLost) -> None:
-    # What is still buffered goes nowhere, or Python would try it again at its end.
+    # Discard what is still buffered, or Python would try to write it again when it exits.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, lost.descriptor)
     if lost.error.errno == errno.EPIPE or lost.descriptor != 1:

@@ -1,4 +1,4 @@
-"""Paths on the command line: resolved, read and shown safely, whatever they name."""
+"""Paths given on the command line: resolved, read and displayed safely, whatever they lead to."""
 
 import errno
 import os
@@ -10,16 +10,17 @@ from singlepass.editor.workspace import UserError
 from singlepass.files.regular_file import read_regular
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Maximum size of a file to be edited; larger ones fit no model."""
+"""Maximum size of a file to be edited; no model has a context for larger ones."""
 
 
 def real_path(path: Path) -> Path:
-    """The path, absolute and with all links followed, as far as they lead somewhere. Raises OSError."""
+    """The absolute path, with all links resolved that lead somewhere. Raises OSError."""
     return Path(os.path.realpath(path))
 
 
 def model_path(path: Path) -> Path:
-    """The path of a model. Raises OSError, and UserError for files that may block on opening."""
+    """The path of a model. Raises OSError, and UserError for pipes and devices, which may block when
+    opened."""
     try:
         real = real_path(path.expanduser())
     except RuntimeError:
@@ -30,7 +31,7 @@ def model_path(path: Path) -> Path:
 
 
 def read_edited(path: Path) -> bytes:
-    """The bytes of a file to be edited. Raises OSError, and UserError for what is no regular file, or too
+    """The bytes of a file to be edited. Raises OSError, and UserError if it is not a regular file or too
     long."""
     _require_regular(path, path.stat().st_mode, "be edited")
     try:
@@ -38,7 +39,7 @@ def read_edited(path: Path) -> bytes:
     except OSError as error:
         if error.errno != errno.EFBIG:
             raise
-    raise UserError(f"{path} has more than {MAX_BYTES // 2**20} MiB, which is too much to edit.")
+    raise UserError(f"{path} is larger than {MAX_BYTES // 2**20} MiB, which is too large to edit.")
 
 
 def _require_regular(path: Path, mode: int, what: str) -> None:
@@ -52,12 +53,12 @@ def _require_regular(path: Path, mode: int, what: str) -> None:
 
 
 def shown(path: Path) -> str:
-    """A path for messages, on one line."""
+    """A path for messages: on one line, with invisible characters made visible."""
     return visible(str(path)).replace("\n", "␊").replace("\t", "␉")
 
 
 def say(error: BaseException) -> str:
-    """An error message with the file that it is about."""
+    """The message of an error, with the name of the file if it has one."""
     if isinstance(error, OSError):
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
         return f"{visible(name)}: {error.strerror}." if name else f"{error.strerror or error}."

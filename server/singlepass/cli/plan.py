@@ -1,7 +1,7 @@
-"""`singlepass plan`: what a model and a context take on some hardware, before anybody buys or waits for it.
+"""`singlepass plan`: the time and memory that a model and a context take on given hardware.
 
-Formulas are in `measuring/calculator.py`, reasons in `measuring/hardware_choice.py`. Here inputs are
-found and put together; `plan_view.py` draws the answers.
+This module finds the inputs and fills in the plan. The formulas are in `measuring/calculator.py`, the
+recommendations in `measuring/hardware_choice.py`; `plan_view.py` prints the result.
 """
 
 import math
@@ -36,9 +36,9 @@ from singlepass.stats.history import known_rates
 EXIT_USAGE = 2
 _GIB = 1 << 30
 _N_BATCH = 512
-"""Tokens of a pass, as the engine makes them by default."""
+"""Tokens per prefill pass; the default of the engine."""
 _FAR = 4
-"""Beyond this multiple of the longest measured prompt, the measured rates say little."""
+"""Estimates are marked as rough for prompts over this multiple of the longest measured one."""
 _SHAPE = re.compile(r"(\d{1,6})x(\d{1,6})x(\d{1,6})(?:x(\d{1,6}))?", re.ASCII)
 
 _MOST_TOKENS = 1_000_000_000
@@ -51,12 +51,12 @@ class _Model(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape
     facts: ModelFacts
     path: str = ""
-    """Where its file is, if it is here."""
+    """The path of its file or folder; empty if it is not on this machine."""
     is_estimate: bool = False
 
 
 def run_plan(asked: Asked, *, as_json: bool) -> int:
-    """Compute and print; returns the exit code."""
+    """Compute and print the plan; returns the exit code."""
 
     console = make_console()
     if asked == Asked():
@@ -75,16 +75,15 @@ def run_plan(asked: Asked, *, as_json: bool) -> int:
 
 
 def make_plan(asked: Asked) -> Plan:
-    """Computes the plan. Raises PlanError, BackendError, UserError, OSError."""
+    """Compute the plan. Raises PlanError, BackendError, UserError, OSError."""
     _check_numbers(asked)
     if bool(asked.prefill_rate) != bool(asked.decode_rate):
-        raise PlanError("Times need both rates: --pp and --tp, in tokens a second.")
+        raise PlanError("Times need both rates: --pp and --tp, in tokens per second.")
     n_ctx = asked.n_ctx or (asked.n_prompt + asked.n_output if asked.n_prompt else 16_384)
     n_prompt = asked.n_prompt or max(1, n_ctx - asked.n_output)
     if n_prompt + asked.n_output > n_ctx:
         raise PlanError(
-            f"{n_prompt:,} prompt tokens and {asked.n_output:,} of reply are more than a context of "
-            f"{n_ctx:,}."
+            f"{n_prompt:,} tokens of prompt and {asked.n_output:,} of reply exceed the context of {n_ctx:,}."
         )
     machine, model = _find_model(asked)
     plan = Plan(n_ctx=n_ctx, n_prompt=n_prompt, n_output=asked.n_output)
@@ -97,15 +96,15 @@ def make_plan(asked: Asked) -> Plan:
         plan = _with_options(plan, asked, model, machine)
     if plan.cache is None and plan.times is None and not plan.options:
         raise PlanError(
-            "These options alone give nothing to compute. Times need --pp and --tp, memory needs --model or "
+            "These options are not enough to compute anything. Times need --pp and --tp, memory needs "
+            "--model or "
             "--shape, a comparison needs --hardware and --model."
         )
     return plan
 
 
 def _check_numbers(asked: Asked) -> None:
-    """Raises PlanError for a number that no machine and no request has; with those that it lets through all
-    that is computed is finite, and soon."""
+    """Raises PlanError for unrealistic numbers, so that every result is finite and computed quickly."""
     for option, number, least, most in (
         ("--context", asked.n_ctx, 0, _MOST_TOKENS),
         ("--prompt-tokens", asked.n_prompt, 0, _MOST_TOKENS),
@@ -119,10 +118,10 @@ def _check_numbers(asked: Asked) -> None:
             raise PlanError(f"{option} takes a number from {least:,} to {most:,}.")
     for option, number, least, most, unit in (
         ("--memory", asked.memory_gib, _LEAST_GIB, _MOST_GIB, "GiB"),
-        ("--pp", asked.prefill_rate, _LEAST_RATE, _MOST_RATE, "tokens a second"),
-        ("--tp", asked.decode_rate, _LEAST_RATE, _MOST_RATE, "tokens a second"),
+        ("--pp", asked.prefill_rate, _LEAST_RATE, _MOST_RATE, "tokens per second"),
+        ("--tp", asked.decode_rate, _LEAST_RATE, _MOST_RATE, "tokens per second"),
     ):
-        if number and not least <= number <= most:  # NaN is between nothing
+        if number and not least <= number <= most:  # also rejects NaN
             raise PlanError(f"{option} takes a number from {least:g} to {most:,.0f} {unit}.")
 
 
@@ -130,7 +129,7 @@ def _check_numbers(asked: Asked) -> None:
 
 
 def _find_model(asked: Asked) -> tuple[Machine | None, _Model | None]:
-    """The machine, where it had to be looked at, and the model."""
+    """This machine, if it was probed, and the model, if one was named."""
     if asked.shape:
         return None, _described(asked.shape)
     if not asked.model:
@@ -142,11 +141,11 @@ def _find_model(asked: Asked) -> tuple[Machine | None, _Model | None]:
     elif entry is None:
         similar = catalogue().similar(asked.model)
         hint = (
-            f" Did you mean {' or '.join(similar)}?"
-            if similar
-            else " `singlepass models` lists those there are."
+            f" Did you mean {' or '.join(similar)}?" if similar else " `singlepass models` lists all names."
         )
-        raise PlanError(f"There is no file {asked.model}, and no such model in the catalogue.{hint}")
+        raise PlanError(
+            f"There is neither a file {asked.model} nor a model of that name in the catalogue.{hint}"
+        )
     pulled = entry and folders.pulled(entry, "gguf")
     found, failure = probe(Target(model=str(pulled or ("" if entry else path.absolute()))))
     machine = machine_from(found.get("machine"))
@@ -178,7 +177,7 @@ def _shape(name: str, facts: ModelFacts) -> Shape:
 
 
 def _described(text: str) -> _Model:
-    """A model of which only its heads are known."""
+    """A model of which only the shape of its attention is known, as given with --shape."""
     match = _SHAPE.fullmatch(text)
     if match is None:
         raise PlanError(
@@ -187,7 +186,7 @@ def _described(text: str) -> _Model:
         )
     n_layer, n_head, length, n_head_kv = (int(number or 1) for number in match.groups())
     if not n_layer * n_head * length * n_head_kv:
-        raise PlanError(f"--shape {text}: a model has at least one of each.")
+        raise PlanError(f"--shape {text}: every number must be at least 1.")
     n_head_kv = n_head_kv if match[4] else n_head
     shape = Shape(
         name=text,
@@ -211,11 +210,12 @@ def _with_memory(plan: Plan, asked: Asked, model: _Model) -> Plan:
     notes: list[str] = []
     if 0 < shape.n_ctx_train < plan.n_ctx:
         notes.append(
-            f"{shape.name} was trained with {shape.n_ctx_train:,} tokens: a longer context is of no use"
+            f"{shape.name} was trained with {shape.n_ctx_train:,} tokens; a longer context is useless"
         )
     if model.facts.sliding_window:
         notes.append(
-            "its sliding window is kept in full, so that the cache can be cut; llama-server keeps less"
+            "the KV cache holds all tokens of its sliding-window layers, so that it can be trimmed; "
+            "llama-server keeps fewer"
         )
     return msgspec.structs.replace(
         plan,
@@ -261,10 +261,12 @@ def _with_options(plan: Plan, asked: Asked, model: _Model | None, machine: Machi
     for name in asked.hardware:
         found = table.find(name)
         if found is None:
-            raise PlanError(f"The table has no {name!r}. It has {', '.join(table.similar(name))}.")
+            raise PlanError(
+                f"The hardware table has no {name!r}. Similar names: {', '.join(table.similar(name))}."
+            )
         chosen.append(found)
     if model is None or not model.facts.n_layer:
-        raise PlanError("Hardware is compared for a model: name one with --model.")
+        raise PlanError("A comparison of hardware needs a model: name one with --model.")
     options = [_option(one, plan, asked, model) for one in chosen]
     if asked.memory_gib:
         options.append(_memory_option(asked.memory_gib, plan, asked, model))
@@ -274,7 +276,8 @@ def _with_options(plan: Plan, asked: Asked, model: _Model | None, machine: Machi
     notes = [*plan.notes, *([note] if note else [])]
     if any("without flash attention" in option.basis for option in options):
         notes.append(
-            "builds without flash attention lose more with length than those of today, which singlepass uses"
+            "rates measured without flash attention fall faster with prompt length than those of "
+            "current builds"
         )
     return msgspec.structs.replace(
         plan,
@@ -320,7 +323,7 @@ def _option(hardware: Hardware, plan: Plan, asked: Asked, model: _Model) -> Opti
 
 
 def _nearest(hardware: Hardware, shape: Shape) -> Rates | None:
-    """The rates of the model whose size is nearest."""
+    """The measured rates of the model whose size is nearest; None if there are none."""
     models = hardware_table().models
 
     def distance(rates: Rates) -> float:
@@ -332,7 +335,7 @@ def _nearest(hardware: Hardware, shape: Shape) -> Rates | None:
 def _memory_option(
     memory_gib: float, plan: Plan, asked: Asked, model: _Model, *, is_unified: bool = False
 ) -> Option:
-    """The options for this much GPU memory."""
+    """An option with this much GPU memory and nothing else known."""
     total = int(memory_gib * _GIB)
     share = working_set(total) if is_unified else total
     device = Device(name="", total_bytes=share, free_bytes=share, is_unified=is_unified)
@@ -369,7 +372,7 @@ def _cold_and_warm(plan: Plan, asked: Asked, prefill: Speed, decode: Speed) -> t
 
 
 def _here(plan: Plan, asked: Asked, model: _Model, machine: Machine | None) -> tuple[Option | None, str]:
-    """This machine by its own measurements, or a word why it is not among the options."""
+    """This machine as an option, by its own measurements; or a note why it is not an option."""
     if machine is None:
         return None, ""
     target = Target(model=model.path, n_ctx=plan.n_ctx, kv_cache_type=asked.kv_cache_type)
@@ -389,7 +392,7 @@ def _here(plan: Plan, asked: Asked, model: _Model, machine: Machine | None) -> t
     if measured is None:
         return None, (
             f"this machine has not run {model.shape.name} yet; "
-            + ("it would fit, and the first jobs show its rates" if choice.fits else "it would not fit")
+            + ("it fits, and the first jobs will measure its rates" if choice.fits else "it does not fit")
         )
     prefill, decode, basis, is_rough = measured
     cold, warm = _cold_and_warm(plan, asked, prefill, decode)
@@ -397,10 +400,10 @@ def _here(plan: Plan, asked: Asked, model: _Model, machine: Machine | None) -> t
 
 
 def _measured_here(key: str, plan: Plan) -> tuple[Speed, Speed, str, bool] | None:
-    """Prefill and decode of a target on this machine, where they are from, and whether that is far from this
-    plan.
+    """Prefill and decode speed of a target on this machine, how they were measured, and whether that is far
+    from this plan; None if they were not measured.
 
-    A benchmark knows how rates fall with depth; jobs give a median only.
+    A benchmark is preferred, because it shows how rates fall with depth; jobs give only a median.
     """
     result = runs.newest(key)
     found = benchmark.speeds(result.runs) if result else None
@@ -416,7 +419,7 @@ def _measured_here(key: str, plan: Plan) -> tuple[Speed, Speed, str, bool] | Non
 
 
 def _bound_remarks(chosen: list[Hardware], shape: Shape) -> list[str]:
-    """That prefill is bound by compute and decode by bandwidth, with the numbers."""
+    """Sentences with the numbers that show why compute limits prefill and bandwidth limits decode."""
     remarks: list[str] = []
     for hardware in chosen:
         if hardware.compute is None:
@@ -425,7 +428,7 @@ def _bound_remarks(chosen: list[Hardware], shape: Shape) -> list[str]:
             shape, hardware.compute.value * 1e12, hardware.bandwidth.value * 1e9
         )
         remarks.append(
-            f"on {hardware.title} a pass of more than about {n_tokens:,.0f} tokens waits for compute: "
-            "prefill. Decode passes one token and waits for memory bandwidth"
+            f"on {hardware.title} compute limits passes of more than about {n_tokens:,.0f} tokens, as in "
+            "prefill; memory bandwidth limits decode, which has one token per pass"
         )
     return remarks

@@ -1,4 +1,4 @@
-"""The answers of `singlepass plan`, drawn in a terminal or as JSON."""
+"""Prints the result of `singlepass plan`, as tables and sentences or as JSON."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ _EXAMPLE = "singlepass plan --hardware rtx-4090 --hardware m4-max --model qwen2.
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """All answers, in tables and sentences."""
+    """Print a plan in tables and sentences."""
     if plan.shape is not None and plan.cache is not None:
         _print_memory(plan, plan.shape, plan.cache, console)
     if plan.times is not None:
@@ -28,7 +28,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         _print_options(plan, console)
     for title, lines in (
         ("Recommendation", plan.choice.reasons if plan.choice else ()),
-        ("Where rules of thumb are off", plan.remarks),
+        ("Where rules of thumb are wrong", plan.remarks),
         ("Notes", plan.notes),
     ):
         if lines:
@@ -36,7 +36,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         for line in lines:
             console.print(Text(f"  {line[0].upper()}{line[1:]}."), soft_wrap=True)
     if any(option.basis and not option.is_here for option in plan.options):
-        _head(console, "Measured by others, and computed from that")
+        _head(console, "Computed from measurements by others")
         for option in plan.options:
             if option.basis:
                 console.print(Text(f"  {option.title}: {option.basis}", style="dim"), soft_wrap=True)
@@ -52,16 +52,21 @@ def _print_memory(plan: Plan, shape: Shape, cache: Cache, console: Console) -> N
     formula = "2 × layers × query heads × head size × bytes"
     rows = [
         ("KV cache", f"{_kb(cache.per_token)} per token", _gb(cache.total), heads),
-        ("by the textbook", f"{_kb(cache.textbook_per_token)} per token", _gb(cache.textbook_total), formula),
+        (
+            "textbook formula",
+            f"{_kb(cache.textbook_per_token)} per token",
+            _gb(cache.textbook_total),
+            formula,
+        ),
     ]
     if shape.size_bytes:
-        about = "about, until it is downloaded" if plan.is_estimate else ""
+        about = "estimate, until it is downloaded" if plan.is_estimate else ""
         rows.insert(0, ("weights", "", _gb(shape.size_bytes), about))
     _grid(rows, console)
 
 
 def _print_times(plan: Plan, times: Phases, console: Console) -> None:
-    _head(console, f"{plan.n_prompt:,} prompt tokens, {plan.n_output:,} of reply")
+    _head(console, f"{plan.n_prompt:,} tokens of prompt, {plan.n_output:,} of reply")
     rows = [("", "prefill", "decode", "total", "prefill's share"), ("one request", *_phases(times))]
     if plan.session:
         n = plan.session.n_steps
@@ -74,14 +79,14 @@ def _print_times(plan: Plan, times: Phases, console: Console) -> None:
 
 
 def _print_options(plan: Plan, console: Console) -> None:
-    _head(console, f"{plan.n_prompt:,} prompt tokens and {plan.n_output:,} of reply, on")
+    _head(console, f"{plan.n_prompt:,} tokens of prompt and {plan.n_output:,} of reply, by hardware")
     table = Table(box=None, padding=(0, 2), pad_edge=False)
     table.add_column("")
     for option in plan.options:
         table.add_column(option.name, overflow="fold")
     rows: list[tuple[str, Callable[[Option], str]]] = [
         ("fits", _fits),
-        ("most context", lambda option: f"{option.largest_ctx:,}" if option.largest_ctx else "–"),
+        ("maximum context", lambda option: f"{option.largest_ctx:,}" if option.largest_ctx else "–"),
         ("prefill, cold", lambda option: _took(option.cold and option.cold.prefill_s, plan.n_prompt)),
         ("decode", lambda option: _took(option.cold and option.cold.decode_s, plan.n_output)),
         ("total, cold", lambda option: _total(option.cold)),
@@ -137,11 +142,11 @@ def _gb(n_bytes: float) -> str:
 
 
 def print_table(console: Console) -> None:
-    """The reference table, each figure with its source."""
+    """Print the reference table of hardware, each figure with its source."""
     table = hardware_table()
     console.print(
-        f"Figures of others, as of {table.checked.isoformat()}; singlepass measured none of them. To "
-        f"compare some for a model:\n  {_EXAMPLE}",
+        f"Published figures, as of {table.checked.isoformat()}; none of them was measured with singlepass. "
+        f"To compare hardware for a model:\n  {_EXAMPLE}",
         soft_wrap=True,
     )
     for one in table.hardware:
@@ -169,12 +174,12 @@ def _where(depth: int, n_tokens: int) -> str:
 
 
 def table_as_json() -> dict[str, Any]:
-    """The reference table."""
+    """The reference table of hardware."""
     return msgspec.to_builtins(hardware_table(), builtin_types=())
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Every number, times in seconds, sizes in bytes, rates in tokens a second."""
+    """All numbers: times in seconds, sizes in bytes, rates in tokens per second."""
     shape, cache, session, loop = plan.shape, plan.cache, plan.session, plan.loop
     return {
         "n_ctx": plan.n_ctx,

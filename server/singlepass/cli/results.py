@@ -1,4 +1,4 @@
-"""Saved results of `singlepass bench`: listed, and two of them side by side."""
+"""Saved results of `singlepass bench`: lists them and compares two of them."""
 
 import contextlib
 from pathlib import Path
@@ -19,27 +19,27 @@ from singlepass.measuring.workload import Workload
 
 
 def list_results() -> int:
-    """Print what is saved, each with its number; returns the exit code."""
+    """Print the saved results, each with its number; returns the exit code."""
     console = make_console()
     found = runs.all_saved()
     for number, (path, result) in zip(range(len(found), 0, -1), found, strict=True):
         console.print(f"{number:>3}  {path.stem}  {_listed(result)}", soft_wrap=True)
     if not found:
-        console.print(f"Nothing is saved in {runs.results_dir()}.", soft_wrap=True)
+        console.print(
+            f"There are no results in {runs.results_dir()}. `singlepass bench` makes one.", soft_wrap=True
+        )
     return 0
 
 
 def compare_results(first: str, second: str, *, as_json: bool) -> int:
-    """Print two results side by side; returns the exit code."""
+    """Compare two results; returns the exit code."""
     console = make_console()
     try:
         one, other = _find(first), _find(second)
         if isinstance(one, Workload) and isinstance(other, Workload):
             return print_comparison(one, other, as_json=as_json)
         if isinstance(one, Workload) or isinstance(other, Workload):
-            raise UserError(
-                "One of them is of rates, the other of a workload: they measure different things."
-            )
+            raise UserError("One result has rates, the other is of a workload; they cannot be compared.")
     except UserError as error:
         console.print(Text(str(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
@@ -65,7 +65,7 @@ def compare_results(first: str, second: str, *, as_json: bool) -> int:
             *told_change(change.decode, is_clear=change.is_decode_clear),
         )
     console.print(table)
-    console.print(Text("tok/s; a change within the spread of the runs is marked with ~", style="dim"))
+    console.print(Text("tok/s; ~ marks a change within the spread of the runs", style="dim"))
     return 0
 
 
@@ -78,7 +78,8 @@ def _listed(result: Result | Workload) -> str:
 
 
 def _find(name: str) -> Result | Workload:
-    """A result by its path, its name, or how many back it is: `1` is the latest. Raises UserError."""
+    """A result by its path, by the beginning of its name, or by its number (`1` is the latest). Raises
+    UserError."""
     path = Path(name)
     with contextlib.suppress(RuntimeError):  # no such user
         path = path.expanduser()
@@ -91,6 +92,8 @@ def _find(name: str) -> Result | Workload:
             return found[-back][1]
     matching = [result for path, result in found if path.stem.startswith(name)]
     if len(matching) != 1:
-        what = "several results begin" if matching else "no result begins"
-        raise UserError(f"There is no file {name}, and {what} with it. `singlepass bench --list` names them.")
+        what = "several saved results begin" if matching else "no saved result begins"
+        raise UserError(
+            f"There is no file {name}, and {what} with that. `singlepass bench --list` lists them."
+        )
     return matching[0]

@@ -1,21 +1,21 @@
-"""Files as the command line reads and saves them: regular ones only, and all or nothing.
+"""Saves edited files for the command line: all of them or none.
 
 Theory of operation
 ===================
 
-A draft is a new text for a file, with the bytes that were read when the edit began. `save` goes through four
-steps, and only the last of them changes a file:
+A `NewText` is a new text for a file, with the bytes that were read when the edit began. `save` works in four
+steps, of which only the last changes files:
 
-1. Every file is read again. Where somebody saved it meanwhile, the draft is merged with that; where both
-   changed the same lines, or the file is gone, read-only or another one, nothing is written to any file.
-2. Every new text is written beside its file, under another name, and flushed to the disk. A full disk shows
-   here.
-3. Every file but the last gets a second name, by which it can be put back.
-4. The new files take the names of the old. If one cannot, those before are put back.
+1. Every file is read again. If somebody saved it meanwhile, the new text is merged with that version. If both
+   changed the same lines, or if a file is gone, read-only or replaced by a link, nothing is written at all.
+2. Every new text is written to a temporary file in the same folder and flushed to the disk, so that a full
+   disk is noticed here.
+3. Every file but the last gets a second name, from which it can be restored.
+4. The new files are renamed over the old ones. If one rename fails, the files before it are restored.
 
-So each file has, at every moment, its old text or its new one. A link stays a link, since drafts know the
-file it leads to. Mode, extended attributes and, as far as the system allows it, the owner are kept. Of
-several hard links one gets the new text; a file can only be replaced under one of its names.
+So every file has its complete old text or its complete new text at any moment. Links stay links, because
+paths are resolved first. Mode, extended attributes and, if the system allows it, the owner are kept. If a
+file has several hard links, only the one that was edited gets the new text.
 """
 
 import contextlib
@@ -40,34 +40,36 @@ _MARK = BYTE_ORDER_MARK.encode()
 
 
 class SaveError(Exception):
-    """Not all was written; the message says what was and what was not."""
+    """Not all files were written; the message says which."""
 
 
-class Draft(msgspec.Struct, frozen=True):
+class NewText(msgspec.Struct, frozen=True):
     """A new text for a file."""
 
     path: Path
-    """Absolute, without links."""
+    """Absolute, with all links resolved."""
     read: bytes
-    """What the file held when the edit began."""
+    """The content of the file when the edit began."""
     text: str
-    """Without a byte order mark; the file's own is kept."""
+    """Without a byte order mark; if the file has one, it is kept."""
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """A file that has its new text."""
+    """A file that was written."""
 
     path: Path
     before: str
-    """What it held until then, and now; both without a byte order mark."""
+    """Its text before it was written, without a byte order mark."""
     text: str
+    """Its text now, without a byte order mark."""
     note: str = ""
-    """What else there is to say of it, for people."""
+    """Something else that the user should know about it."""
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Generator[None]:
-    """Delay SIGINT and SIGTERM until the save is complete, so that its result is reported correctly."""
+    """Delay SIGINT, SIGTERM and SIGHUP until the files are saved, so that the result is reported
+    correctly."""
     came: list[int] = []
     before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in _ENDING}
     try:
@@ -79,9 +81,9 @@ def uninterrupted() -> Generator[None]:
             signal.raise_signal(number)
 
 
-def save(drafts: Sequence[Draft]) -> list[Saved]:
-    """Write all of the drafts, or none. Raises SaveError."""
-    checked = _checked(drafts)
+def save(texts: Sequence[NewText]) -> list[Saved]:
+    """Write all of the texts, or none. Raises SaveError."""
+    checked = _checked(texts)
     changes = [change for change in checked if change.data != change.before]
     try:
         for change in changes:
@@ -89,15 +91,15 @@ def save(drafts: Sequence[Draft]) -> list[Saved]:
                 change.new_file = _write_beside(change.path, change.data)
             except OSError as error:
                 problem = f"{shown(change.path)}: a new file beside it cannot be written ({_reason(error)})"
-                raise SaveError(_nothing(drafts, [problem])) from None
-        _replace_all(changes, drafts)
+                raise SaveError(_nothing(texts, [problem])) from None
+        _replace_all(changes, texts)
     finally:
         _discard(changes)
     return [one.saved for one in checked]
 
 
 class _Change(msgspec.Struct):
-    """A draft that is being saved."""
+    """A text that is being saved."""
 
     path: Path
     before: bytes
@@ -110,49 +112,49 @@ class _Change(msgspec.Struct):
     """The second name of the old file."""
 
 
-# What can be known before anything is written.
+# Checks before anything is written.
 
 
-def _checked(drafts: Sequence[Draft]) -> list[_Change]:
+def _checked(texts: Sequence[NewText]) -> list[_Change]:
     changes: list[_Change] = []
     problems: list[str] = []
-    for draft in drafts:
+    for new in texts:
         try:
-            changes.append(_check(draft))
+            changes.append(_check(new))
         except OSError as error:
-            problems.append(f"{shown(draft.path)}: {_reason(error)}")
+            problems.append(f"{shown(new.path)}: {_reason(error)}")
         except (SaveError, UserError) as error:
             problems.append(str(error))
     if problems:
-        raise SaveError(_nothing(drafts, problems))
+        raise SaveError(_nothing(texts, problems))
     return changes
 
 
-def _check(draft: Draft) -> _Change:
-    """Raises OSError, UserError and SaveError."""
-    path, name = draft.path, shown(draft.path)
+def _check(new: NewText) -> _Change:
+    """A change that can be written, merged if necessary. Raises OSError, UserError and SaveError."""
+    path, name = new.path, shown(new.path)
     try:
         status = path.lstat()
     except FileNotFoundError:
-        raise SaveError(f"{name} is gone: it was deleted or renamed meanwhile") from None
+        raise SaveError(f"{name} was deleted or renamed meanwhile") from None
     if stat.S_ISLNK(status.st_mode) or real_path(path) != path:
-        raise SaveError(f"{name} leads to another file now: a link was put in its place meanwhile")
-    # Root may write to all files; that this one has no write permission at all is meant for root too.
+        raise SaveError(f"{name} was replaced by a link to another file meanwhile")
+    # Root may write to every file; one without any write permission is read-only for root too.
     if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
         raise SaveError(f"{name} is read-only")
     now = read_edited(path)
-    text, note = draft.text, ""
+    text, note = new.text, ""
     before = decode_source(now, path).removeprefix(BYTE_ORDER_MARK)
-    if now != draft.read:
-        base = decode_source(draft.read, path).removeprefix(BYTE_ORDER_MARK)
+    if now != new.read:
+        base = decode_source(new.read, path).removeprefix(BYTE_ORDER_MARK)
         merged = merge(base, text, before)
         if isinstance(merged, Conflict):
-            raise SaveError(f"{name} was saved meanwhile with other changes {_where(merged)}")
-        text, note = merged, "with what was saved there meanwhile"
+            raise SaveError(f"{name} was saved meanwhile with conflicting changes {_where(merged)}")
+        text, note = merged, "merged with changes that were saved meanwhile"
     try:
         data = (_MARK if now.startswith(_MARK) else b"") + text.encode("utf-8")
     except UnicodeEncodeError:
-        raise SaveError(f"the new text of {name} holds half a character, which UTF-8 cannot hold") from None
+        raise SaveError(f"the new text of {name} has a lone surrogate, which UTF-8 cannot encode") from None
     if status.st_nlink > 1:
         note += ("; " if note else "") + "its other hard links keep the old text"
     return _Change(path, now, data, Saved(path, before, text, note))
@@ -160,17 +162,18 @@ def _check(draft: Draft) -> _Change:
 
 def _where(conflict: Conflict) -> str:
     if conflict.last < conflict.first:
-        return f"at line {conflict.first}, where the edit adds lines"
+        return f"at line {conflict.first}, where the edit inserts lines"
     if conflict.last == conflict.first:
-        return f"at line {conflict.first}, which the edit changes too"
-    return f"at lines {conflict.first} to {conflict.last}, which the edit changes too"
+        return f"in line {conflict.first}, which the edit changes too"
+    return f"in lines {conflict.first} to {conflict.last}, which the edit changes too"
 
 
 # Writing.
 
 
 def _write_beside(path: Path, data: bytes) -> Path:
-    """A new file in the same folder, as much like the old one as may be. Raises OSError."""
+    """Write a temporary file in the same folder, with the owner, mode and attributes of the old file as far
+    as possible. Raises OSError."""
     handle, name = tempfile.mkstemp(prefix=".singlepass-", suffix=".tmp", dir=path.parent)
     new = Path(name)
     try:
@@ -188,7 +191,7 @@ def _write_beside(path: Path, data: bytes) -> Path:
                 os.chown(new, -1, status.st_gid)
         shutil.copystat(path, new)
         if not keeps_owner:
-            new.chmod(stat.S_IMODE(status.st_mode) & 0o777)  # no setuid of another's
+            new.chmod(stat.S_IMODE(status.st_mode) & 0o777)  # no setuid bit if the owner differs
         os.utime(new)
     except BaseException:
         new.unlink(missing_ok=True)
@@ -196,7 +199,7 @@ def _write_beside(path: Path, data: bytes) -> Path:
     return new
 
 
-def _replace_all(changes: Sequence[_Change], drafts: Sequence[Draft]) -> None:
+def _replace_all(changes: Sequence[_Change], texts: Sequence[NewText]) -> None:
     """Rename the new files to their final names, or restore the old files. Raises SaveError."""
     done: list[_Change] = []
     change = None
@@ -205,7 +208,7 @@ def _replace_all(changes: Sequence[_Change], drafts: Sequence[Draft]) -> None:
             change.old_file = _second_name(change)
         for change in changes:
             if change.path.is_symlink() or read_edited(change.path) != change.before:
-                raise SaveError(f"{shown(change.path)} was saved by somebody else just now; try again")
+                raise SaveError(f"{shown(change.path)} was saved by another program just now; try again")
             assert change.new_file is not None
             done.append(change)
             change.new_file.replace(change.path)
@@ -216,7 +219,7 @@ def _replace_all(changes: Sequence[_Change], drafts: Sequence[Draft]) -> None:
             raise
         name = shown(change.path) if change is not None else ""
         problem = f"{name}: {_reason(error)}" if isinstance(error, OSError) else str(error)
-        raise SaveError(_nothing(drafts, [problem], stuck)) from None
+        raise SaveError(_nothing(texts, [problem], stuck)) from None
 
 
 def _second_name(change: _Change) -> Path:
@@ -229,15 +232,15 @@ def _second_name(change: _Change) -> Path:
 
 
 def _put_back(change: _Change) -> tuple[Path, str] | None:
-    """Undo one replacement; where that cannot be, the file and what to say of it."""
+    """Restore one file; if that fails, returns its path and a message for the user."""
     if change.new_file is not None:
-        return None  # it never took its name
+        return None  # it was not renamed
     assert change.old_file is not None
     try:
         change.old_file.replace(change.path)
     except OSError as error:
         kept, change.old_file = change.old_file, None
-        told = f"it has its new text and cannot be put back ({_reason(error)}): the old one is in {kept}"
+        told = f"it has its new text and cannot be restored ({_reason(error)}): the old text is in {kept}"
         return change.path, told
     change.old_file = None
     return None
@@ -251,13 +254,16 @@ def _discard(changes: Sequence[_Change]) -> None:
                     path.unlink(missing_ok=True)
 
 
-# Words.
+# Messages.
 
 
-def _nothing(drafts: Sequence[Draft], problems: Sequence[str], stuck: Sequence[tuple[Path, str]] = ()) -> str:
-    """What was not written, and why; `stuck` are files that could not be put back."""
+def _nothing(
+    texts: Sequence[NewText], problems: Sequence[str], stuck: Sequence[tuple[Path, str]] = ()
+) -> str:
+    """The message about the files that were not written, and why. `stuck` are files that could not be
+    restored, each with its own message."""
     lost = [path for path, _ in stuck]
-    names = [shown(draft.path) for draft in drafts if draft.path not in lost]
+    names = [shown(new.path) for new in texts if new.path not in lost]
     why = "; ".join(problem.rstrip(".") for problem in problems)
     told = f"Nothing was written to {listed(names, 'or')}: {why}"
     return "; ".join([told, *(f"{shown(path)}: {what}" for path, what in stuck)]) + "."

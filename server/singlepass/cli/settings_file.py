@@ -1,8 +1,8 @@
-"""Writing a target into the user's settings file, with everything else in it left as it is.
+"""Writes a target into the user's settings file and leaves everything else in it unchanged.
 
-Comments, order, blank lines, line ends and a byte order mark stay. Before the file is touched, the new text
-is read again, and has to mean what the old one did but for the target. The file is replaced at once or not at
-all, and not if somebody else wrote it in the meantime; where it is a link, the file that it points to.
+Comments, order, blank lines, line ends and a byte order mark are kept. Before the file is replaced, the new
+text is parsed, and must differ from the old settings only in the target. The file is replaced atomically, and
+not if somebody else wrote it meanwhile. If it is a link, the file that it points to is replaced.
 """
 
 import copy
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, cast
 
 _IDENTITY = ("backend", "url", "api_key_env")
-"""What says, beside `model`, which model a target is. A GGUF file and a model folder need none of them."""
+"""The fields that, besides `model`, determine which model a target uses; none is needed for a file or
+folder."""
 _BOM = "\ufeff"
 
 
 class SettingsError(Exception):
-    """Why the settings were left as they are, for people."""
+    """The settings could not be read or changed; the message tells the user why."""
 
 
 class SettingsFile:
@@ -35,23 +36,27 @@ class SettingsFile:
             self._has_bom, self._text = text.startswith(_BOM), text.removeprefix(_BOM)
             self._values = tomllib.loads(self._text)
         except (ValueError, RecursionError) as error:
-            raise SettingsError(f"The settings in {path} cannot be read: {error}. Mend them first.") from None
+            raise SettingsError(
+                f"The settings in {path} cannot be read: {error}. Correct them first."
+            ) from None
 
     @property
     def default(self) -> dict[str, Any]:
-        """The table `[target]` as it is; empty where it names no model and no server."""
+        """The table `[target]`; empty if it names neither a model nor a server."""
         table = self._values.get("target")
         values = cast("dict[str, Any]", table) if isinstance(table, dict) else {}
         return values if values.get("model") or values.get("url") else {}
 
     def add(self, name: str, model: str) -> dict[str, Any]:
-        """Make `[targets.NAME]` the model at a path; says what it was before, where that was another."""
+        """Make the model at a path the target `[targets.NAME]`; returns the fields of a different model that
+        it replaces."""
         return self._point(("targets", name), model)
 
     def make_default(self, name: str, model: str) -> dict[str, Any]:
-        """Make `[target]` the model at a path; says what it was before, where that was another.
+        """Make the model at a path the default target, `[target]`; returns the fields of a different model
+        that it replaces.
 
-        A `[targets.NAME]` that is no more than the same model goes, since it would stand there twice.
+        A `[targets.NAME]` with nothing but the same model is removed as redundant.
         """
         targets = self._values.get("targets")
         twice = isinstance(targets, dict) and cast("dict[str, Any]", targets).get(name) == {"model": model}
@@ -63,7 +68,7 @@ class SettingsFile:
         for key in keys:
             inner: Any = table.setdefault(key, {})
             if not isinstance(inner, dict):
-                raise SettingsError(f"`{'.'.join(keys)}` in {self.path} is no table. Mend it first.")
+                raise SettingsError(f"`{'.'.join(keys)}` in {self.path} is not a table. Correct it first.")
             table = cast("dict[str, Any]", inner)
         was = {key: table[key] for key in ("model", *_IDENTITY) if key in table}
         is_same = was.get("model") == model and was.get("backend", "mlx") in ("llama_cpp", "mlx")
@@ -80,12 +85,12 @@ class SettingsFile:
         except ValueError:
             is_meant = False
         if not is_meant:
-            raise self._by_hand(keys, model, "its form is unusual")
+            raise self._by_hand(keys, model, "it would change other settings too")
         self._write(text, wanted)
         return {} if is_same else was
 
     def _edited(self, keys: tuple[str, ...], model: str, drop: str) -> str:
-        """The new text. A table that is there is edited in its place, a new one comes last."""
+        """The new text of the file: an existing table is edited in place, a new one is added at the end."""
         import tomlkit
         from tomlkit.exceptions import TOMLKitError
 
@@ -125,7 +130,7 @@ class SettingsFile:
             mode = self._real.stat().st_mode if self._before is not None else 0o644
             temporary.chmod(mode & 0o777)
             if self._read() != self._before:
-                raise SettingsError(f"{self.path} was changed by somebody else just now. Try again.")
+                raise SettingsError(f"{self.path} was changed by another program just now. Try again.")
             temporary.replace(self._real)
             temporary = None
         except OSError as error:
@@ -145,7 +150,7 @@ class SettingsFile:
 
     def _by_hand(self, keys: tuple[str, ...], model: str, why: str) -> SettingsError:
         return SettingsError(
-            f"{self.path} was left as it is, because {why}. Put this into it yourself: "
+            f"{self.path} was not changed, because {why}. Edit it yourself: "
             f"in `[{'.'.join(keys)}]`, `model = '{model}'`"
         )
 

@@ -1,4 +1,4 @@
-"""`singlepass stats`: the history of real requests, as tables, JSON or CSV."""
+"""`singlepass stats`: summaries of the requests on this machine, as tables, JSON or CSV."""
 
 import csv
 import datetime
@@ -35,7 +35,7 @@ _CSV = (
     *("n_accepted", "miss", "n_missed", "n_hunks", "n_applied", "n_unchanged", "n_edits", "rejected"),
     *("n_kept", "n_undone", "n_changed"),
 )
-"""Columns, in this order whatever else is kept."""
+"""The columns of --csv, in this order, whatever fields records have."""
 
 Output = Literal["table", "json", "csv"]
 
@@ -48,7 +48,7 @@ def run_stats(
     output: Output,
     plot: Path | None = None,
 ) -> int:
-    """Print what was asked for, of the last `days` days (0 is all); returns the exit code."""
+    """Print the requests of the last `days` days (0 means all); returns the exit code."""
     console = make_console()
     try:
         records = read(history_path(), time.time() - days * _DAY_S if days else 0.0)
@@ -81,7 +81,7 @@ def run_stats(
 
 
 def chart(records: Sequence[Record]) -> str:
-    """The time to first token by day, median and tail, as SVG."""
+    """The time to first token by day, median and 90th percentile, as SVG."""
     groups = {day: summarise(group).ttft_ms for day, group in grouped(records, "day").items()}
     return line_chart(
         "Time to first token",
@@ -109,11 +109,13 @@ def clear_stats() -> int:
 
 def _nothing(days: int) -> str:
     when = f" in the last {days} days" if days else ""
-    return f"No request was kept{when}. The history is {history_path()}; `stats = false` turns it off."
+    return (
+        f"There are no requests{when} in {history_path()}. The setting `stats = false` turns the history off."
+    )
 
 
 def _print_csv(records: Sequence[Record]) -> None:
-    """One line a request, reasons of rejected hunks as JSON."""
+    """One line for each request; the reasons of rejected hunks are JSON."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(_CSV)
     for one in records:
@@ -170,7 +172,7 @@ def _sentences(summary: Summary) -> list[str]:
         n_open = summary.n_edits - summary.n_kept - summary.n_undone - summary.n_changed
         lines.append(
             f"edits: {summary.n_edits:,} written, {summary.n_kept:,} kept, {summary.n_undone:,} undone, "
-            f"{summary.n_changed:,} changed by hand, {max(0, n_open):,} not judged"
+            f"{summary.n_changed:,} changed by hand, {max(0, n_open):,} neither"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Line charts as SVG, written by hand: a few figures need no plotting library."""
+"""Line charts as SVG, generated without a plotting library."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ _N_TICKS = 5
 def line_chart(
     title: str, x_names: Sequence[str], series: Mapping[str, Sequence[float | None]], unit: str
 ) -> str:
-    """One line for each series over the same places, which stand side by side at equal distances.
+    """A chart with one line for each series, over the names in `x_names` at equal distances.
 
-    None leaves a place out. The scale begins at 0.
+    A value of None is left out. The y axis begins at 0 and is labelled in `unit`.
     """
     most = max((value for values in series.values() for value in values if value is not None), default=0.0)
     top = _round_up(most)
@@ -52,7 +52,7 @@ def line_chart(
 
 
 def write_chart(path: Path, chart: str) -> None:
-    """Raises OSError."""
+    """Write a chart to a file. Raises OSError."""
     path.write_text(chart, encoding="utf-8")
 
 
@@ -65,7 +65,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, 20, 50, …"""
+    """The next larger of 1, 2, 5, 10, 20, 50, …"""
     step = 1e-6
     while value > 0:
         for factor in (1, 2, 5):

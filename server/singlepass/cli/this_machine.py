@@ -1,4 +1,4 @@
-"""The machine that this command runs on, as stored with results."""
+"""This machine, as described in saved results."""
 
 from singlepass_backends.base import Target
 from singlepass_backends.machine.facts import Machine
@@ -8,13 +8,13 @@ from singlepass.cli.doctor import probe
 
 
 def this_machine() -> dict[str, str | int | float]:
-    """What a figure depends on, as it is saved."""
+    """Probe this machine and describe what measurements depend on."""
     found, _ = probe(Target())
     return described(machine_from(found.get("machine")))
 
 
 def described(machine: Machine | None) -> dict[str, str | int | float]:
-    """The same for a machine that was probed already; empty where nothing is known."""
+    """The same description of a machine that was probed already; empty if it is unknown."""
     if machine is None:
         return {}
     cpu = machine.apple.name if machine.apple else machine.llama.cpu if machine.llama else ""

@@ -1,9 +1,9 @@
-"""`singlepass bench --workload REPO`: edit requests of a repository through the whole system.
+"""`singlepass bench --workload REPO`: measures edits of a repository's files, through server and engine.
 
-A real server and engine edit files of the repository in an editor without a screen; nothing is written to
-disk. Each file is asked about three times: *cold*, when nothing of it was read; *warm*, with another
-instruction; and *edited*, right after a line was typed above the selection. Reading ahead is off, so cold and
-edited are what a user waits for who does not pause at all; with it, both become warm.
+The headless editor requests edits from a real server; nothing is written to disk. Three edits of each file
+are requested: *cold*, when nothing of the file is cached; *warm*, with another instruction; and *edited*,
+right after a line was typed above the selection. Prewarm is off, so that cold and edited show the wait of a
+user who never pauses; with prewarm, both would be warm.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ from singlepass.repository.parsing import language_of
 _N_SELECTED = 20
 _LEAST_BYTES, _MOST_BYTES = 1000, 100_000
 _MAX_TOKENS = 200
-"""Of a reply: the wait before it is what is measured."""
+"""Maximum length of a reply; short, because the wait before it is measured."""
 _BAR_CELLS = 20
 _FIGURES: dict[Figure, str] = {
     "ttft_ms": "first token",
@@ -65,12 +65,12 @@ _INSTRUCTIONS = {
 def run_workload(
     repository: Path, model: Path | None, n_files: int, *, target: str = "", as_json: bool
 ) -> int:
-    """Measure, save and print; returns the exit code."""
+    """Measure, save and print the workload; returns the exit code."""
     console = make_console(stderr=as_json)
     try:
         options = model_options(model)
         folder = real_path(repository)
-        folder.stat()  # raises for none
+        folder.stat()  # raises FileNotFoundError
         paths = choose_files(folder, n_files)
         found = asyncio.run(_measure(folder, paths, options, target, lambda one: _tell(one, console)))
         runs.save(found)
@@ -78,7 +78,7 @@ def run_workload(
         console.print(Text(say(error), style="red"), soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        console.print("Stopped; nothing is saved.")
+        console.print("Stopped; no result was saved.")
         return EXIT_STOPPED
     if as_json:
         print_json(msgspec.to_builtins(found))
@@ -89,7 +89,7 @@ def run_workload(
 
 
 def choose_files(folder: Path, n_files: int) -> list[Path]:
-    """Source files of every size, from small to large. Raises UserError where there are none."""
+    """Source files of all sizes, from small to large. Raises UserError if there are none."""
     sized = [
         (status.st_size, path)
         for path, status in list_files(folder)
@@ -110,7 +110,7 @@ async def _measure(
     target: str,
     on_request: Callable[[Request], object],
 ) -> Workload:
-    """Raises UserError, ServerGone."""
+    """Request the edits. Raises UserError, ServerGone."""
     requests: list[Request] = []
     settings = {"max_tokens": _MAX_TOKENS, "stats": False, **options, "prewarm": False}
     async with HeadlessEditor(folder, settings) as editor:
@@ -122,7 +122,7 @@ async def _measure(
         for path in paths:
             file = editor.open(path)
             try:
-                # Has the engine started and the model loaded, and reads nothing.
+                # Starts the engine and loads the model, without prefill.
                 await editor.command("singlepass.context", file.uri)
                 for phase in PHASES:
                     if phase == "edited":
@@ -137,7 +137,7 @@ async def _measure(
     return Workload(
         created=datetime.datetime.now().isoformat(timespec="seconds"),
         repository=str(folder),
-        # Why it was chosen is a sentence about the first request.
+        # `why` is about the first request only.
         target={name: value for name, value in (targets[0] if targets else {}).items() if name != "why"},
         machine=await asyncio.to_thread(this_machine),
         versions=runs.versions(),
@@ -146,14 +146,14 @@ async def _measure(
 
 
 def _selected(file: OpenFile) -> tuple[int, int]:
-    """Lines in the middle of a file."""
+    """The lines to select, in the middle of a file (0-based; the end is exclusive)."""
     n_lines = LineIndex(file.text).n_lines
     first = max(0, n_lines // 2 - _N_SELECTED // 2)
     return first, min(n_lines, first + _N_SELECTED)
 
 
 def _type(editor: HeadlessEditor, file: OpenFile) -> None:
-    """An empty line a third down the file, as a user who goes on typing."""
+    """Insert an empty line a third down the file, as if the user had typed it."""
     index = LineIndex(file.text)
     start = index.line_start(index.n_lines // 3)
     editor.type(file, Edit(start, start, "\n"))
@@ -225,16 +225,16 @@ def _print(found: Workload, console: Console) -> None:
             bar(_median(first) or 0.0, slowest, _BAR_CELLS),
         )
     console.print(table)
-    console.print(Text("medians; prewarm was off, with it cold and edited become warm", style="dim"))
+    console.print(Text("medians; prewarm was off: with it, cold and edited would be warm", style="dim"))
 
 
 def told_change(ratio: float, *, is_clear: bool) -> tuple[str, str]:
-    """Two cells: the change in percent, and a mark where not every run shows it."""
+    """Two cells: the change in percent, and `~` if it is not clear."""
     return f"{ratio - 1:+.1%}", "" if is_clear else "~"
 
 
 def print_comparison(first: Workload, second: Workload, *, as_json: bool) -> int:
-    """Two results side by side; returns the exit code."""
+    """Print a comparison of two results; returns the exit code."""
     console = make_console()
     changes, different = compare(first, second), differences(first, second)
     if as_json:
@@ -242,7 +242,7 @@ def print_comparison(first: Workload, second: Workload, *, as_json: bool) -> int
         print_json(told)
         return 0
     if not changes:
-        console.print(Text("No file was asked about in both.", style="red"), soft_wrap=True)
+        console.print(Text("The two results have no file in common.", style="red"), soft_wrap=True)
         return EXIT_USAGE
     for line in different:
         console.print(Text(line, style="dim"), soft_wrap=True)
@@ -260,7 +260,7 @@ def print_comparison(first: Workload, second: Workload, *, as_json: bool) -> int
             table.add_row(phase, str(max(one.n for one in figures.values())), *cells)
     console.print(table)
     console.print(
-        Text("medians over the same files; a change that not all of them show is marked with ~", style="dim")
+        Text("medians over the same files; ~ marks a change that not all of them show", style="dim")
     )
     return 0
 

@@ -62,7 +62,7 @@ class Recommendation(msgspec.Struct, frozen=True):
     """The recommended option, and the reasons."""
 
     name: str | None
-    """None where nothing that is known fits."""
+    """None if no option fits and has known rates."""
     reasons: tuple[str, ...]
 
 
@@ -71,8 +71,8 @@ def recommend(options: Sequence[Option], n_ctx: int) -> Recommendation:
     reasons = [_class_sentence(n_ctx)]
     out = [one for one in options if not one.fits]
     reasons += (
-        f"{one.title} is out: {gib(one.needed_bytes)} are needed and {gib(one.usable_bytes)} can be used"
-        + (f", which is enough for {one.largest_ctx:,} tokens" if one.largest_ctx else "")
+        f"{one.title} is too small: {gib(one.needed_bytes)} are needed and {gib(one.usable_bytes)} can "
+        "be used" + (f", enough for {one.largest_ctx:,} tokens" if one.largest_ctx else "")
         for one in out
     )
     unknown = [one for one in options if one.fits and one.cold is None]
@@ -85,7 +85,9 @@ def recommend(options: Sequence[Option], n_ctx: int) -> Recommendation:
     reasons.append(_best_sentence(best, known[1:]))
     if best.is_rough or any(one.is_rough for _, one in known[1:]):
         rough = " and ".join(one.title for _, one in known if one.is_rough)
-        reasons.append(f"the rates of {rough} come from much shorter prompts: expect less at this length")
+        reasons.append(
+            f"the rates of {rough} were measured with much shorter prompts: expect lower ones at this length"
+        )
     assert best.cold is not None
     reasons.append(bound_sentence(best.cold))
     reasons.append(_where_sentence(best, best_s))
@@ -97,14 +99,14 @@ def bound_sentence(cold: Phases) -> str:
     share = cold.prefill_share
     percent = f"{100 * share:.1f}%"
     if share >= _BOUND:
-        return f"prefill is {percent} of a cold request: compute decides, and so does what is cached"
+        return f"prefill is {percent} of a cold request, so compute and the prefix cache matter most"
     if share <= 1 - _BOUND:
-        return f"prefill is {percent} of a cold request: decode decides, and with it memory bandwidth"
-    return f"prefill is {percent} of a cold request: compute and memory bandwidth both count"
+        return f"prefill is {percent} of a cold request, so decode and memory bandwidth matter most"
+    return f"prefill is {percent} of a cold request, so compute and memory bandwidth both matter"
 
 
 class LoopAdvice(msgspec.Struct, frozen=True, kw_only=True):
-    """Compares a loop that prefills its context in each iteration with one pass."""
+    """Compares a loop that prefills its context in each iteration with a single request."""
 
     n_iterations: int
     loop: Phases
@@ -118,14 +120,14 @@ def advise_loop(n_iterations: int, loop: Phases, loop_cached: Phases, once: Phas
     """Whether to loop, in a sentence with its numbers."""
     text = (
         f"{n_iterations} iterations take {seconds(loop.total_s * 1000)}, with a prefix cache "
-        f"{seconds(loop_cached.total_s * 1000)}, and one pass takes {seconds(once.total_s * 1000)}: "
+        f"{seconds(loop_cached.total_s * 1000)}, and a single request takes {seconds(once.total_s * 1000)}: "
     )
     if loop_cached.total_s <= PATIENCE_S:
-        text += "with the cache a loop is quick enough to be tried"
+        text += "with the cache, a loop is fast enough"
     elif once.total_s <= PATIENCE_S:
-        text += "put what the task needs into one prompt and ask once"
+        text += "put everything the task needs into one prompt and ask once"
     else:
-        text += "ask once, and have the context prewarmed, or give the task less of it"
+        text += "ask once, with the context prewarmed, or with less context"
     return LoopAdvice(n_iterations=n_iterations, loop=loop, loop_cached=loop_cached, once=once, text=text)
 
 
@@ -138,15 +140,15 @@ def textbook_remarks(shape: Shape, kv_cache_type: KVCacheType, real_bytes: float
         shared = (
             f"{shape.n_head // shape.n_head_kv} query heads share each of its {shape.n_head_kv} KV heads"
             if 0 < shape.n_head_kv < shape.n_head
-            else "it keeps less than a key and a value for each head"
+            else "it stores less than a key and a value for each head"
         )
         remarks.append(
-            f"the textbook's KV cache is {textbook / real_bytes:.1f} times what this model keeps: {shared}"
+            f"the textbook formula gives {textbook / real_bytes:.1f} times the real KV cache: {shared}"
         )
     elif real_bytes and real_bytes / textbook > 1:
         remarks.append(
-            f"the KV cache is {real_bytes / textbook:.2f} times the textbook's: quantized values come in "
-            "blocks with a scale"
+            f"the real KV cache is {real_bytes / textbook:.2f} times that of the textbook formula, because "
+            "quantized values are stored in blocks with a scale"
         )
     return tuple(remarks)
 
@@ -159,11 +161,13 @@ def gib(n_bytes: float) -> str:
 def _class_sentence(n_ctx: int) -> str:
     match context_class(n_ctx):
         case "short":
-            what = f"short (below {SHORT_CTX:,}): whatever fits the model will do"
+            what = f"short (below {SHORT_CTX:,}): any hardware that fits the model is fast enough"
         case "medium":
-            what = f"medium ({SHORT_CTX:,} to {LONG_CTX:,}): a cold prompt is a wait, a cached one is none"
+            what = (
+                f"medium ({SHORT_CTX:,} to {LONG_CTX:,}): a cold prompt means a wait, a cached one does not"
+            )
         case "long":
-            what = f"long (above {LONG_CTX:,}): prefill decides, so take compute before bandwidth"
+            what = f"long (above {LONG_CTX:,}): prefill dominates, so compute matters more than bandwidth"
     return f"a context of {n_ctx:,} tokens is {what}"
 
 
@@ -177,20 +181,21 @@ def _best_sentence(best: Option, others: Sequence[tuple[float, Option]]) -> str:
     second_s, second = others[0]
     factor = second_s / best.cold.total_s if best.cold.total_s else 1.0
     if factor < _CLOSE:
-        return f"{told}; {second.title} is as fast, as far as such figures tell, so let the price decide"
+        return f"{told}; {second.title} is about as fast, so the price decides"
     return f"{told}, {factor:.1f} times as fast as {second.title}"
 
 
 def _where_sentence(best: Option, cold_s: float) -> str:
     warm_s = best.warm.total_s if best.warm else cold_s
     if cold_s <= PATIENCE_S:
-        return f"local suits: even a cold request is done within {PATIENCE_S:.0f} s"
+        return f"a local model is fast enough: even a cold request takes at most {PATIENCE_S:.0f} s"
     if warm_s <= PATIENCE_S:
         return (
-            f"local suits once the context is prewarmed ({seconds(warm_s * 1000)}); a remote target is "
-            "worth it only where you ask about something new each time"
+            f"a local model is fast enough once the context is prewarmed ({seconds(warm_s * 1000)}); a "
+            "remote "
+            "target is worth it only if each request needs a new context"
         )
     return (
-        f"even a warm request takes {seconds(warm_s * 1000)}: take a smaller model, or a remote target for "
-        "such requests, where your code may go there"
+        f"even a warm request takes {seconds(warm_s * 1000)}: use a smaller model, or a remote target if "
+        "your code may be sent there"
     )

@@ -1,9 +1,9 @@
-"""Rates of a target at several depths: which runs to make, their expected duration, their evaluation
-(sans-IO).
+"""Benchmark of a target's rates at several depths: which runs to make, their expected duration, their
+evaluation (sans-IO).
 
-One run is one request of `depth` uncached prompt tokens and a reply of a few tokens. Its prefill is what
-`llama-bench -p DEPTH -n 0` measures, its decode what `llama-bench -n TOKENS -d DEPTH` does. Runs of all
-depths alternate, so that thermal throttling affects all depths alike.
+A run is one request with `depth` uncached prompt tokens and a short reply. Its prefill corresponds to
+`llama-bench -p DEPTH -n 0`, its decode to `llama-bench -n TOKENS -d DEPTH`. Runs at different depths
+alternate, so that thermal throttling affects all depths alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,44 +15,45 @@ from singlepass.measuring.calculator import Measured, Speed, fit
 
 DEPTHS = (512, 2048, 8192, 16_384, 32_768, 50_000)
 N_REPLY = 64
-"""Tokens of a reply; decoding is measured over these."""
+"""Default number of tokens per reply, over which the decode rate is measured."""
 N_ROOM = 256
-"""Tokens of context beside the prompt: the reply, the task and the chat template."""
+"""Tokens that the context needs in addition to the depth: for the reply, the task and the chat template."""
 VERSION = 1
+"""Version of the format in which results are saved."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One request. Times in ms, as the backend measured them."""
+    """One run, with times as measured by the backend."""
 
     depth: int
-    """Tokens of prompt that were asked for; the true number is `n_cached + n_prefilled`."""
+    """The requested number of prompt tokens; the actual number is `n_cached + n_prefilled`."""
     n_cached: int
     n_prefilled: int
     prefill_ms: float
     n_decoded: int
     decode_ms: float
     ttft_ms: float
-    """From the request to its first text."""
+    """Time from the request to its first text."""
 
     @property
     def prefill_rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.n_prefilled / self.prefill_ms * 1000 if self.prefill_ms else 0.0
 
     @property
     def decode_rate(self) -> float:
-        """Tokens a second after the first, which the prefill brings; 0 where there was no other."""
+        """Tokens per second without the first token, which the prefill yields; 0 if there was no other."""
         return max(0, self.n_decoded - 1) / self.decode_ms * 1000 if self.decode_ms else 0.0
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """A benchmark as it is saved: what was measured, on what, with which settings."""
+    """A benchmark as it is saved: its runs, and the machine, model, versions and settings."""
 
     version: int = VERSION
     created: str
-    """`2026-11-22T09:50:00`."""
+    """Local time, such as `2026-11-22T09:50:00`."""
     target: str
-    """As estimates know it: backend, model, and perhaps where."""
+    """The target's `rates_key`: its backend, its model, and where it runs."""
     model: dict[str, str | int | bool]
     machine: dict[str, str | int | float]
     versions: dict[str, str]
@@ -61,7 +62,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     n_runs: int
     n_reply: int
     notes: tuple[str, ...] = ()
-    """What was left out, and why."""
+    """Remarks for the user, such as which depths were left out, and why."""
     runs: tuple[Run, ...] = ()
 
     @property
@@ -70,7 +71,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """Several runs of the same."""
+    """Median and range of several runs at the same depth."""
 
     median: float
     least: float
@@ -78,12 +79,12 @@ class Spread(msgspec.Struct, frozen=True):
 
     @property
     def share(self) -> float:
-        """How far apart they are, as a share of the median."""
+        """The range as a share of the median."""
         return (self.most - self.least) / self.median if self.median else 0.0
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runs at one depth say. Rates in tokens a second."""
+    """Summary of the runs at one depth. Rates are in tokens per second."""
 
     depth: int
     n_runs: int
@@ -93,19 +94,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One depth in two results."""
+    """The change from one result to another at one depth."""
 
     depth: int
     prefill: float
-    """Of the second, as a share of the first: 1.1 is a tenth faster."""
+    """Ratio of the prefill rates, second to first: 1.1 means 10% faster."""
     decode: float
+    """The same for the decode rates."""
     is_prefill_clear: bool
-    """The spreads of both do not overlap."""
+    """Whether the ranges of the two results do not overlap."""
     is_decode_clear: bool
 
 
 def remaining(result: Result) -> tuple[int, ...]:
-    """The depths of the runs that are still to be made, in their order."""
+    """The depths of the runs that are still to be made, in order."""
     made = [run.depth for run in result.runs]
     return tuple(
         depth for number in range(result.n_runs) for depth in result.depths if made.count(depth) <= number
@@ -113,7 +115,7 @@ def remaining(result: Result) -> tuple[int, ...]:
 
 
 def rows(result: Result) -> tuple[Row, ...]:
-    """For each depth that was run."""
+    """A summary for each depth that has runs."""
     found: list[Row] = []
     for depth in result.depths:
         runs = [run for run in result.runs if run.depth == depth]
@@ -131,13 +133,13 @@ def rows(result: Result) -> tuple[Row, ...]:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one value."""
+    """The spread of at least one value."""
     return Spread(median(values), min(values), max(values))
 
 
 def speeds(runs: Sequence[Run]) -> tuple[Speed, Speed] | None:
-    """Prefill and decode speed as functions of depth, for `singlepass plan`; None without a run that has
-    both."""
+    """Prefill and decode speed as functions of depth, for `singlepass plan`; None if one of them was not
+    measured."""
     prefill = [
         Measured(run.n_cached, run.n_prefilled, run.prefill_rate) for run in runs if run.prefill_rate > 0
     ]
@@ -150,9 +152,9 @@ def speeds(runs: Sequence[Run]) -> tuple[Speed, Speed] | None:
 
 
 def left_s(result: Result, depth: int = 0, share: float = 0.0) -> float | None:
-    """Seconds that the remaining runs will take, by those that were made; None before the first.
+    """Expected seconds for the remaining runs, from the finished ones; None before the first has finished.
 
-    Of the next one, at `depth`, a `share` of the prompt was read already.
+    `share` (0 to 1) of the prompt of the current run, which is at `depth`, is already prefilled.
     """
     known = speeds(result.runs)
     if known is None:
@@ -163,7 +165,7 @@ def left_s(result: Result, depth: int = 0, share: float = 0.0) -> float | None:
 
 
 def compare(first: Result, second: Result) -> tuple[Change, ...]:
-    """The depths that both have."""
+    """The changes at the depths that both results have."""
     others: Mapping[int, Row] = {row.depth: row for row in rows(second)}
     return tuple(
         Change(
@@ -179,12 +181,12 @@ def compare(first: Result, second: Result) -> tuple[Change, ...]:
 
 
 def differences(first: Result, second: Result) -> tuple[str, ...]:
-    """What else is different between two results: machine, versions, model, settings."""
+    """Sentences about other differences between two results: model, machine, versions, settings."""
     return named_differences(first, second, ("model", "machine", "versions", "settings"))
 
 
 def named_differences(first: object, second: object, fields: Sequence[str]) -> tuple[str, ...]:
-    """What differs in fields that are mappings, each in words."""
+    """Sentences about the differences between two objects in the given fields, which are mappings."""
     found: list[str] = []
     for what in fields:
         one, other = getattr(first, what), getattr(second, what)
