@@ -1,31 +1,32 @@
-"""The matcher: where in a document the old lines of a block stand, and what its new lines are there.
+"""The matcher: finds the old lines of a block in a document, and determines the new lines for that place.
 
 Theory of operation
 ===================
 
-A constrained model copies the old lines exactly, and once. Others forget trailing spaces, change the
-indentation, write `“` for `"`, put line numbers in front, or misquote a word. So there are levels, tried in
-turn until one has a candidate:
+A constrained model copies the old lines exactly, from one place. Other models forget trailing spaces, change
+the indentation, write `“` for `"`, add line numbers, or misquote a word. Therefore there are levels, which
+are tried in this order until one has a candidate:
 
     exact                 the lines are equal
-    trailing_whitespace   equal but for white space at line ends
-    indentation           equal after one map of indentations (`indentation.py`)
-    characters            equal but for the spelling of characters (`characters.py`)
+    trailing_whitespace   equal apart from trailing white space
+    indentation           equal after a consistent change of indentation (`indentation.py`)
+    characters            equal apart from the spelling of characters (`characters.py`)
 
-first for the block as it was written, then with the model's habits taken off old and new lines alike
-(`habits.py`), and at last
+They are tried first for the block as written, then without the model's habits such as line numbers
+(`habits.py`). The last level is
 
-    fuzzy                 of the same number of lines, each of them alike, and alike enough as a whole
+    fuzzy                 each line is similar, and the lines as a whole are similar enough
 
-A candidate is always as many lines as the old text has. When a level has several, the place is not known, and
-guessing would edit the wrong one: the answer is `Ambiguous` unless exactly one lies inside the selection.
+A candidate always has as many lines as the old text. If a level has several candidates, the result is
+`Ambiguous` unless exactly one is inside the selection, because guessing might edit the wrong place.
 
-What is found by similarity may be another place than the model meant. So a line of the document that is not
-the quoted one is never deleted or replaced: the change is merged into it, or the answer is `Differs`
-(`misquoted.py`). And a quoted line that stands elsewhere in the document means that other line.
+A place that was found by similarity may not be the one that the model meant. Therefore a line of the document
+that differs from the quoted one is never deleted or replaced: the change is merged into it, or the result is
+`Differs` (`misquoted.py`). And if a quoted line occurs exactly elsewhere in the document, that line was
+meant.
 
-The levels but the last search with Knuth-Morris-Pratt over lines, so a document is read once. The last looks
-at places that share lines with the old text, and at every place only for very short old texts.
+All levels but the last search runs of lines with the algorithm of Knuth, Morris and Pratt, in linear time.
+The last examines places that share lines with the old text; for one or two old lines it examines every place.
 """
 
 import heapq
@@ -40,43 +41,43 @@ from singlepass.core.replies.indentation import indentation_map, is_mappable, ra
 from singlepass.core.replies.levels import indent_of
 from singlepass.core.replies.misquoted import carried_over, comment_left_out
 from singlepass.core.replies.pairing import similarity
-from singlepass.core.replies.repeated import taken_along
+from singlepass.core.replies.repeated import with_repeated
 
 How = Literal["exact", "trailing_whitespace", "indentation", "characters", "habits", "fuzzy", "rewrite"]
-"""Which level found the old lines. `habits` is any but the last of them, without the model's habits;
-`rewrite` is text that was written anew as a whole."""
+"""Which level found the old lines. `habits` is one of the first four, without the model's habits; `rewrite`
+is a rewrite of the whole selection or file (`replies/rewrite.py`)."""
 
 FUZZY_THRESHOLD = 0.85
-"""The similarity, from 0 to 1, from which a fuzzy candidate counts."""
+"""Minimum similarity of a fuzzy candidate, from 0 to 1."""
 FUZZY_MARGIN = 0.05
-"""How much more similar than any other place the fuzzy candidate has to be."""
+"""Minimum amount by which a fuzzy candidate must be more similar than any other place."""
 LINE_THRESHOLD = 0.6
-"""The similarity that each line of a fuzzy candidate has at least."""
+"""Minimum similarity of each line of a fuzzy candidate."""
 _LEAST_THRESHOLD = 0.4
-"""The similarity that each line has at a place which makes another one ambiguous."""
+"""Minimum similarity of each line at a place that makes a better candidate ambiguous."""
 _MOST_TRIED = 2_000
-"""Places that are compared letter by letter."""
+"""Maximum number of places that are compared character by character."""
 _MOST_DIFFERING = 300
-"""A place where more lines differ is not alike."""
+"""Places at which more lines differ are not candidates."""
 _MOST_COMPARED = 1_000_000
-"""Pairs of lines that are compared to find places."""
+"""Maximum number of pairs of lines that are compared to find places."""
 _WORD = re.compile(r"\w+")
 _WITHOUT_COMMENT = 0.9
-"""The similarity of a line and the same without the comment at its end."""
+"""Similarity of a line and the same line without the comment at its end."""
 
 
 class Found(NamedTuple):
-    """The old lines are the lines `start` to `end` (exclusive) of the document."""
+    """The old lines are the lines from `start` to `end` (exclusive) of the document."""
 
     start: int
     end: int
     how: How
     new: tuple[str, ...] = ()
-    """The lines to stand there then."""
+    """The lines that replace them."""
 
 
 class Ambiguous(NamedTuple):
-    """The old lines could be any of these ranges of lines (ends exclusive)."""
+    """The old lines may be any of these ranges of lines (ends exclusive)."""
 
     candidates: tuple[tuple[int, int], ...]
 
@@ -85,13 +86,13 @@ class NotFound(NamedTuple):
     """The old lines are not in the document."""
 
     nearest: tuple[int, int] | None
-    """The most similar range of lines that was seen."""
+    """The most similar range of lines that was examined; None if none was."""
     similarity: float
     """How similar it is, from 0 to 1."""
 
 
 class Differs(NamedTuple):
-    """The old lines resemble these lines of the document, but not where the block changes them."""
+    """The old lines resemble these lines of the document, but differ from them in what the block changes."""
 
     start: int
     end: int
@@ -99,14 +100,14 @@ class Differs(NamedTuple):
 
 
 class Unclear(NamedTuple):
-    """The old lines are these lines of the document, but what the block makes of them cannot be known."""
+    """The old lines are these lines of the document, but the change is ambiguous."""
 
     start: int
     end: int
     """Exclusive."""
     why: Literal["signs", "repeated"]
-    """`signs`: a `+` before new lines may be the sign of a diff, or belong to them. `repeated`: the new lines
-    have some of the document's beside the old ones, which would then stand there twice."""
+    """`signs`: a `+` before new lines may be a diff sign or a part of them. `repeated`: the new lines repeat
+    lines around the old ones, which the document would then have twice."""
 
 
 Match = Found | Ambiguous | NotFound | Differs | Unclear
@@ -120,7 +121,7 @@ def match(
     *,
     is_literal: bool = False,
 ) -> Match:
-    """Find the old lines among the visible lines of a document, and what becomes of them.
+    """Find the old lines among the visible lines of a document, and determine the lines that replace them.
 
     `selection` is a range of lines, end exclusive. No old lines at all means the whole of a document without
     text, and nothing in any other. `is_literal` is for old lines that the edit grammar made the model copy:
@@ -131,24 +132,24 @@ def match(
     if is_literal and isinstance(found, Unclear | Differs):
         return Found(found.start, found.end, "exact", tuple(new))
     if isinstance(found, Found) and not is_literal:
-        return _with_beside(lines, found)
+        return _extended(lines, found)
     if not isinstance(found, NotFound) or not old:
         return found
     written = [one for one in quotations(old, new, lines) if not (one.is_exact or one.is_doubtful)]
-    # Habits make every line less alike, so what is left without them comes first.
+    # Habits make every line less similar, so the version without them is tried first.
     for one in dict.fromkeys((*written[-1:], *written[:1])):
         found = _fuzzy(document, one, selection)
         if not isinstance(found, NotFound):
             break
-    return _with_beside(lines, found) if isinstance(found, Found) else found
+    return _extended(lines, found) if isinstance(found, Found) else found
 
 
-def _with_beside(lines: Sequence[str], found: Found) -> Found | Unclear:
-    """With the lines beside that the new lines repeat."""
-    beside = taken_along(lines, found.start, found.end, found.new)
-    if beside is None:
+def _extended(lines: Sequence[str], found: Found) -> Found | Unclear:
+    """The match, extended by adjacent lines that the new lines repeat."""
+    change = with_repeated(lines, found.start, found.end, found.new)
+    if change is None:
         return Unclear(found.start, found.end, "repeated")
-    return found._replace(start=beside.start, end=beside.end, new=tuple(beside.new))
+    return found._replace(start=change.start, end=change.end, new=tuple(change.new))
 
 
 def locate(
@@ -157,7 +158,7 @@ def locate(
     new: Sequence[str],
     selection: tuple[int, int] | None = None,
 ) -> Match:
-    """The same without the fuzzy level."""
+    """Like `match`, but without the fuzzy level."""
     return _locate(_Document(lines), old, new, selection)
 
 
@@ -210,7 +211,7 @@ _LEVELS: tuple[How, ...] = ("exact", "trailing_whitespace", "indentation", "char
 def _find(
     document: _Document, written: Quotation, selection: tuple[int, int] | None
 ) -> Found | Ambiguous | Differs | None:
-    """At the first level that has a candidate; None where none has."""
+    """The result of the first level that has a candidate; None if none has."""
     n_old = len(written.old)
     if n_old > len(document.lines):
         return None
@@ -226,7 +227,7 @@ def _find(
 
 
 def _mappable(document: _Document, old: Sequence[str], starts: Sequence[int]) -> list[int]:
-    """Those of the places at which a map of indentations exists; all, where they are too many."""
+    """The places for which an indentation map exists; all places if they are too many to check."""
     if len(starts) * len(old) > _MOST_COMPARED:
         return [*starts]
     known: dict[tuple[str, ...], bool] = {}
@@ -241,7 +242,7 @@ def _mappable(document: _Document, old: Sequence[str], starts: Sequence[int]) ->
 
 
 def _placed(document: _Document, written: Quotation, start: int, how: How) -> Found | Differs:
-    """The new lines as they are to stand at this place."""
+    """The match at this place, with the new lines in the document's spelling and indentation."""
     end = start + len(written.old)
     window = document.lines[start:end]
     old, new = written.old, written.new
@@ -249,7 +250,7 @@ def _placed(document: _Document, written: Quotation, start: int, how: How) -> Fo
         respelled = respelling(zip(old, window, strict=True))
         old, new = tuple(map(respelled, old)), tuple(map(respelled, new))
     if any(a != a.rstrip() and b == b.rstrip() for a, b in zip(old, window, strict=True)):
-        # White space at line ends that the document has not is in the new lines too.
+        # The model added trailing white space, probably to the new lines as well.
         new = tuple(map(str.rstrip, new))
     indentation = indentation_map(old, window, new, document.lines)
     there = new if indentation is None else reindent(old, window, new, indentation)
@@ -261,7 +262,7 @@ def _placed(document: _Document, written: Quotation, start: int, how: How) -> Fo
 
 
 def find_runs(lines: Sequence[str], run: Sequence[str]) -> list[int]:
-    """Every index at which the run occurs, overlapping ones too. The run has at least one line."""
+    """Every index at which the run (at least one line) occurs, including overlapping occurrences."""
     # Knuth-Morris-Pratt: border[k] is the longest proper prefix of run[:k] which is also its suffix.
     border = [-1] * (len(run) + 1)
     k = -1
@@ -333,7 +334,7 @@ def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] |
     for value, negated in ranked:
         start = -negated
         window = lines[start : start + len(old)]
-        # A place with as many equal lines is no worse, whatever the others resemble more.
+        # A place with as many equal lines is as good, even if its other lines are less similar.
         is_as_good = value >= best - FUZZY_MARGIN or 0 < most_equal <= n_equal(start)
         least = LINE_THRESHOLD if value >= FUZZY_THRESHOLD else _LEAST_THRESHOLD
         if (
@@ -355,13 +356,13 @@ def _fuzzy(document: _Document, written: Quotation, selection: tuple[int, int] |
 
 
 def _likely(lines: Sequence[str], old: Sequence[str]) -> Sequence[int] | None:
-    """Where lines like the old ones may stand; None where that is nowhere, or anywhere."""
+    """The places where similar lines may be; None if there are none, or too many."""
     n_starts = len(lines) - len(old) + 1
     if n_starts < 1:
         return None
     if len(old) <= 2:
         return range(n_starts) if n_starts <= _MOST_TRIED else _with_their_words(lines, old)
-    # Each equal line votes, with its length, for the place where the old text would then start.
+    # Each equal line votes for the place where the old text would start, weighted by its length.
     places: dict[str, list[int]] = {}
     for i, line in enumerate(lines):
         if line:
@@ -380,7 +381,7 @@ def _likely(lines: Sequence[str], old: Sequence[str]) -> Sequence[int] | None:
 
 
 def _with_their_words(lines: Sequence[str], old: Sequence[str]) -> list[int] | None:
-    """The places whose lines share most words with the old ones; None where as many do in too many places."""
+    """The places whose lines share the most words with the old ones; None if there are too many."""
     words = [{*_WORD.findall(line)} for line in old]
     shared = [0] * (len(lines) - len(old) + 1)
     for j, wanted in enumerate(words):

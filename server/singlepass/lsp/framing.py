@@ -3,23 +3,22 @@
 Theory of operation
 ===================
 
-A message is a block of header lines, an empty line, and as many bytes as `Content-Length` says. pygls's
-reader supports that header in one spelling only, hangs on others, and reads messages of any length. This one
-accepts every spelling that the specification allows, and recovers from all errors:
+A message consists of header lines, an empty line, and a body of `Content-Length` bytes. pygls's reader
+supports only one spelling of that header, hangs on others, and reads messages of any length. This one accepts
+every spelling that the specification allows, and recovers from all errors:
 
-- Of a message that is longer than `MAX_BODY`, nothing is kept. It is reported as `TooLong`, once, at its
-  header.
-- Bytes that are no header are reported as `Garbage` and skipped up to the next `Content-Length`. A length
-  that no message can have is garbage too, because waiting for it would be for ever. Many such bytes are
-  reported more than once, so that who reads can do something else in between.
-- A body that begins as no message does is reported as `NotJson` at once, however long its header says it is.
-- `reread` gives back a body that was no JSON because its length was wrong: the messages that it had
-  swallowed are found. A header needs a line feed after it, and in JSON there is none inside a string, so
-  that what stands in a document's text is never taken for a message.
+- A message longer than `MAX_BODY` is skipped, and reported as `TooLong` when its header was read.
+  - Bytes that are not a header are reported as `Garbage` and skipped up to the next `Content-Length`. An
+  impossible length is garbage too, because its body would never be complete. Long garbage is reported
+  repeatedly, so that the reader can do something else in between. - A body that cannot be a message by its
+  first byte is reported as `NotJson` at once, whatever its length. - `reread` searches a body that is not
+  JSON again, because its header may have given a wrong length: messages that the body swallowed are found.
+  The text of a document cannot be mistaken for a message, because a header needs a line feed, and strings in
+  JSON contain none.
 
-All this takes time in proportion to the bytes that come. A header line is looked at once: where it turns out
-to belong to no header, none that begins before it can be whole either. And only a few times as many bytes are
-given back as come, so bodies of false lengths that reach over each other are read only for a while.
+The time is proportional to the number of received bytes. Each header line is examined once: if it is not a
+part of a header, no header that begins before it is complete either. The number of bytes that are read again
+is limited to a few times those received, so that overlapping bodies with wrong lengths cannot cost more.
 """
 
 import re
@@ -27,14 +26,14 @@ import re
 import msgspec
 
 MAX_BODY = 64 * 1024 * 1024
-"""Bytes of the longest message that is read."""
+"""Maximum length of a message, in bytes; longer ones are skipped."""
 MAX_SKIPPED = 1024 * 1024 * 1024
-"""A length above this is no length."""
+"""Headers with a greater length are garbage."""
 _MAX_HEADER = 8 * 1024
 _WINDOW = 256 * 1024
-"""Bytes of garbage that are looked through at a time."""
+"""Number of bytes of garbage that are searched at a time."""
 _SPARE, _SPARE_EACH = 1024 * 1024, 2
-"""Bytes that can be read again from the start, and how many more with each byte that comes."""
+"""Number of bytes that may be read again at the start, and how many more for each received byte."""
 
 _START = re.compile(rb"content-length[ \t]{0,40}:", re.IGNORECASE)
 _START_CHARS = len(b"content-length:") + 40
@@ -44,13 +43,13 @@ _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
 
 
 class Body(msgspec.Struct, frozen=True):
-    """A whole message."""
+    """The body of a complete message."""
 
     data: bytes
 
 
 class TooLong(msgspec.Struct, frozen=True):
-    """A message that is not read."""
+    """A message that is skipped because it is too long."""
 
     n_bytes: int
 
@@ -69,32 +68,35 @@ Frame = Body | TooLong | NotJson | Garbage
 
 
 class Framing:
-    """The reader of one pipe. `openings` are the bytes that a body may begin with; by default all."""
+    """The parser of one pipe. `openings` are the bytes with which a body may begin; empty allows all."""
 
     def __init__(self, openings: bytes = b"") -> None:
         self._openings = openings
         self._buffer = bytearray()
         self._at = 0
-        """All before it is taken."""
+        """Position in the buffer; everything before it is consumed."""
         self._n_header = 0
-        """Bytes of the header lines that were read of a message."""
+        """Number of bytes of the current header that were read."""
         self._length: int | None = None
-        """What they say."""
+        """The `Content-Length` of the current header."""
         self._hidden: int | None = None
-        """What one says behind other text, which may be what is left of a message before."""
+        """A `Content-Length` that was found after other text in a header line, which may be the rest of an
+        earlier message."""
         self._n_body: int | None = None
-        """How long the body is that comes; None while its header is read."""
+        """Length of the body to be read; None while a header is read."""
         self._body_at = 0
-        """Where the last one began."""
+        """Position of the last body."""
         self._n_skip = 0
+        """Number of bytes of a too long body that are still to be skipped."""
         self._lost = False
-        """Whether garbage was found and its end is looked for."""
+        """Whether garbage is being skipped."""
         self._n_lost = 0
-        """Bytes of garbage since the last report."""
+        """Number of bytes of garbage since the last report."""
         self._spare = _SPARE
+        """Number of bytes that may still be read again."""
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the pipe."""
+        """Add the next bytes of the pipe."""
         del self._buffer[: self._at]
         self._at = 0
         self._buffer += data
@@ -109,10 +111,7 @@ class Framing:
         return found[0]
 
     def reread(self, body: bytes) -> None:
-        """The body that came last is no message: look for what its wrong length has swallowed.
-
-        To be called before `feed`.
-        """
+        """Search the last body again, because it is not a message. Must be called before the next `feed`."""
         if len(body) <= self._spare:
             self._spare -= len(body)
             self._at = self._body_at
@@ -156,7 +155,7 @@ class Framing:
             self._at = start.start()
             self._lost = False
             return True
-        # Its first half may be there already.
+        # The buffer may end with the first part of a header name.
         n_looked = max(0, end - self._at - _START_CHARS)
         self._report(found, n_looked)
         self._at += n_looked
@@ -183,13 +182,15 @@ class Framing:
             if given is None:
                 *_, last = _START.finditer(line)
                 return self._lose(found, last.start() or n)
-            # Of two headers the first may have been cut off; whether a body comes behind the second is seen.
+            # Two lengths: the first header may have been cut off. With `openings` the body shows whether the
+            # second
+            # one is right.
             if self._length is not None and not self._openings:
                 return self._lose(found, n)
             if self._length is not None:
                 self._report(found, self._n_header)
             self._length = int(given[1])
-            self._n_header = 0  # if garbage stood before, the header begins here
+            self._n_header = 0  # the header begins here, after possible garbage
         elif (start := _START.search(line)) and (given := _LENGTH.fullmatch(line, start.start())):
             self._hidden = int(given[1])
         self._n_header += n
@@ -197,10 +198,10 @@ class Framing:
         return True
 
     def _end_header(self, found: list[Frame], n: int) -> bool:
-        """An empty line of `n` bytes."""
+        """Handle the empty line, of `n` bytes, that ends a header."""
         length = self._length if self._length is not None else self._hidden
         if length is None and not self._n_header:
-            self._at += n  # an empty line between two messages does no harm
+            self._at += n  # ignore empty lines between messages
             return True
         if length is None or length > MAX_SKIPPED:
             return self._lose(found, n)
@@ -214,12 +215,12 @@ class Framing:
         return True
 
     def _may_be_header(self) -> bool:
-        """Whether the line that is not complete may become one of a header."""
+        """Whether the incomplete line may become a header line."""
         first = self._buffer[self._at : self._at + 1]
         return not first or bool(re.match(rb"[!-9;-~\r]", first))
 
     def _lose(self, found: list[Frame], n: int) -> bool:
-        """What was read of a header is none; look for the next behind so many bytes more."""
+        """Treat the current header and the next `n` bytes as garbage, and search for the next header."""
         self._report(found, self._n_header + n)
         self._at += n
         self._lost = True
@@ -227,7 +228,8 @@ class Framing:
         return True
 
     def _report(self, found: list[Frame], n: int) -> None:
-        """So many bytes of garbage are skipped: report their beginning, and much of it again and again."""
+        """Count `n` bytes of garbage, and report their beginning if they are the first or the window is
+        full."""
         if n and (not self._n_lost or self._n_lost + n > _WINDOW):
             found.append(Garbage(bytes(self._buffer[self._at : self._at + 40])))
             self._n_lost = 0

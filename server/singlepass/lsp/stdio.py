@@ -2,17 +2,17 @@
 
 pygls has its own loop for this, which this module replaces because of these problems (pygls 2.1.1):
 
-- It knows `Content-Length` in one spelling, and reads as much as it says (`lsp/framing.py`).
-- A request whose parameters have another shape than the protocol's is never answered, and neither is a
-  notification that is sent with an id; an answer of another shape is waited for until a time-out. Here the
-  request gets an error, and so does who waits.
-- Nothing is answered after `shutdown`, and before `initialize` with an internal error. The specification has
-  codes for both, and for a second `initialize`.
-- `exit` without `shutdown` and a lost connection end with code 0, and nobody watches the editor's process.
-- Its thread in `sys.stdin` can keep the process from ending; ours reads the descriptor and does not count.
+- It supports only one spelling of `Content-Length`, and messages of any length (`lsp/framing.py`).
+- A request with invalid parameters is never answered, and neither is a notification that has an id; after an
+  invalid response, the caller waits until a time-out. Here the sender gets an error, and so does the caller.
+- Requests after `shutdown` are not answered, and those before `initialize` get an internal error. The
+  specification has error codes for both, and for a second `initialize`.
+- `exit` without `shutdown` and a lost connection end with exit code 0, and the editor's process is not
+watched. - Its thread that reads `sys.stdin` can prevent the process from ending; ours reads the file
+descriptor, as a daemon thread.
 
-Messages are handled one by one in the order they came. What a message holds is never logged: it is the user's
-source.
+Messages are handled one by one, in order. Their contents are never logged, because they are the user's source
+code.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""Parts of `core/diff_parser.py` and `core/matcher.py`: what a model wrote, read and placed (sans-IO)."""
+"""Parts of `core/diff_parser.py` and `core/matcher.py`: how replies are read and placed (sans-IO)."""

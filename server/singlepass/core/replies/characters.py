@@ -1,8 +1,8 @@
-"""Characters that models write in place of others: typographic ones, HTML entities, other Unicode forms.
+"""Characters that models substitute for others: typographic ones, HTML entities, other Unicode forms.
 
-`canonical` gives all spellings of a line one form, so that they can be compared. `respelling` finds by which
-spellings a quotation differs from the document and undoes these, and no others, in further lines: a model
-that quotes `“a”` for `"a"` writes its new lines alike.
+`canonical` maps all spellings of a line to one form, so that they can be compared. `respelling` finds out
+which substitutions were made in quoted lines and returns a function that undoes exactly these: a model that
+quotes `“a”` for `"a"` makes the same substitution in its new lines.
 """
 
 import html
@@ -16,7 +16,7 @@ _ELLIPSES = dict.fromkeys("…⋯", "...")
 _BLANKS = dict.fromkeys("\u00a0\u1680\u2002\u2003\u2007\u2009\u200a\u202f\u205f\u3000", " ")
 _WITHOUT_WIDTH = dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", "")
 _FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
-"""The forms of ASCII characters in East Asian width (Unicode block "Halfwidth and Fullwidth Forms")."""
+"""Fullwidth forms of ASCII characters (Unicode block "Halfwidth and Fullwidth Forms")."""
 
 _CLASSES: tuple[Mapping[str, str], ...] = (_QUOTES, _DASHES, _ELLIPSES, _BLANKS, _WITHOUT_WIDTH, _FULL_WIDTH)
 _ALL = str.maketrans({char: plain for one in _CLASSES for char, plain in one.items()})
@@ -26,25 +26,25 @@ _WHITE_SPACE = re.compile(r"\s+")
 
 
 def canonical(text: str) -> str:
-    """One form for all spellings of a line: without entities, typographic characters, indentation,
-    and white space of different length."""
+    """One form for all spellings of a line: without entities, typographic characters and indentation, and
+    with single spaces."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text).translate(_ALL)
     if "&" in text:
         text = unicodedata.normalize("NFC", html.unescape(text)).translate(_ALL)
-    # Typography makes one dash of two.
+    # Typographic programs replace two hyphens by a dash.
     return _WHITE_SPACE.sub(" ", _DOUBLE_DASH.sub("-", text)).strip()
 
 
 def with_one_quote(text: str) -> str:
-    """The same, with one kind of quotes around strings."""
+    """The canonical form with one kind of quotation mark, so that `'a'` equals `"a"`."""
     return canonical(text).replace("'", '"')
 
 
 def respelling(pairs: Iterable[tuple[str, str]]) -> Callable[[str], str]:
-    """What undoes the spellings by which the quoted lines differ from the document's.
+    """A function that undoes the substitutions by which quoted lines differ from the document's.
 
-    `pairs` are a quoted line and the document's line at its place.
+    Each pair is a quoted line and the document's line at its place.
     """
     differing = [(old, line) for old, line in pairs if old != line]
     table: dict[str, str] = {}

@@ -1,6 +1,6 @@
-"""What lines define and name, judged by their shape, for about every language.
+"""What lines of code define and mention, recognized by their shape, for most programming languages.
 
-Nothing here parses: a line that looks like the first of a function, an assignment or an import is taken for
+Nothing is parsed: a line that looks like the first line of a function, an assignment or an import counts as
 one.
 """
 
@@ -20,7 +20,7 @@ _KEYWORDS = frozenset(
         *("str", "int", "list", "dict"),
     }
 )
-"""Words that tell nothing of what a line is about."""
+"""Words that say nothing about the subject of a line."""
 WORD = re.compile(r"\w")
 CONTROL = re.compile(
     r"[}\])\s]*(?:if|elif|elsif|else|for|foreach|while|until|unless|do|loop|switch|select|case|default|when|match|"
@@ -28,7 +28,7 @@ CONTROL = re.compile(
     r"then|guard|defer|go|new)\b(?!-)"
 )
 _NAMES = (
-    # With a keyword, with a function as a value, as in C, as a block of a test.
+    # A keyword and a name; a function as a value; a function as in C; a block of a test such as `it("works"`.
     re.compile(
         r"(?:[\w.<>()\[\]*&,]+\s+)*?(?:def|class|func|function\b\*?|fn|fun|sub|struct|enum|union|interface|trait|"
         r"impl|module|namespace|type|record|object|protocol|extension)\s+(?:\([^)]*\)\s*)?([\w$.~]+(?:::[\w$~]+)*)"
@@ -39,9 +39,10 @@ _NAMES = (
     re.compile(r"(?:[\w*&<>\[\]:,?@]+\s+)*?[*&]*([\w$~]+(?:::[\w$~]+)*)\s*\((?!\s*[\"'`])"),
     re.compile(r"([\w.]+\s*\(\s*([\"'`]).*?\2)"),
 )
-"""What a line defines, if it does; the last two only if it looks like the first line of a block."""
+"""Patterns with the defined name as their first group; the last two count only in the first line of a
+block."""
 _MOST_READ = 300
-"""Characters of a line in which what it defines is looked for."""
+"""Length of the beginning of a line in which a defined name is searched."""
 COMMENT = re.compile(r"#(?!\s*(?:include|define|undef|pragma)\b)|//|/\*|\*(?:[\s/]|$)|<!--|--\s|;|%|\{/\*")
 _ASSIGNED = re.compile(
     r"\s*(?:(?:const|let|var|local|export|static|final|mut|auto|int|float|double)\s+)*"
@@ -51,7 +52,7 @@ IMPORTED = re.compile(r"\s*(?:from\s+\S+\s+)?import\s+(.*)")
 
 
 def defined_name(line: str) -> str:
-    """What a line defines that has deeper lines below it; empty if it does not look like that."""
+    """The name of the function, class or the like that begins with the line; empty if none does."""
     if CONTROL.match(line):
         return ""
     names = _NAMES if line.endswith((":", "{", "}", ")")) else _NAMES[:2]
@@ -59,7 +60,7 @@ def defined_name(line: str) -> str:
 
 
 def assigned(line: str) -> frozenset[str]:
-    """The names that a line defines: variables, what it imports."""
+    """The names of the variables that a line assigns, or of what it imports."""
     if found := _ASSIGNED.match(line):
         return frozenset(one.rpartition(".")[2] for one in re.findall(r"[\w.]+", found[1]))
     if found := IMPORTED.match(line):
@@ -68,7 +69,7 @@ def assigned(line: str) -> frozenset[str]:
 
 
 def binds(line: str, name: str) -> bool:
-    """Whether a line defines a name as a parameter, for a loop, or for what it opens."""
+    """Whether a line may bind a name: as a parameter, loop variable or `as` name."""
     bare = line.strip()
     if defined_name(bare):
         return True
@@ -81,12 +82,13 @@ def binds(line: str, name: str) -> bool:
 
 
 def words_of(line: str) -> frozenset[str]:
-    """The names and words of a line that tell what it is about."""
+    """The names and words of a line, without keywords."""
     return frozenset(NAME.findall(line)) - _KEYWORDS
 
 
 def mentions(lines: Sequence[str], *, alone: bool = False) -> dict[str, list[int]]:
-    """The lines that have a name, by name; with `alone` only those that have it other than behind a dot."""
+    """The numbers of the lines that contain a name, by name; with `alone`, uses as an attribute (after a dot)
+    do not count."""
     found: dict[str, list[int]] = {}
     for n, line in enumerate(lines):
         for name in {*(_ALONE if alone else NAME).findall(line)}:
@@ -95,8 +97,8 @@ def mentions(lines: Sequence[str], *, alone: bool = False) -> dict[str, list[int
 
 
 def surroundings(lines: Sequence[str]) -> tuple[list[int], list[int], dict[int, int]]:
-    """For each line, the definition that it is in, or -1, and where the block ends that it is in; for each
-    definition, where it ends."""
+    """For each line the first line of the definition that contains it (or -1), and the end of its block; and
+    by first line of each definition its end. Ends are exclusive."""
     headers, ends = [-1] * len(lines), [len(lines)] * len(lines)
     bodies = {-1: len(lines)}
     open_: list[tuple[int, int]] = []

@@ -1,10 +1,10 @@
-"""How deep the lines of a text that was written anew stand in the document.
+"""The indentation of a rewrite in the document.
 
-A model writes a text at the document's depths, or begins at none; with the document's unit of indentation,
-or with its own. `at_depth` tries these readings, and takes one by which the text begins as deep as the lines
-that it takes the place of and, like them, is nowhere shallower. Of several it takes
-one whose depths code can have, and of these the one that leaves most of the unchanged lines as deep as they
-are. No line decides alone: other depths may be what was asked for.
+A model indents a rewrite as the document does, or begins without indentation; with the document's unit of
+indentation, or with its own. `at_depth` tries these interpretations. It accepts those in which the first line
+and the least indented line are as deep as in the lines that are replaced. If there are several, it prefers
+plausible code (`is_sound`), then the one in which most unchanged lines keep their indentation. A single line
+decides nothing, because a change of indentation may be what was requested.
 """
 
 import re
@@ -22,17 +22,17 @@ _DIRECTIVE = re.compile(
 
 
 def is_directive(line: str) -> bool:
-    """Whether a line is for a preprocessor, which stands at no depth."""
+    """Whether a line is a preprocessor directive, whose indentation says nothing."""
     return _DIRECTIVE.match(line) is not None
 
 
 def at_depth(
     there: Sequence[str], new: Sequence[str], pairs: Mapping[int, int], document: Sequence[str]
 ) -> list[str] | None:
-    """The new lines with the document's indentation; None where it is not clear how deep they stand.
+    """The new lines with the document's indentation; None if it cannot be determined.
 
-    `there` are the document's lines that they take the place of. `pairs` are the new lines that repeat or
-    change one of them, in order.
+    `there` are the lines of the document that they replace. `pairs` maps each new line that repeats or
+    changes one of these to it, in order.
     """
     equal = {j: i for j, i in pairs.items() if new[j].strip() == there[i].strip() and WORD.search(new[j])}
     pairs = equal or pairs
@@ -52,7 +52,8 @@ def at_depth(
 def _readings(
     there: Sequence[str], new: Sequence[str], pairs: Mapping[int, int], document: Sequence[str]
 ) -> Iterator[list[str]]:
-    """The lines as they are but for the first; as the unchanged ones tell; moved as a whole; as they are."""
+    """Interpretations: only the first line lost its indentation; indented as unchanged lines show; moved as a
+    whole; as written."""
     if (lines := _with_first(new, _borders(there)[0])) is not None:
         yield lines
     old, window = [new[j] for j in pairs], [there[i] for i in pairs.values()]
@@ -68,7 +69,8 @@ def _readings(
 
 
 def _with_first(new: Sequence[str], indent: str) -> list[str] | None:
-    """The lines where only the first has lost its indentation; None where those below tell otherwise."""
+    """The lines with the first one indented by `indent`; None if the lines below it show that they lost their
+    indentation too."""
     first, *below = (n for n, line in enumerate(new) if line.strip())
     least = columns(indent) + (_OPENS.match(new[first]) is not None)
     if (
@@ -83,13 +85,13 @@ def _with_first(new: Sequence[str], indent: str) -> list[str] | None:
 
 
 def _borders(lines: Sequence[str]) -> tuple[str, str]:
-    """The indentation of the first line, and the least one."""
+    """The indentation of the first line with text, and the least indentation."""
     indents = [indent_of(line) for line in lines if line.strip() and not is_directive(line)]
     return indents[0] if indents else "", min(indents, key=columns, default="")
 
 
 def _is_in_order(new: Sequence[str], lines: Sequence[str]) -> bool:
-    """Whether what is deeper stays deeper. The first line may be one that lost its indentation."""
+    """Whether lines that are deeper in `new` are deeper in `lines`."""
     depths = [
         (columns(indent_of(a)), columns(indent_of(b))) for a, b in zip(new, lines, strict=True) if a.strip()
     ]
@@ -97,7 +99,8 @@ def _is_in_order(new: Sequence[str], lines: Sequence[str]) -> bool:
 
 
 def _moved(new: Sequence[str], least: str, base: str, units: tuple[str, str]) -> list[str] | None:
-    """The lines with another least indentation, and deeper levels in another unit."""
+    """The lines with `base` in place of the least indentation, and with deeper levels in the document's
+    unit."""
     unit, unit_there = units if all(units) else ("", "")
     lines: list[str] = []
     for line in new:

@@ -1,4 +1,4 @@
-"""Tokens around messages that some servers pass on as text, such as `<|im_end|>`."""
+"""Special tokens that begin or end a message, such as `<|im_end|>`, which some servers send as text."""
 
 import re
 
@@ -8,12 +8,12 @@ _USER = re.compile(r"\s*(?:<\|[\w ]{1,30}\|>\s*)*(?:<\|\w{1,30}\|>|<start_of_tur
 
 
 def is_users_turn(line: str) -> bool:
-    """Whether the line begins a message of the user, which a model made up."""
+    """Whether the line begins a message of the user; a model that writes one has invented it."""
     return _USER.match(line) is not None
 
 
 def without_start(line: str) -> str:
-    """The line without what stands before its message, such as `<|channel|>final<|message|>`."""
+    """The line without tokens at its beginning, such as `<|channel|>final<|message|>`."""
     if not line.startswith("<|"):
         return line
     head, bar, rest = line.rpartition("|>")
@@ -34,6 +34,6 @@ def without_end(line: str) -> str:
 
 
 def last_token(line: str) -> str:
-    """The token that the line ends with; empty where it ends with text."""
+    """The token at the end of the line; empty if it ends with text."""
     found = _LAST.search(line.rstrip()[-_MOST_CHARS:])
     return found[0] if found else ""

@@ -1,8 +1,8 @@
-"""Whether a text that was written anew for some lines goes on with those around them.
+"""Whether a rewrite of some lines also contains the lines around them.
 
-A model that is asked for a selection often writes more: the decorator or the signature above, the brace
-below, the class around it. `within` takes such lines off where they repeat the document's to the letter; a
-text that goes on with them in other words would have them twice, and has no answer.
+A model that is asked for a selection often writes more: the decorator or signature above it, the brace below
+it, the class around it. `within` removes such lines if they are exactly the document's. If they are only
+similar, it returns None, because the document would then have two versions of them.
 """
 
 import itertools
@@ -15,9 +15,9 @@ from singlepass.core.replies.levels import balance, columns, indent_of
 from singlepass.core.replies.pairing import MIN_ALIKE, similarity
 
 _N_NEAR = 3
-"""How many lines before and after its place a text is compared with at least, …"""
+"""Minimum number of lines before and after the replaced lines with which a rewrite is compared."""
 _MOST_NEAR = 10
-"""… and how many at most."""
+"""Maximum number of these lines."""
 _CLOSES = re.compile(r"[)}\]\s;,]+$")
 _END = re.compile(r"(?:end|fi|done|esac)\b\s*;?\s*$|</([\w.-]+)>\s*$")
 _ASSIGNED = re.compile(
@@ -30,10 +30,10 @@ _ATTRIBUTE = re.compile(r"@\w|#!?\[")
 def within(
     document: Sequence[str], span: tuple[int, int], new: Sequence[str], pairs: Mapping[int, int]
 ) -> list[str] | None:
-    """The text without what it repeats of the lines around its place; None where it goes on with these in
-    other words.
+    """The rewrite `new` of the lines `span` without the lines around them that it repeats; None if it has
+    similar lines in place of these.
 
-    `pairs` are the lines of the text that have a counterpart in its place.
+    `pairs` maps each new line that repeats or changes one of the replaced lines to it.
     """
     start, end = span
     before, behind = (
@@ -53,7 +53,7 @@ def within(
     front_left = front_left[max(_n_repeated(written, before), _n_repeated(written, around)) :]
     is_before = pairs[first] == 0
     if front_left and is_before and before and _ATTRIBUTE.match(before[-1]):
-        # What stands above the place belongs to its first line.
+        # An attribute above the replaced lines belongs to their first line.
         return None
     if _is_repeated(new, front_left, before[: -_n_near(front) - 1 : -1] + around, names):
         return None
@@ -73,8 +73,8 @@ def within(
 
 
 def without_neighbours(document: Sequence[str], span: tuple[int, int], new: Sequence[str]) -> Sequence[str]:
-    """The text without its first and last lines as far as they are those around its place, and say something
-    that no line there says."""
+    """The rewrite without first and last lines that are the lines around the replaced ones. They are kept if
+    they also occur in these, or have no words."""
     known = {line.strip() for line in document[span[0] : span[1]]}
     text = [n for n, line in enumerate(new) if line.strip()]
     bare = [new[n].strip() for n in text]
@@ -99,7 +99,7 @@ def _n_near(lines: Sequence[int]) -> int:
 
 
 def _around(document: Sequence[str], start: int) -> Iterator[str]:
-    """The lines that the blocks around a place begin with, from the outermost one on."""
+    """The first lines of the blocks around a line, the outermost first."""
     return reversed([*_outwards(document, start)])
 
 
@@ -112,8 +112,8 @@ def _outwards(document: Sequence[str], start: int) -> Iterator[str]:
 
 
 def _n_repeated(written: Sequence[str], before: Sequence[str]) -> int:
-    """How many of the first lines are the last ones of what stands before."""
-    # The prefix function of Knuth, Morris and Pratt, because many lines may be equal.
+    """The maximum number of lines at the beginning of `written` that are the last ones of `before`."""
+    # The prefix function of Knuth, Morris and Pratt: linear time even if many lines are equal.
     lines = [*written, None, *before[len(before) - min(len(written), len(before)) :]]
     longest = [0] * len(lines)
     for n in range(1, len(lines)):
@@ -127,8 +127,8 @@ def _n_repeated(written: Sequence[str], before: Sequence[str]) -> int:
 def _is_repeated(
     new: Sequence[str], lines: Sequence[int], near: Sequence[str], names: Collection[str]
 ) -> bool:
-    """Whether one of these new lines is, or resembles, one of those nearby. In a definition that the document
-    has not yet, it may."""
+    """Whether one of these new lines equals or resembles one of the lines nearby. Lines in definitions that
+    the document does not have yet do not count."""
     checked = [new[n].strip() for n in _outside_definitions(new, lines, names)]
     checked = [line for line in checked if WORD.search(line) and not _END.match(line)]
     if {*checked} & {*near}:
@@ -138,7 +138,7 @@ def _is_repeated(
 
 
 def _is_changed(line: str, other: str) -> bool:
-    """Whether a line may be what became of another one. Lines that name different things only look alike."""
+    """Whether a line may be a changed version of another one. Lines that define different names are not."""
     if IMPORT.match(line):
         return False
     names = [
@@ -150,7 +150,7 @@ def _is_changed(line: str, other: str) -> bool:
 
 
 def _outside_definitions(new: Sequence[str], lines: Sequence[int], names: Collection[str]) -> Iterator[int]:
-    """The lines that are in no definition of a new name."""
+    """Those of the lines that are not in a definition of a new name."""
     depth: int | None = None
     attributes: list[int] = []
     for n in lines:
@@ -183,14 +183,14 @@ def _without_ends(
     span: tuple[int, int],
     behind: Sequence[str],
 ) -> list[int] | None:
-    """The lines without the last ones that end a block which none of them begins; None if that is unclear.
-    `last` is the last one with a counterpart."""
+    """The lines without those at their end that close a block which none of them opens; None if that cannot
+    be determined. `last` is the last line with a counterpart."""
     left = [*text]
     opened: dict[str, int] = {}
     while left and _is_end(line := new[left[-1]].strip()):
         found = _END.match(line)
         if found and not found[1]:
-            # Which word begins a block depends on the language; all of it is as deep as its end or deeper.
+            # Which word opens the block depends on the language; but no line of it is shallower than its end.
             its = columns(indent_of(new[left[-1]]))
             least = min((columns(indent_of(new[n])) for n in left[:-1]), default=its)
             if least > its and behind[:1] == [line]:
@@ -210,8 +210,8 @@ def _without_ends(
 
 
 def n_open(lines: Sequence[str], tag: str = "") -> int:
-    """How many brackets, or elements of a name, are begun and not ended. Only brackets count that have
-    further lines between them: others may be in strings."""
+    """How many brackets, or elements named `tag`, are opened and not closed. Brackets count only at the
+    beginning or end of a line, because others may be in strings."""
     if tag:
         text = "\n".join(lines)
         return len(re.findall(rf"<{re.escape(tag)}\b", text)) - text.count(f"</{tag}>")

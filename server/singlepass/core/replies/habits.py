@@ -1,9 +1,8 @@
-"""What models put around the lines they quote, and around the new lines alike: blank lines, fences, line
-numbers, the signs of a diff.
+"""What models add to quoted lines and to new lines: blank lines, fences, line numbers, diff signs.
 
-`quotations` takes these habits off, one after another. Whether one was a habit, and not part of the text, the
-matcher decides: only lines that are then found in exactly one place count. The signs of a diff are taken off
-first where they would otherwise be written into a file that has none.
+`quotations` removes these habits one after another and yields each version. The matcher decides which version
+is right: it accepts only old lines that occur in exactly one place of the document. Diff signs are removed
+first if they would otherwise be written into a file that has no line with such a sign.
 """
 
 import re
@@ -21,13 +20,13 @@ class Quotation(NamedTuple):
     old: tuple[str, ...]
     new: tuple[str, ...]
     is_exact: bool = False
-    """Whether the old lines have to stand in the document as they are, white space at line ends aside."""
+    """Whether the old lines must occur in the document exactly, apart from trailing white space."""
     is_doubtful: bool = False
-    """Whether it cannot be known if a `+` before new lines is a sign of a diff or belongs to them."""
+    """Whether a `+` before new lines may be either a diff sign or a part of them."""
 
 
 Habit = Callable[[Quotation], Quotation | None]
-"""Takes a habit off a block; None where it has it not."""
+"""A function that removes a habit from a block, and returns None if the block does not have it."""
 
 _NUMBERED = (
     re.compile(r"\s*(?:line\s+)?\d+\s*[|│┃→]", re.IGNORECASE),
@@ -38,24 +37,22 @@ _NUMBERED = (
     re.compile(r"\s*\d+ -(?=\s|$)"),
     re.compile(r"\s*\d+(?=\s|$)"),
 )
-"""Ways to write the number of a line before it."""
-
+"""Formats of line numbers before a line."""
 
 _BEFORE_INDENTATION = re.compile(r"\+(?:\t| {2})\s*\S")
 _PHONE = re.compile(r"\+(?=(?:\D*\d){6})\d[\d ()/.-]*")
 _BULLETS = ("- ", "* ")
 _MOST_COMPARED = 9
-"""Lines at the beginning of old and new ones that are compared, where one pair is enough."""
+"""Number of old and of new lines, from the first, that are compared to find a similar pair."""
 
 Signs = Literal["none", "diff", "unclear"]
-"""What a `+` before new lines is: part of them, the sign of a diff, or one of the two."""
+"""What a `+` before new lines is: a part of them, a diff sign, or undecidable."""
 
 _ESCAPED = re.compile(r"\\([_*`~\[\](){}<>#+.!|\"'-])")
 
 
 def quotations(old: Sequence[str], new: Sequence[str], document: Sequence[str]) -> Iterator[Quotation]:
-    """The block as it was written, then with one habit after another taken off, as far as old lines are
-    left."""
+    """The block as written, then without one habit after another, as long as old lines remain."""
     written = Quotation(tuple(old), tuple(new))
     for one in _without_habits(written, document):
         if one == written or any(line.strip() for line in one.old):
@@ -82,7 +79,7 @@ def _without_habits(written: Quotation, document: Sequence[str]) -> Iterator[Quo
 
 
 def _in_turn(written: Quotation, habits: Iterable[Habit]) -> Iterator[Quotation]:
-    """The block without these habits, one more each time; only those that it has."""
+    """The block without one more of these habits each time; habits that it does not have are skipped."""
     for take_off in habits:
         changed = take_off(written)
         if changed is not None and changed != written and changed.old:
@@ -91,7 +88,7 @@ def _in_turn(written: Quotation, habits: Iterable[Habit]) -> Iterator[Quotation]
 
 
 def _is_signed(written: Quotation) -> bool:
-    """Whether a sign of a diff stands before each line that is new, at least one of them a `+`."""
+    """Whether each added line begins with a diff sign, and at least one with `+`."""
     added = _added(written)
     return any(line[0] == "+" for line in added) and all(line[0] in "+-" for line in added)
 
@@ -102,9 +99,9 @@ def _added(written: Quotation) -> list[str]:
 
 
 def _signs(written: Quotation, stands: Collection[str]) -> Signs:
-    """What signs before the new lines are, in a document without a line that begins with `+`.
+    """What signs before the new lines are, for a document without a line that begins with `+`.
 
-    `stands` are its lines. A sign before one line may as well belong to it, as in `++n;` and `+49 30 901820`.
+    `stands` are the document's lines. A sign may be a part of its line, as in `++n;` and `+49 30 901820`.
     """
     if not _is_signed(written):
         return "none"
@@ -142,8 +139,8 @@ def _signs(written: Quotation, stands: Collection[str]) -> Signs:
 
 
 def _unsigned(written: Quotation, is_diff: bool) -> Iterator[Quotation]:
-    """Without the signs of a diff: `-` before old lines, `+` before new ones. They stand in front of the
-    line, or in a column of their own that is a space before lines that stay, or with a space behind them."""
+    """The block without diff signs (`-` before old lines, `+` before new ones). The signs may be directly
+    before the line, in a column of their own (a space before unchanged lines), or followed by a space."""
     old, new = ([line for line in lines if line.strip()] for lines in written[:2])
     if not is_diff and not any(line[0] in "-+" for line in old):
         return
@@ -169,7 +166,7 @@ def _unsigned(written: Quotation, is_diff: bool) -> Iterator[Quotation]:
 
 
 def _fences(written: Quotation) -> Quotation | None:
-    """A pair of fences around the old lines, and those around the new ones if there are any."""
+    """Removes fences around the old lines, and around the new lines if there are any."""
     old = _fenced(written.old)
     return None if old is None else Quotation(old, _fenced(written.new) or written.new)
 
@@ -182,7 +179,8 @@ def _fenced(lines: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def text_span(lines: Sequence[str], within: tuple[int, int] | None = None) -> tuple[int, int]:
-    """The range of lines, all or those of a range, without blank lines at its borders; ends are exclusive."""
+    """The range of all lines, or of those `within` a range, without blank lines at its borders. Ends are
+    exclusive."""
     start, end = within or (0, len(lines))
     start, end = max(0, start), min(end, len(lines))
     text = [n for n in range(start, end) if lines[n].strip()]
@@ -190,7 +188,7 @@ def text_span(lines: Sequence[str], within: tuple[int, int] | None = None) -> tu
 
 
 def _border_blanks(written: Quotation) -> Quotation | None:
-    """Blank lines before and after the old lines, and as many of the new ones."""
+    """Removes blank lines before and after the old lines, and as many before and after the new ones."""
     old, new = written.old, written.new
     first, last = text_span(old)
     if last == 0:
@@ -203,7 +201,7 @@ def _border_blanks(written: Quotation) -> Quotation | None:
 
 
 def _numbers(written: Quotation) -> Quotation | None:
-    """A number before each line."""
+    """Removes line numbers, if each old line has one."""
     for number in _NUMBERED:
         if all(number.match(line) for line in written.old if line.strip()):
             return _without(written, number)
@@ -211,14 +209,15 @@ def _numbers(written: Quotation) -> Quotation | None:
 
 
 def _quoted(written: Quotation) -> Quotation | None:
-    """`>` before each line, as in an answer to a message."""
+    """Removes `>`, the mark of quoted e-mail, if each old line has it."""
     if all(line.startswith(">") for line in written.old if line.strip()):
         return _without(written, re.compile(">"))
     return None
 
 
 def _without(written: Quotation, before: re.Pattern[str]) -> Quotation:
-    """Without what stands before each line, and one space behind it where every old line has that."""
+    """The block without the prefix that the pattern matches, and without the space after it if every old line
+    has one."""
     bare = [line[found.end() :] if (found := before.match(line)) else line for line in written.old]
     has_space = all(line.startswith(" ") for line in bare if line.strip())
     old = tuple(line.removeprefix(" ") if has_space else line for line in bare)
@@ -231,8 +230,8 @@ def _without(written: Quotation, before: re.Pattern[str]) -> Quotation:
 
 
 def _escapes(written: Quotation, known: Collection[str]) -> Quotation | None:
-    """Backslashes before characters that need none in the document, as Markdown and JSON want them. Only
-    lines that the document has without them tell that."""
+    """Removes backslashes as Markdown and JSON require them before some characters. Only characters are
+    unescaped that have a backslash in an old line which the document has without it."""
     found: set[str] = set()
     old: list[str] = []
     for line in written.old:
@@ -245,7 +244,7 @@ def _escapes(written: Quotation, known: Collection[str]) -> Quotation | None:
         return None
     if found & {"_", "*"}:
         found |= {"_", "*"}  # as Markdown needs it for emphasis
-    # A line that the document has, or that was quoted without the habit, is right as it is.
+    # Lines of the document, and those quoted without the habit, are left unchanged.
     right = {*known, *map(canonical, old)}
     new = (
         line if canonical(line) in right else _ESCAPED.sub(lambda one: one[one[1] in found], line)

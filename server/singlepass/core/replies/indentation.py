@@ -1,9 +1,9 @@
-"""Indentation that a model changed: how that of its lines becomes the document's.
+"""Undoes a change of indentation that a model made in the lines of a block.
 
-A model that quotes with other indentation does so throughout: without it, with half of it, with spaces for
-tabs. So what tells one quoted line's indentation tells that of all, and of the new lines that go with them.
-`indentation_map` learns it from pairs of lines; `reindent` applies it. Both are None where the lines
-contradict each other, or where it is not clear which indentation the new lines have.
+A model that changes the indentation of quoted lines does it consistently: it removes it, halves it, or
+replaces tabs by spaces, in the new lines as well. `indentation_map` learns the change from pairs of a quoted
+line and a line of the document; `reindent` undoes it in the new lines. Both return None if the pairs
+contradict each other, or if it is not clear which indentation the new lines have.
 """
 
 import re
@@ -15,36 +15,36 @@ from singlepass.core.replies.levels import columns, indent_of, is_sound, unit_of
 from singlepass.core.replies.pairing import MIN_ALIKE, pairs_of, similarity
 
 _MOST_BESIDE = 10
-"""How many lines above and below are looked at for one with text."""
+"""Number of lines above and below that are searched for one with text."""
 _LABEL = re.compile(r"\w+:")
 _MOST_ABOVE = 1_000
-"""How many lines above are looked at for one that is shallower."""
+"""Number of lines above that are searched for one with less indentation."""
 _SPACES = re.compile(r" +[^\s*]")
 
 
 class IndentationMap(NamedTuple):
-    """From the indentation of quoted lines to the document's."""
+    """A mapping from the indentation of a model's lines to that of the document."""
 
     known: dict[str, str]
-    """What the quoted lines have, and what the document has there."""
+    """By indentation of quoted lines, that of the document's lines at their place."""
     unit: str
-    """One level in the model's lines …"""
+    """One level of indentation in the model's lines; empty if it is the same as in the document."""
     unit_there: str
-    """… and in the document's; both are empty where a level is the same."""
+    """One level of indentation in the document; empty if `unit` is."""
     first: tuple[str, str] | None = None
-    """Where the first quoted line alone lost its indentation: what it has, and what the document has."""
+    """If only the first quoted line lost its indentation: what it has, and what the document has."""
     tab: str = "\t"
-    """What a tab stands for in the document; a tab where it has some itself."""
+    """What replaces a tab of the model's lines: a tab if the document uses tabs."""
     flat: str | None = None
-    """The one indentation that all quoted lines have, where the document's lines have several."""
+    """The indentation of all quoted lines, if they have only one where the document has several."""
     level: str = ""
-    """One level of the document, whether or not the model's are the same; empty where it is not known."""
+    """One level of indentation in the document, even if the model's is the same; empty if unknown."""
     has_tabs_only: bool = False
-    """Whether no line of the document, comments aside, is indented by spaces, and some are by tabs."""
+    """Whether lines of the document are indented by tabs, and none by spaces (block comments aside)."""
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing changes."""
+        """Whether no indentation is changed."""
         return (
             self.first is None
             and self.flat is None
@@ -52,7 +52,7 @@ class IndentationMap(NamedTuple):
         )
 
     def convert(self, indent: str) -> str:
-        """The document's indentation for a new line's."""
+        """The document's indentation for that of a new line."""
         if indent in self.known:
             return self.known[indent]
         prefixes = [one for one in self.known if indent.startswith(one)]
@@ -64,7 +64,7 @@ class IndentationMap(NamedTuple):
         return there[: max(0, len(there) - len(less))] if deeper else self._scaled(indent)
 
     def _scaled(self, indent: str) -> str:
-        """Deeper levels in the document's unit; what is no whole level, as behind a bracket, stays."""
+        """Whole levels in the document's unit; anything else, such as alignment with a bracket, is kept."""
         n_levels = len(indent) // len(self.unit) if self.unit else 0
         if not n_levels or self.unit * n_levels != indent:
             return indent.replace("\t", self.tab)
@@ -74,10 +74,10 @@ class IndentationMap(NamedTuple):
 def indentation_map(
     old: Sequence[str], there: Sequence[str], new: Sequence[str], document: Sequence[str]
 ) -> IndentationMap | None:
-    """How the indentation of the old lines becomes that of the lines there.
+    """The map from the indentation of the old lines to that of the document's lines `there`.
 
-    New lines and document tell how deep a level is. None where no such map exists: two lines of one depth
-    stand at different depths in the document, or two of different depth at the same.
+    `new` and `document` are used to determine the unit of indentation. None if no map exists, because lines
+    of equal depth have different depths in the document, or the other way round.
     """
     pairs = [(indent_of(a), indent_of(b)) for a, b in zip(old, there, strict=True) if a.strip() and b.strip()]
     unit = unit_of(document)
@@ -88,7 +88,7 @@ def indentation_map(
     known, rest = _growing(pairs), _growing(pairs[1:]) or {}
     is_shallower = columns(pairs[0][0]) < columns(pairs[0][1])
     is_first_alone = is_shallower and bool(rest) and all(one == there for one, there in rest.items())
-    # Lines without indentation are the same in whatever unit, so they tell nothing where a map exists.
+    # Pairs of lines without indentation are no evidence that only the first line lost its own.
     if is_first_alone and (known is None or any(rest)):
         return IndentationMap(rest, "", "", first=pairs[0], tab=tab, level=unit)
     if known is not None:
@@ -122,7 +122,7 @@ def _units(known: dict[str, str], old: Sequence[str], new: Sequence[str], unit: 
         if deeper.startswith(one) and known[deeper].startswith(known[one])
     ]
     if steps:
-        # The quoted lines themselves tell.
+        # The quoted lines show the unit themselves.
         shortest = min(steps, key=lambda step: len(step[0]))
         return shortest if shortest[0] != shortest[1] else ("", "")
     units = unit_of(old) or unit_of([*old, *new]), unit
@@ -132,10 +132,10 @@ def _units(known: dict[str, str], old: Sequence[str], new: Sequence[str], unit: 
 def reindent(
     old: Sequence[str], there: Sequence[str], new: Sequence[str], found: IndentationMap
 ) -> list[str] | None:
-    """The new lines with the document's indentation; None where it is not clear which one they have now.
+    """The new lines with the document's indentation; None if it is not clear which indentation they have now.
 
-    `old` and `there` are the quoted lines and the document's. New lines that have the document's indentation
-    already, although the old ones lack it, stay as they are.
+    `old` are the quoted lines, `there` the document's lines at their place. New lines that already have the
+    document's indentation, although the old lines have not, are left unchanged.
     """
     if found.is_identity:
         return _with_tabs(new) if found.has_tabs_only else _with_spaces(new, found.tab)
@@ -152,7 +152,7 @@ def reindent(
         return lines
     quoted, real = next(iter(found.known.items()))
     if sum(bool(line.strip()) for line in old) == 1 and columns(quoted) < columns(real):
-        # Nothing else is quoted that tells whether all lines lost their indentation or the first one alone.
+        # With one quoted line, either all new lines lost their indentation or only the first one.
         as_there = _first_moved(new, quoted, real, {})
         readings = [one for one in (lines, as_there) if is_sound(one, found.level)]
         has_quoted = any(line.strip() and indent_of(line) == quoted for line in new)
@@ -165,11 +165,11 @@ def reindent(
 def raised_again(
     above: Sequence[str], there: Sequence[str], new: Sequence[str], below: Sequence[str]
 ) -> Sequence[str] | None:
-    """New lines that alone lost the indentation of those they replace, all of them or the first one, with it.
+    """The new lines with the indentation that they lost, if they lost it although the quoted lines did not.
 
-    They did where they would be as shallow as the bracket around them; and where they begin as the old ones
-    do, and cannot stand as they are between the lines above and below, or these are as deep as the old ones.
-    None where they can stand in no way, or in two.
+    All new lines may have lost it, or only the first one. That is assumed if they would otherwise be outside
+    the bracket that contains them, or if they begin like the old lines and their depth does not fit the lines
+    `above` and `below`. None if no interpretation fits, or more than one.
     """
     first, first_new = (next((line for line in lines if line.strip()), "") for lines in (there, new))
     indent = indent_of(first)
@@ -203,7 +203,7 @@ def raised_again(
 
 
 def _is_in_bracket(above: Sequence[str], indent: str) -> bool:
-    """Whether lines of this depth stand in a bracket that the next shallower line above opens."""
+    """Whether the nearest line above with less indentation ends with an opening bracket."""
     shallower = (
         one
         for one in above[: -_MOST_ABOVE - 1 : -1]
@@ -213,8 +213,8 @@ def _is_in_bracket(above: Sequence[str], indent: str) -> bool:
 
 
 def _with_tabs(new: Sequence[str]) -> list[str]:
-    """New lines with tabs for the spaces by which some are indented; as they are, where it is not clear how
-    many are a level."""
+    """The new lines with tabs in place of indentation by spaces; unchanged if the number of spaces per level
+    is not clear."""
     is_spaced = [line.strip() != "" and {*indent_of(line)} == {" "} for line in new]
     depths = [len(indent_of(line)) for line, spaced in zip(new, is_spaced, strict=True) if spaced]
     n_columns = next((n for n in (4, 8, 2) if n in depths and not any(one % n for one in depths)), 0)
@@ -227,13 +227,14 @@ def _with_tabs(new: Sequence[str]) -> list[str]:
 
 
 def _with_spaces(new: Sequence[str], tab: str) -> list[str]:
-    """New lines with what a tab stands for in the document in place of those by which some are indented."""
+    """The new lines with `tab` in place of each tab in their indentation."""
     return [indent_of(line).replace("\t", tab) + line.lstrip() if line.strip() else line for line in new]
 
 
 def _first_moved(new: Sequence[str], quoted: str, real: str, known: Mapping[str, str]) -> list[str]:
-    """The new lines where the first quoted one alone lost its indentation: what is as deep as it was quoted
-    goes along, unless other quoted lines are that deep too, and all else has the document's indentation."""
+    """The new lines if only the first quoted line lost its indentation (`quoted` instead of `real`): lines
+    with the indentation `quoted` get `real`; if other quoted lines have it too (in `known`), only the first
+    line does."""
     first = next((n for n, line in enumerate(new) if line.strip()), -1)
     return [
         real + line.lstrip()
@@ -244,7 +245,7 @@ def _first_moved(new: Sequence[str], quoted: str, real: str, known: Mapping[str,
 
 
 def _has_lost_levels(old: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether a new line opens a block, and the line below it is not deeper."""
+    """Whether an added line opens a block and the line below it is not deeper."""
     lines = [line.rstrip() for line in new if line.strip()]
     known = {line.strip() for line in old}
     return any(
@@ -256,8 +257,8 @@ def _has_lost_levels(old: Sequence[str], new: Sequence[str]) -> bool:
 
 
 def _raised(old: Sequence[str], there: Sequence[str], new: Sequence[str], flat: str) -> list[str] | None:
-    """New lines without indentation, each with that of the line that it changes; None where one changes
-    none."""
+    """The new lines, which all have the indentation `flat`, each with that of the line that it changes; None
+    if one changes no line."""
     pairs = pairs_of(old, new)
     if any(line.strip() and (indent_of(line) != flat or j not in pairs) for j, line in enumerate(new)):
         return None
@@ -269,7 +270,7 @@ def _raised(old: Sequence[str], there: Sequence[str], new: Sequence[str], flat: 
 def _is_the_documents(
     old: Sequence[str], there: Sequence[str], new: Sequence[str], found: IndentationMap
 ) -> bool | None:
-    """Whether the new lines have the document's indentation, and not that of the quoted ones; None if
+    """Whether the new lines have the document's indentation and not that of the quoted lines; None if
     unclear."""
     indents, indents_there, wanted = (
         {indent_of(line) for line in lines if line.strip()} for lines in (old, there, new)
@@ -291,7 +292,7 @@ def _is_the_documents(
 
 
 def _is_reached(indent: str, known: Iterable[str], unit: str) -> bool:
-    """Whether an indentation is one of these, or some levels deeper than one of them."""
+    """Whether an indentation is a known one, or one plus whole levels."""
     return any(
         indent.startswith(one)
         and (not (deeper := indent[len(one) :]) or not unit or unit * (len(deeper) // len(unit)) == deeper)

@@ -1,14 +1,14 @@
-"""What a text that was written anew leaves out, and whether that can be meant.
+"""Whether a rewrite is complete: which lines it leaves out, and whether they are meant to be deleted.
 
-A model that writes a text anew is asked for all of it, and often repeats only what it changed. Lines without
-a counterpart in the new text would be deleted. So a text counts as complete only if
+A rewrite is supposed to have all lines, but models often repeat only those that they change. Lines without a
+counterpart in the rewrite would be deleted. Therefore a rewrite counts as complete only if
 
-- each definition, and each other whole block, is there, elsewhere, or under another name, and does something;
-- what it uses of what lines defined that are gone or changed is defined in it;
+- each definition, and each other outermost block, is in it (perhaps elsewhere or renamed) and not empty;
+- names that it uses are still defined, if the lines that defined them are gone or changed;
 - it begins where the old text begins;
-- something tells of the lines that are gone what became of them (`Accounts`), or it says all of it in fewer
-  lines;
-- nothing is gone beside what was selected, and not too much of a file in which nothing was.
+- there is evidence of what became of the lines that are gone (`Accounts`), or the rewrite is a shorter
+version of the whole text; - no line outside the selection is gone and, if nothing is selected, no large share
+of the file.
 """
 
 import itertools
@@ -21,15 +21,16 @@ from singlepass.core.replies.levels import columns, indent_of
 from singlepass.core.replies.versions import Accounts, Versions, compared, is_shortened, rows
 
 _MOST_GONE = 0.5
-"""The share of a file's lines with text that its new text may leave out or replace where nothing is
+"""Maximum share of a file's lines with text that a rewrite may leave out or replace if nothing is
 selected."""
 _MOST_OF_IT = 0.5
-"""The share of a block's lines from which the new text has the block, whatever its first line is."""
+"""Minimum share of a block's lines that the rewrite must have for the block to count as present, whatever its
+first line is."""
 _BEFORE = re.compile(r"\s*(?:@|#|//|/\*|\*|import\b|from\b|use\b|using\b|[\"']{3})")
 _CONTINUES = re.compile(
     r"[)}\]]|\{\s*$|</|(?:else|elif|elsif|except|catch|finally|rescue|ensure|end|then|fi|done|esac)\b"
 )
-"""A line that goes on with a block at its depth."""
+"""A line that continues a block although it is as deep as its first line, such as `else`."""
 _HEADING = re.compile(r"(#{2,6})\s+\S")
 _STUB = re.compile(
     r"(?:pass|\.{3}|…|return(?: None| null| nil| undefined)?|"
@@ -47,11 +48,11 @@ def left_out(
     *,
     is_selected: bool,
 ) -> tuple[int, int] | None:
-    """The first lines of an old text, end exclusive, that its new version seems to leave out unmeant; None
-    where it is complete.
+    """The first range of old lines (end exclusive) that the new text seems to leave out by mistake; None if
+    it is complete.
 
-    `pairs` are the new lines that repeat or change an old one, in order. `changing` is the range of lines
-    that may be deleted or replaced.
+    `pairs` maps each new line that repeats or changes an old line to it, in order. `changing` is the range of
+    old lines that may be deleted or replaced.
     """
     text = [n for n, line in enumerate(old) if line.strip()]
     versions = compared(old, new, pairs)
@@ -79,7 +80,7 @@ def left_out(
     beside = next((n for n in gone if not changing[0] <= n < changing[1]), None)
     if beside is not None:
         return beside, beside + 1
-    # A definition that is there by its name may be another one.
+    # Lines of definitions whose names are kept do not count as gone.
     known: set[int] = set()
     for start, end, _ in blocks:
         if start not in known and _is_kept(versions, start):
@@ -89,7 +90,8 @@ def left_out(
 
 
 def _blocks(lines: Sequence[str], text: Sequence[int]) -> list[tuple[int, int, bool]]:
-    """All lines with deeper ones below: from where to where each goes, and whether it has the least depth."""
+    """All blocks, each a line with the deeper lines below it: start, end (exclusive), and whether it is an
+    outermost one."""
     depths = {n: columns(indent_of(lines[n])) for n in text if not is_directive(lines[n])}
     least = min(depths.values(), default=0)
     found: list[tuple[int, int, bool]] = []
@@ -109,7 +111,7 @@ def _blocks(lines: Sequence[str], text: Sequence[int]) -> list[tuple[int, int, b
 
 
 def _sections(lines: Sequence[str], text: Sequence[int]) -> list[tuple[int, int, bool]]:
-    """The sections of a text in Markdown but the one of its title."""
+    """The sections of a Markdown text, from headings of level 2 on."""
     found: list[tuple[int, int, bool]] = []
     open_: list[tuple[int, int]] = []
     headings = [(n, len(heading[1])) for n in text if (heading := _HEADING.match(lines[n]))]
@@ -121,7 +123,7 @@ def _sections(lines: Sequence[str], text: Sequence[int]) -> list[tuple[int, int,
 
 
 def _is_missing(versions: Versions, start: int, end: int, is_outermost: bool) -> bool:
-    """Whether a block has no counterpart, and nothing is in its place that may be one."""
+    """Whether a block has no counterpart, and nothing in its place can be one."""
     header = versions.old[start].strip()
     name = defined_name(header)
     if not (name or is_outermost) or _is_kept(versions, start) or (start in versions.kept and not name):
@@ -153,8 +155,8 @@ def _is_missing(versions: Versions, start: int, end: int, is_outermost: bool) ->
 
 
 def _emptied(versions: Versions) -> int | None:
-    """A line that begins a block which has no lines in the new text; the last one where that ends with such a
-    line."""
+    """The first line of a block that has no lines in the new text; the last old line if the new text ends
+    with the first line of a block; otherwise None."""
     deeper, deeper_new = map(_with_deeper, (versions.old, versions.new))
     for j, i in versions.pairs.items():
         if i in deeper and j not in deeper_new and versions.new[j].rstrip().endswith((":", "{")):
@@ -165,7 +167,7 @@ def _emptied(versions: Versions) -> int | None:
 
 
 def _is_stub(versions: Versions, start: int, end: int) -> bool:
-    """Whether a definition that does something is there without what it does."""
+    """Whether a definition with a real body has only an empty one in the new text."""
     there = versions.there.get(start)
     if there is None or not defined_name(versions.old[start].strip()):
         return False
@@ -179,7 +181,7 @@ def _is_stub(versions: Versions, start: int, end: int) -> bool:
 
 
 def _has_no_beginning(versions: Versions, text: Sequence[int]) -> bool:
-    """Whether the old text begins with a definition, and the new one in the middle of it."""
+    """Whether the old text begins with a definition and the new text does not."""
     if not text or text[0] in versions.kept or not defined_name(versions.old[text[0]].strip()):
         return False
     begins = next(
@@ -189,22 +191,22 @@ def _has_no_beginning(versions: Versions, text: Sequence[int]) -> bool:
 
 
 def _with_deeper(lines: Sequence[str]) -> set[int]:
-    """The lines that have a deeper one below."""
+    """The lines that are followed by a deeper one."""
     text = [n for n, line in enumerate(lines) if line.strip() and not is_directive(line)]
     depths = [columns(indent_of(lines[n])) for n in text]
     return {n for n, its, below in zip(text, depths, depths[1:], strict=False) if below > its}
 
 
 def _is_kept(versions: Versions, start: int) -> bool:
-    """Whether the new text has a definition under its name."""
+    """Whether the new text has a definition with the name that the old line defines."""
     name = defined_name(versions.old[start].strip())
     there = versions.there.get(start)
     if not name or there is None:
-        # Several classes have methods of one name.
+        # Only if the name is unique: several classes may have methods of the same name.
         return bool(name) and start in versions.moved and versions.old_names[name] == 1
     return defined_name(versions.new[there].strip()) == name
 
 
 def _is_filler(line: str) -> bool:
-    """Whether a line is in the place of others and does nothing."""
+    """Whether a line is a comment or a stub such as `pass`."""
     return COMMENT.match(line) is not None or _STUB.fullmatch(line) is not None

@@ -1,7 +1,7 @@
-"""How deep lines are, and which depths lines of code can have.
+"""Levels of indentation, and whether the indentation of lines is plausible for code.
 
-`is_sound` tells one reading of a model's indentation from another. It knows only what holds in about every
-language, so lines may pass that no compiler would take.
+`is_sound` is used to choose between interpretations of a model's indentation. It applies only rules that hold
+in most languages, so it also accepts lines that no compiler would.
 """
 
 import re
@@ -10,16 +10,17 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 _TAB_COLUMNS = 4
-"""Columns of a tab where one is compared with spaces."""
+"""Width of a tab when it is compared with spaces."""
 _MOST_UNIT = 8
-"""No program indents a level by more columns; a larger step is alignment."""
+"""Maximum width of a level of indentation; larger steps are alignment."""
 
 _NO_BRACKETS = re.compile(r"[^()\[\]{}]+")
 _LABEL = re.compile(
     r"(?:(?:case|default|public|private|protected)\b|- |#|//|\*|--|;"
     r"|(?!(?:else|try|finally|except|ensure|begin|do)\b)\w+:$)"
 )
-"""Comments, and lines that end like one that opens a block but may have lines of any depth below."""
+"""Comments, and lines such as labels that end like the first line of a block but may be followed by lines of
+any depth."""
 _HEADS = (
     r"(?:if|elif|else|elseif|for|foreach|while|switch|case|match|when|with|unless|until|loop|begin|try|def|"
     r"class|fn|func|function|macro|sub|do)\b"
@@ -30,11 +31,11 @@ _COMPLETE = re.compile(
     rf"|(?!{_HEADS})[\w.$]+\(.*\);?"
     r"|.*[;}])"
 )
-"""A statement that ends with its line."""
-_GOES_ON = re.compile(r"(?:[.?:&|+*/=,)\]}>-]|(?:and|or|from|to)\b)")
-"""What begins a line that continues the one above."""
+"""A statement that is complete at the end of its line."""
+_CONTINUATION = re.compile(r"(?:[.?:&|+*/=,)\]}>-]|(?:and|or|from|to)\b)")
+"""The beginning of a line that continues the one above."""
 _BELONGS = re.compile(r"(?:[)\]}]|(?:elif|else|elsif|except|finally|rescue|ensure|catch|end)\b)")
-"""What is as deep as an earlier line that it belongs to."""
+"""The beginning of a line that is as deep as an earlier line to which it belongs."""
 
 
 def indent_of(line: str) -> str:
@@ -49,11 +50,11 @@ def columns(indent: str) -> int:
 
 
 def unit_of(lines: Iterable[str]) -> str:
-    """The white space of one level in these lines: a tab, or some spaces; empty where they do not tell.
+    """One level of indentation in these lines, a tab or some spaces; empty if it cannot be determined.
 
-    It is the step to a deeper line that is taken most often; larger ones are rather alignment with a bracket.
+    With spaces it is the most frequent step from a line to a deeper one.
     """
-    # The lines of a block comment stand one column behind its first.
+    # Skip the lines of block comments, which are indented by one more column than the first.
     indents = [indent_of(line) for line in lines if (bare := line.lstrip()) and bare[0] != "*"]
     if sum(indent.startswith("\t") for indent in indents) > sum(indent.startswith(" ") for indent in indents):
         return "\t"
@@ -63,14 +64,14 @@ def unit_of(lines: Iterable[str]) -> str:
 
 
 def balance(lines: Iterable[str]) -> int:
-    """How many more brackets are opened than closed, of whatever kind."""
+    """The number of opening brackets minus that of closing ones, of all kinds."""
     brackets = "".join(_NO_BRACKETS.sub("", line) for line in lines)
     return sum(map(brackets.count, "([{")) - sum(map(brackets.count, ")]}"))
 
 
 def is_sound(lines: Sequence[str], unit: str = "") -> bool:
-    """Whether nothing speaks against the depths of these lines. `unit` is one level of the document, if
-    known."""
+    """Whether the indentation of these lines is plausible. `unit` is one level in the document, empty if
+    unknown."""
     text = [(columns(indent_of(line)), line.strip()) for line in lines if line.strip()]
     around = [depth for depth, _ in text[:1]]
     for (depth, above), (depth_below, below) in pairwise(text):
@@ -80,7 +81,12 @@ def is_sound(lines: Sequence[str], unit: str = "") -> bool:
             is_level = not unit or above.endswith(("(", "[")) or depth_below - depth == columns(unit)
             if depth_below <= depth or not is_level:
                 return False
-        if depth_below > depth and not is_label and _COMPLETE.fullmatch(above) and not _GOES_ON.match(below):
+        if (
+            depth_below > depth
+            and not is_label
+            and _COMPLETE.fullmatch(above)
+            and not _CONTINUATION.match(below)
+        ):
             return False
         while around and around[-1] > depth_below:
             around.pop()

@@ -1,9 +1,9 @@
-"""The markers of edit blocks: which of a reply's lines is one.
+"""The markers of edit blocks: which lines of a reply are markers.
 
-A constrained model writes those that it was asked for, and nothing that looks like them. Of others, markers
-are known by their shape: any five or more characters, in any case, indented as a whole block may be, with the
-path behind. The opening one says how long the others of its block are; another rule among the old lines may
-be the separator if no file has it.
+A constrained model writes exactly the requested markers. In other replies markers are recognized by their
+shape: a run of at least five characters, perhaps with the word in another case, indented, or followed by the
+path. The length of the opening marker determines that of the others in its block. A line of `-` or `=` among
+the old lines counts as the separator if no file has such a line.
 """
 
 import re
@@ -15,7 +15,7 @@ from singlepass.core.replies.end_tokens import without_end
 
 
 class State(Enum):
-    """Where in the reply the parser is."""
+    """Where the parser is: outside of blocks, or among the old or the new lines of one."""
 
     OUTSIDE = auto()
     OLD = auto()
@@ -23,7 +23,7 @@ class State(Enum):
 
 
 class Kind(Enum):
-    """What a line is."""
+    """The kind of a line: one of the three markers, or text."""
 
     OPEN = auto()
     SEPARATOR = auto()
@@ -43,10 +43,11 @@ _CLOSING_WORDS = frozenset({"", ":", ">", "updated", "update", "new", "after", "
 
 
 class Markers:
-    """The markers of one reply, by the size that was asked for and the block that is open.
+    """Recognizes the markers of one reply.
 
-    `texts` are those of the files: where one has a line like a marker, a line of that shape is none unless it
-    has the size that was asked for.
+    `size` is the requested length of markers, and `texts` are the contents of the files. If a file has a line
+    that looks like a marker, the same line in the reply counts as one only if it has the requested size. With
+    `is_exact`, only the requested markers count.
     """
 
     def __init__(self, size: int, texts: Iterable[str], *, is_exact: bool) -> None:
@@ -56,22 +57,22 @@ class Markers:
         self._texts = texts
         self._known: frozenset[str] | None = None
         self._opening = (SMALLEST_MARKER, "", "")
-        """The length, the indentation and the word of the open block's first marker."""
+        """Length, indentation and word of the opening marker of the current block."""
         self._is_separated_by_rule = False
-        """Whether another line than the one that was asked for separates its old and new lines."""
+        """Whether the separator of the current block is not the requested line of `=`."""
 
     def open(self, line: str) -> None:
-        """A block begins with this marker."""
+        """Note the opening marker of a block."""
         found = _MARKER.match(without_end(line).rstrip())
         opening = (len(found["run"]), found["indent"], _opening_word(found["rest"])) if found else None
         self._opening = opening or (self._size, "", "search")
 
     def separate(self, line: str) -> None:
-        """This line separates its old and new lines."""
+        """Note the separator of the current block."""
         self._is_separated_by_rule = line.strip(" \t:") != "=" * self._opening[0]
 
     def kind(self, line: str, state: State) -> tuple[Kind, bool]:
-        """What a line is in this state, and whether it cannot be known which lines of the block are its
+        """The kind of a line in this state, and whether it is ambiguous which lines of the block are its
         markers."""
         if self._is_exact:
             return self._exact.get(line.rstrip(), Kind.TEXT), False
@@ -82,7 +83,7 @@ class Markers:
         kind = self._kind_by_shape(found["run"], found["indent"], found["rest"].strip(), state)
         is_asked_for = state is State.OUTSIDE or (len(found["run"]) == self._size and not found["indent"])
         if not is_asked_for and kind is not Kind.TEXT and bare.strip() in self._lines_like_markers():
-            # Whether this is the marker or a line of the file is not known.
+            # It may be the marker or a line of the file.
             return (kind, True) if kind in (Kind.SEPARATOR, Kind.CLOSE) else (Kind.TEXT, False)
         return kind or Kind.TEXT, kind is None
 
@@ -98,7 +99,7 @@ class Markers:
         return bare[: found.start()].rstrip(">").rstrip()
 
     def _kind_by_shape(self, run: str, indent: str, rest: str, state: State) -> Kind | None:
-        """What a line with the shape of a marker is; None where it may be one that the model got wrong."""
+        """The kind of a line with the shape of a marker; None if it may be a wrongly written marker."""
         length, indent_here, word = self._opening
         if state is State.OUTSIDE:
             if run[0] == "<":
@@ -108,7 +109,7 @@ class Markers:
         if len(indent) > len(indent_here):
             return Kind.TEXT
         is_of_the_block = len(run) == length
-        # The word makes a marker of a run of another length, unless files have lines of that shape.
+        # A run of another length with the right word is a marker too, unless files have such lines.
         is_free = self._size == SMALLEST_MARKER
         if run[0] == "=":
             if is_of_the_block:
@@ -125,8 +126,8 @@ class Markers:
         return None if is_near else Kind.TEXT
 
     def _is_rule(self, bare: str, state: State) -> bool:
-        """Whether a line among old ones is a rule that no file has, which a model wrote as the separator; or
-        another rule after such a one."""
+        """Whether a line of `-` or `=` among the old lines counts as the separator, because no file has it.
+        After such a separator, further ones count too."""
         may_be = state is State.OLD or (state is State.NEW and self._is_separated_by_rule)
         is_rule = may_be and _RULE.fullmatch(bare.strip()) is not None
         return is_rule and bare.strip() not in self._lines_like_markers()
@@ -144,13 +145,13 @@ class Markers:
 
 
 def behind_word(line: str) -> str:
-    """What stands behind an opening marker and its word."""
+    """The text after an opening marker and its word."""
     rest = line.lstrip().lstrip("<")
     found = _WORD.match(rest)
     return rest[found.end() :] if found else rest
 
 
 def _opening_word(rest: str) -> str:
-    """The word behind an opening marker, in lower case; empty where it is none of the usual ones."""
+    """The word after an opening marker, in lower case; empty if it is not a usual one."""
     found = _WORD.match(rest)
     return (found["word"] or "").casefold() if found else ""

@@ -1,7 +1,7 @@
-"""Lines that belong to the format of a reply, or are said to its reader, and are no line of a file.
+"""Lines that are not part of a file: they belong to the format of a reply, or address its reader.
 
-Some are so wherever they stand (`of_a_format`). Others may be code, and are told only as the first or the
-last line of what a model writes, and where code does not begin or end so (`at_a_border`).
+Some are recognized anywhere (`of_a_format`). Others look like code, and are recognized only as the first or
+last line of a text, where code does not have such lines (`at_a_border`).
 """
 
 import re
@@ -12,7 +12,7 @@ from singlepass.core.replies.paths import is_source
 from singlepass.core.replies.sections import element_path
 
 PROSE = (".md", ".markdown", ".mdx", ".rst", ".adoc", ".txt", ".qmd", ".rmd", ".tex", ".org")
-"""Endings of files in which fences, and dots in place of text, are text."""
+"""Extensions of text files, in which fences and dots are ordinary text."""
 _MARKUP = (
     *(
         ".html",
@@ -50,13 +50,13 @@ _NEVER_END = (
     *(".py", ".pyi", ".js", ".jsx", ".mjs", ".ts", ".tsx", ".go", ".rs", ".c", ".h", ".cc", ".cpp", ".hpp"),
     *(".java", ".kt", ".cs", ".swift", ".css", ".scss", ".json"),
 )
-"""Endings of files in languages without such a word."""
+"""Extensions of languages in which no file ends with a word such as `END`."""
 _LONE_TAG = re.compile(r"</?[A-Za-z_]+>|<!--.*-->|\]\]>")
 _SENTENCE = re.compile(r"\*\*[A-Z][\w ]*:?\*\*|[A-Z`][\w'’`]*[:,]? [\w'’`.,;:()/ -]*[.!:]$")
 
 
 def of_a_format(line: str, path: str) -> str:
-    """What a line is that no file has, in words; empty for all others."""
+    """A description of a line that is not part of a file, for messages; empty for other lines."""
     bare = line.strip()
     if token_in(line):
         return "a token that ends a message"
@@ -77,7 +77,7 @@ def of_a_format(line: str, path: str) -> str:
 
 
 def at_a_border(line: str, path: str) -> str:
-    """What a first or last line is that code neither begins nor ends with, in words."""
+    """The same for a first or last line with which code neither begins nor ends."""
     bare, ending = line.strip(), path.casefold()
     if _END_WORD.fullmatch(bare) and ending.endswith(_NEVER_END):
         return "a marker"
@@ -91,7 +91,7 @@ def at_a_border(line: str, path: str) -> str:
 
 
 def token_in(line: str) -> str:
-    """The token that begins or ends a message, if the line does so with one."""
+    """The special token with which the line begins or ends; empty if there is none."""
     bare = line.strip()
     token = last_token(line)
     if token:
@@ -104,7 +104,8 @@ _MOST_CHARS = 40
 
 
 def is_sentence(line: str) -> bool:
-    """Whether an unindented line is a sentence of some words, or begins as a paragraph of Markdown."""
+    """Whether an unindented line is a sentence of at least three words, or begins with bold text as in
+    Markdown."""
     return len(line) < _MOST_SENTENCE and _SENTENCE.match(line) is not None and len(line.split()) > 2
 
 

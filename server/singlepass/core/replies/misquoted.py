@@ -1,17 +1,18 @@
-"""New lines onto the document's lines, where the model misquoted the old ones.
+"""Applies the change of a block to the document's lines if the model misquoted them.
 
 Theory of operation
 ===================
 
-A block says how old lines become new ones. Where a quoted line is not the document's line, the new line shows
-the same slip, so writing it would change what nobody asked to change: a comment that was left out, a number,
-a name. `carried_over` therefore does to the document's lines what the block does to the quoted ones:
+A block says how old lines become new ones. If a quoted line differs from the document's line, the new line
+usually has the same mistake, so writing it would change something that nobody asked for: a comment that was
+left out, a number, a name. Therefore `carried_over` applies the difference between quoted and new lines to
+the document's lines:
 
-- a line that the block repeats stays as the document has it;
-- a line that the block changes is merged word by word (`merged`): base the quotation, one side the document's
-  line, the other the new line. Where both changed the same or adjacent words there is no answer;
-- a line that the block deletes, or replaces by others, must be the one that was quoted, but for a comment at
-  its end; else there is no answer.
+- A line that the block repeats is left as it is in the document.
+- A line that the block changes is merged word by word (`merged`). The base is the quotation; the two sides
+are the document's line and the new line. If both sides changed the same or adjacent words, there is no
+result. - A line that the block deletes or replaces must have been quoted correctly, apart from a comment at
+its end; otherwise there is no result.
 """
 
 import re
@@ -27,24 +28,21 @@ from singlepass.core.replies.pairing import pairs_of, similarity
 _WORDS = re.compile(r"&#?\w+;|\w+|\s+|\.+|-+|.", re.DOTALL)
 _SPACE = re.compile(r"(?<!\s)\s+(?=\S)")
 _COMMENT = re.compile(r"(?<!\s)\s+(?:#|//|/\*|--|;|%|<!--)")
-"""What may follow the code of a line, in whatever language."""
+"""The beginning of a comment after code, in any language."""
 _LETTER = re.compile(r"[^\W\d_]")
 
 _SURELY_ALIKE = 0.8
-"""The similarity from which a new line is a change of an old one, among more or fewer lines than there
-were."""
-
+"""Minimum similarity of a new line to the old line that it changes, if the number of lines changes."""
 
 _MARGIN = 0.15
-"""How much less alike the other old lines are then."""
-
+"""Minimum amount by which all other old lines must be less similar in that case."""
 
 _MOST_COMPARED = 20
-"""How many old lines before and behind are compared then."""
+"""Number of old lines before and after it that are compared in that case."""
 
 
 class Change(NamedTuple):
-    """`base[start:end]` became `new`, in words."""
+    """A change in a list of words: `base[start:end]` became `new`."""
 
     start: int
     end: int
@@ -52,12 +50,13 @@ class Change(NamedTuple):
 
 
 def comment_left_out(old: str, line: str) -> str:
-    """The comment at the end of the document's line, if it is all by which the quoted line differs."""
+    """The comment at the end of the document's line, if the quoted line differs only in lacking it; otherwise
+    empty."""
     code = canonical(old)
     line = line.rstrip()
     if not code or not canonical(line).startswith(code):
         return ""
-    # Longer beginnings of a line have no shorter forms.
+    # Canonical forms do not get shorter with longer beginnings, so binary search works.
     starts = [found.start() for found in _SPACE.finditer(line) if found.start()]
     n = bisect_left(starts, len(code), key=lambda start: len(canonical(line[:start])))
     if n == len(starts) or canonical(line[: starts[n]]) != code:
@@ -67,23 +66,22 @@ def comment_left_out(old: str, line: str) -> str:
 
 
 def is_comment(text: str) -> bool:
-    """Whether a text is white space and a comment with words, in whatever language."""
+    """Whether a text is white space followed by a comment with letters, in any language."""
     return _COMMENT.match(text) is not None and _LETTER.search(text) is not None
 
 
 def _has_comment(text: str) -> bool:
-    """Whether a text has a comment with words."""
+    """Whether a text has a comment with letters."""
     found = _COMMENT.search(text)
-    # A word behind a later comment is behind the first one too.
+    # If a later comment has letters, they also follow the first comment mark.
     return found is not None and _LETTER.search(text, found.end()) is not None
 
 
 def merged(old: str, line: str, new: str) -> str | None:
-    """The document's line with the change that makes the new line of the old one; None where it cannot be
-    told.
+    """The document's line with the change from the old (quoted) to the new line; None if they conflict.
 
-    It cannot where quotation and document differ in, or right beside, a word that the change is about. A
-    comment at the end of the document's line that was not quoted is no such difference.
+    They conflict if the quotation differs from the document in a word that is changed or adjacent to a
+    changed one. A comment at the end of the document's line that was not quoted is no conflict.
     """
     tail = comment_left_out(old, line)
     if tail and canonical(new).endswith(canonical(tail)):
@@ -102,7 +100,7 @@ def merged(old: str, line: str, new: str) -> str | None:
                 is_tail = one.start == one.end == len(base) and is_comment("".join(one.new))
                 if not is_tail or _has_comment("".join(other.new)):
                     return None
-    # Each word of the base that no change touches stays as the document has it.
+    # Unchanged words are written as they are in the document.
     written = _aligned(keys, keys_there, there)
     changes = sorted({*ours, *theirs}, key=lambda change: (change.start, change.end, change in ours))
     words: list[str] = []
@@ -119,7 +117,7 @@ def _changes(base: Sequence[str], other: Sequence[str]) -> list[tuple[Change, tu
 
 
 def _aligned(keys: Sequence[str], keys_there: Sequence[str], there: Sequence[str]) -> list[str]:
-    """For each word of the base the document's word; what differs is filled by changes."""
+    """For each word of the base the document's word; empty for words that differ."""
     written = [""] * len(keys)
     i = c = 0
     ends = (len(keys), len(keys), len(keys_there), len(keys_there))
@@ -130,9 +128,9 @@ def _aligned(keys: Sequence[str], keys_there: Sequence[str], there: Sequence[str
 
 
 def carried_over(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
-    """The lines that take the place of `window`; None where that cannot be told.
+    """The lines that replace `window`; None if they cannot be determined.
 
-    `window` are the document's lines, one for each old line; old and new lines have the document's
+    `window` are the document's lines, one for each old line. Old and new lines have the document's
     indentation.
     """
     if [*old] == [*window]:
@@ -150,10 +148,10 @@ def carried_over(old: Sequence[str], window: Sequence[str], new: Sequence[str]) 
 
 
 def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
-    """The same for lines of which all change."""
+    """The same for a run of lines that all change."""
     lines: list[str] = []
     a = c = 0
-    # A new line that is the document's, comment and all, is no change of another line.
+    # A new line that equals a line of the document is not a change of another line.
     for i, j in [*_own_lines(window, new), (len(window), len(new))]:
         part = _part(old[a:i], window[a:i], new[c:j])
         if part is None:
@@ -164,7 +162,8 @@ def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> lis
 
 
 def _own_lines(window: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
-    """The lines of the document that are among the new ones, in order. Blank ones tell nothing."""
+    """The lines of the document (blank ones aside) that are among the new lines, in order, as pairs of
+    numbers."""
     pairs: list[tuple[int, int]] = []
     a = c = 0
     blocks = changed_blocks([*map(str.rstrip, window)], [*map(str.rstrip, new)])
@@ -175,7 +174,7 @@ def _own_lines(window: Sequence[str], new: Sequence[str]) -> list[tuple[int, int
 
 
 def _part(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
-    """The same for lines of which none is the document's."""
+    """The same for new lines of which none equals a line of the document."""
     is_equal = [a.strip() == b.strip() for a, b in zip(old, window, strict=True)]
     if all(is_equal):
         return [*new]
@@ -184,7 +183,7 @@ def _part(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list
     for i, (a, b) in enumerate(zip(old, window, strict=True)):
         if i in merged_ones or with_one_quote(a) == with_one_quote(b):
             continue
-        # A comment goes with its line, but not where a new line may be what became of that.
+        # A line is deleted with its comment, unless a new line may be its changed version.
         if len(merged_ones) < len(new) or not comment_left_out(a, b):
             return None
     lines: list[str] = []
@@ -203,7 +202,7 @@ def _part(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list
 
 
 def _is_surely(i: int, old: Sequence[str], line: str) -> bool:
-    """Whether a new line can be a change of this old line only."""
+    """Whether a new line can only be a change of old line `i`."""
     old = old[max(0, i - _MOST_COMPARED) : i + _MOST_COMPARED + 1]
     i = min(i, _MOST_COMPARED)
     alike = similarity(old[i], line)

@@ -1,4 +1,4 @@
-"""Which new line is a change of which old line."""
+"""Pairs of old and new lines in which the new line repeats or changes the old one."""
 
 import difflib
 import re
@@ -9,21 +9,22 @@ from singlepass.core.line_diff import changed_blocks
 from singlepass.core.replies.characters import canonical
 
 MIN_ALIKE = 0.6
-"""The similarity, from 0 to 1, from which a new line counts as a change of an old one."""
+"""Minimum similarity, from 0 to 1, at which a new line counts as a change of an old one."""
 _LEAST = 0.4
+"""Similarities below this are reported as 0."""
 _MOST_WORK = 40_000_000
-"""Pairs of characters that are compared within a second, whatever they are."""
+"""Maximum number of pairs of characters to compare; that many take at most about a second."""
 _LONG = 200
-"""Characters of a line. Longer ones are compared word by word, …"""
+"""Lines of more characters are compared word by word."""
 _LONGEST = 4_000
-"""… and those only by what they share at both ends."""
+"""Lines of more characters are compared only by their common beginning and end."""
 _MOST_SHRUNK = 16
-"""How many times longer a line may be than the same one in another spelling."""
+"""Maximum ratio of the lengths of two spellings of a line."""
 _WORD = re.compile(r"\w+|\s+|.")
 
 
 def similarity(one: str, other: str, least: float = _LEAST) -> float:
-    """How alike two lines are, from 0 to 1, whatever their spelling and indentation; 0 for less than
+    """The similarity of two lines, from 0 to 1, regardless of spelling and indentation; 0 if it is less than
     `least`."""
     if _is_longer(one, other) or _is_longer(other, one):
         return 0.0
@@ -31,7 +32,7 @@ def similarity(one: str, other: str, least: float = _LEAST) -> float:
 
 
 def _is_longer(one: str, other: str) -> bool:
-    """Whether a line is so much longer that no other spelling makes it like the other one."""
+    """Whether a line is too long to be another spelling of the other one."""
     return len(one) > _LONG and len(one.strip()) > _MOST_SHRUNK * len(other)
 
 
@@ -43,7 +44,7 @@ def _alike(one: str, other: str, least: float) -> float:
         ratio = 2 * (len(one) - (changed.end - changed.start)) / (len(one) + len(other))
         return ratio if ratio >= least else 0.0
     matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-    # The two upper bounds are cheap and rule most pairs out.
+    # The two upper bounds are cheap and exclude most pairs.
     if matcher.real_quick_ratio() < least or matcher.quick_ratio() < least:
         return 0.0
     ratio = matcher.ratio() if max(len(one), len(other)) <= _LONG else _alike_in_words(one, other)
@@ -51,7 +52,7 @@ def _alike(one: str, other: str, least: float) -> float:
 
 
 def _alike_in_words(one: str, other: str) -> float:
-    """Which share of the characters of two lines is in words that they share, in order."""
+    """The share of characters in words that two lines have in common, in order."""
     words, others = _WORD.findall(one), _WORD.findall(other)
     matcher = difflib.SequenceMatcher(None, words, others, autojunk=False)
     blocks = matcher.get_matching_blocks()
@@ -60,7 +61,8 @@ def _alike_in_words(one: str, other: str) -> float:
 
 
 def pairs_of(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
-    """By new line, the old line that it repeats or changes; in order, and alike as a whole as can be."""
+    """By new line, the old line that it repeats or changes; in order, with the maximum sum of
+    similarities."""
     if _work(old) * _work(new) > _MOST_WORK:
         return aligned(old, new)
     bare, bare_new = [*map(canonical, old)], [*map(canonical, new)]
@@ -84,8 +86,8 @@ def pairs_of(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
 
 
 def aligned(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
-    """The same for two versions of a text: first the lines that are equal, then those alike between them, as
-    long as there are not too many."""
+    """The same for two versions of a long text: first equal lines are paired, then similar lines between
+    them, as long as these are not too many."""
     pairs: dict[int, int] = {}
     left = _MOST_WORK
     a = c = 0
@@ -102,5 +104,5 @@ def aligned(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
 
 
 def _work(lines: Sequence[str]) -> int:
-    """What it takes to compare these lines with a character."""
+    """The work to compare these lines with one character, in pairs of characters."""
     return sum(min(len(line), _LONGEST) + 20 for line in lines)

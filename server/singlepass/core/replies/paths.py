@@ -1,12 +1,12 @@
 """Which file a line of a reply names.
 
-Models write a path on a line of its own, in backticks, as a heading, in a sentence, as a link, in the info of
-a fence, with their own idea of the folder in front. A line names a file if exactly one of the known files
-fits it. Everything else is prose, except a line that is a path and fits none: that is a file which may not be
-edited, and its block must not go into another one.
+Models write a path on a line of its own, in backticks, as a heading, in a sentence, as a link, or in the info
+string of a fence, perhaps with other folders in front. A line names a file if exactly one of the known files
+matches. All other lines are prose, except a line that is a path and matches no known file: it names a file
+that may not be edited, and its block must not be applied to another one.
 
-A line that is nothing but a path says more than a sentence that mentions one (`named_before`). All
-expressions here take a time that is linear in the line, and a very long line is prose.
+A line that is only a path takes precedence over a sentence that mentions one (`named_before`). All regular
+expressions here take linear time, and very long lines count as prose.
 """
 
 import re
@@ -20,29 +20,30 @@ class Named(NamedTuple):
     """A file that a line names."""
 
     path: str
-    """One of the known files, or what was written where none fits."""
+    """The path of a known file; the path as written if none matches."""
     is_known: bool
 
 
 class Before(NamedTuple):
-    """What the lines before a block say of its file."""
+    """Which file the lines before a block name."""
 
     named: Named | None = None
     line: str = ""
     """The line that names it."""
     rival: str = ""
-    """Another file, which a sentence between that line and the block names."""
+    """The path of another file, named by a sentence between that line and the block; empty if there is
+    none."""
 
 
 _MOST_CHARS = 1000
-"""A longer line is prose, unless it is a known path."""
+"""Lines of more characters are prose, unless they are a known path."""
 _COMMENTS = (("<!--", "-->"), ("/*", "*/"), ("//", ""), ("#", ""), ("--", ""), (";", ""), ("%", ""))
-"""How a comment of one line begins and ends."""
+"""Beginning and end of a comment of one line."""
 _PLACEHOLDER = re.compile(
     r"(?:.*/)?(?:path|dir|folder)/(?:of|to)/.*|(?:.*/)?(?:your_?file(?:name)?|file_?name|file)(?:\.\w+)?|.*/path",
     re.IGNORECASE,
 )
-"""Paths of examples, which mean whichever file the task is about."""
+"""Placeholders for paths, as in examples, such as `path/to/file.py`."""
 _QUOTED = re.compile(
     r"`([^`]+)`|\"([^\"]+)\"|“([^“”]+)”|\*\*([^*]+)\*\*|\(([^()]+)\)|\[([^\[\]]+)\]|=\s*'([^']+)'"
 )
@@ -58,16 +59,15 @@ _SOURCE = re.compile(
     re.IGNORECASE,
 )
 _FOLDERS = re.compile(r"(?:[a-z]:)?/*(?:(?!\.+/)[\w@+.\- ]+/+)*", re.IGNORECASE)
-"""What may stand before a known path: folders, none of them `..`."""
+"""Folders that may precede a known path; none of them is `..`."""
 _ONE_PATH = re.compile(r"(?:[a-z]+:(?=[/\\]))?[^\s:()\[\]<>`\"'=,|]*", re.IGNORECASE)
-"""With a slash in it, a line that is a path and nothing else, whatever it may lead to."""
+"""A line that is only a path, if it contains a slash."""
 _PRODUCTS = frozenset({"node.js", "next.js", "vue.js", "react.js", "express.js", "three.js", "d3.js"})
-"""Names in prose that look like files."""
+"""Names of products that look like file names."""
 
 
 def named(line: str, known: Collection[str], *, alone: bool = False) -> Named | None:
-    """The file that a line names; None for prose. With `alone` only a line that is a path and nothing
-    else."""
+    """The file that a line names; None for prose. With `alone`, only lines that consist of a path count."""
     for written in (line, line.strip()):
         if written in known:
             return Named(written, True)
@@ -88,16 +88,17 @@ def named(line: str, known: Collection[str], *, alone: bool = False) -> Named | 
         return None
     if _SOURCE.search(bare) and not re.search(r"\s", bare) and not _is_placeholder(bare):
         return None if bare.casefold() in _PRODUCTS else Named(bare, False)
-    # Words with a path in quotes, or with one far away, are no path with spaces in it.
+    # Words around a quoted path are a sentence, and not a path with spaces.
     is_sentence = any(mark in bare for mark in "`'’\"”") or (alone and len(bare.split()) > 1)
     return next((Named(one, False) for one in (*[bare][is_sentence:], *written) if _is_path(one)), None)
 
 
 def named_before(lines: Sequence[str], known: Collection[str], *, is_far: bool = False) -> Before:
-    """The file that the lines before a block name: the nearest line that is only a path, or a fence's info;
-    without one, a sentence. That is the line right before the block, or with `is_far` also one further up.
+    """The file that the lines before a block name: by the nearest line that is only a path, or by the info
+    string of a fence; otherwise by a sentence in the line right before the block or, with `is_far`, further
+    up.
 
-    Several paths in lines that follow each other are a list, which says less than a sentence.
+    Paths in consecutive lines are a list, over which a sentence takes precedence.
     """
     said, is_nearest = Before(), True
     for n in range(len(lines) - 1, -1, -1):
@@ -116,14 +117,14 @@ def named_before(lines: Sequence[str], known: Collection[str], *, is_far: bool =
             sentence = named(line, known)
             if sentence is not None and (is_nearest or sentence.is_known):
                 said = Before(sentence, line)
-        # A fence tells little; a path may stand before it.
+        # A fence without a path does not count; a path may precede it.
         is_nearest = is_nearest and is_fence(line)
     return said
 
 
 def commented_path(line: str, files: Mapping[str, str]) -> Named | None:
-    """The file that a comment names which is nothing but a path, as models put it on top of code; without a
-    path where it is that of an example. A line of one of the files is none."""
+    """The file that a comment names which is only a path, as models write it on top of code; with an empty
+    path if it is a placeholder. None if there is no such comment, or if it is a line of one of the files."""
     bare = line.strip()
     mark, end = next((one for one in _COMMENTS if bare.startswith(one[0])), ("", ""))
     if not mark or bare.startswith("#!") or len(bare) > _MOST_CHARS:
@@ -140,13 +141,13 @@ def commented_path(line: str, files: Mapping[str, str]) -> Named | None:
 
 
 def is_source(path: str) -> bool:
-    """Whether the path has the ending of a source file."""
+    """Whether the path has the extension of a source file."""
     return _SOURCE.search(path) is not None
 
 
 def fitting(written: str, known: Collection[str]) -> list[str]:
-    """The known files that a written path may mean: itself, one that ends with it, or one that it ends
-    with."""
+    """The known files that a written path may mean: the same path, one that ends with it, or one with which
+    it ends."""
     plain = _plain(written)
     if written in known or plain in known:
         return [written if written in known else plain]
@@ -178,7 +179,7 @@ def _plain(written: str) -> str:
 
 
 def _bare(line: str) -> str:
-    """A line without list marks, heading marks, labels, and what stands around a path."""
+    """A line without list marks, heading marks, labels, and punctuation around a path."""
     bare = line.strip()
     marks = _LIST_MARKS.match(bare)
     bare = (bare[marks.end() :] if marks else bare).strip(_AROUND)
@@ -201,7 +202,7 @@ def _candidates(line: str) -> Iterator[str]:
 
 
 def _is_path(written: str) -> bool:
-    """Whether this can only be a path."""
+    """Whether a text can only be a path."""
     if "://" in written or written.casefold() in _PRODUCTS or _is_placeholder(written):
         return False
     if re.search(r"\s", written) and "/" not in written:

@@ -1,9 +1,9 @@
-"""Lines that stand for code which a model did not write again, such as `# ... existing code ...`.
+"""Placeholders: lines that stand for code which a model did not repeat, such as `# ... existing code ...`.
 
-They come in any wording, so they are judged by shape: a line that is nothing but a comment, or words in
-brackets or between dots. Some say by themselves that code is left out (`CERTAIN`). Others are what anybody
-writes, and placeholders only where code vanishes: `# same as above` where more vanishes than appears
-(`LIKELY`), `# same order as above` where nothing new appears at all (`POSSIBLE`).
+Their wording varies, so they are recognized by shape: a line that is only a comment, or words in brackets or
+between dots. Some certainly mean that code is left out (`CERTAIN`). Others may be ordinary comments, and
+count as placeholders only if code is removed: `# same as above` if more lines are removed than added
+(`LIKELY`), `# same order as above` if nothing new is added at all (`POSSIBLE`).
 """
 
 import re
@@ -11,7 +11,7 @@ from enum import IntEnum
 
 
 class Doubt(IntEnum):
-    """How sure it is that a line stands for code."""
+    """How certain it is that a line is a placeholder."""
 
     NONE = 0
     POSSIBLE = 1
@@ -20,20 +20,20 @@ class Doubt(IntEnum):
 
 
 _MOST_CHARS = 200
-"""A longer line is no placeholder."""
+"""Longer lines are not placeholders."""
 _MOST_WORDS = 4
-"""Words of a comment that ends with dots, in which one such word makes it a placeholder."""
+"""Maximum number of words of a comment with dots for which one cue is enough to make it a placeholder."""
 
 _MARKS = ("{/*", "<!--", "//", "/*", "(*", '"""', "'''", "--", "#", ";", "%", "*")
 _ENDS = ("*/}", "*/", "-->", "*)", '"""', "'''")
 _GLUED = ("--", "#", ";", "%", "*")
-"""Marks that are something else in code where a word follows without a space."""
+"""Comment marks that have another meaning in code if a word follows without a space."""
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _FRAME = " \t()[]{}<>-=*#/~_–—!"
-"""What models draw around the words."""
+"""Characters with which models frame the words."""
 _INLINE = re.compile(r"(?:^|[\s{}()>;,])(?:#|//|/\*|\{/\*|<!--|--)(?=[\s.…(\[])")
 _NO_STATEMENT = frozenset({"", "pass", "...", "return", "{", "}", "{}", "null", "None", "continue"})
-"""Code before a comment that says nothing by itself."""
+"""Code before a comment that does nothing by itself."""
 _WORD = re.compile(r"[\w'’]+")
 _PLAIN = re.compile(r"[\w\s'’.,:;…()\[\]{}<>*#/=~!–—+&-]*")
 _DOTTED_BODY = re.compile(r"(?<![\"'`])\{ ?(?:\.{3}|…) ?\}[;,)\]]*$")
@@ -44,7 +44,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 _GAPS = _words("rest remainder unchanged unmodified omitted truncated snip snipped elided")
-"""Code that is left out, in a word."""
+"""Words that mean by themselves that code is left out."""
 _CODE = _words("code implementation implementations logic body content contents")
 _THERE = _words("existing remaining")
 _PARTS = _words(
@@ -74,7 +74,7 @@ _OTHER_SCRIPTS = (
     "остальн",
     "без измен",
 )
-"""The same in languages that are written without spaces, or with many endings."""
+"""Cues in languages without spaces or with many inflections, searched as parts of words."""
 _TALK = (
     _CUES
     | _CODE
@@ -92,18 +92,18 @@ _TALK = (
     )
     | _words("left its it brevity now no change changes nothing so on would should will everything else up")
 )
-"""Words that sentences about left out code consist of."""
+"""Words of which sentences about omitted code consist."""
 
 
 def doubt(line: str) -> Doubt:
-    """Whether a line stands for code. Dots alone in a line of Python are not judged here: they may be a
-    body."""
+    """How certain it is that a line is a placeholder. Lines with only dots are not judged here, because in
+    Python they may be a body."""
     bare = line.strip()
     if not bare or len(bare) > _MOST_CHARS:
         return Doubt.NONE
     if (text := _comment(bare)) is not None:
         found = _of_comment(text)
-        # A docstring may say anything.
+        # A line of a docstring is not a placeholder if there is only a weak cue.
         return Doubt.NONE if found is Doubt.POSSIBLE and bare[0] in "\"'" else found
     found = Doubt.NONE
     if _BRACKETS.get(bare[0]) == bare[-1] or _dots(bare) != (False, False):
@@ -118,24 +118,24 @@ def doubt(line: str) -> Doubt:
 
 
 def is_comment(line: str) -> bool:
-    """Whether the line is nothing but a comment."""
+    """Whether the line is only a comment."""
     return comment_text(line) is not None
 
 
 def comment_text(line: str) -> str | None:
-    """The text of a line that is nothing but a comment."""
+    """The text of a line that is only a comment; None for other lines."""
     text = _comment(line.strip())
     return None if text is None else text.strip()
 
 
 def is_dots(line: str) -> bool:
-    """Whether the line is nothing but dots."""
+    """Whether the line consists of dots."""
     bare = line.strip()
     return not bare.strip(".…") and (len(bare) > 2 or "…" in bare)
 
 
 def _comment(bare: str) -> str | None:
-    """The text of a line that is a comment."""
+    """The text of a stripped line that is a comment; None for other lines."""
     mark = next((one for one in _MARKS if bare.startswith(one)), None)
     if mark is None:
         return None
@@ -146,12 +146,12 @@ def _comment(bare: str) -> str | None:
     if is_glued and (" " not in text or not all(one.isalpha() or one in " .…" for one in text)):
         return None
     if mark == "*" and len(_WORD.findall(text)) < 2 and _dots(text) == (False, False):
-        return None  # a factor
+        return None  # a factor in a multiplication
     return text
 
 
 def _dots(text: str) -> tuple[bool, bool]:
-    """Whether dots stand before and behind the words."""
+    """Whether there are dots before the words, and after them."""
     inner = text.strip(_FRAME)
     return inner.startswith(("..", "…")), inner.endswith(("..", "…"))
 
@@ -177,7 +177,7 @@ def _of_comment(text: str) -> Doubt:
 
 
 def _of_text(bare: str) -> Doubt:
-    """Words in brackets or between dots, which may be code."""
+    """The doubt about words in brackets or between dots, which may be code."""
     words = _WORD.findall(bare.casefold())
     in_front, behind = _dots(bare)
     if not words:
@@ -195,7 +195,7 @@ def _of_text(bare: str) -> Doubt:
 
 
 def _is_gap(words: list[str], text: str) -> bool:
-    """Whether the words are nothing but talk about code that is left out."""
+    """Whether the words are only about omitted code."""
     found = {*words}
     if not _TALK.issuperset(found) or _PLAIN.fullmatch(text) is None:
         return False

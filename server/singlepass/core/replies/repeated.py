@@ -1,19 +1,21 @@
-"""New lines that repeat the document's lines right beside the quoted ones.
+"""New lines that repeat lines of the document which are adjacent to the quoted ones.
 
 Theory of operation
 ===================
 
-A model quotes `def f():` alone and writes the whole function; it quotes a body and writes the bracket behind
-it too. Put in place of the quoted lines only, those would stand there twice. `taken_along` sees that, and
-takes the lines beside as quoted too. Then they are in no edit, since they are the same before and after.
+A model may quote only `def f():` and write the whole function, or quote a body and also write the closing
+bracket after it. If only the quoted lines were replaced, the document would have the repeated lines twice.
+`with_repeated` detects this and adds the repeated lines to the quoted ones. They cause no edit, because they
+are the same before and after.
 
-Evidence is that the new lines end as the document goes on, or begin as it goes up to there, which the quoted
-lines do not. It is none where the same lines may well follow each other: a new function ends with `}` before
-the `}` of its class. Whether a bracket closes what is among the new lines is counted; of a keyword such as
-`end` the depths tell. Blank lines, tags and lines without a word never count.
+The evidence is that the new lines end with the lines that follow the quoted ones in the document, or begin
+with the lines before them, while the quoted lines do not. It is not enough if equal lines may follow each
+other: a new function ends with `}` before the `}` of its class. Brackets are counted to find out whether they
+close something in the new lines; for keywords such as `end`, indentation decides. Blank lines, tags and lines
+without a word are no evidence.
 
-Where the new lines resemble the block behind the quoted lines, but are not the same with more lines among
-them, a line that was not quoted would have to go. Then there is no answer.
+If the new lines resemble the block after the quoted lines, but are not that block with additions, a line
+would have to be deleted that was not quoted. In this case there is no result.
 """
 
 import re
@@ -26,33 +28,33 @@ from singlepass.core.replies.levels import balance, columns, indent_of
 from singlepass.core.replies.pairing import MIN_ALIKE, similarity
 
 _MOST = 1_000
-"""More lines are not looked at."""
+"""Maximum number of lines above and below that are examined."""
 _MOST_ALIKE = 30
-"""More pairs of lines are not compared letter by letter on either side."""
+"""Maximum number of lines on each side that are compared for similarity."""
 _WORD = re.compile(r"[^\W\d_]{2}|\w[\"']?\s*[:=(]")
 _ENTRY = re.compile(r"(?:[-*+]\s+)?([\"'`]?)[\w.+-]*\w\1,?")
-"""One value of a list, which may be a letter or a number, …"""
+"""A line that may be one value of a list."""
 _OF_ENTRIES = "\"'`,-*"
-"""… and one of these."""
+"""Characters of which such a line must have one."""
 _EMPTY_ELEMENT = re.compile(r"<[A-Za-z][^<>]*/>")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _VOID = re.compile(r"<(?:area|br|col|hr|img|input|link|meta|source|wbr)\b", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*(?:end\b.*|fi|done|esac|#\s*endif\b.*|\{%-?\s*end.*|\w*END\w*)\s*;?\s*")
-"""Lines that close a block with a word."""
+"""Lines that close a block with a keyword."""
 _BEFORE_DEFINITION = re.compile(r"\s*(?:@|#\[|\[\w+.*\]$|///|/\*\*|\*|template\b)")
-"""What stands above the definition that it belongs to."""
+"""Lines that belong to the definition below them, such as decorators and doc comments."""
 _COMMENT = re.compile(r"\s*(?:#(?![\[!])|//|/\*|\*|--|;;)")
 _WORDS = re.compile(r"\w+")
 _OPENING = ("{", "(", "[")
 _HEAD = re.compile(
     r"\s*(?:if|elif|while|for|foreach|switch|match|with|unless|def|class|fn|func|function)\b.+[:{]"
 )
-"""The first line of a block that nobody writes twice in a row."""
+"""First lines of blocks that hardly ever occur twice in a row."""
 _LEAVES = re.compile(r"\s*(return|raise|throw)\b")
 
 
-class Beside(NamedTuple):
-    """The lines that were quoted together with those beside them, and what is to stand there."""
+class Change(NamedTuple):
+    """A range of the document's lines and the lines that replace it."""
 
     start: int
     end: int
@@ -60,13 +62,13 @@ class Beside(NamedTuple):
     new: list[str]
 
 
-def taken_along(document: Sequence[str], start: int, end: int, new: Sequence[str]) -> Beside | None:
-    """The change of the lines from start to end with the lines beside them that its new lines repeat; None
-    where it would have lines stand twice, or lose some."""
+def with_repeated(document: Sequence[str], start: int, end: int, new: Sequence[str]) -> Change | None:
+    """The change of the lines from `start` to `end` (exclusive), extended by the adjacent lines that `new`
+    repeats; None if lines would be duplicated or lost."""
     old = document[start:end]
     plain_old, plain = [line.rstrip() for line in old], [line.rstrip() for line in new]
     if not any(plain_old) or not any(plain) or plain == plain_old:
-        return Beside(start, end, [*new])
+        return Change(start, end, [*new])
     above = [line.rstrip() for line in document[max(0, start - _MOST) : start]]
     below = [line.rstrip() for line in document[end : end + _MOST]]
     n_back = n_front = 0
@@ -81,20 +83,20 @@ def taken_along(document: Sequence[str], start: int, end: int, new: Sequence[str
     if n_back < 0 or n_front < 0:
         return None
     if n_back:
-        return Beside(start, end + n_back, [*new[: len(new) - n_back], *document[end : end + n_back]])
+        return Change(start, end + n_back, [*new[: len(new) - n_back], *document[end : end + n_back]])
     if n_front:
-        return Beside(start - n_front, end, [*new])
+        return Change(start - n_front, end, [*new])
     return _with_block(document, start, end, new, plain, below)
 
 
 def _overlaps(lines: Sequence[str], beside: Sequence[str]) -> list[int]:
-    """How many of the last lines can be the first ones beside, the most first."""
+    """The numbers n for which the last n lines equal the first n adjacent ones, the largest first."""
     most = min(len(lines), len(beside))
     return [n for n in range(most, 0, -1) if lines[-n] == beside[0] and lines[-n:] == beside[:n]]
 
 
 def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], numbers: Sequence[int]) -> int:
-    """How many of the lines beside are repeated at the end; -1 where that cannot be known."""
+    """How many of the adjacent lines the new lines repeat at their end; -1 if it cannot be determined."""
     surplus = balance(new) - balance(old)
     not_quoted = _added(old, new) if numbers else []
     for n in numbers:
@@ -118,7 +120,7 @@ def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], n
             least = min(columns(indent_of(line)) for line in words)
             quoted = {*old}
             added = [line for line in rest if line.strip() and line not in quoted]
-            # A line as shallow may be what is closed.
+            # An added line that is not deeper may open what is closed.
             if any(columns(indent_of(line)) <= least and not _is_version(line, old) for line in added):
                 continue
             return n
@@ -132,8 +134,8 @@ def _n_repeated(old: Sequence[str], new: Sequence[str], beside: Sequence[str], n
 
 
 def _entries(lines: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Those of the lines that are one value of a list or one empty element, if no other line is one of
-    them."""
+    """The lines, if each is one value of a list or one empty element and none of `others` is equal; otherwise
+    none."""
 
     def is_one(bare: str) -> bool:
         is_value = _ENTRY.fullmatch(bare) is not None and not {*_OF_ENTRIES}.isdisjoint(bare)
@@ -144,12 +146,12 @@ def _entries(lines: Sequence[str], others: Sequence[str]) -> list[str]:
 
 
 def _added(old: Sequence[str], new: Sequence[str]) -> list[int]:
-    """Which new lines with text are not the old ones."""
+    """The numbers of the new lines with text that are not old lines."""
     return [n for *_, start, end in changed_blocks(old, new) for n in range(start, end) if new[n]]
 
 
 def _tags(lines: Sequence[str]) -> int:
-    """How many more elements of HTML are opened than closed."""
+    """The number of opening HTML tags minus that of closing ones."""
     tags = [tag for line in lines for tag in _TAG.findall(line)]
     return sum(-1 if tag[1] == "/" else not (tag.endswith("/>") or _VOID.match(tag)) for tag in tags)
 
@@ -163,8 +165,8 @@ def _is_version(line: str, old: Sequence[str]) -> bool:
 
 
 def _n_decorations(old: Sequence[str], new: Sequence[str], above: Sequence[str]) -> int:
-    """How many of the lines above the old ones the new ones have too, behind others like them: decorators and
-    comments of the definition that was quoted."""
+    """How many of the lines above the old ones are repeated at the end of the decorators and comments with
+    which the new lines begin."""
     n_added = next((n for n, line in enumerate(new) if not _BEFORE_DEFINITION.match(line)), 0)
     if not n_added or not _is_change(old[0], new[n_added]):
         return 0
@@ -174,13 +176,13 @@ def _n_decorations(old: Sequence[str], new: Sequence[str], above: Sequence[str])
 
 
 def _is_part_of_comment(lines: Sequence[str]) -> bool:
-    """Whether these are the last lines of a comment that begins above them."""
+    """Whether these lines end a comment that begins above them."""
     return sum(line.lstrip().startswith("/*") - line.endswith("*/") for line in lines) < 0
 
 
 def _is_version_above(old: Sequence[str], new: Sequence[str], above: Sequence[str]) -> bool:
-    """Whether the new lines begin with another version of the comment or decorator above the definition that
-    was quoted, which would then have both."""
+    """Whether the new lines begin with another version of the comment or decorator above the quoted
+    definition, which would then have both."""
 
     def belongs(line: str) -> bool:
         return bool(_BEFORE_DEFINITION.match(line) or _COMMENT.match(line))
@@ -210,10 +212,10 @@ def _with_block(
     new: Sequence[str],
     plain: Sequence[str],
     below: Sequence[str],
-) -> Beside | None:
-    """The change with the block behind the old lines, where the new lines have all of it and more lines in
-    between; as it is, where they have little of it."""
-    as_it_is = Beside(start, end, [*new])
+) -> Change | None:
+    """The change extended by the block after the old lines, if the new lines have all of it with additions;
+    the change as it is, if they have little of it; otherwise None."""
+    as_it_is = Change(start, end, [*new])
     old = [line.rstrip() for line in document[start:end]]
     last = next(line for line in reversed(old) if line)
     n_kept = _n_kept(last, plain)
@@ -229,16 +231,16 @@ def _with_block(
     kept = _others(changed, len(block))
     begins_same = next(line for line in tail if line) == first
     if begins_same and len(kept) > 2 and tail[-1] and tail[-1] == block[kept[-1]]:
-        # The new text goes on as the document does, up to some line of the block.
+        # The new lines end with some line of the block: compare only the block up to that line.
         block = block[: kept[-1] + 1]
         changed = changed_blocks(block, tail)
         kept = _others(changed, len(block))
     n_equal = sum(bool(_WORD.search(block[n])) for n in kept)
     if n_equal > 1 and all(not line for a, b, *_ in changed for line in block[a:b]):
-        # Lines of the document stay as they are, to the blanks at their ends.
+        # Lines of the document keep their trailing white space.
         own = dict(zip(_others([(c, d, a, b) for a, b, c, d in changed], len(tail)), kept, strict=True))
         written = [document[end + own[n]] if n in own else line for n, line in enumerate(new[n_kept:])]
-        return Beside(start, end + len(block), [*new[:n_kept], *written])
+        return Change(start, end + len(block), [*new[:n_kept], *written])
     is_rewrite = begins_same and (
         first.strip() == "{"
         or _HEAD.fullmatch(first)
@@ -256,7 +258,8 @@ def _with_block(
 
 
 def _n_kept(last: str, new: Sequence[str]) -> int:
-    """How many of the new lines are for the quoted ones, the last of which is given; 0 where none is."""
+    """How many of the new lines correspond to the quoted ones, of which `last` is the last; 0 if none
+    does."""
     equal = next((n for n in range(len(new) - 1, -1, -1) if new[n] == last), None)
     if equal is not None:
         return equal + 1
@@ -267,14 +270,14 @@ def _n_kept(last: str, new: Sequence[str]) -> int:
 
 
 def _others(ranges: Iterable[tuple[int, ...]], n: int) -> list[int]:
-    """The numbers below n that are in none of the ranges."""
+    """The numbers below `n` that are in none of the ranges."""
     inside = {number for start, end, *_ in ranges for number in range(start, end)}
     return [number for number in range(n) if number not in inside]
 
 
 def _block(last: str, below: Sequence[str]) -> list[str]:
-    """The lines behind the old ones that are as deep as the first of them, and what closes them; where they
-    begin with a brace of its own, those up to its end."""
+    """The block after the old lines: the lines at least as deep as its first one, and the line that closes
+    them. If the first line is `{`, the lines up to the matching bracket."""
     first = next((line for line in below if line), "")
     depth = columns(indent_of(first))
     if first.strip() == "{":
@@ -295,7 +298,7 @@ def _block(last: str, below: Sequence[str]) -> list[str]:
 
 
 def _is_moved(tail: Sequence[str], block: Sequence[str]) -> bool:
-    """Whether the new lines have the block, or most of it, at another depth, as in a `try` around it."""
+    """Whether the new lines have most of the block at another depth, for example in a new `try`."""
     bare, bare_new = ([line.strip() for line in lines if line] for lines in (block, tail))
     kept = _others(changed_blocks(bare, bare_new), len(bare))
     deeper = {line.strip() for line in tail} - {line.strip() for line in tail if line in {*block}}
@@ -305,7 +308,8 @@ def _is_moved(tail: Sequence[str], block: Sequence[str]) -> bool:
 
 
 def _is_dead(tail: Sequence[str], block: Sequence[str], first: str) -> bool:
-    """Whether the new lines leave the block at its own depth, and the block behind them would be left too."""
+    """Whether both the new lines and the block after them end with a statement such as `return` at the
+    block's depth, so that the block would be unreachable."""
     depth = columns(indent_of(first))
     ends = [next((line for line in reversed(lines) if _WORD.search(line)), "") for lines in (tail, block)]
     leaves = [_LEAVES.match(line) for line in ends]
@@ -313,19 +317,18 @@ def _is_dead(tail: Sequence[str], block: Sequence[str], first: str) -> bool:
 
 
 def _closes(old: Sequence[str], new: Sequence[str], last: str) -> bool:
-    """Whether the quoted lines open a block that the new ones close, too."""
+    """Whether the quoted lines open a bracket, and the new lines close it."""
     opened = balance([last])
     return opened > 0 and balance(old) == opened and balance(new) == 0
 
 
 def _ends(tail: Sequence[str], last: str) -> bool:
-    """Whether the new lines end with a word that closes what the quoted lines open."""
+    """Whether the new lines end with a keyword that closes what the quoted lines open."""
     end = next(line for line in reversed(tail) if line)
     return _CLOSING.fullmatch(end) is not None and indent_of(end) == indent_of(last)
 
 
 def _is_other_version(tail: Sequence[str], block: Sequence[str]) -> bool:
-    """Whether each of several lines of the block has its counterpart among the new lines, and there are no
-    others."""
+    """Whether the block and the new lines correspond one to one, with more than one line."""
     lines, others = ([line for line in one if line] for one in (tail, block))
     return 1 < len(lines) == len(others) <= _MOST_ALIKE and all(map(_is_change, others, lines))

@@ -1,17 +1,17 @@
-"""Replies without edit blocks that are new text as a whole: one fenced code block, or files as the prompt
-shows them.
+"""Rewrites: replies without edit blocks that contain the new text of a file or of the selection.
 
-Models that cannot keep the format of blocks often write the selection, or the file, anew. `read_rewrites`
-finds such texts in a reply (`sections.py`). `place` says of which lines one is the new text. It asks, in this
-order:
+Models that cannot follow the format of blocks often write the new text of the whole selection or file, in a
+fenced code block or in a `<file>` element as the prompt has them. `read_rewrites` finds such texts in a reply
+(`sections.py`). `place` determines which lines of the document one replaces:
 
-- Is it marked as a diff, numbered, or spelled otherwise than the document (`anew.py`)?
-- Is it a version of the whole file, or else of the selection, at all?
-- Does it go on with the lines around these (`extent.py`)?
-- Is it complete (`left_out.py`)? What it leaves out would be deleted.
-- How deep do its lines stand in the document (`depths.py`)?
+- Does it have diff signs, line numbers, or another spelling than the document (`rewrite_habits.py`)?
+- Is it a version of the whole file or of the selection?
+- Does it also have lines around these (`extent.py`)?
+- Is it complete (`left_out.py`)? Lines that it leaves out would be deleted.
+- Which indentation do its lines have in the document (`depths.py`)?
 
-A text that does not pass has no place. So have an example and one function of a file, if nothing is selected.
+A text that fails one of these checks is not placed. Examples are not placed either, and neither is one
+function of a file if nothing is selected.
 """
 
 import itertools
@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.matcher import Found, locate
-from singlepass.core.replies.anew import as_diff, in_document_spelling
 from singlepass.core.replies.definitions import defined_name, surroundings
 from singlepass.core.replies.depths import at_depth
 from singlepass.core.replies.extent import n_open, within, without_neighbours
@@ -31,40 +30,41 @@ from singlepass.core.replies.left_out import left_out
 from singlepass.core.replies.levels import columns, indent_of
 from singlepass.core.replies.pairing import aligned, similarity
 from singlepass.core.replies.paths import Named, commented_path, named, named_before
+from singlepass.core.replies.rewrite_habits import as_diff, in_document_spelling
 from singlepass.core.replies.sections import Section, is_fence, sections
 from singlepass.core.replies.versions import is_shortened
 
 _MIN_EQUAL = 0.25
-"""The share of the document's lines from which a text that has them is another version of these."""
+"""Minimum share of the document's lines that a text must have to count as a version of them."""
 _VERY_ALIKE = 0.8
-"""The similarity of a line and its other version, where no line around it tells that they belong together."""
+"""Minimum similarity of a line and its new version if it has no neighbouring lines to compare."""
 _MOST_FOR_FEW = 200
-"""The lines that a text has at most which is a version of one or two."""
+"""Maximum number of lines of a text that is a version of one or two lines."""
 _MOST_SHOWN = 60
-"""Characters of a line that a message shows."""
+"""Maximum number of characters of a line in a message."""
 
 _DIFFS = frozenset({"diff", "patch", "udiff"})
 _SHELLS = frozenset({"bash", "sh", "shell", "console", "zsh"})
 _NO_CODE = _SHELLS | {"text", "output", "plaintext"}
-"""Languages of fences that tell how to run something, beside one with code."""
+"""Languages of fences that show commands or output and not new code, if there is another fence."""
 _SCRIPTS = (".sh", ".bash", ".zsh", ".txt", ".md")
 
 
 class Rewrite(NamedTuple):
-    """New text of a file, or of a part of it."""
+    """A text from a reply that may be the new text of a file or selection."""
 
     path: str
-    """The file that the reply names; empty where it names none."""
+    """The file that the reply names; empty if it names none."""
     lines: tuple[str, ...]
     rival: str = ""
-    """Another file that it may be of."""
+    """Another file to which it may belong; empty if there is none."""
 
 
 def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrite]:
-    """The texts in a reply without edit blocks; none where it is not clear what they are.
+    """The rewrites in a reply without edit blocks; none if the reply is ambiguous.
 
-    Of code blocks in fences only one may leave open which file it is of, quotations of a file aside. `files`
-    are those that may be edited.
+    It is ambiguous if there are several and one names no file, or two name the same file. Fences that only
+    quote lines of a file do not count. `files` are the contents of the files that may be edited, by path.
     """
     found: list[tuple[Rewrite, str]] = []
     prose = 0
@@ -92,13 +92,13 @@ def read_rewrites(lines: Sequence[str], files: Mapping[str, str]) -> list[Rewrit
 
 
 def _is_quotation(lines: Sequence[str], files: Iterable[str]) -> bool:
-    """Whether the lines stand in one of the files as they are, whatever their indentation."""
+    """Whether the lines occur unchanged in one of the files, apart from indentation."""
     quoted = "\n".join(map(str.strip, lines)).strip("\n")
     return any(f"\n{quoted}\n" in text for text in files)
 
 
 def _rewrite(section: Section, before: Sequence[str], files: Mapping[str, str]) -> Rewrite | None:
-    """One text with its file; None where two files are named alike."""
+    """One text with its file; None if two different files are named."""
     text = section.lines if section.is_fence else _inside(section.lines)
     above = named_before(before, files, is_far=True)
     stated = named(section.name, files)
@@ -118,14 +118,14 @@ def _rewrite(section: Section, before: Sequence[str], files: Mapping[str, str]) 
 
 
 def unread_parts(lines: Sequence[str | None]) -> list[tuple[str, ...]]:
-    """What a reply with edit blocks holds beside them that looks like an edit: texts of files, code blocks
-    and diffs. None among the lines is an edit block."""
+    """Parts of a reply with edit blocks that look like further edits: rewrites, code blocks and diffs. A None
+    among the lines stands for an edit block."""
     found = sections(lines)
     parts: list[tuple[str, ...]] = []
     for one in found:
         text = one.lines
         if one.holds_blocks:
-            # One that was never closed may be a text before the blocks.
+            # If it was never closed, the text before the first block may be a rewrite.
             before = itertools.takewhile(lambda line: line is not None, lines[one.start + 1 : one.end])
             text = () if one.is_closed else tuple(line for line in before if line is not None)
         if any(line.strip() for line in text) and _language(one) not in _NO_CODE:
@@ -143,7 +143,7 @@ def unread_parts(lines: Sequence[str | None]) -> list[tuple[str, ...]]:
 
 
 def without_first(lines: Sequence[str]) -> tuple[str, ...]:
-    """The lines without the first one that has text, and without the blank ones around it."""
+    """The lines after the first one with text and after the blank lines that follow it."""
     there = [n for n, line in enumerate(lines) if line.strip()]
     return tuple(lines[there[1] :]) if len(there) > 1 else ()
 
@@ -157,7 +157,7 @@ def _may_be_script(path: str) -> bool:
 
 
 def _inside(lines: Sequence[str]) -> tuple[str, ...]:
-    """Without a fence around all of it."""
+    """The lines without a fence around all of them."""
     text = [n for n, line in enumerate(lines) if line.strip()]
     fences = [n for n in text if is_fence(lines[n])]
     is_around = len(fences) == 2 and fences == [text[0], text[-1]]
@@ -165,20 +165,20 @@ def _inside(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 class Unplaced(NamedTuple):
-    """A text that takes the place of no lines."""
+    """A rewrite that cannot be placed."""
 
     message: str
-    """Why, for people."""
+    """The reason, for the user."""
 
 
 def place(
     document: Sequence[str], written: Sequence[str], selection: tuple[int, int] | None
 ) -> Found | Unplaced:
-    """The lines of the document that a new text takes the place of, and what is to stand there: the
-    document's own lines where it repeats them, others as the document spells and indents its lines.
+    """The lines of the document that a rewrite replaces, and their new text: the document's own lines where
+    it repeats them, all others with the document's spelling and indentation.
 
-    It has to be the new text of the whole file or the whole selection. Nothing tells of what it leaves out
-    whether that is meant, so a text that may be incomplete, or more than that, has no place.
+    It must be the new text of the whole file or the whole selection. A rewrite that may be incomplete, or
+    contain more than that, is not placed, because its omissions cannot be distinguished from deletions.
     """
     if (diff := as_diff(written, document)) is not None:
         if diff.is_clear and diff.unsigned is not None:
@@ -198,16 +198,16 @@ def place(
 def place_region(
     document: Sequence[str], written: Sequence[str], region: tuple[int, int]
 ) -> Found | Unplaced:
-    """The same for the reply of a model that was asked for these lines, and held to write nothing but code.
+    """The same for a model that was asked for these lines and could write only code.
 
-    It is taken as it is, but for lines around the region that it repeats, and for imports in front of it,
-    which become those of the document.
+    The text is used as it is, without lines around the region that it repeats. Imports before it are moved to
+    the imports of the document.
     """
     old = document[slice(*region)]
     if region != text_span(document):
         of_file = _placed(document, written, text_span(document), region, is_selected=True)
         if isinstance(of_file, Found):
-            return of_file if _stays_within(document, region, of_file) else Unplaced(_GOES_ON)
+            return of_file if _stays_within(document, region, of_file) else Unplaced(_HAS_MORE)
     imports: list[str] = []
     if not IMPORT.match(old[0]):
         imports, written = without_imports(written)
@@ -219,14 +219,15 @@ def place_region(
         if new is None or _is_unbalanced(document, old, new):
             return Unplaced(_BRACKETS)
     if _defines_anew(document, region, new):
-        return Unplaced(_GOES_ON)
+        return Unplaced(_HAS_MORE)
     start, end = region
     at, above = with_imports(document, start, fresh) if fresh else (start, [])
     return Found(at, end, "exact", (*above, *_with_own_lines(old, new)))
 
 
 def _stays_within(document: Sequence[str], region: tuple[int, int], found: Found) -> bool:
-    """Whether new text of the whole document changes no line outside of the region, but for new imports."""
+    """Whether a rewrite of the whole document changes no line outside of the region, apart from new
+    imports."""
     changed = changed_blocks([*document[found.start : found.end]], [*found.new])
     return all(
         (region[0] <= found.start + start and found.start + end <= region[1])
@@ -236,7 +237,8 @@ def _stays_within(document: Sequence[str], region: tuple[int, int], found: Found
 
 
 def _defines_anew(document: Sequence[str], region: tuple[int, int], new: Sequence[str]) -> bool:
-    """Whether the text defines something again that stands beside the region, in the same block."""
+    """Whether the text repeats the first line of a definition that is outside of the region in the same
+    block."""
     start, end = region
     depth = columns(indent_of(document[start]))
     headers = surroundings(document)[0]
@@ -250,7 +252,7 @@ def _defines_anew(document: Sequence[str], region: tuple[int, int], new: Sequenc
 
 
 def _is_unbalanced(document: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether more brackets of the document are left open, or closed too often, with the new lines."""
+    """Whether the new lines increase the number of unbalanced brackets in the document."""
     now = n_open(document)
     return abs(now - n_open(old) + n_open(new)) > abs(now)
 
@@ -279,7 +281,8 @@ def _placed(
     *,
     is_selected: bool,
 ) -> Found | Unplaced:
-    """The same for these lines of the document, of which some may be deleted or replaced."""
+    """The same for the lines `span` of the document, of which those in `changing` may be deleted or
+    replaced."""
     start, end = span
     old = document[start:end]
     new = without_neighbours(document, span, new)
@@ -287,7 +290,7 @@ def _placed(
         return Unplaced(_IS_ANOTHER)
     inside = within(document, span, new, _pairs(old, new))
     if inside is None:
-        return Unplaced(_GOES_ON)
+        return Unplaced(_HAS_MORE)
     pairs = _pairs(old, inside)
     gone = left_out(old, inside, pairs, (changing[0] - start, changing[1] - start), is_selected=is_selected)
     if gone is not None:
@@ -295,7 +298,7 @@ def _placed(
     if _is_unbalanced(document, old, inside):
         return Unplaced(_BRACKETS)
     if _is_twice([*document[:start], "", *document[end:]], old, inside):
-        return Unplaced(_GOES_ON)
+        return Unplaced(_HAS_MORE)
     lines = at_depth(old, inside, pairs, document)
     if lines is None:
         return Unplaced(_NO_DEPTH)
@@ -303,39 +306,41 @@ def _placed(
 
 
 def _is_twice(around: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether a definition begins in the new text as one does around its place, to the letter."""
+    """Whether the new text has a definition that begins exactly like one around the replaced lines."""
     known = {*_begun(old)}
     repeated = [one for one in _begun(new) if one not in known and defined_name(one[0])]
     return bool(repeated) and not {*_begun(around)}.isdisjoint(repeated)
 
 
 def _begun(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each line with the next one below that has text."""
+    """Each line with text, with the next one."""
     return pairwise(line.strip() for line in lines if line.strip())
 
 
 _IS_ANOTHER = (
-    "The reply is code without edit blocks, and not the whole new text of the selection or the file."
+    "The reply has code without edit blocks, and not the whole new text of the selection or the file."
 )
 _HAS_SIGNS = (
-    "The reply has signs of a diff or numbers of lines, and which lines of the file it is about is not clear."
+    "The reply has diff signs or line numbers, and it is not clear which lines of the file it changes."
 )
-_GOES_ON = "The reply goes on with lines around the selection, and writes them anew too."
-_BRACKETS = "The reply begins or ends a block that the lines it is for do not."
-_NO_DEPTH = "How deep the lines of the reply are to be indented is not clear."
-_SAME_BUT_SPELLED = "The reply differs from the file only in how characters are spelled."
+_HAS_MORE = "The reply also contains changed versions of lines around the selection."
+_BRACKETS = "The reply has unbalanced brackets compared with the lines that it would replace."
+_NO_DEPTH = "It is not clear how the lines of the reply are to be indented."
+_SAME_BUT_SPELLED = (
+    "The reply differs from the file only in the spelling of characters, such as quotation marks."
+)
 
 
 def _left_out_message(old: Sequence[str], first: int, end: int, start: int) -> str:
     line = old[first].strip()
     shown = line[:_MOST_SHOWN] + "…" * (len(line) > _MOST_SHOWN)
     lines = f"line {start + first + 1}" if end - first == 1 else f"lines {start + first + 1} to {start + end}"
-    return f"The reply leaves out {lines} (“{shown}”), and whether they are to be deleted is not clear."
+    return f"The reply leaves out {lines} (“{shown}”), and it is not clear whether they are to be deleted."
 
 
 def _is_version(old: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether a text is another version of the lines at all: a quarter of them is in it as it is, or it
-    defines what they begin to define, or, of one or two lines, each is very much alike."""
+    """Whether a text is a version of the lines at all: it has a quarter of them unchanged, or it defines the
+    same name as their first line; for one or two lines, it has very similar ones."""
     old_bare, new_bare = ([line.strip() for line in lines if line.strip()] for lines in (old, new))
     known = {*new_bare}
     n_equal = sum(line in known for line in old_bare)
@@ -349,14 +354,14 @@ def _is_version(old: Sequence[str], new: Sequence[str]) -> bool:
 
 
 def _pairs(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
-    """By new line, the old line that it repeats or changes; blank lines have none."""
+    """By new line, the old line that it repeats or changes; blank lines are not paired."""
     text, text_new = ([n for n, line in enumerate(lines) if line.strip()] for lines in (old, new))
     found = aligned([old[i] for i in text], [new[j] for j in text_new])
     return {text_new[j]: text[i] for j, i in found.items()}
 
 
 def _with_own_lines(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """The new lines, those of the document among them as they are, whatever white space ends them."""
+    """The new lines, with the document's trailing white space in lines that it has too."""
     lines = [*new]
     a = c = 0
     blocks = changed_blocks([*map(str.strip, old)], [*map(str.strip, new)])

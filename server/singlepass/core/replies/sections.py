@@ -1,7 +1,7 @@
-"""Code blocks in fences, and elements such as `<file path="a.py">`, in the lines of a reply.
+"""Fenced code blocks, and elements such as `<file path="a.py">`, in the lines of a reply.
 
-Where one is not closed its text is not known: what follows may be prose, or the next file. So a fence with a
-language inside a fence, or an element inside an element, says that the first was never closed.
+If one is not closed, its end is unknown: the lines after it may be prose or the next file. A fence with a
+language inside a fence, or an element inside an element, means that the first one was never closed.
 """
 
 import re
@@ -14,27 +14,30 @@ _PATH = re.compile(r"\b(?:path|name|src)\s*=\s*(?:\"([^\"]+)\"|'([^']+)'|([^\s\"
 
 
 class Section(NamedTuple):
-    """The text between two fences or two tags."""
+    """A fenced code block or an element."""
 
     start: int
-    """The line of the reply that opens it."""
+    """The number of the line that opens it."""
     end: int
-    """The line of the reply after it."""
+    """The number of the line after it."""
     is_fence: bool
     name: str
-    """What stands behind the opening fence, or the path of the element."""
+    """The info string of the fence, or the path of the element."""
     lines: tuple[str, ...]
+    """The text in it."""
     holds_blocks: bool
+    """Whether edit blocks are in it."""
     is_closed: bool
 
 
 def is_fence(line: str) -> bool:
-    """Whether the line opens or closes a block of code in Markdown."""
+    """Whether the line opens or closes a fenced code block of Markdown."""
     return _FENCE.match(line) is not None
 
 
 def sections(lines: Sequence[str | None]) -> list[Section]:
-    """The fences and elements in order, none inside another. None among the lines is an edit block."""
+    """The code blocks and elements in order, without nested ones. A None among the lines stands for an edit
+    block."""
     found: list[Section] = []
     n = 0
     while n < len(lines):
@@ -47,7 +50,7 @@ def sections(lines: Sequence[str | None]) -> list[Section]:
 
 
 def element_path(line: str) -> str | None:
-    """The path of the element that the line opens; None where it opens none."""
+    """The path of the element that the line opens; None if it opens none."""
     opened = _ELEMENT.match(line.strip())
     path = _PATH.search(opened[2]) if opened else None
     return next(one for one in path.groups() if one is not None) if path else None
@@ -60,7 +63,7 @@ def _fenced(lines: Sequence[str | None], start: int, line: str) -> Section | Non
     end, is_closed = len(lines), False
     for n in range(start + 1, len(lines)):
         other = _FENCE.match(lines[n] or "")
-        # One that is indented further, or shorter, is part of the text.
+        # A fence with more indentation or fewer characters is part of the text.
         if other and other[2].startswith(opened[2]) and len(other[1]) <= len(opened[1]):
             end, is_closed = n, not other[3].strip()
             break
@@ -80,7 +83,7 @@ def _element(lines: Sequence[str | None], start: int, line: str) -> Section | No
             break
     following = next((one for one in lines[start + 1 : end] if one is None or one.strip()), None)
     if not is_closed and following is not None and _FENCE.match(following):
-        return None  # it names the file of the fence
+        return None  # it only names the file of the fence that follows
     return _section(lines, start, end, False, path, is_closed)
 
 
@@ -92,6 +95,6 @@ def _section(
     text = tuple(line for line in inside if line is not None)
     indent = opening[: len(opening) - len(opening.lstrip())] if is_fence else ""
     if all(line.startswith(indent) for line in text if line.strip()):
-        # In a list, all lines have the indentation of their fence.
+        # In a list item, the lines are indented like their fence.
         text = tuple(line.removeprefix(indent) for line in text)
     return Section(start, end + is_closed, is_fence, name, text, len(text) < len(inside), is_closed)

@@ -1,9 +1,8 @@
-"""Lines of a reply that are no code: they were meant for the reader, or are part of the format, and would be
-written into the file.
+"""Stray lines: lines in a block's new text that are not code, but address the reader or belong to the format.
 
-A model puts a fence around the new lines, or a comment in place of code that it did not repeat; a separator
-or a tag of another format stands among them, or the token that ends its message. Where the old lines and the
-document have no such line, the block is not what its author means to stand there.
+A model may put a fence around the new lines, a placeholder in place of code that it did not repeat, a
+separator or a tag of another format, or the token that ends its message. If neither the old lines nor the
+document have such a line, it must not be written into the file, and the block is refused.
 """
 
 import re
@@ -24,7 +23,7 @@ from singlepass.core.replies.sections import is_fence
 _RULE = re.compile(r"={5,}")
 _MOST_SHOWN = 100
 _CHANGED = 0.75
-"""The similarity from which a new line is an old one that changed."""
+"""Minimum similarity at which a new line counts as a changed old line."""
 _MOST_PAIRS = 2_500
 _DOCSTRING_END = re.compile(r"(?:\"\"\"|''')\s*$|^\s*[ru]?([\"']).*\1\s*$", re.IGNORECASE)
 _STUB = re.compile(r"pass|\.{3}|raise NotImplementedError\b.*")
@@ -44,27 +43,27 @@ def stray(
     *,
     is_constrained: bool = False,
 ) -> str | None:
-    """Why the new lines must not be written, in words for the user; None where nothing speaks against
-    them. Under the edit grammar no line is part of the format, whatever it looks like."""
+    """Why the new lines must not be written, as a message for the user; None if they may. Under the edit
+    grammar (`is_constrained`), lines that look like parts of the format are not checked."""
     block = _Block(old, new, document, path)
     if (fence := _unpaired_fence(block)) is not None:
-        return f"Among its new lines is a fence of Markdown, “{fence.strip()}”."
+        return f"Its new lines contain a Markdown fence, “{fence.strip()}”."
     if quotes := _quotes_around(block):
-        return f"Its new lines stand between “{quotes}” and “{quotes}”, which the old ones do not."
+        return f"Its new lines are enclosed in “{quotes}”, and the old ones are not."
     for n in block.text:
         bare = new[n].strip()
         if bare in block.known:
             continue
         if not is_constrained and (what := _of_the_format(block, n)):
-            return f"Among its new lines is {what}, “{bare[:_MOST_SHOWN]}”."
+            return f"Its new lines contain {what}, “{bare[:_MOST_SHOWN]}”."
         if _is_placeholder(block, n):
-            return f"It has a placeholder where code is left out, “{bare}”."
+            return f"Its new lines contain a placeholder for omitted code, “{bare}”."
     return None
 
 
 def without_path_comment(hunk: Hunk, document: Sequence[str]) -> Hunk:
-    """The block without a line or a comment on top of its lines that is only the path of its file, unless
-    the document has it."""
+    """The block without a first line or comment that is only the path of its file, unless the document has
+    that line."""
 
     def without(lines: tuple[str, ...]) -> tuple[str, ...]:
         first = next((line for line in lines if line.strip()), "")
@@ -79,7 +78,7 @@ def without_path_comment(hunk: Hunk, document: Sequence[str]) -> Hunk:
 
 
 class _Block:
-    """The lines of a block, and what is asked of them more than once."""
+    """The lines of a block, with cached properties that several checks need."""
 
     def __init__(self, old: Sequence[str], new: Sequence[str], document: Sequence[str], path: str) -> None:
         self.old, self.new, self.document, self.path = old, new, document, path
@@ -88,12 +87,13 @@ class _Block:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """The lines that were there before."""
+        """The old lines and the document's lines, stripped."""
         return frozenset(line.strip() for line in (*self.old, *self.document))
 
     @cached_property
     def lost(self) -> list[int]:
-        """For each new line, how many lines with code vanish there that no new line takes the place of."""
+        """For each new line, how many more lines of code are removed than added in the change that it belongs
+        to."""
         lost = [0] * len(self.new)
         for gone, new, c, d in self._changes:
             lost[c:d] = [len(gone) - len(new)] * (d - c)
@@ -101,7 +101,7 @@ class _Block:
 
     @cached_property
     def lost_for_nothing(self) -> list[int]:
-        """The same where all other new lines are old ones that changed; 0 where something new appears."""
+        """The same if all added lines are changed versions of old ones; 0 if something new is added."""
         lost = [0] * len(self.new)
         for gone, new, c, d in self._changes:
             is_known_text = len(gone) * len(new) <= _MOST_PAIRS and all(
@@ -113,7 +113,7 @@ class _Block:
 
     @cached_property
     def _changes(self) -> list[tuple[list[str], list[str], int, int]]:
-        """The lines with code that vanish and appear, and the range of new lines in which that is."""
+        """For each change: removed lines of code, added lines of code, and the range of new lines."""
         before = [line.strip() for line in self.old or self.document]
         after = [line.strip() for line in self.new]
         changes: list[tuple[list[str], list[str], int, int]] = []
@@ -125,7 +125,7 @@ class _Block:
 
 
 def _unpaired_fence(block: _Block) -> str | None:
-    """A fence around the new lines, or behind them, with what the model says about them."""
+    """A fence that is not part of the new lines but around or after them; None if there is none."""
     fences = _fences(block.new)
     if not fences:
         return None
@@ -139,12 +139,12 @@ def _unpaired_fence(block: _Block) -> str | None:
             return block.new[n]
     for n in fences[1::2] if n_old % 2 == 0 else ():
         if block.new[n].strip().strip("`~"):
-            return block.new[n]  # opens one inside another
+            return block.new[n]  # opens a fence inside another
     return None
 
 
 def _quotes_around(block: _Block) -> str:
-    """The quotes between which code stands that was none before, as if they were a fence."""
+    """Triple quotes that were put around the code as if they were a fence; empty if there are none."""
     if len(block.text) < 3:
         return ""
     first, *inside, last = (block.new[n].strip() for n in block.text)
@@ -152,12 +152,12 @@ def _quotes_around(block: _Block) -> str:
         return ""
     code = [line.strip() for line in block.old if line.strip() and not is_comment(line)]
     if inside == code or len(inside) * len(code) > _MOST_PAIRS:
-        return ""  # as one comments out code
+        return ""  # the code was commented out
     return first if any(similarity(line, one) >= _CHANGED for line in inside for one in code) else ""
 
 
 def _fences(lines: Sequence[str]) -> list[int]:
-    """The lines that open or close a block of code in Markdown, and are no underline of a title."""
+    """The numbers of the lines that open or close a fenced code block, without underlines of titles."""
 
     def is_underline(n: int) -> bool:
         bare, title = lines[n].strip(), lines[n - 1].strip() if n else ""
@@ -167,7 +167,8 @@ def _fences(lines: Sequence[str]) -> list[int]:
 
 
 def _of_the_format(block: _Block, n: int) -> str:
-    """What a line is that belongs to the format of replies, and not to a file; empty for all others."""
+    """A description of a line that belongs to the format of replies and not to a file; empty for other
+    lines."""
     line, is_border = block.new[n], n in (block.text[0], block.text[-1])
     bare = line.strip()
     if line.rstrip() == block.path and is_source(block.path):
@@ -188,7 +189,7 @@ def _of_the_format(block: _Block, n: int) -> str:
 
 
 def _is_underline(block: _Block, n: int) -> bool:
-    """Whether a rule stands below a title, as in reStructuredText and Markdown."""
+    """Whether a line of `=` is the underline of a title, as in reStructuredText and Markdown."""
     title = block.new[n - 1].strip() if n else ""
     if n in (block.text[0], block.text[-1]):
         return block.is_prose and bool(title) and abs(len(title) - len(block.new[n].strip())) <= 1
@@ -196,7 +197,7 @@ def _is_underline(block: _Block, n: int) -> bool:
 
 
 def _names_another(bare: str, path: str) -> bool:
-    """Whether a comment is only the path of a file in the same language."""
+    """Whether a line is a comment that consists of the path of a file with the same extension."""
     name = commented_path(bare, {path: ""})
     return name is not None and name.path.rpartition(".")[2] == path.rpartition(".")[2]
 
@@ -209,7 +210,7 @@ def _is_placeholder(block: _Block, n: int) -> bool:
         return not _may_be_body(block, n) or block.lost[n] > 1 or _replaces_code(block, n)
     found = doubt(line)
     if block.is_prose and not line.strip().startswith("<!--"):
-        # Headings and bullets look like comments.
+        # In prose, headings and bullets look like comments.
         return bool(found) and not is_comment(line) and block.lost[n] > 0
     if found in (Doubt.NONE, Doubt.CERTAIN):
         return found is Doubt.CERTAIN
@@ -219,7 +220,7 @@ def _is_placeholder(block: _Block, n: int) -> bool:
 
 
 def _replaces_code(block: _Block, n: int) -> bool:
-    """Whether dots take the place of a body that does something, and not where declarations have none."""
+    """Whether dots replace a real body. Stub files and abstract methods have none."""
     if block.path.endswith(".pyi") or any(map(_MAY_BE_STUBS.match, (*block.new, *block.old))):
         return False
     if block.lost[n] > sum(_STUB.fullmatch(line.strip()) is not None for line in block.old):
@@ -240,7 +241,8 @@ def _replaces_code(block: _Block, n: int) -> bool:
 
 
 def _may_be_body(block: _Block, n: int) -> bool:
-    """Whether dots are a body in Python: below a definition or its docstring, with nothing beside them."""
+    """Whether dots are a body in Python: they follow a definition or its docstring, and nothing follows them
+    in the block."""
     if not block.path.endswith((".py", ".pyi")):
         return False
     new = block.new

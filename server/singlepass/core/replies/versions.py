@@ -1,8 +1,8 @@
-"""Two versions of a text: what became of each line of the old one.
+"""Compares two versions of a text: what became of each line of the old one.
 
-A line is *kept* where the new version repeats or changes it, in its place or elsewhere. All others are gone,
-and nothing tells by itself whether that is meant. `Accounts` looks for what tells: the words of the line are
-in those that stand in its place, or nothing speaks any more of what it was about.
+A line is *kept* if the new version repeats or changes it, in its place or elsewhere. All others are *gone*,
+which may be intended or a mistake. `Accounts` searches for evidence that it is intended: the lines in their
+place have the same words, or nothing uses any more what the lines defined.
 """
 
 import itertools
@@ -27,15 +27,15 @@ from singlepass.core.replies.definitions import (
 from singlepass.core.replies.levels import columns, indent_of
 
 _SOME_WORDS = 0.34
-"""The share of a line's words that lines in its place have if they are what became of it."""
+"""Minimum share of a line's words that the lines in its place must have to count as its new version."""
 _MOST_OF_IT = 0.5
-"""The share of a block's lines from which the new text has the block, whatever its first line is."""
+"""Minimum share of words (or maximum share of missing lines) if the evidence is weaker."""
 _FEW_WORDS = 2
-"""Words of a line that may be another version of any line as short."""
+"""Lines of at most so many words count as versions of each other if each replaces the other alone."""
 _MOST_REPEATED = 0.25
-"""The share of lines that a text repeats at most which says the same in fewer lines, …"""
+"""Maximum share of the old lines that a shortened version repeats."""
 _MOST_WORDS = 0.6
-"""… and the share of their words that it has at least, names aside that only they used."""
+"""Minimum share of the old words, apart from local names, that a shortened version has."""
 _RESULT = re.compile(r"(?:return|raise|throw|yield)\b")
 _LOOP = re.compile(r"\bfor\s+\(?(?:const\s+|let\s+)?(\w+)")
 _CLASS = re.compile(r"\s*(?:[\w@]+\s+)*(?:class|struct|enum|interface|record|object|trait|type)\b")
@@ -47,28 +47,29 @@ class Versions(NamedTuple):
     old: Sequence[str]
     new: Sequence[str]
     pairs: Mapping[int, int]
-    """By new line, the old one that it repeats or changes, in order; …"""
+    """By new line, the old line that it repeats or changes, in order."""
     there: Mapping[int, int]
-    """… and by old line the new one."""
+    """The reverse of `pairs`: by old line, the new one."""
     kept: frozenset[int]
-    """All old lines that have a counterpart, …"""
+    """All old lines that have a counterpart."""
     moved: frozenset[int]
-    """… and those among them whose counterpart is elsewhere."""
+    """Those of them whose counterpart is elsewhere in the new text."""
     fresh: Sequence[int]
-    """New lines without a counterpart, in order, …"""
+    """New lines without a counterpart, in order."""
     names: frozenset[str]
-    """… and what they define; …"""
+    """The names that fresh lines define."""
     old_names: Counter[str]
-    """… what the old text defines, and how often."""
+    """How often the old text defines each name."""
     n_defined: Counter[str]
-    """How often the new text defines them."""
+    """How often the new text defines each name."""
     mentions: Mapping[str, Sequence[int]]
-    """The lines of the new text with a name."""
+    """By name, the lines of the new text that contain it."""
     gaps: Sequence[tuple[int, int]]
-    """For each old line, the counterparts of the nearest lines before and after it that have one in order."""
+    """For each old line, the counterparts of the nearest paired lines before and after it (itself
+    included)."""
 
     def is_mentioned(self, name: str) -> bool:
-        """Whether a line still has the name, other than for a part of something else."""
+        """Whether an old line that contains the name as a whole still does so in the new text."""
         found = re.compile(rf"(?<![\w$.])(?:(?:self|this|cls)\.)?{re.escape(name)}(?![\w$])")
         pairs = ((j, self.pairs.get(j)) for j in self.mentions.get(name, ()))
         return any(
@@ -76,14 +77,15 @@ class Versions(NamedTuple):
         )
 
     def instead(self, start: int, end: int) -> list[str]:
-        """The fresh lines in the place of some old ones."""
+        """The fresh lines in the place of the old lines from `start` to `end` (exclusive)."""
         first, last = self.gaps[start][0], self.gaps[end - 1][1]
         there = self.fresh[bisect_right(self.fresh, first) : bisect_left(self.fresh, last)]
         return [self.new[n].strip() for n in there]
 
 
 def compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) -> Versions:
-    """What became of each line, by the new lines that repeat or change an old one, in order."""
+    """The comparison of two texts. `pairs` maps each new line that repeats or changes an old line to it, in
+    order."""
     there = {i: j for j, i in pairs.items()}
     elsewhere: dict[str, list[int]] = {}
     for j in range(len(new) - 1, -1, -1):
@@ -115,7 +117,7 @@ def compared(old: Sequence[str], new: Sequence[str], pairs: Mapping[int, int]) -
 
 
 class Accounts:
-    """What became of lines that are gone, as far as the text around their place tells."""
+    """Evidence of what became of the lines that are gone."""
 
     def __init__(self, old: Sequence[str], new: Sequence[str], versions: Versions) -> None:
         self._old, self._new, self._versions = old, new, versions
@@ -133,7 +135,8 @@ class Accounts:
         self._headers, self._ends, self._bodies = surroundings(old)
 
     def has(self, row: Sequence[int]) -> bool:
-        """Whether nothing of what a row of lines says is missing."""
+        """Whether there is evidence that a row of lines (consecutive gone lines) was removed on purpose or
+        replaced."""
         versions = self._versions
         before, behind = versions.gaps[row[0]][0], versions.gaps[row[-1]][1]
         instead = [line for line in versions.instead(row[0], row[-1] + 1) if WORD.search(line)]
@@ -148,7 +151,7 @@ class Accounts:
         if len(row) == len(instead) == 1 and _is_of_a_kind(self._old[row[0]], instead[0]):
             return True
         missing = [n for n in row if not self._has_line(n, row, words, least, is_border)]
-        # What only lines of the row use goes with them.
+        # Definitions that only found lines of the row use may be missing.
         found = frozenset[str]().union(*(words_of(self._old[n]) for n in row if n not in missing))
         n_missing = sum(assigned(self._old[n]).isdisjoint(found) for n in missing)
         return n_missing <= (_MOST_OF_IT * len(row) if instead else 0)
@@ -173,7 +176,7 @@ class Accounts:
         return self._is_superfluous(n, row, names) or self._is_header_of_kept(n)
 
     def _is_dropped(self, name: str, row: Sequence[int]) -> bool:
-        """Whether the definition that a row is in spoke of a name elsewhere too, and does so no more."""
+        """Whether the definition that contains a row also used a name outside the row, and no longer does."""
         header = self._headers[row[0]]
         end = self._bodies[header]
         there = self._mentions_old.get(name, ())
@@ -188,12 +191,12 @@ class Accounts:
         return self._versions.there.get(header, self._versions.gaps[header][0])
 
     def _is_elsewhere(self, words: frozenset[str]) -> bool:
-        """Whether one line has all of these words that had not all of them before."""
+        """Whether a fresh or changed line has added all of these words."""
         rarest = min((self._adding.get(word, ()) for word in words), key=len)
         return any(words <= self._added[j] for j in rarest)
 
     def _is_superfluous(self, n: int, row: Sequence[int], names: Collection[str]) -> bool:
-        """Whether the rest of the block used what a line defines, and does so no more."""
+        """Whether the rest of the block used the names that a line defines, and no longer does."""
         first, last = self._versions.gaps[n][0], self._versions.gaps[self._ends[n] - 1][1]
         return bool(names) and all(
             _within(self._mentions_old.get(name, ()), row[-1], self._ends[n]) is not None
@@ -202,8 +205,8 @@ class Accounts:
         )
 
     def is_needed(self, n: int) -> bool:
-        """Whether the new text uses what a line defines that is gone or changed, and nothing else there
-        defines it."""
+        """Whether the new text uses a name that a gone or changed line defined, and no other line defines
+        it."""
         versions, line = self._versions, self._old[n]
         there = versions.there.get(n)
         names = assigned(line) - (assigned(self._new[there]) if there is not None else frozenset())
@@ -223,7 +226,7 @@ class Accounts:
         return False
 
     def _is_header_of_kept(self, n: int) -> bool:
-        """Whether a line began a block whose lines are there without it."""
+        """Whether a line is the first of a block whose lines are kept with less indentation."""
         old, new, there = self._old, self._new, self._versions.there
         if not old[n].rstrip().endswith((":", "{", "then", "do")):
             return False
@@ -232,15 +235,14 @@ class Accounts:
 
 
 def _is_of_a_kind(one: str, other: str) -> bool:
-    """Whether a line may be another version of one that says something else: they begin alike, or are about
-    a word or two."""
+    """Whether a line may replace a different one: they begin with the same name, or have very few words."""
     words, others = NAME.findall(one), NAME.findall(other)
     return words[:1] == others[:1] or max(len(words), len(others)) <= _FEW_WORDS
 
 
 def is_shortened(old: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether a text says in fewer lines what others say, none of which it repeats but the first and last
-    ones: it begins and ends as they do, and speaks of what they speak of."""
+    """Whether `new` is a shortened version of `old`: it has fewer lines, begins and ends alike, uses most of
+    the same words, and repeats few of the lines between."""
     lines, others = ([line.strip() for line in text if line.strip()] for text in (old, new))
     if not 0 < len(others) < len(lines):
         return False
@@ -262,13 +264,14 @@ def _begins_alike(one: str, other: str) -> bool:
 
 
 def _within(lines: Sequence[int], after: int, before: int) -> int | None:
-    """The first of the lines that is between two others."""
+    """The first of the sorted lines that is between `after` and `before` (both exclusive); None if there is
+    none."""
     at = bisect_right(lines, after)
     return lines[at] if at < len(lines) and lines[at] < before else None
 
 
 def rows(versions: Versions, text: Sequence[int]) -> Iterator[list[int]]:
-    """The runs of lines that are gone, whatever punctuation is left between them."""
+    """The runs of consecutive gone lines; lines without words between them are ignored."""
     words = (n for n in text if WORD.search(versions.old[n]))
     for is_kept, run in itertools.groupby(words, versions.kept.__contains__):
         if not is_kept:

@@ -1,7 +1,7 @@
-"""What a model puts into a text that it writes anew beside what it says: the signs of a diff,
-line numbers, other spellings.
+"""Habits of models in rewrites: diff signs, line numbers, different spellings of characters.
 
-`as_diff` reads a text with the signs of a diff; `in_document_spelling` takes the other habits off.
+A rewrite is new text for a whole file or selection, instead of blocks. `as_diff` reads one whose lines have
+diff signs (`+`, `-`); `in_document_spelling` removes the other habits.
 """
 
 import re
@@ -22,23 +22,24 @@ _INSTEAD = {
     "'": re.compile(r"&#x27;|&#39;|&apos;|[‘’‚]"),
     "& ": re.compile(r"&amp; "),
 }
-"""What models write instead of characters of code."""
+"""What models write instead of a character of code."""
 
 
 class Diff(NamedTuple):
-    """A text in which lines are marked as old or new."""
+    """A rewrite whose lines are marked as old or new."""
 
     old: list[str]
-    """Its lines but the new ones, as they were written."""
+    """The lines without those marked as new; signs are kept."""
     new: list[str]
+    """The lines without those marked as old; signs are kept."""
     is_clear: bool
-    """Whether every line is marked, or is one of the document's."""
+    """Whether every line is either marked or a line of the document."""
     unsigned: list[str] | None = None
-    """The new text itself, where no line is marked as old, so that what the text replaces is not known."""
+    """The new text without signs, if no line is marked as old; then it is unknown what the text replaces."""
 
 
 def as_diff(written: Sequence[str], document: Sequence[str]) -> Diff | None:
-    """The text with the signs of a diff; None where it has none."""
+    """The rewrite read as a diff; None if it has no diff signs."""
     least = min((indent_of(line) for line in written if line.strip()), key=columns, default="")
     lines = [line.removeprefix(least) for line in written]
     known = {line.strip() for line in document}
@@ -48,7 +49,7 @@ def as_diff(written: Sequence[str], document: Sequence[str]) -> Diff | None:
     removed = {line for line in unknown if line.startswith("-") and (added or line[1:].strip() in known)}
     if not added and not removed:
         return None
-    # Without added lines they may be a list.
+    # Lines with `-` alone may be a list.
     is_clear = bool(added) and len(added) + len(removed) == len({*unknown})
     return Diff(
         [line for line in lines if line not in added],
@@ -66,8 +67,8 @@ def _unsigned(lines: Sequence[str], added: Collection[str], document: Sequence[s
 
 
 def in_document_spelling(written: Sequence[str], document: Sequence[str]) -> list[str] | None:
-    """The text without its model's habits, and spelled as the document is; None where it is not clear what
-    they are."""
+    """The rewrite without line numbers, quote marks and the like, and with the document's spelling; None if
+    it is not clear what belongs to the text."""
     known = {line.strip() for line in document} - {""}
 
     def n_known(lines: Sequence[str]) -> int:
@@ -78,7 +79,7 @@ def in_document_spelling(written: Sequence[str], document: Sequence[str]) -> lis
     readings = [one.new for one in quotations(written, written, document) if not one.is_exact]
     lines = max(readings, key=n_known, default=())
     if lines != tuple(written) and {line.strip() for line in lines} <= known | {""}:
-        # Nothing is new but what would be taken off.
+        # The only thing that is new is what would be removed, so it may be the requested change.
         return None
     if sum(_is_numbered(line, known) for line in lines) > 1:
         return None
@@ -86,8 +87,8 @@ def in_document_spelling(written: Sequence[str], document: Sequence[str]) -> lis
 
 
 def _in_ascii(lines: Sequence[str], document: Sequence[str]) -> Sequence[str]:
-    """The text without entities and typographic quotation marks, if it has these and nowhere what they stand
-    for, and the document has none."""
+    """The lines with entities and typographic quotation marks replaced by plain characters. Each is replaced
+    only if the lines have no such plain character and the document has none of its substitutes."""
     text, there = "\n".join(lines), "\n".join(document)
     for plain, written in _INSTEAD.items():
         if plain not in text and written.search(text) and not written.search(there):
@@ -96,14 +97,15 @@ def _in_ascii(lines: Sequence[str], document: Sequence[str]) -> Sequence[str]:
 
 
 def _is_numbered(line: str, known: Collection[str]) -> bool:
-    """Whether a number stands before a line of the document."""
+    """Whether the line is a line of the document with a number in front."""
     number = _NUMBER.match(line) if line.strip() not in known else None
     rest = line[number.end() :].strip() if number else ""
     return rest in known and WORD.search(rest) is not None
 
 
 def _respelled(lines: Sequence[str], document: Sequence[str], known: Collection[str]) -> list[str]:
-    """The document's lines where the text has them in another spelling, and its other lines spelled alike."""
+    """Lines that are the document's in another spelling become those of the document; the same substitutions
+    are undone in the other lines."""
     by_form: dict[str, set[str]] = {}
     for line in known:
         by_form.setdefault(canonical(line), set()).add(line)
@@ -120,6 +122,7 @@ def _respelled(lines: Sequence[str], document: Sequence[str], known: Collection[
 
 
 def _is_spelling(one: str, other: str) -> bool:
-    """Whether two lines of one form differ in more than the white space and the dashes that ASCII has."""
+    """Whether two lines with the same canonical form differ in spelling: in more than white space and ASCII
+    dashes."""
     is_plain = one.isascii() and other.isascii() and "&" not in one + other
     return not is_plain and _BLANKS.sub("", one) != _BLANKS.sub("", other)
