@@ -156,7 +156,7 @@ def test_hardware_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert unmeasured["decode_ceiling"]
     assert found["recommendation"]["name"] == "m4-max"
     reasons = " ".join(found["recommendation"]["reasons"])
-    assert "RTX 4090 is out" in reasons
+    assert "RTX 4090 is too small" in reasons
     assert "M3 Ultra, 80-core GPU, 512 GB has no published rates" in reasons
     assert any("5.0 times what this model keeps" in one for one in found["remarks"])
 
