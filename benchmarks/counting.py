@@ -120,7 +120,7 @@ class CountingDriver(NothingSaved):
 
     @contextmanager
     def prewarming(self) -> Iterator[None]:
-        """What is read meanwhile is read ahead."""
+        """What is prefilled meanwhile counts as a prewarm."""
         self._reading = _PREWARM
         try:
             yield

@@ -122,9 +122,9 @@ class Priced(Oracle):
 def measure(driver: Steered | Priced, backend: InProcessBackend, edit: Edit) -> list[Timings] | None:
     """The faster of the replies in each of `WAYS`; None for an edit outside of the grammar."""
     grammar = edit_grammar(edit.context.editable, edit.size)
-    draft = expect_reply(edit.context, edit.task, edit.size, edit.beside)
+    draft = expect_reply(edit.context, edit.task, edit.size, edit.corpus)
     segments = render_prompt(edit.context, edit.task, edit.size)
-    list(backend.prewarm(PrewarmRequest(segments[:-1], sources=edit.beside), lambda: False))
+    list(backend.prewarm(PrewarmRequest(segments[:-1], corpus=edit.corpus), lambda: False))
     found: list[list[Timings]] = [[] for _ in WAYS]
     for _ in range(N_REPEATS):
         for held_to, guesses, timings in zip(

@@ -9,8 +9,8 @@ in full. Without --model it is one of random weights, made on the spot, of 7 mil
 take some milliseconds, so what surrounds them weighs more than for a model of use. In turn a request is
 
 - *cold*: nothing of its file was read;
-- *warm*: its file was read ahead;
-- *edited*: it was read ahead, and then a line was typed in its middle.
+- *warm*: its file was prewarmed;
+- *edited*: it was prewarmed, and then a line was typed in its middle.
 
 Before each request an estimate is made as the server makes it, from the requests so far, and compared with
 the time from the command to the last text. Errors are shares of that time. Ten requests come first that are
@@ -112,7 +112,7 @@ class Requests:
     def make(self, edit: Edit, phase: str) -> Row | None:
         """Ask for one edit; None for one before there is an estimate, or that the grammar does not admit."""
         if phase != "cold":
-            self._read_ahead(edit if phase == "warm" else _before_typing(edit))
+            self._prewarm(edit if phase == "warm" else _before_typing(edit))
         uses = self._backend.inspect(render_context(edit.context))
         n_uncached = sum(use.n_tokens - use.n_cached for use in uses)
         n_cached = sum(use.n_cached for use in uses)
@@ -153,7 +153,7 @@ class Requests:
             total_ms=total_ms,
         )
 
-    def _read_ahead(self, edit: Edit) -> None:
+    def _prewarm(self, edit: Edit) -> None:
         grammar = edit_grammar(edit.context.editable, edit.size)
         request = PrewarmRequest(render_context(edit.context), grammar)
         for _ in self._backend.prewarm(request, lambda: False):

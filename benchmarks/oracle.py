@@ -14,7 +14,7 @@ token of the reply, the pass that reads the prompt left out:
 - *path*: the grammar and drafts without branches, as with MLX, as long as on a device where a larger pass
   costs nothing;
 - *tree*: drafts with branches, up to 96 tokens of a pass, as with llama.cpp there;
-- *ours*: the same, with the near files that the server has read beside the prompt.
+- *ours*: the same, with the draft corpus: files near the edited one that are not in the prompt.
 
 Half of the edits are asked for with a selection, which holds the changed lines and up to eight more at each
 end; for the others there is a cursor. The prompt is the system text, the file and the task. `new` is the
@@ -92,7 +92,7 @@ class Edit:
     selected: str = ""
     """The lines of the selection, and what becomes of them; empty without one."""
     rewritten: str = ""
-    beside: tuple[str, ...] = ()
+    corpus: tuple[str, ...] = ()
     """Near files that are not in the prompt, as the server finds them."""
     action: str = ""
     """What kind of task it is; empty for words of the user's own."""
@@ -112,7 +112,7 @@ def edits(git: Git, seed: int) -> Iterator[Edit]:
             assert text is not None
             edit = _edit(path, text, hunks, subject, random.Random(f"{seed} {id} {path}"))
             if edit is not None:
-                yield replace(edit, beside=_beside(files, neighbours(path, outlines, graph, N_NEAR)))
+                yield replace(edit, corpus=_corpus(files, neighbours(path, outlines, graph, N_NEAR)))
 
 
 @lru_cache(maxsize=4096)
@@ -126,7 +126,7 @@ def held_out_edits() -> Iterator[Edit]:
         yield Edit(case.context, case.task, marker_size(case.files.values()), answer(case), action=case.kind)
 
 
-def _beside(files: Mapping[str, str], near: Sequence[str]) -> tuple[str, ...]:
+def _corpus(files: Mapping[str, str], near: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     room = DRAFT_CORPUS_CHARS
     for path in near:
@@ -390,10 +390,10 @@ def count(driver: Oracle, backend: InProcessBackend, edits: Iterable[Edit], n_ed
             continue
         ours: list[int] = []
         segments = render_prompt(edit.context, edit.task, edit.size)
-        for driver.n_branches, beside in ((1, ()), (N_BRANCHES, ()), (N_BRANCHES, edit.beside)):
-            list(backend.prewarm(PrewarmRequest(segments[:-1], sources=beside), lambda: False))
+        for driver.n_branches, corpus in ((1, ()), (N_BRANCHES, ()), (N_BRANCHES, edit.corpus)):
+            list(backend.prewarm(PrewarmRequest(segments[:-1], corpus=corpus), lambda: False))
             driver.want(edit.reply)
-            draft = expect_reply(edit.context, edit.task, edit.size, beside)
+            draft = expect_reply(edit.context, edit.task, edit.size, corpus)
             timings = run(backend, edit, grammar=grammar, draft=draft)
             assert timings is not None, "a draft changes no reply"
             ours.append(timings.n_forward)

@@ -13,7 +13,7 @@ are replayed side by side by
     a  an agent loop without a cache: every prompt is read as a whole
     b  a prefix cache; the instruction and the place stand before the files, as agent tools put them
     c  a prefix cache; our order
-    d  everything: our order, several sequences, and what may be asked is read ahead at pauses
+    d  everything: our order, several sequences, and what may be asked is prewarmed at pauses
 
 For every action the tokens in the cache are held against the prompt tokenized anew. `--confirm` runs actions
 on a model of random weights through llama.cpp as well, and compares the counts, and the text with that of a
@@ -92,7 +92,7 @@ class Policy(msgspec.Struct, frozen=True):
     n_sequences: int = 1
     prewarms: bool = False
     fits_first: bool = False
-    """Leave out what has no place in the model's context before reading ahead, not only at the click."""
+    """Leave out what has no place in the model's context before a prewarm, not only at the click."""
 
 
 AGENT = Policy("a", "no cache", caches=False, instruction_first=True)
@@ -117,7 +117,7 @@ class Options(msgspec.Struct, kw_only=True):
     n_actions: int = 500
     n_ctx: int = N_CTX
     n_pause: int = 1 << 30
-    """Most tokens read ahead in one pause."""
+    """Most tokens prewarmed in one pause."""
     n_vocab: int = N_VOCAB
     n_confirm_reply: int = 16
     seed: int = 0
@@ -147,10 +147,10 @@ class Counts(msgspec.Struct):
     actions: list[Action] = msgspec.field(default_factory=list[Action])
     n_prewarmed: int = 0
     n_used: int = 0
-    """Tokens read ahead that a later click found in the cache."""
+    """Tokens prewarmed that a later click found in the cache."""
     n_wasted: int = 0
     why_ahead: Counter[str] = msgspec.field(default_factory=Counter)
-    """Tokens read ahead by the first segment that was not cached, and why not."""
+    """Tokens prewarmed by the first segment that was not cached, and why not."""
 
     def summary(self) -> dict[str, Any]:
         """The figures."""
@@ -288,7 +288,7 @@ class Lane:
         self._policy = policy
         self._tokenizer = tokenizer
         self._n_pause = options.n_pause
-        self._read_ahead: tuple[Segment, ...] = ()
+        self._prewarmed: tuple[Segment, ...] = ()
         n_batch = min(N_BATCH, options.n_pause)
         n_sequences = policy.n_sequences + 1
         self.driver = CountingDriver(tokenizer, n_ctx=options.n_ctx, n_sequences=n_sequences, n_batch=n_batch)
@@ -308,7 +308,7 @@ class Lane:
         return (n_excess > 0 and shrink(context, dict(prompt.sizes), n_excess)) or context
 
     def _prewarm(self, segments: tuple[Segment, ...], context: Context) -> None:
-        if segments == self._read_ahead:
+        if segments == self._prewarmed:
             return
         driver, n_before = self.driver, self.driver.n_read
         with driver.prewarming():
@@ -326,9 +326,9 @@ class Lane:
         prompt = fitting(cold_prompt(self._tokenizer, segments, complete=False, anew=False), driver.n_ctx)
         wanted = np.array(prompt.tokens[:n_there], np.int32)
         kept = (driver.tokens(sequence)[:n_there] for sequence in range(driver.n_sequences))
-        assert any(np.array_equal(tokens, wanted) for tokens in kept), "what was read ahead is there"
+        assert any(np.array_equal(tokens, wanted) for tokens in kept), "what was prewarmed is there"
         if finished.finish_reason == "stop":
-            self._read_ahead = segments
+            self._prewarmed = segments
 
     def act(self, context: Context, task: Task, reply: str) -> Action:
         """The click."""
@@ -391,7 +391,7 @@ class Lane:
         return (*before, last)
 
     def close(self) -> None:
-        """What was read ahead and is not used by now is wasted."""
+        """What was prewarmed and is not used by now is wasted."""
         driver, counts = self.driver, self.counts
         counts.n_prewarmed, counts.n_used = driver.n_prewarmed, driver.n_used
         counts.n_wasted = driver.n_wasted + driver.n_unused
@@ -449,7 +449,7 @@ class ConfirmingLane(Lane):
         self._timings: Event | None = None
 
     def _prewarm(self, segments: tuple[Segment, ...], context: Context) -> None:
-        if segments == self._read_ahead:
+        if segments == self._prewarmed:
             return
         *_, real = self._real.prewarm(PrewarmRequest(segments), lambda: False)
         n_before = self.driver.n_read
@@ -670,7 +670,7 @@ def table(summaries: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"| {after['p95']:,.0f} | {share['median']:.1%} | {share['p95']:.1%} |"
         )
     yield ""
-    yield "| | prompts, total | read after the click | read ahead | of it used | wasted |"
+    yield "| | prompts, total | read after the click | prewarmed | of it used | wasted |"
     yield "|---|---|---|---|---|---|"
     for one in summaries:
         ahead = one["prewarmed"]
@@ -685,7 +685,7 @@ def table(summaries: Sequence[dict[str, Any]]) -> Iterator[str]:
         why = (f"{name} {found['tokens']:,} ({found['actions']})" for name, found in one["reasons"].items())
         yield f"| {one['policy']} | {', '.join(why)} |"
     yield ""
-    yield "| | why it was read ahead: tokens |"
+    yield "| | why it was prewarmed: tokens |"
     yield "|---|---|"
     for one in summaries:
         if found := one["prewarmed"]["reasons"]:
@@ -699,7 +699,7 @@ def main() -> None:
     parser.add_argument("--actions", type=int, default=500)
     parser.add_argument("--vocab", type=Path, help="a GGUF file with the tokenizer; else one is trained")
     parser.add_argument("--ctx", type=int, default=N_CTX, help="tokens of the model's context")
-    parser.add_argument("--pause", type=int, default=1 << 30, help="most tokens read ahead in one pause")
+    parser.add_argument("--pause", type=int, default=1 << 30, help="most tokens prewarmed in one pause")
     parser.add_argument("--seed", type=int, default=0)
     known = {policy.key: policy for policy in POLICIES + MORE}
     names = ", ".join(f"{policy.key} ({policy.name})" for policy in MORE)

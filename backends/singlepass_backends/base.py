@@ -89,7 +89,7 @@ class Draft(msgspec.Struct, frozen=True):
     """Candidates for the first quoted line."""
     document: str = ""
     """The text of the file that old lines are quoted from."""
-    sources: tuple[str, ...] = ()
+    corpus: tuple[str, ...] = ()
     """The draft corpus: texts outside the prompt that new lines may resemble. Used only if a prewarm had the
     same corpus."""
 
@@ -113,7 +113,7 @@ class PrewarmRequest(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...]
     grammar: str | None = None
     """The grammar of that request, to be compiled in advance."""
-    sources: tuple[str, ...] = ()
+    corpus: tuple[str, ...] = ()
     """The draft corpus of that request, to be indexed in advance."""
 
 

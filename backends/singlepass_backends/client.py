@@ -157,12 +157,12 @@ class EngineClient:
         segments: tuple[Segment, ...],
         *,
         grammar: str | None = None,
-        sources: tuple[str, ...] = (),
+        corpus: tuple[str, ...] = (),
         spawn: bool = True,
         on_event: Listener | None = None,
     ) -> None:
         """Ask for a prewarm when the engine is idle: prefill `segments`, compile `grammar` and index the
-        draft corpus `sources`. Does not wait for it.
+        draft corpus. Does not wait for it.
 
         Without `spawn`, does nothing if no engine is running. `on_event` is called with `PrefillProgress`,
         and at the end with `Finished`, or None if the prewarm failed; later with `Evicted`, until the next
@@ -176,7 +176,7 @@ class EngineClient:
         if on_event is not None:
             link.listen(id, on_event)
         try:
-            self._send(link, Prewarm(id, PrewarmRequest(tuple(segments), grammar, sources)))
+            self._send(link, Prewarm(id, PrewarmRequest(tuple(segments), grammar, corpus)))
         except BackendError:
             link.forget(id)
             raise

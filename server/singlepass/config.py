@@ -342,13 +342,13 @@ def read_user_file() -> tuple[dict[str, Any], list[Problem]]:
     for table in _target_tables(values).values():
         if isinstance(table, dict) and cast("dict[str, Any]", table).get("backend") != "openai_compatible":
             fields = cast("dict[str, Any]", table)
-            if there := _beside(path.parent, fields.get("model")):
+            if there := _model_path(path.parent, fields.get("model")):
                 fields["model"] = there
     # It is unknown which targets the file names.
     return values, [msgspec.structs.replace(problem, target="") for problem in problems]
 
 
-def _beside(folder: Path, value: Any) -> str:
+def _model_path(folder: Path, value: Any) -> str:
     """The absolute path of a file given relative to the folder; empty if there is none."""
     try:
         path = folder / value if isinstance(value, str) and value and not Path(value).is_absolute() else None

@@ -409,7 +409,7 @@ def test_a_saved_edit_is_named_with_what_it_costs() -> None:
     assert finished.miss is None
 
 
-def test_a_click_into_reading_ahead_finds_it_unfinished() -> None:
+def test_a_click_into_a_prewarm_finds_it_unfinished() -> None:
     backend = InProcessBackend(FakeDriver(n_batch=16))
     request = files("a", "a = 1\n" * 40)
     answers = after(16)

@@ -463,7 +463,7 @@ def test_what_is_probably_cached_is_inferred_from_the_latest_prompts() -> None:
     assert uses[2].n_cached == 0
 
 
-def test_nothing_is_read_ahead_where_that_may_cost_money() -> None:
+def test_nothing_is_prewarmed_where_that_may_cost_money() -> None:
     with Endpoint(say(reply(["x"]))) as endpoint:
         backend = connect(endpoint.url)
         n_before = len(endpoint.exchanges)
@@ -674,7 +674,7 @@ def test_text_generation_inference_tells_the_sum() -> None:
         assert endpoint.asked[-1].body["max_tokens"] == 62
 
 
-def test_a_prompt_is_read_ahead_on_the_servers_terms() -> None:
+def test_a_prompt_is_prewarmed_on_the_servers_terms() -> None:
     model = {"id": "m", "owned_by": "vllm"}
     with Endpoint(choosy("System role not supported", has_no_system), models=(model,)) as endpoint:
         backend = connect(endpoint.url)

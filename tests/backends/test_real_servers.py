@@ -135,7 +135,7 @@ def test_it_is_measured(server: RealServer, record_property: Record) -> None:
     record_property("inferred", ", ".join(timings.inferred))
 
 
-def test_it_reads_ahead(server: RealServer, record_property: Record) -> None:
+def test_it_prewarms(server: RealServer, record_property: Record) -> None:
     backend = connect(server.url)
     file = Segment("a.py", lines(3, 30))
     ahead = last(list(backend.prewarm(PrewarmRequest((SYSTEM, file)), never)))

@@ -140,10 +140,10 @@ def test_what_the_grammar_forces_is_certain_and_nothing_else_is_tried_in_its_pla
 # In replies.
 
 
-def reply(driver: FakeDriver, draft: Draft | None, beside: tuple[str, ...] = ()) -> tuple[str, Finished]:
+def reply(driver: FakeDriver, draft: Draft | None, near: tuple[str, ...] = ()) -> tuple[str, Finished]:
     backend = InProcessBackend(driver, pace=Unlimited())
     segments = (Segment("file", "ab ac ad "), Segment("task", "do"))
-    list(backend.prewarm(PrewarmRequest(segments[:1], sources=beside), lambda: False))
+    list(backend.prewarm(PrewarmRequest(segments[:1], corpus=near), lambda: False))
     *events, finished = backend.generate(
         GenerateRequest(segments, draft=draft, max_tokens=200), lambda: False
     )
@@ -165,10 +165,10 @@ def test_a_reply_goes_down_any_branch() -> None:
 
 def test_texts_beside_the_prompt_are_drafted_from_where_they_were_made_ready() -> None:
     said = b"from werkzeug.wrappers import Response\n"
-    beside = ("import os\nfrom werkzeug.wrappers import Response\n",)
-    draft = Draft("", "<", "=", ">", sources=beside)
+    near = ("import os\nfrom werkzeug.wrappers import Response\n",)
+    draft = Draft("", "<", "=", ">", corpus=near)
     counts = [
-        reply(FakeDriver(reply=said, n_batch=96), draft, ready)[1].timings.n_forward for ready in ((), beside)
+        reply(FakeDriver(reply=said, n_batch=96), draft, ready)[1].timings.n_forward for ready in ((), near)
     ]
     assert counts[1] < counts[0] / 2
 

@@ -455,7 +455,7 @@ def test_the_statusline_through_all_states(start: Start, source: Path, scripted:
     editor.until("require('singlepass').status() == 'warm'")
     editor.command("1,2Singlepass Show every state.")
     editor.ended()
-    editor.keys("Otyped<Esc>")  # something new to read ahead
+    editor.keys("Otyped<Esc>")  # something new to prewarm
     editor.until("vim.startswith(require('singlepass').status(), 'warm · ')")
     texts = editor.lua("return SEEN.texts")
     for pattern in (

@@ -124,7 +124,7 @@ async def test_a_key_and_credentials_stay_with_a_remote_target(monkeypatch: pyte
         nowhere(folder, KEY, HIDDEN)
 
 
-async def test_what_may_not_be_sent_is_not_read_ahead_by_a_remote_server(tmp_path: Path) -> None:
+async def test_what_may_not_be_sent_is_not_prewarmed_by_a_remote_server(tmp_path: Path) -> None:
     """A server in the local network, which keeps prefixes and so is given them ahead."""
 
     def answer(exchange: Exchange) -> None:

@@ -64,7 +64,7 @@ async def test_after_asking_for_actions_only_the_task_is_new(random_gguf: Path, 
 
 
 async def test_a_click_comes_before_a_prewarm(random_gguf: Path, tmp_path: Path) -> None:
-    """The job of one document runs although another document is being read ahead."""
+    """The job of one document runs although another document is being prewarmed."""
     one = write(tmp_path, "one.py", SOURCE * 2)
     two = write(tmp_path, "two.py", "x = 1\n")
     options = {"target": {"model": str(random_gguf)}, "max_neighbours": 0}

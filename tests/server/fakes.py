@@ -255,7 +255,7 @@ class FakeEngine:
         segments: tuple[Segment, ...],
         *,
         grammar: str | None = None,
-        sources: tuple[str, ...] = (),
+        corpus: tuple[str, ...] = (),
         spawn: bool = True,
         on_event: Callable[[Event | Evicted | None], object] | None = None,
     ) -> None:
@@ -263,7 +263,7 @@ class FakeEngine:
             raise self.fails
         self.prewarmed.append(segments)
         self.grammars.append(grammar)
-        self.corpora.append(sources)
+        self.corpora.append(corpus)
         self.on_prewarm = on_event
 
     async def inspect(self, segments: tuple[Segment, ...], *, spawn: bool = False) -> tuple[SegmentUse, ...]:

@@ -1003,8 +1003,8 @@ async def test_near_files_that_have_no_place_in_the_prompt_are_drafted_from(
     await world.run()
     (request,) = world.engine.requests
     assert request.draft is not None
-    assert request.draft.sources == ("# second.py\n", "# third.py\n")
-    assert world.engine.corpora == [request.draft.sources]
+    assert request.draft.corpus == ("# second.py\n", "# third.py\n")
+    assert world.engine.corpora == [request.draft.corpus]
     prompt = "".join(segment.text for segment in request.segments)
     assert "first.py" in prompt
     assert "second.py" not in prompt
@@ -1025,14 +1025,14 @@ async def test_what_every_prompt_begins_with_is_read_before_a_document_is_open()
     await world.parts.aclose()
 
 
-async def test_nothing_is_read_ahead_without_a_folder() -> None:
+async def test_nothing_is_prewarmed_without_a_folder() -> None:
     world = World()
     world.workspace.folders = []
     world.parts.workspace_opened()
     assert world.parts.prewarm.task is None
 
 
-async def test_another_map_is_read_ahead_for_the_document_in_use() -> None:
+async def test_another_map_is_prewarmed_for_the_document_in_use() -> None:
     world = World()
     world.parts.prewarm.document(URI, 0)
     await prewarmed(world)
@@ -1045,7 +1045,7 @@ async def test_another_map_is_read_ahead_for_the_document_in_use() -> None:
     assert names == [["system", "a.py"], ["system", "repository map", "a.py"]]
 
 
-async def test_what_does_not_fit_is_left_out_before_it_is_read_ahead() -> None:
+async def test_what_does_not_fit_is_left_out_before_it_is_prewarmed() -> None:
     world = World([ONE])
     world.engine.model = msgspec.structs.replace(world.engine.model, n_ctx=4000)
     world.editor.open(OTHER, "x = 1\n" * 500)
@@ -1060,7 +1060,7 @@ async def test_what_does_not_fit_is_left_out_before_it_is_read_ahead() -> None:
 
 
 @pytest.mark.parametrize("is_prewarmed", [False, True])
-async def test_what_is_left_out_is_told_whether_or_not_it_was_read_ahead(
+async def test_what_is_left_out_is_told_whether_or_not_it_was_prewarmed(
     tmp_path: Path, is_prewarmed: bool
 ) -> None:
     """Here a file near the document that is too long to stand beside it."""

@@ -458,7 +458,7 @@ async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path)
             edited = uri(folder, "app/store.py")
             near = found.near(edited)
             gathered = gathering(edited, (), documents.held(), found.workspace, settings, near)()
-            assert list(gathered.sources) == [edited]
+            assert list(gathered.editable) == [edited]
             taken = context(gathered, found, n_ctx)
             assert list(taken.editable) == ["app/store.py"]
             return taken
@@ -487,4 +487,4 @@ async def test_a_request_takes_what_is_known_and_waits_for_nothing(folder: Path)
         now = context(last, found, 0)
         assert [file.path for file in now.neighbours] == ["app/model.py"]
         assert list(now.editable) == ["app/store.py", "app/model.py"]
-        assert len(last.sources) == 2
+        assert len(last.editable) == 2

@@ -237,7 +237,7 @@ async def test_swaps_of_a_link_while_edits_are_under_way(folder: Path) -> None:
     assert n_swaps >= 5 * (n_written + n_refused)
 
 
-# Reading ahead: what an edit would not send, nothing sends.
+# Prewarm: what an edit would not send, nothing sends.
 
 REMOTE = Target(backend="openai_compatible", url="https://api.example.com/v1", model="big")
 OUTSIDE = [
@@ -256,7 +256,7 @@ async def settle(world: World) -> None:
 
 
 def ahead(world: World) -> str:
-    """All that was read ahead, with what drafts were taken from."""
+    """All that was prewarmed, with what drafts were taken from."""
     texts = [segment.text for segments in world.engine.prewarmed for segment in segments]
     return "".join([*texts, *(text for texts in world.engine.corpora for text in texts)])
 
@@ -270,7 +270,7 @@ def world_of(folder: Path, target: Target, **settings: Any) -> World:
 
 @pytest.mark.parametrize("target", [REMOTE, SETTINGS.target], ids=["remote", "local"])
 @pytest.mark.parametrize("path", OUTSIDE)
-async def test_what_may_not_be_edited_is_not_read_ahead(folder: Path, path: str, target: Target) -> None:
+async def test_what_may_not_be_edited_is_not_prewarmed(folder: Path, path: str, target: Target) -> None:
     world = world_of(folder, target)
     uri = f"{folder.as_uri()}/{path}"
     world.editor.open(uri, "the secret\n")
@@ -374,7 +374,7 @@ async def test_nothing_beside_the_document_comes_from_elsewhere(folder: Path, ta
     assert "the secret" not in ahead(world)
 
 
-async def test_what_was_read_ahead_before_is_not_once_it_is_ignored_or_its_folder_is_gone(
+async def test_what_was_prewarmed_before_is_not_once_it_is_ignored_or_its_folder_is_gone(
     folder: Path,
 ) -> None:
     inside = (folder / "a.py").as_uri()

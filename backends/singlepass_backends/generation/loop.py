@@ -125,7 +125,7 @@ class InProcessBackend:
         if is_done and request.grammar is not None and not interrupt():
             self._constraints.open(request.grammar)  # caches the compiled grammar
         if is_done and not interrupt():
-            self._drafting.index_corpus(request.sources)
+            self._drafting.index_corpus(request.corpus)
         yield meter.finished("stop" if is_done else "cancelled")
 
     def inspect(self, segments: tuple[Segment, ...]) -> tuple[SegmentUse, ...]:

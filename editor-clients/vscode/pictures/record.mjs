@@ -29,7 +29,7 @@ async function framesUntil(done) {
   await end;
 }
 
-await step("the file is read ahead", async () => {
+await step("the file is prewarmed", async () => {
   await page.goto(`${url}/?folder=${encodeURIComponent(folder)}`, { waitUntil: "commit" });
   await status(/warm/); // before that no key is heard
   await openFile("words.py");

@@ -93,9 +93,9 @@ MOST_LIKELY = 6
 """Maximum number of candidates for the first quoted line of a reply."""
 
 
-def expect_reply(context: Context, task: Task, marker_size: int = 7, sources: tuple[str, ...] = ()) -> Draft:
+def expect_reply(context: Context, task: Task, marker_size: int = 7, corpus: tuple[str, ...] = ()) -> Draft:
     """The expected reply, for speculative decoding: it replaces the selected lines, or lines that begin with
-    one of them or with the cursor's line. `sources` is the draft corpus: texts outside the prompt that new
+    one of them or with the cursor's line. `corpus` is the draft corpus: texts outside the prompt that new
     lines may resemble."""
     search, separator, close = markers(marker_size)
     lines = visible_lines(context.edited.text)
@@ -110,7 +110,7 @@ def expect_reply(context: Context, task: Task, marker_size: int = 7, sources: tu
         close,
         tuple(dict.fromkeys(_encodable(f"{line}\n") for line in likely[:MOST_LIKELY])),
         _encodable("".join(f"{line}\n" for line in lines)),
-        tuple(map(_encodable, sources)),
+        tuple(map(_encodable, corpus)),
     )
 
 

@@ -115,12 +115,12 @@ def rewrite_grammar(path: str, fence: str, bounds: Bounds = UNBOUNDED) -> str:
 
 
 def expect_rewrite(
-    lines: Sequence[str], region: tuple[int, int], path: str, fence: str, sources: tuple[str, ...] = ()
+    lines: Sequence[str], region: tuple[int, int], path: str, fence: str, corpus: tuple[str, ...] = ()
 ) -> Draft:
-    """The expected reply, for speculative decoding: the region as it is. `sources` is the draft corpus."""
+    """The expected reply, for speculative decoding: the region as it is. `corpus` is the draft corpus."""
     old = code_block(lines[slice(*region)], path, fence)
     document = "".join(f"{line}\n" for line in lines)
-    return Draft(old, f"{fence}{info_string(path)}", fence, fence, (), document, sources)
+    return Draft(old, f"{fence}{info_string(path)}", fence, fence, (), document, corpus)
 
 
 class RewriteParser:

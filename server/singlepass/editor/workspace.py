@@ -125,7 +125,7 @@ class Workspace:
         place = place_of(path, self.folders) if path is not None else None
         return place[0] / place[1] if place is not None else path
 
-    def may_stand_beside(self, uri: str, ignore: Sequence[str]) -> bool:
+    def may_be_neighbour(self, uri: str, ignore: Sequence[str]) -> bool:
         """Whether a file may be a neighbour in the prompt of another one without being requested."""
         file = self.resolve(uri)
         return file.is_inside and not file.is_hidden(ignore)

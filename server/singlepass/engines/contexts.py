@@ -100,8 +100,8 @@ class Contexts:
         """What was gathered, without the files that may not be sent to a target unless requested."""
         named = {*gathered.named}
         kept = {uri: one for uri, one in gathered.neighbours.items() if self._targets.may_send(name, uri)}
-        sources = {uri: one for uri, one in gathered.sources.items() if uri in named or uri in kept}
-        return msgspec.structs.replace(gathered, sources=sources, neighbours=kept)
+        editable = {uri: one for uri, one in gathered.editable.items() if uri in named or uri in kept}
+        return msgspec.structs.replace(gathered, editable=editable, neighbours=kept)
 
     async def fit(self, gathered: Gathered, attachment: Attachment) -> Context:
         """The context of what was gathered and may be sent, fitted to the model of an attached engine.

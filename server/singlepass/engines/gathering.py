@@ -21,7 +21,7 @@ MAX_READ_CHARS = 64 * 1024 * 1024
 class Gathered(msgspec.Struct, frozen=True):
     """The files of a request."""
 
-    sources: dict[str, EditableFile]
+    editable: dict[str, EditableFile]
     """The files that it may change, by the URI under which they are edited."""
     named: tuple[str, ...]
     """The URIs of those that it names, the edited file first."""
@@ -56,7 +56,7 @@ def gathering(
                 named.append(
                     found.read(given, file) if one is None else found.add(one, one.now, one.revision)
                 )
-        uris = tuple(found.sources)
+        uris = tuple(found.editable)
         edited, *others = named
         neighbours = dict(zip(uris[1:], others, strict=True))
         limit = settings.max_neighbours
@@ -73,7 +73,7 @@ def gathering(
             id = file_id(path)
             if not is_among(id, found.ids) and (text := read_near(path)):
                 neighbours[path.as_uri()] = found.show(path.as_uri(), id, text)
-        return Gathered(found.sources, uris, edited, neighbours)
+        return Gathered(found.editable, uris, edited, neighbours)
 
     return gather
 
@@ -82,7 +82,7 @@ class _Files:
     """Collects files, each with a unique path."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self.sources: dict[str, EditableFile] = {}
+        self.editable: dict[str, EditableFile] = {}
         self.ids: list[FileId] = []
         self._workspace = workspace
         self._paths = {MAP}
@@ -92,7 +92,7 @@ class _Files:
         """Add an open file that may be changed."""
         document = one.document
         file = self.show(document.uri, document.file, snapshot.text, document.opened)
-        self.sources[document.uri] = EditableFile(file.path, snapshot, document, revision)
+        self.editable[document.uri] = EditableFile(file.path, snapshot, document, revision)
         return msgspec.structs.replace(file, editable=True)
 
     def read(self, uri: str, id: FileId) -> SourceFile:
@@ -102,7 +102,7 @@ class _Files:
         if self._n_read > MAX_READ_CHARS:
             raise UserError(f"The files of the request have over {MAX_READ_CHARS:,} characters. Name fewer.")
         file = self.show(uri, id, text)
-        self.sources[uri] = EditableFile(file.path, Snapshot(uri, None, text), None, 0)
+        self.editable[uri] = EditableFile(file.path, Snapshot(uri, None, text), None, 0)
         return msgspec.structs.replace(file, editable=True)
 
     def show(self, uri: str, id: FileId, text: str, opened: int | None = None) -> SourceFile:

@@ -125,7 +125,7 @@ class Prewarm:
             await attachment.client.prewarm(
                 plan.segments,
                 grammar=grammar,
-                sources=corpus,
+                corpus=corpus,
                 on_event=lambda event: self._take(attachment, uri, plan.segments, event),
             )
             attachment.known.pending = plan.segments

@@ -137,7 +137,7 @@ class Jobs:
         if self._is_shut_down:
             raise UserError("The server was shut down.")
         request, edited = looked.request, looked.edited
-        document = looked.gathered.sources[request.uri].document
+        document = looked.gathered.editable[request.uri].document
         if document is not None and not document.is_open:
             raise UserError(f"{edited.name} was closed.")
         asked, candidates = self._forecast.sized(request)
@@ -153,7 +153,7 @@ class Jobs:
         job.estimate_s = expected.middle / 1000 if expected else routed.estimate_s
         job.n_selected = self._forecast.n_selected(request.uri, request.first_line, request.end_line)
         self._forecast.advise(job, asked, candidates)
-        self._asked[job.id] = request, looked.gathered.sources[request.uri].snapshot.text
+        self._asked[job.id] = request, looked.gathered.editable[request.uri].snapshot.text
         if len(self._asked) > _MAX_ASKED:
             del self._asked[next(iter(self._asked))]
         session = self._session(job, looked, attachment)
@@ -168,7 +168,7 @@ class Jobs:
 
         files = {
             uri: msgspec.structs.replace(one, protection=looked.protected.get(uri, ""))
-            for uri, one in gathered.sources.items()
+            for uri, one in gathered.editable.items()
         }
         hunks = HunkPipeline(
             job,

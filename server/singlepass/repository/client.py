@@ -99,7 +99,7 @@ class Repository:
         found = map(Path, self._near.get(str(path), ()))
         # The folders may be closed by now, and links may have changed.
         return tuple(
-            one for one in found if self.workspace.may_stand_beside(one.as_uri(), self._settings.ignore)
+            one for one in found if self.workspace.may_be_neighbour(one.as_uri(), self._settings.ignore)
         )
 
     async def settled(self, uri: str) -> None:

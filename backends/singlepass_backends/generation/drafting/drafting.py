@@ -49,7 +49,7 @@ class Drafting:
         driver = self._driver
         if draft is None or not driver.info.can_trim:
             return None
-        corpus = self._corpora.get(draft.sources)
+        corpus = self._corpora.get(draft.corpus)
         continuations = Continuations(Places(prompt), (corpus,) if corpus else ())
         continuations.begin(prompt)
         return Guesser(

@@ -45,7 +45,7 @@ const REASONS: Readonly<Record<string, string>> = {
   evicted: "had to make room for others",
   moved: "stood elsewhere before",
   restart: "the engine was started anew",
-  unfinished: "reading ahead was not finished",
+  unfinished: "the prewarm was not finished",
 };
 
 /** What the server answered; nothing of it is taken on trust. */

@@ -50,7 +50,7 @@ export const NOTHING: Status = {
 
 const ENDS = new Set(["done", "failed", "cancelled"]);
 
-/** What a status says of reading ahead; undefined where it is about something else. */
+/** What a status says about a prewarm; undefined if it is about something else. */
 function aheadOf(params: StatusParams): string | undefined {
   if (params.state === "cold") {
     return ""; // what was cached is gone with its engine
@@ -73,7 +73,7 @@ export function told(status: Status, params: StatusParams): Status {
     return { ...status, jobs, target };
   }
   jobs.delete(params.job);
-  // The job interrupted what was being read ahead; when that goes on, it is told anew.
+  // The job interrupted a prewarm; when that continues, there is a new status.
   const ahead = status.ahead.startsWith("warming") ? "" : status.ahead;
   return { ...status, jobs, target, ahead };
 }

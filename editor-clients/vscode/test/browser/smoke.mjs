@@ -48,7 +48,7 @@ await step("opens the folder, in restricted mode", async () => {
   await page.getByText("Restricted Mode").first().waitFor();
 });
 
-await step("the extension runs and reads ahead", async () => {
+await step("the extension runs and prewarms", async () => {
   await status(/starting|singlepass|warm/);
   await openFile("words.py");
   await shown(/count_words/);

@@ -149,7 +149,7 @@ export function define(): void {
     await closeAll();
   });
 
-  it("reads ahead and says how far it is", async () => {
+  it("prewarms and says how far it is", async () => {
     const seen = await watching(extension, async (seen) => {
       await open("ahead.py", GREET);
       await until("it has warmed", () => seen.some((text) => text.startsWith("warming")));

@@ -44,7 +44,7 @@ describe("the status bar", () => {
     ["it edited", { ...DEMO, last: RUN }, "demo model · 0.2 s + 61 tok/s"],
     ["it stopped", became(WARM, "stopped"), "singlepass stopped"],
     ["it would not start", became(NOTHING, "failed"), "singlepass failed"],
-    ["reading ahead", told(RUNNING, params("warming", "warming 63%", 63, null)), "warming 63%"],
+    ["a prewarm", told(RUNNING, params("warming", "warming 63%", 63, null)), "warming 63%"],
     ["read", WARM, "warm"],
     ["the engine is gone", told(WARM, params("cold", "cold: its engine is gone", 0, null)), "singlepass"],
     ["a target was chosen", told(WARM, params("target", "target: large", null, null)), "warm"],
@@ -64,7 +64,7 @@ describe("the status bar", () => {
     ],
     ["a job ended, and it warms again", { ...WARM, ahead: "warming 5%", last: RUN }, "warming 5%"],
     [
-      "a job failed that had interrupted reading ahead",
+      "a job failed that had interrupted a prewarm",
       told({ ...WARM, ahead: "warming 40%", last: { ...RUN, outcome: "failed" } }, params("failed", "died")),
       "singlepass · failed",
     ],
