@@ -158,7 +158,7 @@ def test_hardware_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     reasons = " ".join(found["recommendation"]["reasons"])
     assert "RTX 4090 is too small" in reasons
     assert "M3 Ultra, 80-core GPU, 512 GB has no published rates" in reasons
-    assert any("5.0 times what this model keeps" in one for one in found["remarks"])
+    assert any("5.0 times the real KV cache" in one for one in found["remarks"])
 
 
 def test_a_table_for_people() -> None:
