@@ -4,7 +4,6 @@ Everything runs on the caller's asyncio event loop, in callbacks and without bac
 after `aclose`. Importing this loads no model runtime.
 """
 
-import asyncio
 import os
 import subprocess
 import time
@@ -12,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import anyio
 import msgspec
 
 from singlepass_backends import __version__
@@ -97,8 +97,8 @@ class EngineClient:
         self._link: Link | None = None
         self._process: subprocess.Popen[bytes] | None = None
         """The process of the engine that this client started last."""
-        self._connecting = asyncio.Lock()
-        self._attempt: asyncio.Timeout | None = None
+        self._connecting = anyio.Lock()
+        self._attempt: anyio.CancelScope | None = None
         """The running attempt to attach or start an engine; `aclose` cancels it."""
         self._n_requests = 0
         self._is_closed = False
@@ -130,19 +130,17 @@ class EngineClient:
             has_events = False
             try:
                 self._send(link, Generate(id, request))
-                while not is_over:
-                    reply = await replies.get()
-                    if reply is None:
-                        is_over = True
-                    elif isinstance(reply, Failed):
+                async for reply in replies:
+                    if isinstance(reply, Failed):
                         is_over = True
                         raise _error(reply.code, reply.message, reply.data)
-                    elif isinstance(reply, Progress):
+                    if isinstance(reply, Progress):
                         has_events = True
                         is_over = isinstance(reply.event, Finished)
                         yield reply.event
                         if is_over:
                             return
+                is_over = True
             finally:
                 link.forget(id)
                 if not is_over:
@@ -197,14 +195,14 @@ class EngineClient:
         replies = link.open(id)
         try:
             self._send(link, Inspect(id, tuple(segments)))
-            reply = await replies.get()
+            async for reply in replies:
+                if isinstance(reply, Failed):
+                    raise _error(reply.code, reply.message, reply.data)
+                if isinstance(reply, Inspected):
+                    return reply.segments
         finally:
             link.forget(id)
-        if isinstance(reply, Failed):
-            raise _error(reply.code, reply.message, reply.data)
-        if not isinstance(reply, Inspected):
-            raise await _lost(link)
-        return reply.segments
+        raise await _lost(link)
 
     async def status(self, *, spawn: bool = False) -> StatusReply | None:
         """The engine's status; None if none is running, or one of another version."""
@@ -237,7 +235,7 @@ class EngineClient:
         if not self._is_closed:
             self._is_closed = True
             if self._attempt is not None:
-                self._attempt.reschedule(asyncio.get_running_loop().time())
+                self._attempt.cancel()
         async with self._connecting:  # released soon, since the attempt was cancelled
             link, self._link, self.info = self._link, None, None
         if link is not None:
@@ -271,13 +269,10 @@ class EngineClient:
                 return self._link
             if self._link is not None:
                 self._on_closed(self._link)  # its transport is closing, and `connection_lost` comes later
-            try:
-                async with asyncio.timeout(None) as self._attempt:
-                    self._link = await self._open(spawn=spawn)
-            except TimeoutError:
-                raise _closed() from None
-            finally:
-                self._attempt = None
+            with anyio.CancelScope() as self._attempt:
+                self._link = await self._open(spawn=spawn)
+            if self._attempt.cancelled_caught:
+                raise _closed()
             if self._link is not None:
                 self._link.on_closed = self._on_closed
             return self._link
@@ -310,7 +305,7 @@ class EngineClient:
                     "engine_start_failed",
                     f"No engine could be reached on {paths.socket}. See its log {paths.log}.",
                 )
-            await asyncio.sleep(POLL_S)
+            await anyio.sleep(POLL_S)
 
     async def _replace(self, link: Link, refused: Refused, *, may_stop: bool) -> None:
         """Stop an engine of another version, unless it is busy."""
@@ -331,7 +326,7 @@ class EngineClient:
         lock = open_private(paths.spawn_lock, os.O_RDWR)
         try:
             while not try_lock(lock):  # noqa: ASYNC110 - another process holds it
-                await asyncio.sleep(POLL_S)
+                await anyio.sleep(POLL_S)
             if link := await attach(paths, self._version, self._on_loading):
                 return link
             # The engine may still be starting, for a request that was cancelled.
@@ -349,7 +344,7 @@ class EngineClient:
                     if code == _EXIT_ALREADY_RUNNING or not is_new:
                         return None
                     raise start_failed(paths, ending(code))
-                await asyncio.sleep(POLL_S)
+                await anyio.sleep(POLL_S)
             raise start_failed(paths, f"did not listen within {_START_S:.0f} s")
         finally:
             os.close(lock)

@@ -2,7 +2,11 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from singlepass_backends.base import BackendError, Event, Evicted, Finished, ModelInfo
 from singlepass_backends.engine_process import POLL_S, is_child, reap
@@ -37,11 +41,14 @@ _ANSWER_S = 10.0
 Listener = Callable[[Event | Evicted | None], object]
 """Called with a prewarm's events and later its evictions; with None if it failed."""
 
+_Sending = MemoryObjectSendStream[EngineMessage]
+_Replies = MemoryObjectReceiveStream[EngineMessage]
+
 _log = logging.getLogger(__name__)
 
 
 class Link(asyncio.Protocol):
-    """One connection. The engine's messages update its state, with an asyncio event for each awaited one."""
+    """One connection. The engine's messages update its state, with an event for each awaited one."""
 
     def __init__(self, paths: EnginePaths, on_loading: Callable[[float], None]) -> None:
         self.paths = paths
@@ -49,16 +56,16 @@ class Link(asyncio.Protocol):
         self.refused: Refused | None = None
         self.info: ModelInfo | None = None
         self.failure: LoadFailed | None = None
-        self.greeted = asyncio.Event()
+        self.greeted = anyio.Event()
         """Set when `Welcome` or `Refused` arrived, or the connection is closed."""
-        self.settled = asyncio.Event()
+        self.settled = anyio.Event()
         """Set when `Loaded` or `LoadFailed` arrived, or the connection is closed."""
         self.on_closed: Callable[[Link], None] = lambda _: None
-        self._closed = asyncio.Event()
+        self._closed = anyio.Event()
         self._on_loading = on_loading
         self._transport: asyncio.Transport | None = None
         self._decoder: Decoder[EngineMessage] = Decoder(EngineMessage)
-        self._replies: dict[int, asyncio.Queue[EngineMessage | None]] = {}
+        self._replies: dict[int, tuple[_Sending, _Replies]] = {}
         self._listeners: dict[int, Listener] = {}
         self._ended: set[int] = set()
         """Finished requests, whose listeners are still called for evictions until the next `listen`."""
@@ -76,7 +83,7 @@ class Link(asyncio.Protocol):
         for event in (self.greeted, self.settled, self._closed):
             event.set()
         for replies in self._replies.values():
-            replies.put_nowait(None)
+            replies[0].close()
         self._listeners.clear()
         self.on_closed(self)
 
@@ -108,7 +115,7 @@ class Link(asyncio.Protocol):
                 self.settled.set()
             case Progress(id) | Failed(id) | Inspected(id) | StatusReply(id=id) | Stopping(id):
                 if replies := self._replies.get(id):
-                    replies.put_nowait(message)
+                    replies[0].send_nowait(message)
                 elif listener := self._listeners.get(id):
                     if not isinstance(message, Progress) or isinstance(message.event, Finished):
                         self._ended.add(id)
@@ -117,12 +124,12 @@ class Link(asyncio.Protocol):
                 if listener := self._listeners.get(id):
                     listener(evicted)
 
-    def open(self, id: int) -> "asyncio.Queue[EngineMessage | None]":
-        """A queue for the replies to `id`; None in it means that the connection is closed."""
-        replies: asyncio.Queue[EngineMessage | None] = asyncio.Queue()
+    def open(self, id: int) -> _Replies:
+        """The replies to `id`, until the connection is closed. Pair with `forget`."""
+        sending, replies = anyio.create_memory_object_stream[EngineMessage](math.inf)
         if self.is_closed:
-            replies.put_nowait(None)
-        self._replies[id] = replies
+            sending.close()
+        self._replies[id] = sending, replies
         return replies
 
     def listen(self, id: int, listener: Listener) -> None:
@@ -134,7 +141,8 @@ class Link(asyncio.Protocol):
         self._listeners[id] = listener
 
     def forget(self, id: int) -> None:
-        self._replies.pop(id, None)
+        for stream in self._replies.pop(id, ()):
+            stream.close()
         self._listeners.pop(id, None)
 
     def send(self, message: ClientMessage) -> None:
@@ -163,7 +171,8 @@ async def attach(paths: EnginePaths, version: str, on_loading: Callable[[float],
         return None
     try:
         link.send(Hello(PROTOCOL, version))
-        await asyncio.wait_for(link.greeted.wait(), _ANSWER_S)
+        with anyio.fail_after(_ANSWER_S):
+            await link.greeted.wait()
     except TimeoutError:
         await link.close()
         raise BackendError(
@@ -181,8 +190,9 @@ async def ask(link: Link, message: StatusRequest | Stop) -> EngineMessage | None
     replies = link.open(message.id)
     try:
         link.send(message)
-        return await asyncio.wait_for(replies.get(), _ANSWER_S)
-    except TimeoutError:
+        with anyio.fail_after(_ANSWER_S):
+            return await replies.receive()
+    except (TimeoutError, anyio.EndOfStream):
         return None
     finally:
         link.forget(message.id)
@@ -198,5 +208,5 @@ async def stop_by(link: Link, id: int, unless: Unless = "never") -> bool:
         reap()
         if not is_child(link.pid):
             break
-        await asyncio.sleep(POLL_S)
+        await anyio.sleep(POLL_S)
     return True

@@ -1,6 +1,5 @@
 """Starts engine processes, which outlive their starter, and reports how they ended."""
 
-import asyncio
 import fcntl
 import os
 import signal
@@ -8,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import msgspec
 
 from singlepass_backends.base import BackendError, Target
@@ -80,7 +80,7 @@ async def end_of(pid: int) -> str:
             for _ in range(50):
                 if (code := child.poll()) is not None:
                     return ending(code)
-                await asyncio.sleep(POLL_S)
+                await anyio.sleep(POLL_S)
     return "died"
 
 
