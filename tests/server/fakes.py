@@ -11,6 +11,7 @@ from singlepass.core.lines import Encoding, LineIndex
 from singlepass.editor.documents import Documents
 from singlepass.editor.positions import Capabilities, changes_from_lsp, range_to_lsp, span_from_lsp
 from singlepass.editor.requests import ApplyResult
+from singlepass.editor.tasks import Owner, Work
 from singlepass_backends.base import (
     Event,
     Evicted,
@@ -25,6 +26,16 @@ from singlepass_backends.base import (
 )
 
 FINAL = ("done", "failed", "cancelled")
+
+
+class OwnTasks(Owner):
+    """Runs by itself, for tests of what is below `Parts`, which run all owners."""
+
+    _own: "asyncio.Task[None] | None" = None
+
+    def start(self, *of: Any, **options: Any) -> Work:
+        self._own = self._own or asyncio.ensure_future(self.run())
+        return super().start(*of, **options)
 
 
 class FakeProgress:
@@ -61,6 +72,7 @@ class FakeEditor:
         self.progresses: list[FakeProgress] = []
         self.cancel: list[Callable[[], object]] = []
         self.settings: Mapping[str, Any] | None = None
+        self.tasks: Owner = OwnTasks()
         self._told = asyncio.Event()
 
     # The user.

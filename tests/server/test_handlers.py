@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from core import test_inert
 from lsprotocol import types as lsp
@@ -18,6 +19,7 @@ from singlepass.config import Settings
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
 from singlepass.editor.documents import Documents, Held
 from singlepass.editor.positions import Capabilities, converter
+from singlepass.editor.tasks import Owner
 from singlepass.editor.workspace import UserError
 from singlepass.jobs.outcome import JobRequest
 from singlepass.lsp.commands import Commands
@@ -48,6 +50,7 @@ class World:
     def __init__(self, capabilities: lsp.ClientCapabilities | None = None, **options: Any) -> None:
         documents = Documents()
         self.editor = FakeEditor(documents)
+        self.editor.tasks = Owner()
         self.parts = Parts(self.editor, documents)  # type: ignore[arg-type]
         self.handlers, self.commands = Handlers(self.parts), Commands(self.parts)
         self.menu = Menu(self.parts)
@@ -517,7 +520,7 @@ async def test_a_repositorys_file_gets_one_message_whatever_is_in_it(tmp_path: P
 
 async def test_a_command_waits_for_the_editors_settings() -> None:
     world = World()
-    world.parts.settled.clear()
+    world.parts.settled = anyio.Event()
     answered = asyncio.Event()
     seeds: list[int | None] = []
 

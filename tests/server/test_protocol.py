@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any
 
+import anyio
 import pytest
 from singlepass.lsp.app import Protocol, build_server
 
@@ -33,7 +34,10 @@ async def test_nothing_is_kept_of_a_handler_that_ended(handler: Callable[[], Any
     protocol = build_server().protocol
     assert isinstance(protocol, Protocol)
     ended: asyncio.Future[Any] = asyncio.Future()
-    protocol._execute_handler("of our own", handler, ended.set_result)
-    future = await ended
+    async with anyio.create_task_group() as connection:
+        connection.start_soon(protocol.parts.run)
+        protocol._execute_handler("of our own", handler, ended.set_result)
+        future = await ended
+        connection.cancel_scope.cancel()
     assert isinstance(future.exception(), ValueError) if handler is failing else future.result() == 1
     assert protocol._request_futures == {}

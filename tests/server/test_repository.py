@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psutil
 import pytest
 from singlepass.config import Settings
@@ -62,20 +63,21 @@ async def repository(
     workspace = Workspace()
     workspace.folders = [folder]
     found = Repository(workspace, busy)
-    found.on_update = found._told.set
+    found.on_update = found._tell
     found.configure(settings)
-    try:
-        yield found
-    finally:
-        await found.aclose()
-        assert found._process is None or found._process.returncode is not None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(found.tasks.run)
+        try:
+            yield found
+        finally:
+            await found.aclose()
+            assert found._process is None or found._process.returncode is not None
 
 
 async def until(found: Repository, condition: Callable[[], Any]) -> None:
     """Wait for what follows from something that the indexer said, its end, or a moment when that is used."""
     async with asyncio.timeout(20):
         while not condition():
-            found._told.clear()
             await found._told.wait()
 
 
@@ -232,7 +234,7 @@ async def test_an_indexer_that_dies_is_started_again_and_then_left(
             found.n_files = None
             process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(process.wait)
-        await until(found, lambda: found._task is not None and found._task.done())
+        await until(found, lambda: found._running is not None and found._running.ended.is_set())
         found.changed(uri(folder, "app/store.py"))
         found.opened(uri(folder, "app/model.py"))
         assert found.near(uri(folder, "app/model.py")) == ()
@@ -245,7 +247,7 @@ async def test_no_indexer_where_nothing_needs_it(folder: Path) -> None:
         found.opened(uri(folder, "app/store.py"))
         found.opened("untitled:x")
         found.changed(uri(folder, "app/store.py"))
-        assert found._task is None
+        assert found._running is None
 
 
 async def test_other_settings_scan_anew(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from records import sample
-from server.fakes import FakeEngine
+from server.fakes import FakeEngine, OwnTasks
 from server.test_jobs import ONE, SETTINGS, URI, World, current, prewarmed
 from singlepass.config import DEFAULT, DEMO, Route, Settings, load_settings
 from singlepass.editor.workspace import UserError
@@ -31,6 +31,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def targets(*folders: str, **settings: Any) -> Targets:
     found = Targets(lambda: [Path(folder) for folder in folders], History())
+    found.tasks = OwnTasks()
     found.configure(Settings(**settings))
     return found
 

@@ -1,6 +1,5 @@
 """What an edit may touch, what it may say: confined, asked for where it matters, and inert."""
 
-import asyncio
 import io
 import itertools
 import os
@@ -154,7 +153,7 @@ async def test_what_lies_outside_is_no_target_and_no_further_file(
         with pytest.raises(UserError, match="outside the workspace folders"):
             world.start(uri=edited, files=files)
     world.parts.configure(Settings(target=SETTINGS.target, allow_outside_workspace=True))
-    assert world.start(uri=uri)
+    await world.editor.until(world.start(uri=uri), "starting")
     await world.parts.aclose()
 
 
@@ -251,8 +250,8 @@ OUTSIDE = [
 
 async def settle(world: World) -> None:
     """Wait for the prewarm that was asked for last, if any was."""
-    if world.parts.prewarm.task is not None:
-        await asyncio.wait([world.parts.prewarm.task])
+    if world.parts.prewarm.newest is not None:
+        await world.parts.prewarm.newest.ended.wait()
 
 
 def ahead(world: World) -> str:

@@ -5,12 +5,11 @@ Here a document is a string, a version and a log of its changes, in offsets. Hun
 and it shows whether an edit that we sent came back as predicted.
 """
 
-import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import anyio
 import msgspec
 
 from singlepass.core.edits import Edit, Snapshot, difference
@@ -67,7 +66,7 @@ class Document:
         self._log: list[Edit] = []
         self._log_start = 0
         self._expectations: list[Expectation] = []
-        self._changed = asyncio.Event()
+        self._changed = anyio.Event()
         self._saved = self.snapshot(), 0
         self.saved_at: float | None = None
         """When it was last saved, on the monotonic clock; None since it was opened."""
@@ -131,12 +130,16 @@ class Document:
         self.version = version
         for edit in edits:
             self._change(edit)
-        self._changed.set()
+        self._tell()
 
     def close(self) -> None:
         """`didClose`: the document receives no more changes."""
         self.is_open = False
+        self._tell()
+
+    def _tell(self) -> None:
         self._changed.set()
+        self._changed = anyio.Event()
 
     def _change(self, edit: Edit) -> None:
         self.index.change(*edit)
@@ -152,11 +155,9 @@ class Document:
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         """Wait until a change makes the condition true, the document is closed, or the timeout."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self.is_open and not condition():
-                    self._changed.clear()
-                    await self._changed.wait()
+        with anyio.move_on_after(timeout_s):
+            while self.is_open and not condition():
+                await self._changed.wait()
 
     def changes_since(self, revision: int) -> Sequence[Edit] | None:
         """The changes after a revision, oldest first; None if they are no longer in the log."""

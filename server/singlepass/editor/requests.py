@@ -7,13 +7,13 @@ Every request has a fallback: without progress support no progress is shown, wit
 `changes` map is sent, without annotations only a label.
 """
 
-import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal, cast
 
+import anyio
 import msgspec
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException, JsonRpcMethodNotFound
@@ -29,6 +29,7 @@ from singlepass.editor.positions import (
     workspace_edit_to_lsp,
 )
 from singlepass.editor.shown_text import write_shown
+from singlepass.editor.tasks import Owner, Work, in_thread
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ NO_EDITS = "this editor does not support workspace/applyEdit, so that nothing ca
 STATUS = "singlepass/status"
 
 _ANSWER_TIMEOUT_S = 60.0
+_CONFIGURATION_S = 10.0
+_PROGRESS_S = 5.0
 _WAKE_S = 0.5
 """Seconds after which a log message is sent to wake the editor. Emacs 28 does not process messages that
 arrive together with a response until it receives more data (its jsonrpc.el leaves the loop over messages by a
@@ -85,7 +88,9 @@ class Editor:
         self._server = server
         self.capabilities = Capabilities(lsp.ClientCapabilities())
         """The client's capabilities; empty until it has announced them."""
-        self._refreshing: asyncio.Task[None] | None = None
+        self.tasks = Owner()
+        """Owns what waits for the editor longer than whoever asked."""
+        self._refreshing: Work | None = None
         self._refresh_again = False
 
     @property
@@ -119,8 +124,7 @@ class Editor:
             annotated=self.capabilities.annotations,
             confirm=confirm,
         )
-        loop = asyncio.get_running_loop()
-        wake = loop.call_later(_WAKE_S, self.log, f"{label}: the editor has not answered yet")
+        wake = self.tasks.start(self._wake, label)
         try:
             result = await self._server.workspace_apply_edit_async(lsp.ApplyWorkspaceEditParams(edit, label))
         except JsonRpcException as error:
@@ -131,6 +135,10 @@ class Editor:
         finally:
             wake.cancel()
         return ApplyResult(bool(result.applied), result.failure_reason or "")
+
+    async def _wake(self, label: str) -> None:
+        await anyio.sleep(_WAKE_S)
+        self.log(f"{label}: the editor has not answered yet")
 
     async def _confirmed(self, label: str, description: str) -> bool:
         """Ask by a message, for editors without change annotations."""
@@ -176,7 +184,8 @@ class Editor:
             return None
         params = lsp.ConfigurationParams([lsp.ConfigurationItem(section="singlepass")])
         try:
-            answer = await asyncio.wait_for(self._server.workspace_configuration_async(params), 10)
+            with anyio.fail_after(_CONFIGURATION_S):
+                answer = await self._server.workspace_configuration_async(params)
         except (TimeoutError, JsonRpcException) as error:
             log.warning("the editor gave no configuration: %r", error)
             return None
@@ -187,12 +196,11 @@ class Editor:
         """Open a text for the user to read; False if the editor cannot. Raises OSError."""
         if not self.capabilities.show_document:
             return False
-        path = await asyncio.to_thread(write_shown, text)
+        path = await in_thread(write_shown, text)
         params = lsp.ShowDocumentParams(path.as_uri(), take_focus=True)
         try:
-            answer = await asyncio.wait_for(
-                self._server.window_show_document_async(params), _ANSWER_TIMEOUT_S
-            )
+            with anyio.fail_after(_ANSWER_TIMEOUT_S):
+                answer = await self._server.window_show_document_async(params)
         except (TimeoutError, JsonRpcException) as error:
             log.warning("the editor did not show a document: %r", error)
             return False
@@ -203,16 +211,16 @@ class Editor:
         if not (self.capabilities.lenses and self.capabilities.lens_refresh):
             return
         self._refresh_again = True
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.ensure_future(self._refresh_lenses())
+        if self._refreshing is None or self._refreshing.ended.is_set():
+            self._refreshing = self.tasks.start(self._refresh_lenses)
 
     async def _refresh_lenses(self) -> None:
         """Send one request at a time, since hunks may arrive faster than the editor answers."""
         while self._refresh_again:
             self._refresh_again = False
             try:
-                request = self._server.workspace_code_lens_refresh_async(None)
-                await asyncio.wait_for(request, _ANSWER_TIMEOUT_S)
+                with anyio.fail_after(_ANSWER_TIMEOUT_S):
+                    await self._server.workspace_code_lens_refresh_async(None)
             except (TimeoutError, JsonRpcException) as error:
                 log.info("this editor refreshes no code lenses: %r", error)
 
@@ -245,7 +253,8 @@ class Editor:
         token = f"singlepass-{uuid.uuid4()}"
         progress: Any = self._server.work_done_progress
         try:
-            await asyncio.wait_for(progress.create_async(token), 5)
+            with anyio.fail_after(_PROGRESS_S):
+                await progress.create_async(token)
         except (TimeoutError, JsonRpcException) as error:
             log.info("no progress in this editor: %r", error)
             return Progress(None, "")

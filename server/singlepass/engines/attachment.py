@@ -5,10 +5,11 @@ ends, because the engine was idle, was stopped or died, the next request starts 
 so this knowledge is dropped together with the connection.
 """
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import anyio
 from singlepass_backends.base import ModelInfo, Segment, Target
 
 from singlepass.core.context import Context
@@ -63,7 +64,8 @@ class Attachment:
         """Replaced by a new object when the connection ends."""
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the connection ended."""
-        self._users: set[asyncio.Task[object]] = set()
+        self._n_users = 0
+        self._left = anyio.Event()
         client.on_lost = self._lost
 
     @property
@@ -89,15 +91,21 @@ class Attachment:
             return None
         return known.n_cached, known.n_uncached
 
-    def use(self, task: "asyncio.Task[object]") -> None:
-        """Register a job that uses the engine; `aclose` waits for it."""
-        self._users.add(task)
-        task.add_done_callback(self._users.discard)
+    @contextmanager
+    def used(self) -> Generator[None, None, None]:
+        """While a job uses the engine; `aclose` waits for its end."""
+        self._n_users += 1
+        try:
+            yield
+        finally:
+            self._n_users -= 1
+            self._left.set()
 
     async def aclose(self) -> None:
         """Detach for good once the jobs that use the engine have ended. The engine keeps running."""
-        if self._users:
-            await asyncio.wait(self._users)
+        while self._n_users:
+            self._left = anyio.Event()
+            await self._left.wait()
         await self.client.aclose()
         self.known = Known()
 

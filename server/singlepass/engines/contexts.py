@@ -3,7 +3,6 @@
 Prewarms and jobs both get their contexts here, so that a prewarm is exactly a prefix of the job's prompt.
 """
 
-import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from singlepass.core.context import Context, build_context, shrink
 from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
 from singlepass.core.prompt import render_context, render_repository
 from singlepass.editor.documents import Documents, Held
+from singlepass.editor.tasks import in_thread
 from singlepass.editor.workspace import Resolved, UserError, Workspace, read_near
 from singlepass.engines.attachment import ASSUMED_CONTEXT, Attachment
 from singlepass.engines.gathering import Gathered, gathering
@@ -168,7 +168,7 @@ class Contexts:
         if uri is None:
             map = fitting_map(self._repository, attachment.n_ctx)
             return PrewarmPlan(encodable(render_repository(map, may_rewrite=attachment.may_rewrite)))
-        gathered = await asyncio.to_thread(self.gathering(uri))
+        gathered = await in_thread(self.gathering(uri))
         if len(gathered.edited.text) > MOST_CHARS_PER_TOKEN * attachment.n_ctx:
             raise UserError(f"{gathered.edited.path} is too long for any prompt of {name}.")
         fitted = await self.fit(self.sendable(gathered, name), attachment)
@@ -195,7 +195,7 @@ class Contexts:
         info = await attachment.client.connect()
         if not (targets.is_attached(attachment) and targets.may_send(name, uri)):
             raise UserError(f"`{name}` is not allowed here any more.")
-        gathered = self.sendable(await asyncio.to_thread(self.gathering(uri)), name)
+        gathered = self.sendable(await in_thread(self.gathering(uri)), name)
         fitted = await self.fit(gathered, attachment)
         # With an empty task, because the template's last tokens are counted with the last segment.
         segments = (*render_context(fitted), Segment("task", ""))
@@ -211,7 +211,7 @@ class Contexts:
         """What would be sent to the first target, which is remote. Nothing is sent, so tokens are
         estimated."""
         name = next(iter(self._targets.by_name))
-        gathered = await asyncio.to_thread(self.gathering(uri))
+        gathered = await in_thread(self.gathering(uri))
         whole = context(gathered, self._repository, self._targets.n_ctx(name))
         segments = [
             {"name": one.name, "n_tokens": len(one.text) // CHARS_PER_TOKEN, "n_cached": 0}

@@ -9,16 +9,17 @@ another window may have evicted it, and a new engine has nothing. If everything 
 almost nothing. The status notification reports the engine's answers.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+import anyio
 from singlepass_backends.base import BackendError, Event, Evicted, Finished, PrefillProgress, Segment
 
 from singlepass.config import Settings
 from singlepass.editor.documents import Document
 from singlepass.editor.requests import Editor, Status, tell_status
+from singlepass.editor.tasks import Owner, Work, in_thread
 from singlepass.editor.workspace import UserError
 from singlepass.engines.attachment import Attachment
 from singlepass.engines.contexts import Contexts
@@ -44,12 +45,14 @@ class Prewarm:
     """Manages prewarms: at most one is waiting or running."""
 
     def __init__(
-        self, editor: Editor, contexts: Contexts, is_busy: Callable[[], bool], settled: asyncio.Event
+        self, editor: Editor, contexts: Contexts, is_busy: Callable[[], bool], settled: anyio.Event
     ) -> None:
         """Nothing is prewarmed while jobs keep the engine busy, nor before the settings are `settled`, since
         they may name another model."""
         self.settings = Settings()
-        self.task: asyncio.Task[None] | None = None
+        self.tasks = Owner()
+        self.newest: Work | None = None
+        """What was requested last."""
         self._editor = editor
         self._contexts = contexts
         self._is_busy = is_busy
@@ -83,9 +86,9 @@ class Prewarm:
         if not self._is_on():
             return
         self._asked = uri
-        if self.task is not None:
-            self.task.cancel()
-        self.task = asyncio.ensure_future(self._after(uri, pause_s))
+        if self.newest is not None:
+            self.newest.cancel()
+        self.newest = self.tasks.start(self._after, uri, pause_s)
 
     def again(self, pause_s: float = TYPED_PAUSE_S) -> None:
         """Prewarm the same document again: its context or the target may have changed."""
@@ -96,20 +99,13 @@ class Prewarm:
         if self._told is not None and self._told.attachment is attachment:
             self._tell_cold(attachment, self._told.uri, "cold: its engine is gone")
 
-    def stop(self) -> list[asyncio.Task[None]]:
-        """Cancel a waiting prewarm; returns the tasks to wait for."""
-        if self.task is None:
-            return []
-        self.task.cancel()
-        return [self.task]
-
     def _is_on(self) -> bool:
         if not self.settings.prewarm:
             return False
         return self.settings.prewarm != "plugged" or _is_plugged()
 
     async def _after(self, uri: str | None, pause_s: float) -> None:
-        await asyncio.sleep(pause_s)
+        await anyio.sleep(pause_s)
         await self._settled.wait()
         try:
             attachment = self._contexts.attachment_for(uri)
@@ -119,7 +115,7 @@ class Prewarm:
             plan = await self._contexts.plan(uri, attachment)
             if plan.segments == attachment.known.pending or self._is_busy():
                 return
-            grammar, corpus = await asyncio.to_thread(lambda: (plan.grammar(), plan.draft_corpus()))
+            grammar, corpus = await in_thread(lambda: (plan.grammar(), plan.draft_corpus()))
             if self._is_busy():
                 return
             await attachment.client.prewarm(

@@ -5,16 +5,17 @@ model, which comes with singlepass; if none of the named ones can be used, there
 (a server that is not on this machine) is used only for workspaces that the user listed, whatever else is set.
 """
 
-import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 from singlepass_backends.base import BackendError, Target
 
 from singlepass.config import DEFAULT, Problem, Settings, usable_targets, user_file
+from singlepass.editor.tasks import Owner, Work
 from singlepass.editor.workspace import UserError, lies_in
 from singlepass.engines.attachment import ASSUMED_CONTEXT, Attachment
 from singlepass.engines.routing import Candidate, Request, Routed, estimate_s, route
@@ -43,7 +44,8 @@ class Targets:
         self._folders = folders
         self._history = history
         self._attachments: dict[str, Attachment] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self.tasks = Owner()
+        self._closing: dict[Attachment, Work] = {}
         self._dropped: list[Target] = []
         """Targets of earlier settings, whose engines may still be running."""
 
@@ -65,9 +67,7 @@ class Targets:
             del self._attachments[attachment.name]
             self._dropped.append(attachment.target)
             attachment.client.before_start = None  # otherwise it would wait for itself
-            task = asyncio.ensure_future(attachment.aclose())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing[attachment] = self.tasks.start(self._close, attachment)
             self.on_detached(attachment)
 
     async def make_room(self) -> None:
@@ -76,9 +76,13 @@ class Targets:
         This does not happen already when the settings change, so that the engine survives a mistake in the
         settings that is corrected.
         """
-        if self._closing:
-            await asyncio.wait(self._closing)
+        for closing in [*self._closing.values()]:
+            await closing.ended.wait()
         await self._stop_dropped()
+
+    async def _close(self, attachment: Attachment) -> None:
+        await attachment.aclose()
+        del self._closing[attachment]
 
     async def _stop_dropped(self) -> None:
         """Stop the engines of removed targets, unless another editor uses them."""
@@ -98,10 +102,10 @@ class Targets:
         attachments, self._attachments = self._attachments, {}
         for attachment in attachments.values():
             await attachment.client.aclose()
-        if self._closing:
-            _, late = await asyncio.wait(self._closing, timeout=_CLOSE_S)
-            for task in late:
-                task.cancel()
+        with anyio.move_on_after(_CLOSE_S):
+            for closing in [*self._closing.values()]:
+                await closing.ended.wait()
+        await self.tasks.aclose()
 
     def attachment(self, name: str) -> Attachment:
         """The attachment to a target, created on first use. Raises UserError for a removed target."""

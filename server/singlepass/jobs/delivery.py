@@ -11,12 +11,12 @@ An editor may do four things with the edit:
   notifications distinguish this from the first case: after some change the document must have exactly the
   predicted text, and no change before that may overwrite what another one has just written;
 - not answer. Then it is unknown whether the edit was applied. A busy editor may still apply it, so the
-  documents are watched for it (`Late`).
+  documents are watched for it (`_Awaited.watch`).
 """
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import anyio
 import msgspec
 
 from singlepass.core import report
@@ -27,6 +27,7 @@ from singlepass.core.planner import PlannedHunk, RejectedHunk, RejectReason, reb
 from singlepass.editor.documents import Document, EditableFile
 from singlepass.editor.positions import edits_to_lsp
 from singlepass.editor.requests import ApplyResult, Editor
+from singlepass.editor.tasks import Work, first
 
 MAY_BE_THERE = "the edit may be there or not. If it shows up later, it is in review then."
 TRIES = 8
@@ -66,6 +67,8 @@ class Delivery(msgspec.Struct, frozen=True):
     rejected: tuple[RejectedHunk, ...] = ()
     mismatches: tuple[str, ...] = ()
     """Messages for the user about applied edits whose result differs from the prediction."""
+    is_unanswered: bool = False
+    """Whether the answer is no longer awaited, so that the edit may be there or not."""
 
 
 class FilePart(msgspec.Struct):
@@ -113,24 +116,18 @@ class Sent(msgspec.Struct, frozen=True):
     """Messages about results that differ from the prediction."""
 
 
-_NO_ANSWER = ApplyResult(False)
 _NOT_SENT = ApplyResult(False, "it was cancelled before it was sent")
 _UNKNOWN = Sent(False, is_answered=False)
-
-
-class Late(msgspec.Struct, frozen=True):
-    """An edit whose answer is no longer awaited."""
-
-    sent: "asyncio.Task[Sent]"
-    """Its eventual result."""
-    hunks: tuple[PlannedHunk, ...] = ()
 
 
 class _Awaited:
     """A workspace edit that was sent, and the predicted texts of its documents."""
 
-    def __init__(self, parts: Sequence[FilePart], answer: "asyncio.Future[ApplyResult]") -> None:
-        self.answer = answer
+    def __init__(self, parts: Sequence[FilePart], ask: Callable[[], Awaitable[ApplyResult]]) -> None:
+        self.answered = anyio.Event()
+        self._ask = ask
+        self._answer = ApplyResult(False)
+        self.error: BaseException | None = None
         self._parts = parts
         self._expected = [
             (part, part.document, part.document.expect(apply(part.text, part.edits)))
@@ -138,19 +135,32 @@ class _Awaited:
             if part.document is not None
         ]
 
+    async def ask(self) -> None:
+        """Send it, and wait for the answer."""
+        try:
+            self._answer = await self._ask()
+        except BaseException as error:  # for whoever waits for the answer
+            self.error = error
+        self.answered.set()
+
     @property
     def is_there(self) -> bool:
         """Whether a document has had its predicted text."""
         return any(one.met_at is not None for _, _, one in self._expected)
 
-    def end(self) -> None:
-        """Stop watching."""
-        self.answer.cancel()
+    def end(self, asking: Work) -> None:
+        """Stop asking and watching."""
+        asking.cancel()
         for _, document, one in self._expected:
             document.forget(one)
 
-    async def outcome(self, result: ApplyResult) -> Sent:
-        """The result, once the editor has answered or a document shows the edit."""
+    async def outcome(self) -> Sent:
+        """The result; `is_answered` is False if neither the editor nor a document has told it."""
+        if self.error is not None:
+            raise self.error
+        if not (self.answered.is_set() or self.is_there):
+            return _UNKNOWN
+        result = self._answer
         if result is _NOT_SENT:
             return Sent(False, result.reason)
         if result.applied or self.is_there:
@@ -179,31 +189,28 @@ class _Awaited:
                 )
         return Sent(True, applied=tuple(applied), mismatches=tuple(mismatches))
 
-    async def late_outcome(self) -> Sent:
-        """The eventual result; `is_answered` is False if it remains unknown."""
-        seen = asyncio.ensure_future(self._seen())
+    async def watch(self, asking: Work, on_late: Callable[[Sent], object]) -> None:
+        """Go on waiting for the result of an edit that was not answered in time."""
         try:
-            await asyncio.wait([self.answer, seen], timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
-            if self.answer.done() or self.is_there:
-                return await self.outcome(self.answer.result() if self.answer.done() else _NO_ANSWER)
-            return _UNKNOWN
+            with anyio.move_on_after(_WATCH_S):
+                await first(self.answered.wait, self._seen)
+            on_late(await self.outcome())
         finally:
-            seen.cancel()
-            self.end()
+            self.end(asking)
 
     async def _seen(self) -> None:
         """Wait until a document shows the edit, or all documents are closed."""
-        waits = {
-            asyncio.ensure_future(document.until(lambda one=one: one.met_at is not None, _WATCH_S))
-            for _, document, one in self._expected
-        }
-        left = waits or {asyncio.ensure_future(asyncio.sleep(_WATCH_S))}
-        try:
-            while left and not self.is_there:
-                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in left:
-                wait.cancel()
+        async with anyio.create_task_group() as watches:
+
+            async def watch(document: Document) -> None:
+                await document.until(lambda: self.is_there, _WATCH_S)
+                if self.is_there:
+                    watches.cancel_scope.cancel()
+
+            for _, document, _ in self._expected:
+                watches.start_soon(watch, document)
+        if not self._expected:
+            await anyio.sleep_forever()
 
 
 async def send(
@@ -215,13 +222,13 @@ async def send(
     *,
     confirm: bool = False,
     is_cancelled: Callable[[], bool] = lambda: False,
-    on_late: Callable[[Late], None] = lambda _: None,
+    on_late: Callable[[Sent], object] = lambda _: None,
 ) -> Sent:
     """Send one workspace edit, once, and check the result.
 
-    The edits of a part are in text order. Nothing is sent if `is_cancelled`. `on_late` is called with an edit
-    that was sent but whose answer is no longer awaited, because of the timeout or because the caller was
-    cancelled.
+    The edits of a part are in text order. Nothing is sent if `is_cancelled`. If the answer is no longer
+    awaited, because of the timeout or because the caller was cancelled, `on_late` is called with the eventual
+    result.
     """
     annotated = editor.capabilities.annotations
     edits = {
@@ -236,19 +243,20 @@ async def send(
             return ApplyResult(False, "the document changed")
         return await editor.apply(edits, label, description, confirm=confirm)
 
-    awaited = _Awaited(parts, asyncio.ensure_future(ask()))
+    awaited = _Awaited(parts, ask)
+    asking = editor.tasks.start(awaited.ask)
     sent = _UNKNOWN
     try:
         # The user may need long for a confirmation; any other edit is answered at once.
-        await asyncio.wait([awaited.answer], timeout=None if confirm else _ANSWER_TIMEOUT_S)
-        if awaited.answer.done() or awaited.is_there:
-            sent = await awaited.outcome(awaited.answer.result() if awaited.answer.done() else _NO_ANSWER)
+        with anyio.move_on_after(None if confirm else _ANSWER_TIMEOUT_S):
+            await awaited.answered.wait()
+        sent = await awaited.outcome()
         return sent
     finally:
-        if sent.is_answered:
-            awaited.end()
+        if sent.is_answered or awaited.error is not None:
+            awaited.end(asking)
         else:
-            on_late(Late(asyncio.ensure_future(awaited.late_outcome())))
+            editor.tasks.start(awaited.watch, asking, on_late)
 
 
 async def deliver(
@@ -260,12 +268,13 @@ async def deliver(
     *,
     confirm: bool = False,
     is_cancelled: Callable[[], bool] = lambda: False,
-    on_late: Callable[[Late], None] = lambda _: None,
+    on_late: Callable[[Sent, Sequence[PlannedHunk]], object] = lambda _, __: None,
 ) -> Delivery:
     """Send the hunks as one workspace edit, again after keystrokes in between, and check the result.
 
     `files` has the hunks' files by URI; with `confirm` the user is asked first. Nothing is sent if
-    `is_cancelled`. `on_late` is called with an edit whose answer is no longer awaited.
+    `is_cancelled`. `on_late` is called with the eventual result of an edit that was not answered in time, and
+    with its hunks.
     """
     protections = (what for hunk in hunks if (what := files[hunk.snapshot.uri].protection))
     warnings = [*(f"the file is {what}" for what in protections), *(hunk.question for hunk in hunks)]
@@ -291,13 +300,13 @@ async def deliver(
             description,
             confirm=confirm,
             is_cancelled=is_cancelled,
-            on_late=lambda late, hunks=tuple(hunks): on_late(msgspec.structs.replace(late, hunks=hunks)),
+            on_late=lambda sent, hunks=tuple(hunks): on_late(sent, hunks),
         )
         if sent.is_applied:
             return msgspec.structs.replace(booked(sent, hunks), rejected=tuple(rejected))
         if not sent.is_answered:
             timeout = f"The editor did not answer within {_ANSWER_TIMEOUT_S:.0f} s; {MAY_BE_THERE}"
-            return ended("refused", timeout)
+            return msgspec.structs.replace(ended("refused", timeout), is_unanswered=True)
         if not sent.typed and sent.reason != _NOT_SENT.reason:
             why = sent.reason.rstrip(".") or "it gave no reason; the file may be read-only"
             return ended("refused", f"The editor refused the edit: {why}.")

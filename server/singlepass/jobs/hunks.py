@@ -11,11 +11,10 @@ Each hunk is delivered before the next is taken, so at most one edit is in fligh
 does not answer in time may still be applied; then it is recorded like all others.
 """
 
-import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Sequence
 
+import anyio
 import msgspec
 
 from singlepass.core.diff_parser import Hunk, HunkDropped, HunkFinished, ParserEvent
@@ -31,12 +30,11 @@ from singlepass.core.removal import unasked_removal
 from singlepass.core.request_comment import comment_removal, without_comment
 from singlepass.editor.documents import Documents, EditableFile
 from singlepass.editor.requests import Editor
+from singlepass.editor.tasks import finishing, in_thread
 from singlepass.editor.workspace import UserError, read_source
-from singlepass.jobs.delivery import MAY_BE_THERE, Delivery, Late, Sent, booked, deliver
+from singlepass.jobs.delivery import MAY_BE_THERE, Delivery, Sent, booked, deliver
 from singlepass.jobs.outcome import Job, note_unseen
 from singlepass.jobs.review import Reviews
-
-log = logging.getLogger(__name__)
 
 _LAST_EDIT_S = 2.0
 """How long a cancelled job waits for the answer to an edit that was already sent."""
@@ -59,6 +57,7 @@ class HunkPipeline:
         editor: Editor,
         reviews: Reviews,
         is_inside: Callable[[str], bool],
+        is_cancelled: Callable[[], bool],
     ) -> None:
         self.files = files
         self.on_late: Callable[[], object] = lambda: None
@@ -69,9 +68,10 @@ class HunkPipeline:
         self._editor = editor
         self._reviews = reviews
         self._is_inside = is_inside
+        self._is_cancelled = is_cancelled
         self._held: list[PlannedHunk] = []
-        self._late: set[asyncio.Task[Sent]] = set()
-        """The edits that the editor has not answered in time."""
+        self._is_unanswered = False
+        """Whether the editor has not answered the last edit in time."""
 
     # The reply.
 
@@ -167,26 +167,18 @@ class HunkPipeline:
         hunks = await self._current(hunks)
         if not hunks:
             return
-        # A cancel is answered at once, but this task is notified only later, when `sending` may have begun.
-        job = asyncio.current_task()
-        assert job is not None
-        sending = asyncio.ensure_future(self._send(hunks, lambda: job.cancelling() > 0))
-        try:
-            await asyncio.shield(sending)
-        except asyncio.CancelledError:
-            # The edit was already sent: wait for its result, so that it can be reverted.
+        # Once the edit was sent, its result is waited for, so that it can be reverted.
+        async with finishing(_LAST_EDIT_S):
             try:
-                await asyncio.wait([sending], timeout=_LAST_EDIT_S)
-            finally:
-                if not sending.done():
-                    sending.cancel()
-                    message = f"The job was cancelled before the editor answered; {MAY_BE_THERE}"
-                    self._reject(hunks, "refused", message)
-            raise
+                await self._send(hunks)
+            except anyio.get_cancelled_exc_class():
+                message = f"The job was cancelled before the editor answered; {MAY_BE_THERE}"
+                self._reject(hunks, "refused", message)
+                raise
 
     async def _current(self, hunks: Sequence[PlannedHunk]) -> list[PlannedHunk]:
         """The hunks that can be sent; rejects the others."""
-        if self._late:
+        if self._is_unanswered:
             message = "The editor has not answered an edit before this one; nothing was written."
             self._reject(hunks, "refused", message)
             return []
@@ -200,7 +192,7 @@ class HunkPipeline:
                 else:
                     current.append(hunk)
                 n_looked += 1
-        except asyncio.CancelledError:
+        except anyio.get_cancelled_exc_class():
             message = "The job was cancelled before this hunk was sent; nothing was written."
             self._reject([*current, *hunks[n_looked:]], "refused", message)
             raise
@@ -214,7 +206,7 @@ class HunkPipeline:
         file = self.files[uri]
         if file.document is not None:
             return ""
-        text, is_inside = await asyncio.to_thread(lambda: (_text_now(uri), self._is_inside(uri)))
+        text, is_inside = await in_thread(lambda: (_text_now(uri), self._is_inside(uri)))
         document = self._documents.get(uri)
         if document is not None:
             text = document.text
@@ -226,7 +218,7 @@ class HunkPipeline:
             self.files[uri] = msgspec.structs.replace(file, document=document, revision=document.revision)
         return ""
 
-    async def _send(self, hunks: Sequence[PlannedHunk], is_cancelled: Callable[[], bool]) -> None:
+    async def _send(self, hunks: Sequence[PlannedHunk]) -> None:
         files = [self.files[hunk.snapshot.uri] for hunk in hunks]
         is_question = any(file.protection for file in files) or any(hunk.question for hunk in hunks)
         confirm = self._confirm or is_question
@@ -243,9 +235,10 @@ class HunkPipeline:
                 self._documents.encoding,
                 self._job.request.title,
                 confirm=confirm,
-                is_cancelled=is_cancelled,
-                on_late=self._watch,
+                is_cancelled=self._is_cancelled,
+                on_late=self._take_late,
             )
+            self._is_unanswered = delivery.is_unanswered
             self._book(delivery)
 
     # Book.
@@ -265,22 +258,12 @@ class HunkPipeline:
 
     # An edit that was not answered in time.
 
-    def _watch(self, late: Late) -> None:
-        self._late.add(late.sent)
-        late.sent.add_done_callback(lambda _: self._take_late(late))
-
-    def _take_late(self, late: Late) -> None:
-        self._late.discard(late.sent)
-        if late.sent.cancelled():
-            return
-        if (error := late.sent.exception()) is not None:
-            log.error("the result of an edit of job %d is unknown", self._job.id, exc_info=error)
-            return
-        sent = late.sent.result()
+    def _take_late(self, sent: Sent, hunks: Sequence[PlannedHunk]) -> None:
+        self._is_unanswered = False
         if not sent.is_applied:
             return
-        delivery = booked(sent, late.hunks)
-        ours = [one.hunk for one in late.hunks]
+        delivery = booked(sent, hunks)
+        ours = [one.hunk for one in hunks]
         self._job.rejected = [one for one in self._job.rejected if one.hunk not in ours]
         self._book(delivery)
         self.on_late()

@@ -5,7 +5,6 @@ cancelled never answers. At most one job runs on a document; a newer one cancels
 documents are queued by the engine.
 """
 
-import asyncio
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from singlepass.core.hunk_tracking import lines_now
 from singlepass.editor.documents import Document, Documents, Held
 from singlepass.editor.positions import lines_to_json
 from singlepass.editor.requests import NO_EDITS, Editor
+from singlepass.editor.tasks import Owner, Work
 from singlepass.editor.workspace import Resolved, UserError, Workspace
 from singlepass.engines.attachment import Attachment
 from singlepass.engines.contexts import Contexts
@@ -37,8 +37,6 @@ MAX_FILES = 1_000
 """Maximum number of files in a request; more fit no model."""
 _MAX_ASKED = 20
 """Number of requests, with their texts, that can be retried."""
-_END_S = 2.0
-"""Maximum wait for jobs to end at shutdown."""
 
 
 class Looked(msgspec.Struct, frozen=True):
@@ -61,7 +59,7 @@ class _Running(NamedTuple):
     """The identity of the file with the selection."""
     session: Session
     attachment: Attachment
-    task: "asyncio.Task[Outcome]"
+    work: Work
 
 
 class Jobs:
@@ -79,6 +77,7 @@ class Jobs:
         reviews: Reviews,
     ) -> None:
         self.settings = Settings()
+        self.tasks = Owner()
         self.on_end: Callable[[Job, Outcome], None] = lambda _, __: None
         """Called when a job has ended and its outcome was shown."""
         self._documents = documents
@@ -156,14 +155,25 @@ class Jobs:
         self._asked[job.id] = request, looked.gathered.editable[request.uri].snapshot.text
         if len(self._asked) > _MAX_ASKED:
             del self._asked[next(iter(self._asked))]
-        session = self._session(job, looked, attachment)
-        task = asyncio.ensure_future(session.run(lambda: self.cancel(job.id)))
-        attachment.use(task)
-        self._running[job.id] = running = _Running(job, edited.id, session, attachment, task)
-        task.add_done_callback(lambda _: self._ended(running))
+        work = Work()
+        session = self._session(job, looked, attachment, work)
+        self._running[job.id] = running = _Running(job, edited.id, session, attachment, work)
+        self.tasks.start(self._run, running, work=work)
         return job.id
 
-    def _session(self, job: Job, looked: Looked, attachment: Attachment) -> Session:
+    async def _run(self, running: _Running) -> None:
+        job, outcome = running.job, "cancelled"
+        try:
+            with running.attachment.used():
+                outcome = await running.session.run(lambda: self.cancel(job.id))
+        except Exception as error:
+            # Only showing the outcome can have failed: most likely the editor is gone.
+            outcome = "failed"
+            log.error("the outcome of job %d could not be shown", job.id, exc_info=error)
+        finally:
+            self._ended(job, outcome)
+
+    def _session(self, job: Job, looked: Looked, attachment: Attachment, work: Work) -> Session:
         gathered = self._contexts.sendable(looked.gathered, attachment.name)
 
         files = {
@@ -178,6 +188,7 @@ class Jobs:
             editor=self._editor,
             reviews=self._reviews,
             is_inside=lambda uri: self._contexts.is_allowed(self._workspace.resolve(uri)),
+            is_cancelled=lambda: work.is_cancelled,
         )
         hunks.on_late = functools.partial(self._applied_late, job)
         return Session(
@@ -195,7 +206,7 @@ class Jobs:
         for running in self._running.values():
             if is_same(running.file, file):
                 running.job.superseded = True
-                running.task.cancel()
+                running.work.cancel()
 
     def _protected(self, files: Sequence[Resolved]) -> dict[str, str]:
         """The protected ones of these files, and what kind of file each is.
@@ -210,24 +221,13 @@ class Jobs:
             )
         return {file.uri: file.protection for file in found}
 
-    def _ended(self, running: _Running) -> None:
-        job, task = running.job, running.task
-        self._running.pop(job.id, None)
+    def _ended(self, job: Job, outcome: Outcome) -> None:
+        del self._running[job.id]
         self._replies[job.id] = "".join(job.reply)
         if len(self._replies) > _MAX_ASKED:
             del self._replies[next(iter(self._replies))]
         if job.applied:
             self._last = job
-        outcome: Outcome = "failed"
-        if task.cancelled():
-            # Cancelled before its first step, for example by a second command that arrived with the first.
-            running.session.conclude("cancelled")
-            outcome = "cancelled"
-        elif (error := task.exception()) is not None:
-            # Only showing the outcome can have failed: most likely the editor is gone.
-            log.error("the outcome of job %d could not be shown", job.id, exc_info=error)
-        else:
-            outcome = task.result()
         self.on_end(job, outcome)
 
     def _applied_late(self, job: Job) -> None:
@@ -247,7 +247,7 @@ class Jobs:
         """Cancel one job, or all; returns how many were running."""
         running = [one for one in self._running.values() if id is None or one.job.id == id]
         for one in running:
-            one.task.cancel()
+            one.work.cancel()
         return len(running)
 
     async def revert(self) -> str:
@@ -282,9 +282,9 @@ class Jobs:
         if id not in self._asked:
             raise UserError(f"There is no job {id} to try again." if id else "Nothing was asked for yet.")
         if id in self._running:
-            task = self._running[id].task
-            task.cancel()
-            await asyncio.wait([task])
+            work = self._running[id].work
+            work.cancel()
+            await work.ended.wait()
         request, text = self._asked[id]
         await self._reviews.undo(Selected(job=id), f"undo {request.title}")
         document = self._documents.get(request.uri)
@@ -319,7 +319,7 @@ class Jobs:
         for running in self._running.values():
             if running.session.edited.document is document:
                 running.job.is_closed = True
-                running.task.cancel()
+                running.work.cancel()
         self._clear(document)
 
     def _clear(self, document: Document) -> None:
@@ -330,8 +330,5 @@ class Jobs:
     async def aclose(self) -> None:
         """Cancel all jobs, and accept no more."""
         self._is_shut_down = True
-        tasks = [running.task for running in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_END_S)
+        self.cancel()
+        await self.tasks.aclose()

@@ -10,11 +10,11 @@ at a time, because an editor might apply two that were planned on the same text.
 Hunks of a file that is not open wait until it is opened with the text that they belong to.
 """
 
-import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
+import anyio
 import msgspec
 
 from singlepass.core import report
@@ -33,6 +33,7 @@ from singlepass.core.lines import LineIndex
 from singlepass.editor.documents import Document, Documents, Expectation
 from singlepass.editor.positions import id_of_uri, range_to_json
 from singlepass.editor.requests import Editor
+from singlepass.editor.tasks import in_thread
 from singlepass.editor.workspace import UserError, Workspace, read_source
 from singlepass.files.same_file import FileId, is_same
 from singlepass.jobs.delivery import TRIES, AppliedEdit, FilePart, Sent, mismatch_message, send
@@ -110,7 +111,7 @@ class Reviews:
         self._changed: dict[int, int] = {}
         """The hunks that left review because the user changed them, with their jobs."""
         self._n_hunks = 0
-        self._lock = asyncio.Lock()
+        self._lock = anyio.Lock()
         self._held: frozenset[str] = frozenset()
 
     # Our edits.
@@ -349,7 +350,7 @@ class Reviews:
     async def _texts_now(self, asked: set[int]) -> Mapping[str, str | None]:
         """The texts of files that are not open, by URI; None if they cannot be read."""
         uris = [entry.uri for entry in self._with(asked) if entry.document is None]
-        return await asyncio.to_thread(lambda: {uri: _read(uri) for uri in uris}) if uris else {}
+        return await in_thread(lambda: {uri: _read(uri) for uri in uris}) if uris else {}
 
     def _undo_part(self, entry: _Reviewed, asked: set[int], now: Mapping[str, str | None]) -> FilePart | None:
         """The edits that undo hunks of one file; None if its text was changed since."""

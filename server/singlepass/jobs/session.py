@@ -6,13 +6,13 @@ a hunk whose lines they touched is rejected and reported with its text. A reply 
 ended (`runaway.py`), and its finished hunks stay.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+import anyio
 import msgspec
 from singlepass_backends.base import (
     BackendError,
@@ -34,6 +34,7 @@ from singlepass.core.diff_parser import ParserEvent
 from singlepass.core.prompt import Task
 from singlepass.core.runaway import Runaway
 from singlepass.editor.documents import EditableFile
+from singlepass.editor.tasks import in_thread
 from singlepass.editor.workspace import UserError
 from singlepass.jobs.asking import Asked, Parser, ask
 from singlepass.jobs.display import JobDisplay
@@ -98,8 +99,9 @@ class Session:
             await self.display.open(cancel)
             await self._generate()
             outcome = "done"
-        except asyncio.CancelledError:
+        except anyio.get_cancelled_exc_class():
             outcome = "cancelled"
+            raise
         except BackendError as error:
             self.job.error = error
         except UserError as error:
@@ -136,7 +138,7 @@ class Session:
         job = self.job
         job.left_out = context.left_out
         # Prompt and grammar of a long file take 0.1 s to compute; do that in a thread to keep the loop free.
-        asked = await asyncio.to_thread(self._ask, context)
+        asked = await in_thread(self._ask, context)
         job.region, parser = asked.region, asked.parser
         job.is_bounded = asked.request.max_tokens < self._settings.max_tokens
         runaway = await asyncio.to_thread(Runaway, context.editable.values())
@@ -152,7 +154,7 @@ class Session:
                         break
             await self._take_parsed(parser.close(complete=job.finish_reason == "stop"))
             await self._hunks.finish()
-        except (asyncio.CancelledError, BackendError):
+        except (anyio.get_cancelled_exc_class(), BackendError):
             self._hunks.abandon(parser.close(complete=False))
             raise
 

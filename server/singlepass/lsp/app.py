@@ -1,12 +1,15 @@
 """Builds the pygls server and registers the handlers. This is what `singlepass serve` starts."""
 
 import gc
+import inspect
 import logging
 import sys
 from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import anyio
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, lsp_method
@@ -42,9 +45,12 @@ _KINDS = [
 class Protocol(LanguageServerProtocol):
     """pygls's protocol with four corrections.
 
-    They concern its mirror of the documents, references to finished handlers, running requests at shutdown,
-    and late answers.
+    They concern its mirror of the documents, the tasks of handlers and references to finished ones, running
+    requests at shutdown, and late answers.
     """
+
+    parts: Parts
+    """Set once, before anything is handled."""
 
     def _execute_handler(
         self, msg_id: Any, handler: Any, callback: Any, args: Any = None, kwargs: Any = None
@@ -53,9 +59,15 @@ class Protocol(LanguageServerProtocol):
         # these, and everything that their handlers reference, would accumulate with every keystroke.
         def ended(future: Any) -> None:
             self._request_futures.pop(msg_id, None)
-            callback(future)
+            with suppress(anyio.get_cancelled_exc_class()):  # pygls asks for the result of a part
+                callback(future)
 
-        super()._execute_handler(msg_id, handler, ended, args, kwargs)
+        if inspect.iscoroutinefunction(handler):
+            future: Any = self.parts.tasks.future(handler, *args or ())
+            self._request_futures[msg_id] = future
+            future.add_done_callback(ended)
+        else:
+            super()._execute_handler(msg_id, handler, ended, args, kwargs)
 
     # pygls would update its own mirror, which is not used and would double the memory for texts. It would
     # also clamp positions in `params` that are outside its mirror: after a form feed, where it starts a new
@@ -100,6 +112,7 @@ def build_server() -> LanguageServer:
     """A server with every handler registered, not yet started."""
     server = LanguageServer("singlepass", __version__, protocol_cls=Protocol, converter_factory=converter)
     parts = Parts(Editor(server))
+    cast("Protocol", server.protocol).parts = parts
     handlers, menu, commands = Handlers(parts), Menu(parts), Commands(parts)
 
     for method, handler, *options in (

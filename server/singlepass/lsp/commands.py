@@ -1,12 +1,11 @@
 """The commands: their arguments as sent by editors, and their results."""
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 from weakref import WeakValueDictionary
 
+import anyio
 import msgspec
 from msgspec import Meta
 from pygls.exceptions import JsonRpcException
@@ -17,6 +16,7 @@ from singlepass.core.inert import inert
 from singlepass.core.lines import visible_lines
 from singlepass.editor.documents import Document
 from singlepass.editor.positions import lines_of, plain, range_from_json
+from singlepass.editor.tasks import in_thread
 from singlepass.editor.workspace import UserError
 from singlepass.jobs.outcome import JobRequest
 from singlepass.jobs.review import Selected
@@ -47,7 +47,7 @@ class Commands:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         """By document, locks of requests that are about to start."""
 
     async def edit(self, *arguments: Any) -> dict[str, Any]:
@@ -57,18 +57,18 @@ class Commands:
             # Line numbers refer to the text at this moment.
             held = self._parts.documents.held()
             # Of two requests for one document the later one wins, so it must not start first.
-            turn = self._turns.setdefault(request.uri, asyncio.Lock())
+            turn = self._turns.setdefault(request.uri, anyio.Lock())
             async with turn:
                 await self._settle()
-                looked = await asyncio.to_thread(self._parts.jobs.looking(request, held))
+                looked = await in_thread(self._parts.jobs.looking(request, held))
                 return {"job": self._parts.jobs.start(looked)}
         except UserError as error:
             raise _failed(str(error)) from None
 
     async def _settle(self) -> None:
         """Wait, with a timeout, for the editor's settings, which may name another model."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._parts.settled.wait(), _SETTINGS_S)
+        with anyio.move_on_after(_SETTINGS_S):
+            await self._parts.settled.wait()
 
     def cancel(self, *arguments: Any) -> dict[str, Any]:
         """`singlepass.cancel`: (job id), or nothing for all; returns {cancelled}."""
@@ -151,7 +151,7 @@ class Commands:
 
         since = time.time() - asked.days * 86_400 if asked.days else 0.0
         try:
-            records = await asyncio.to_thread(read, history_path(), since)
+            records = await in_thread(read, history_path(), since)
         except HistoryError as error:
             raise _failed(str(error)) from None
         return {"days": asked.days, **report(records, asked.by)}

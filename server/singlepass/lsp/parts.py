@@ -3,13 +3,15 @@
 Callbacks between parts are set only here. Listeners for document events are in the lists of `Documents`.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
+
+import anyio
 
 from singlepass.config import DEMO, Problem, Settings
 from singlepass.editor.documents import Document, Documents
 from singlepass.editor.requests import Editor, Status, tell_status
+from singlepass.editor.tasks import Owner, in_thread
 from singlepass.editor.workspace import Workspace
 from singlepass.engines.contexts import Contexts
 from singlepass.engines.prewarm import OPENED_PAUSE_S, Prewarm
@@ -22,18 +24,18 @@ from singlepass.jobs.review import Reviews
 from singlepass.repository.client import Repository
 from singlepass.stats.history import History
 
-_END_S = 2.0
-
 
 class Parts:
     """All parts of a server for one editor."""
 
     def __init__(self, editor: Editor, documents: Documents | None = None) -> None:
+        self.tasks = Owner()
+        """Owns the running handlers."""
         self.editor = editor
         self.documents = documents or Documents()
         self.workspace = Workspace()
         self.settings = Settings()
-        self.settled = asyncio.Event()
+        self.settled = anyio.Event()
         """Set once the editor's settings are known, or that there are none."""
         self._is_demo = False
         """What was last reported to the editor about it."""
@@ -81,15 +83,20 @@ class Parts:
             part.settings = settings
         self.repository.configure(settings)
 
+    async def run(self) -> None:
+        """Own what runs for this editor, until cancelled."""
+        async with anyio.create_task_group() as owners:
+            for part in (self, self.editor, self.repository, self.targets, self.prewarm, self.jobs):
+                owners.start_soon(part.tasks.run)
+
     async def aclose(self) -> None:
         """End everything, and detach from the engines, which keep running."""
-        waiting = self.prewarm.stop()
+        await self.prewarm.tasks.aclose()
         await self.jobs.aclose()
-        if waiting:
-            await asyncio.wait(waiting, timeout=_END_S)
+        await self.editor.tasks.aclose()
         await self.repository.aclose()
         await self.targets.aclose()
-        await asyncio.to_thread(self.history.close)
+        await in_thread(self.history.close)
 
     # The workspace.
 

@@ -23,8 +23,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
+import anyio
+import anyio.lowlevel
 from lsprotocol import types as lsp
 from pygls.exceptions import (
     JsonRpcException,
@@ -36,6 +39,10 @@ from pygls.lsp.server import LanguageServer
 from pygls.protocol.json_rpc import JsonRPCNotification, JsonRPCRequestMessage, JsonRPCResponseMessage
 
 from singlepass.lsp.framing import MAX_BODY, Body, Frame, Framing, Garbage, NotJson, TooLong
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 log = logging.getLogger(__name__)
 
@@ -62,36 +69,42 @@ class Connection:
         self._framing = Framing(_OPENINGS)
         self._n_strange = 0
         """Frames since the last message that were none."""
-        self._ended: asyncio.Future[int] | None = None
+        self._ended = anyio.Event()
+        self._code = 0
+        self._tasks: TaskGroup
         self._is_initialized = False
         self._is_shut_down = False
 
     async def run(self) -> int:
         """Serve until the client says exit, goes away, or its process has ended."""
-        loop = asyncio.get_running_loop()
-        self._ended = loop.create_future()
         self._protocol.set_writer(_Output(self._write_fd, lambda: self._end(1)))
-        chunks: asyncio.Queue[bytes] = asyncio.Queue(4)
+        sending, chunks = anyio.create_memory_object_stream[bytes](4)
         # A daemon: the end of the process does not wait for the client's next byte.
-        threading.Thread(target=self._read, args=(loop, chunks), daemon=True).start()
-        serving = asyncio.ensure_future(self._serve(chunks))
-        serving.add_done_callback(lambda _: self._end(0 if self._is_shut_down else 1))
-        await asyncio.wait({serving, self._ended}, return_when=asyncio.FIRST_COMPLETED)
-        serving.cancel()
-        return await self._ended
+        reading = asyncio.get_running_loop(), sending
+        threading.Thread(target=self._read, args=reading, daemon=True).start()
+        async with sending, chunks, anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._protocol.parts.run)
+            self._tasks.start_soon(self._serve, chunks)
+            await self._ended.wait()
+            self._tasks.cancel_scope.cancel()
+        return self._code
 
     def _end(self, code: int) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(code)
+        if not self._ended.is_set():
+            self._code = code
+            self._ended.set()
 
-    def _read(self, loop: asyncio.AbstractEventLoop, chunks: "asyncio.Queue[bytes]") -> None:
-        """In a thread: bytes to the loop, no faster than it takes them. An empty chunk is the end."""
+    def _read(self, loop: asyncio.AbstractEventLoop, chunks: "MemoryObjectSendStream[bytes]") -> None:
+        """In a thread: bytes to the loop, no faster than it takes them. An empty chunk is the end.
+
+        Not in one of anyio's, which the end of the process would wait for.
+        """
         while True:
             try:
                 data = os.read(self._read_fd, _CHUNK)
             except OSError:
                 data = b""
-            taking = chunks.put(data)
+            taking = chunks.send(data)
             try:
                 asyncio.run_coroutine_threadsafe(taking, loop).result()
             except RuntimeError:  # the loop has ended
@@ -102,15 +115,16 @@ class Connection:
             if not data:
                 return
 
-    async def _serve(self, chunks: "asyncio.Queue[bytes]") -> None:
-        while data := await chunks.get():
+    async def _serve(self, chunks: "MemoryObjectReceiveStream[bytes]") -> None:
+        while data := await chunks.receive():
             self._framing.feed(data)
             since = time.monotonic()
             while (frame := self._framing.next_frame()) is not None:
                 self._take_frame(frame)
                 if not self._n_strange or time.monotonic() - since > _BUSY_S:
-                    await asyncio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
                     since = time.monotonic()
+        self._end(0 if self._is_shut_down else 1)
 
     # Messages.
 
@@ -189,7 +203,7 @@ class Connection:
                 return
             if method == lsp.INITIALIZE:
                 self._is_initialized = True
-                self._watch(structured.params.process_id)
+                self._tasks.start_soon(self._watch, structured.params.process_id)
             self._is_shut_down = method == lsp.SHUTDOWN
             self._protocol.handle_message(structured)
 
@@ -248,31 +262,22 @@ class Connection:
 
     # The editor's process.
 
-    def _watch(self, process_id: int | None) -> None:
+    async def _watch(self, process_id: int | None) -> None:
         """End when this process does.
 
         It may be of another machine or container; then no process here has its number, or we may not know.
         """
         if not process_id or process_id < 0 or sys.platform == "win32" or not _lives(process_id):
             return
-        loop = asyncio.get_running_loop()
         if sys.platform == "linux" and hasattr(os, "pidfd_open"):
-            try:
-                descriptor = os.pidfd_open(process_id)
-            except OSError:  # an old kernel, or no descriptor left
-                pass
-            else:
+            with suppress(OSError):  # an old kernel, or no descriptor left
                 # Readable when the process ends, also if nobody has waited for it; nothing wakes up before.
-                loop.add_reader(descriptor, lambda: (loop.remove_reader(descriptor), self._end(1)))
-                return
-
-        def look() -> None:
-            if _lives(process_id):
-                loop.call_later(_WATCH_EVERY_S, look)
-            else:
+                await anyio.wait_readable(os.pidfd_open(process_id))
                 self._end(1)
-
-        look()
+                return
+        while _lives(process_id):  # noqa: ASYNC110 - the system does not notify us
+            await anyio.sleep(_WATCH_EVERY_S)
+        self._end(1)
 
 
 class Discreet(logging.Filter):
@@ -318,7 +323,7 @@ def serve_stdio(server: LanguageServer) -> int:
     logging.getLogger("pygls.protocol.json_rpc").addFilter(Discreet())
     read_fd, write_fd = sys.stdin.fileno(), sys.stdout.fileno()
     try:
-        return asyncio.run(Connection(server, read_fd, write_fd).run())
+        return anyio.run(Connection(server, read_fd, write_fd).run)
     except KeyboardInterrupt:
         return 1
 

@@ -19,10 +19,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import anyio
 import msgspec
 
 from singlepass.config import Settings
 from singlepass.core.inert import inert
+from singlepass.editor.tasks import Owner, Work, in_thread
 from singlepass.editor.workspace import Workspace
 from singlepass.files.regular_file import read_regular
 from singlepass.repository.map import IDLE_S, next_step
@@ -72,7 +74,9 @@ class Repository:
         self._settings = Settings()
         self._process: subprocess.Popen[bytes] | None = None
         self._to_process: asyncio.WriteTransport | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._from_process: asyncio.ReadTransport | None = None
+        self.tasks = Owner()
+        self._running: Work | None = None
         self._n_starts = 0
         self._unsent: list[Request] = []
         self._scanned = False
@@ -87,8 +91,8 @@ class Repository:
         """The problem with ignore files that was last reported."""
         self._partial: set[str] = set()
         self._active = time.monotonic()
-        self._timer: asyncio.TimerHandle | None = None
-        self._told = asyncio.Event()
+        self._looking: Work | None = None
+        self._told = anyio.Event()
         """Set when the indexer replied, or ended for good."""
 
     # For requests.
@@ -110,8 +114,7 @@ class Repository:
         ended too often.
         """
         self.opened(uri)
-        while self._task is not None and not self._task.done():
-            self._told.clear()
+        while self._running is not None and not self._running.ended.is_set():
             if self._scanned and not self._asked:
                 if self._stale:
                     self._ask()
@@ -128,7 +131,7 @@ class Repository:
         """Apply new settings. Changed ignore patterns or a changed map size cause a new scan."""
         old, self._settings = self._settings, settings
         changed = (old.ignore, old.context_map_tokens) != (settings.ignore, settings.context_map_tokens)
-        if changed and self._task is not None:
+        if changed and self._running is not None:
             if old.ignore != settings.ignore:
                 self._forget()
             self._scan()
@@ -158,7 +161,7 @@ class Repository:
             uris = tuple((folder / ".gitignore").as_uri() for folder in self.workspace.folders)
         indexed = map(self.workspace.indexed_path, uris)
         paths = [str(path) for path in indexed if path is not None]
-        if not paths or self._task is None:
+        if not paths or self._running is None:
             return
         self._send(Changed(tuple(paths)))
         for path in paths:
@@ -170,7 +173,7 @@ class Repository:
     def folders_changed(self) -> None:
         """The workspace folders changed: all paths may change, and files of removed folders must not be
         sent."""
-        if self._task is not None:
+        if self._running is not None:
             self._forget()
             self._scan()
 
@@ -182,24 +185,23 @@ class Repository:
     async def aclose(self) -> None:
         """End the indexer."""
         self._n_starts = _MAX_STARTS
-        if self._timer is not None:
-            self._timer.cancel()
-        task, self._task = self._task, None
+        running, self._running = self._running, None
         if self._to_process is not None:
             self._to_process.close()  # ends the process
-        if task is not None:
-            await asyncio.wait([task], timeout=_END_S)
+        if running is not None:
+            with anyio.move_on_after(_END_S):
+                await running.ended.wait()
             if self._process is not None:
                 self._process.kill()
-            if not task.done():
-                await asyncio.wait([task], timeout=_END_S)
-            task.cancel()
+            with anyio.move_on_after(_END_S):
+                await running.ended.wait()
+        await self.tasks.aclose()
 
     # When the editor is idle.
 
     def look(self) -> None:
         """If the editor is idle, update the map and the neighbours."""
-        self._timer = None
+        self._looking = None
         ready = self._ready is not None or bool(self._newer)
         stale = self._stale and not self._asked
         now = time.monotonic()
@@ -224,9 +226,12 @@ class Repository:
                 pass
 
     def _look_later(self, seconds: float | None = None) -> None:
-        if self._timer is None:
-            pause_s = IDLE_S if seconds is None else seconds
-            self._timer = asyncio.get_running_loop().call_later(pause_s, self.look)
+        if self._looking is None:
+            self._looking = self.tasks.start(self._look_after, IDLE_S if seconds is None else seconds)
+
+    async def _look_after(self, pause_s: float) -> None:
+        await anyio.sleep(pause_s)
+        self.look()
 
     def _ask(self) -> None:
         self._stale, self._asked = False, True
@@ -256,11 +261,10 @@ class Repository:
         return CHARS_PER_TOKEN * self._settings.context_map_tokens
 
     def _start(self) -> None:
-        if self._task is None and self._n_starts < _MAX_STARTS:
+        if self._running is None and self._n_starts < _MAX_STARTS:
             self._load()
             self._scan()
-            self._task = asyncio.ensure_future(self._run())
-            self._task.add_done_callback(lambda _: self._told.set())
+            self._running = self.tasks.start(self._run)
 
     def _scan(self) -> None:
         folders = tuple(Folder(str(path), prefix) for path, prefix in self.workspace.prefixes())
@@ -281,15 +285,17 @@ class Repository:
             self._n_starts += 1
             try:
                 replies = await self._start_process()
+                unsent, self._unsent = self._unsent, []
+                for request in unsent:
+                    self._send(request)
+                code = await self._listen(replies)
             except OSError as error:
                 log.warning("no repository map: the indexer cannot be started: %s", error)
                 return
-            unsent, self._unsent = self._unsent, []
-            for request in unsent:
-                self._send(request)
-            code = await self._listen(replies)
+            finally:
+                self._end_process()
             self._asked = False
-            if self._task is None:  # closed
+            if self._running is None:  # closed
                 return
             if self._n_starts < _MAX_STARTS:
                 log.warning("the indexer ended (%s); it is started again", code)
@@ -305,7 +311,9 @@ class Repository:
         process = self._process = _indexer()
         replies = asyncio.StreamReader(limit=_MAX_LINE)
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(replies), process.stdout)
+        self._from_process, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(replies), process.stdout
+        )
         self._to_process, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
         return replies
 
@@ -321,9 +329,18 @@ class Repository:
             self._process.kill()
         if self._to_process is not None:
             self._to_process.close()
-        code = await asyncio.to_thread(self._process.wait)
-        self._process = self._to_process = None
-        return code
+        return await in_thread(self._process.wait)
+
+    def _end_process(self) -> None:
+        """Leave nothing of the process, whether it ended or the connection to the editor."""
+        for pipe in (self._to_process, self._from_process):
+            if pipe is not None:
+                pipe.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._to_process = self._from_process = None
+        self._tell()
 
     def _take(self, reply: Reply) -> None:
         match reply:
@@ -343,7 +360,11 @@ class Repository:
                 self._take_near(reply)
         if self._stale or self._ready is not None or self._newer:
             self._look_later()
+        self._tell()
+
+    def _tell(self) -> None:
         self._told.set()
+        self._told = anyio.Event()
 
     def _take_near(self, reply: Near) -> None:
         old = self._near.get(reply.path)
