@@ -141,7 +141,7 @@ class Session:
         asked = await in_thread(self._ask, context)
         job.region, parser = asked.region, asked.parser
         job.is_bounded = asked.request.max_tokens < self._settings.max_tokens
-        runaway = await asyncio.to_thread(Runaway, context.editable.values())
+        runaway = await in_thread(lambda: Runaway(context.editable.values()))
         job.reply.clear()
         try:
             async with aclosing(self.engine.generate(asked.request)) as events:
