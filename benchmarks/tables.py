@@ -335,11 +335,14 @@ def llama_server_table() -> str:
 
 
 def quality_table() -> str:
-    """How often a real model's edit is right."""
-    found = result("quality")
-    n = f"all {found['n']}" if found["n"] == found["tasks"] else f"a sample of {found['n']}"
-    which = f"{found['model']}, temperature 0; {n} of the tasks."
-    return "\n\n".join([about(found), which, quality.tables(found)])
+    """How often the edits of real models are right."""
+    parts: list[str] = []
+    for size in ("0.5b", "1.5b"):
+        found = result(f"quality-{size}")
+        n = f"all {found['n']}" if found["n"] == found["tasks"] else f"a sample of {found['n']}"
+        which = f"{found['model']}, temperature 0; {n} of the {found['tasks']} tasks."
+        parts += [about(found), which, quality.table(found), quality.groups_table(found, "by_kind")]
+    return "\n\n".join(parts)
 
 
 TABLES = {

@@ -38,6 +38,7 @@ def test_every_entry_can_be_pulled_and_says_where_its_facts_come_from(one: Entry
     assert one.name == one.name.lower()
     assert one.licence
     assert one.good_for
+    assert not one.measured or "benchmarks/quality.py" in one.measured
     assert "config.json" in one.source or "whose shape is that of" in one.source
     for repo in (one.gguf.repo, *([one.mlx.repo] if one.mlx else [])):
         assert repo.count("/") == 1

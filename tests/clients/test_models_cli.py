@@ -78,6 +78,7 @@ def test_the_list_needs_no_network(singlepass: Run, tmp_path: Path, hub: HubDoub
         assert one.name in done.stdout
         assert one.licence in done.stdout
         assert one.good_for in done.stdout
+        assert one.measured in done.stdout
     assert "with 16,384 tokens" in done.stdout
     assert "not for commercial use" in done.stdout
     assert str(tmp_path / "models") in done.stdout

@@ -44,6 +44,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     commercial: bool
     """Whether the licence allows commercial use."""
     good_for: str
+    measured: str = ""
+    """How often its edits were right, in which form of answer, when, and with which command; empty if that was
+    not measured."""
     parameters: Annotated[float, Meta(gt=0)]
     """Parameters in billions."""
     active: float = 0.0

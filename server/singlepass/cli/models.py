@@ -268,7 +268,8 @@ def _print_list(offers: list[Offer], n_ctx: int, console: Console) -> None:
         console.print(Text("  ".join(cells).rstrip(), style=style), soft_wrap=True)
         if one is not None:
             use = Text(f"    {_licence(one.entry)}", style="dim" if one.entry.commercial else "yellow")
-            console.print(use.append(f": {one.entry.good_for}", style="dim"), soft_wrap=True)
+            measured = f"; measured: {one.entry.measured}" if one.entry.measured else ""
+            console.print(use.append(f": {one.entry.good_for}{measured}", style="dim"), soft_wrap=True)
 
 
 def _parameters(entry: Entry) -> str:
@@ -292,6 +293,7 @@ def _as_json(one: Offer) -> dict[str, Any]:
         "licence": entry.licence,
         "commercial": entry.commercial,
         "good_for": entry.good_for,
+        "measured": entry.measured or None,
         "parameters": round(entry.parameters * 1e9),
         "active_parameters": round((entry.active or entry.parameters) * 1e9),
         "format": one.format,
