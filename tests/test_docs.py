@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structure
+from singlepass.core.diff_parser import DiffParser, HunkFinished
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for source in structure.SOURCES for path in sorted((ROOT / source).rglob("*.py"))]
@@ -191,3 +192,11 @@ def test_the_tables_are_those_of_the_stored_results() -> None:
     command = [sys.executable, "-c", "import tables; tables.check()"]
     done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_edit_format_is_shown_whole() -> None:
+    """As the grammar takes it: its markers look like those of a merge, and tools may take them away."""
+    (shown,) = re.findall(r"^    path/of/file\.py\n(?:    .*\n)+", page("ARCHITECTURE.md"), re.MULTILINE)
+    reply = "".join(line[4:] + "\n" for line in shown.splitlines())
+    (hunk,) = (one.hunk for one in DiffParser().feed(reply) if isinstance(one, HunkFinished))
+    assert (hunk.old, hunk.new) == (("old lines, copied exactly",), ("new lines",))

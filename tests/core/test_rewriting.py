@@ -6,6 +6,7 @@ import pytest
 from grammars import accepts, random_reply
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from singlepass.core.actions import BUILTIN_ACTIONS, Action
 from singlepass.core.diff_parser import HunkDropped, HunkFinished, NewLine, OldLine, ParserEvent
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.lines import visible_lines
@@ -61,6 +62,12 @@ def test_which_lines_are_written_anew(
     first: int, end: int, instruction: str, around: bool, region: tuple[int, int]
 ) -> None:
     assert region_to_rewrite(LINES, first, end, instruction, around=around) == region
+
+
+@pytest.mark.parametrize("action", BUILTIN_ACTIONS, ids=lambda action: action.title)
+def test_the_built_in_actions_are_about_the_selection(action: Action) -> None:
+    is_wide = action.kind == "refactor.extract"
+    assert region_to_rewrite(LINES, 3, 5, action.instruction) == ((0, 9) if is_wide else (3, 5))
 
 
 def test_of_more_lines_edit_blocks_are_asked_for() -> None:

@@ -42,7 +42,7 @@ _LEAST_TOKENS = 256
 _FENCES = re.compile(r"^[ \t]*(`{3,})", re.MULTILINE)
 _WIDE = re.compile(
     r"\b(?:everywhere|throughout|all (?:the )?(?:callers|uses|usages|files|places|functions|methods|classes)|"
-    r"callers|call sites|(?:whole|entire|this|the) file|module|imports?|extract|move)\b",
+    r"callers|call sites|(?:whole|entire) (?:file|module)|in (?:this|the) (?:file|module)|extract|move)\b",
     re.IGNORECASE,
 )
 """Words of an instruction that is not about the selected lines alone."""
