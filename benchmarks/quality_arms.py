@@ -25,7 +25,7 @@ from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_drop
 from singlepass.core.prompt import Task as PromptTask
 from singlepass.core.request_comment import comment_removal, without_comment
 from singlepass.core.rewriting import may_rewrite
-from singlepass.jobs import asking as jobs
+from singlepass.jobs.asking import EngineRequest, build_request
 from singlepass_backends.base import (
     Backend,
     BackendError,
@@ -123,10 +123,10 @@ def most_tokens(asked: Asked) -> int:
     return min(LEAST_TOKENS + TIMES_FILES * n_chars // CHARS_PER_TOKEN, Settings().max_tokens)
 
 
-def ask(asked: Asked, info: ModelInfo, *, form: ReplyForm, constrained: bool = True) -> jobs.Asked:
-    """The request of a job, and how its reply is read."""
+def ask(asked: Asked, info: ModelInfo, *, form: ReplyForm, constrained: bool = True) -> EngineRequest:
+    """The request of a job, with the parser for its reply."""
     context = msgspec.structs.replace(asked.context, may_rewrite=may_rewrite(info, form))
-    return jobs.ask(
+    return build_request(
         context,
         asked.task,
         info if constrained else msgspec.structs.replace(info, constrains=False),
@@ -190,11 +190,11 @@ def _arm(about: str, form: ReplyForm, *, constrained: bool = True) -> Arm:
 
 ARMS: Mapping[str, Arm] = {
     "blocks": _arm("edit blocks, held to the grammar", "blocks"),
-    "rewrite": _arm("lines written anew where the request allows it, held to the grammar", "rewrite"),
+    "rewrite": _arm("rewrites where the request allows them, held to the grammar", "rewrite"),
     "plain-blocks": _arm(
         "edit blocks without the grammar, placed by the matcher", "blocks", constrained=False
     ),
-    "plain-rewrite": _arm("lines written anew, without the grammar", "rewrite", constrained=False),
+    "plain-rewrite": _arm("rewrites, without the grammar", "rewrite", constrained=False),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from singlepass.core.runaway import GROWS, LEAST_ROOM, MOST_EQUAL, MOST_REPEATED, REPEATS, Runaway
+from singlepass.core.runaway import GROWS, LOOP_LINES, MIN_ROOM, PHRASE_CHARS, REPEATS, Runaway
 
 HEAD = "a.py\n<<<<<<< SEARCH\nx = 1\n=======\nx = 2\n"
 
@@ -28,7 +28,7 @@ def test_a_loop_of_lines_is_seen_within_a_few_rounds(lines: list[str], size: int
     problem, n_chars = fed(HEAD + loop * 80, size=size)
     assert problem == REPEATS
     n_lines = (HEAD + loop * 80)[:n_chars].count("\n")
-    assert n_lines <= HEAD.count("\n") + MOST_EQUAL + 4 * len(lines) + size
+    assert n_lines <= HEAD.count("\n") + LOOP_LINES + 4 * len(lines) + size
 
 
 @settings(max_examples=60, deadline=None)
@@ -36,7 +36,7 @@ def test_a_loop_of_lines_is_seen_within_a_few_rounds(lines: list[str], size: int
 def test_a_phrase_that_repeats_in_a_line_is_seen(phrase: str, size: int) -> None:
     problem, n_chars = fed(HEAD + phrase * 6_000, size=size)
     assert problem == REPEATS
-    assert n_chars < len(HEAD) + MOST_REPEATED + 400
+    assert n_chars < len(HEAD) + PHRASE_CHARS + 400
 
 
 def test_lines_that_differ_by_a_number_are_seen_later() -> None:
@@ -73,7 +73,7 @@ def test_what_a_file_repeats_may_be_quoted() -> None:
 def test_far_more_text_than_the_files_have() -> None:
     chance = random.Random(1)
     text = "".join(f"{chance.random():.17f}"[2:] + chance.choice("abc\n") for _ in range(20_000))
-    assert fed(text, ("x" * 100,), 1000) == (GROWS, LEAST_ROOM + 1_000)
+    assert fed(text, ("x" * 100,), 1000) == (GROWS, MIN_ROOM + 1_000)
     assert fed(text, ("x\n" * 20, text), 1000) == ("", len(text))
 
 

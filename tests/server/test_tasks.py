@@ -21,7 +21,7 @@ from server.test_jobs import (
     settle,
 )
 from singlepass.config import Settings
-from singlepass.editor.tasks import Owner, Work, finishing, first, in_thread
+from singlepass.editor.tasks import Owner, Work, first, in_thread, shielded_for
 from singlepass.lsp.app import build_server
 from singlepass.lsp.stdio import Connection
 from singlepass_backends.base import BackendError, Target
@@ -113,7 +113,7 @@ async def test_what_must_be_finished_goes_on_after_a_cancel(
     gate, seen = anyio.Event(), list[str]()
 
     async def job() -> None:
-        async with finishing(within_s):
+        async with shielded_for(within_s):
             await gate.wait()
             seen.append("finished")
         seen.append("went on")
@@ -130,7 +130,7 @@ async def test_what_must_be_finished_goes_on_after_a_cancel(
 
 async def test_an_error_in_what_must_be_finished_is_that_error() -> None:
     with pytest.raises(ValueError, match="no"):
-        async with finishing(1):
+        async with shielded_for(1):
             await failing()
 
 

@@ -14,7 +14,7 @@ def this_machine() -> dict[str, str | int | float]:
 
 
 def described(machine: Machine | None) -> dict[str, str | int | float]:
-    """The same description of a machine that was probed already; empty if it is unknown."""
+    """What measurements depend on, of a machine that was probed already; empty if it is unknown."""
     if machine is None:
         return {}
     cpu = machine.apple.name if machine.apple else machine.llama.cpu if machine.llama else ""

@@ -192,7 +192,7 @@ class DiffParser:
         self._prose: list[str] = []
         """All lines outside of blocks."""
         self._beside: list[str | None] = []
-        """The same without those that name the file of a block, and None for each block."""
+        """Lines outside of blocks, without those that name a block's file, and None for each block."""
         self._strays: list[str] = []
         self._n_hunks = 0
         self._finished: set[tuple[str, tuple[str, ...], tuple[str, ...]]] = set()

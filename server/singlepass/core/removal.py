@@ -1,7 +1,7 @@
-"""Hunks that remove most of what they quote, although the request has no word of that.
+"""Hunks that remove most of what they quote, although the request does not ask for it.
 
 A small model that should change a line of a function may write that line alone, and the rest of the function
-is gone. Nobody can tell that from a wish to shorten, so the user is asked.
+is gone. This looks like an edit that was meant to shorten, so the user is asked.
 """
 
 import re
@@ -9,10 +9,10 @@ import re
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk
 
-LEAST_REMOVED = 10
-"""Lines with text that a hunk has fewer than before, from which on there is a question, …"""
-LEAST_SHARE = 0.7
-"""… and their share of what it quotes."""
+MIN_REMOVED = 10
+"""Minimum number of non-blank lines removed for a question."""
+MIN_SHARE = 0.7
+"""Minimum share of the quoted lines."""
 
 STEMS = """
     clean clear collaps combin compact compress condens consolidat convert cut dead dedup delet discard drop
@@ -37,7 +37,7 @@ def unasked_removal(planned: PlannedHunk, request: str) -> str:
         quoted = "\n".join(hunk.old) or text
     n_quoted = _n_text(quoted)
     n_removed = sum(_n_text(text[one.start : one.end]) - _n_text(one.new) for one in planned.edits)
-    if n_removed < max(LEAST_REMOVED, LEAST_SHARE * n_quoted) or _ASKS.search(request):
+    if n_removed < max(MIN_REMOVED, MIN_SHARE * n_quoted) or _ASKS.search(request):
         return ""
     return f"of {n_quoted:,} lines {n_quoted - n_removed:,} are left, and nobody asked to remove any"
 

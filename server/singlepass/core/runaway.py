@@ -1,12 +1,12 @@
-"""Tells when a reply goes round in circles, or on without an end (sans-IO).
+"""Detects replies that repeat themselves or grow without end (sans-IO).
 
 A small model that lost its way writes the same lines until the token limit ends it: a minute at full load,
-and nothing comes of it. Three things are a runaway:
+and nothing comes of it. A reply is a runaway if it
 
-- lines that repeat the ones a fixed number of lines above them, again and again; with other numbers in them
+- repeats the lines that stand a fixed number of lines above, again and again; if the numbers in them differ,
   many more are needed, since tables and test data look like that;
-- one line that repeats a phrase;
-- far more text than the files have.
+- repeats a phrase within one line;
+- has far more text than the files.
 
 Code repeats itself too. The limits are such that no file of Python's standard library is a runaway, and where
 a file to be edited would be one, its lines may be quoted.
@@ -16,21 +16,22 @@ import re
 from collections import deque
 from collections.abc import Collection
 
-MOST_APART = 40
-"""The longest loop, in lines."""
-MOST_EQUAL = 60
-"""From this many lines on that each repeat the one a loop above, lines are a runaway. There are at least four
-rounds."""
-MOST_ALIKE = 300
-"""The same for lines whose numbers differ."""
-LONGEST_PHRASE = 400
-MOST_REPEATED = 2_000
-"""From this many characters on a phrase that repeats in a line is a runaway."""
+MAX_LOOP = 40
+"""Maximum number of lines in a loop."""
+LOOP_LINES = 60
+"""Number of lines in a row, each equal to the one a loop above, that make a reply a runaway. They must also
+make three rounds after the first."""
+LOOP_LINES_ALIKE = 300
+"""The number of lines needed if the numbers in them differ."""
+MAX_PHRASE = 400
+"""Maximum number of characters in a repeated phrase."""
+PHRASE_CHARS = 2_000
+"""Number of characters at the end of a line that must consist of one repeated phrase."""
 _LOOK_EVERY = 250
-"""How many characters of a line come between two looks for a phrase."""
-LEAST_ROOM = 40_000
-ROOM_FOR_EACH = 4
-"""A reply may have so many characters, and so many for each of the files that it may edit."""
+"""Number of new characters in a line before it is searched for a phrase again."""
+MIN_ROOM = 40_000
+"""A reply may have this many characters, plus four for each character of the editable files."""
+ROOM_PER_CHAR = 4
 
 REPEATS = "the model began to repeat itself, so the reply was ended"
 GROWS = "the reply grew far beyond its files, so it was ended"
@@ -39,14 +40,14 @@ _NUMBER = re.compile(r"\d+")
 
 
 class Runaway:
-    """Watches one reply for edits of these texts."""
+    """Watches one reply; `texts` are those of the editable files."""
 
     def __init__(self, texts: Collection[str] = ()) -> None:
-        self._n_left = LEAST_ROOM + ROOM_FOR_EACH * sum(map(len, texts))
+        self._n_left = MIN_ROOM + ROOM_PER_CHAR * sum(map(len, texts))
         self._loops = None if any(_Loops().feed(text) for text in texts) else _Loops()
 
     def feed(self, text: str) -> str:
-        """What is wrong with the reply, now that it goes on with this text; empty where nothing is."""
+        """Read the next text of the reply. Returns why it is a runaway, in words; empty if it is none."""
         self._n_left -= len(text)
         if self._loops is not None and self._loops.feed(text):
             return REPEATS
@@ -55,8 +56,8 @@ class Runaway:
 
 class _Loops:
     def __init__(self) -> None:
-        self._lines = _Lines(MOST_EQUAL)
-        self._alike = _Lines(MOST_ALIKE)
+        self._lines = _Lines(LOOP_LINES)
+        self._alike = _Lines(LOOP_LINES_ALIKE)
         self._line = ""
         self._n_looked = 0
 
@@ -75,30 +76,30 @@ class _Loops:
 
 
 class _Lines:
-    """For each number of lines up to `MOST_APART`, how many in a row repeat the one so far above."""
+    """Counts, for each possible length of a loop, how many lines in a row equal the one that far above."""
 
-    def __init__(self, n_most: int) -> None:
-        self._n_most = n_most
-        self._above: deque[str] = deque(maxlen=MOST_APART)
+    def __init__(self, n_needed: int) -> None:
+        self._n_needed = n_needed
+        self._above: deque[str] = deque(maxlen=MAX_LOOP)
         self._n_equal: list[int] = []
 
     def add(self, line: str) -> bool:
-        """Whether that are too many with this line."""
+        """Add a line. Returns whether the lines are a loop now."""
         if line in self._above:
             pairs = zip(self._n_equal, self._above, strict=True)
             self._n_equal = [n + 1 if line == one else 0 for n, one in pairs]
         else:
             self._n_equal = [0] * len(self._above)
-        if len(self._above) < MOST_APART:
+        if len(self._above) < MAX_LOOP:
             self._n_equal.append(0)
         self._above.appendleft(line)
-        if max(self._n_equal) < self._n_most:
+        if max(self._n_equal) < self._n_needed:
             return False
-        return any(n >= max(self._n_most, 3 * apart) for apart, n in enumerate(self._n_equal, 1))
+        return any(n >= max(self._n_needed, 3 * apart) for apart, n in enumerate(self._n_equal, 1))
 
 
 def _repeats_a_phrase(line: str) -> bool:
-    end = line[-MOST_REPEATED:]
-    if len(end) < MOST_REPEATED:
+    end = line[-PHRASE_CHARS:]
+    if len(end) < PHRASE_CHARS:
         return False
-    return any(end[n:] == end[:-n] for n in range(1, LONGEST_PHRASE + 1))
+    return any(end[n:] == end[:-n] for n in range(1, MAX_PHRASE + 1))

@@ -1,13 +1,13 @@
 """Who owns what runs: anyio's task groups, and the one place where they meet the plain asyncio of pygls.
 
-Each part of the server that begins work has an `Owner`: a task group in a task of the connection's group, so
-that nothing outlives the connection. Handlers of pygls and listeners for events are plain functions, in which
-no task group can be entered; they give their work to an owner and return.
+Each part of the server has an `Owner`, a task group that runs inside the connection's. `lsp/parts.py` starts
+them. So nothing outlives the connection. Handlers of pygls and listeners for events are plain functions, in
+which no task group can be entered; they give their work to an owner and return.
 
 pygls forces plain asyncio in two points. It runs a coroutine handler as a task that nobody waits for, cancels
 it by its future and reads the result there: `Owner.future` is such a future, of owned work. And the answer to
-a request of ours is a future, awaited as in any asyncio program, which pygls cancels at shutdown. Nobody has
-cancelled who waits for it then: the CancelledError ends that work, and not its owner (`Work.run`).
+a request of ours is a future. At shutdown pygls cancels this future. The waiting task then gets a
+CancelledError although its own scope was not cancelled; `Work.run` catches it, so that only this work ends.
 """
 
 import asyncio
@@ -25,12 +25,13 @@ log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _Function = Callable[..., Awaitable[object]]
 
-_AT_ONCE = anyio.CapacityLimiter(4)
-"""Files and grammars are read and computed by so many threads; more would only take time from the editor."""
+_MAX_THREADS = anyio.CapacityLimiter(4)
+"""Maximum number of threads that read files and build grammars at once; more would only take time from the
+editor."""
 
 
 class Work:
-    """Something that an owner has begun, or will as soon as it runs."""
+    """One piece of work of an owner."""
 
     def __init__(self) -> None:
         self.ended = anyio.Event()
@@ -42,11 +43,11 @@ class Work:
         return self._scope.cancel_called
 
     def cancel(self) -> None:
-        """End it at its next step; nothing if it has ended."""
+        """Cancel it; no effect if it has ended."""
         self._scope.cancel()
 
     async def run(self, function: _Function, *arguments: object) -> None:
-        """Called by the owner. An error ends this work alone, and is logged."""
+        """Called by the owner. An error ends only this work, and is logged."""
         try:
             with self._scope:
                 await function(*arguments)
@@ -59,7 +60,7 @@ class Work:
 
 
 class Owner:
-    """Owns the work that it is given: all of it ends with `run`, which is called once."""
+    """Runs the work that it is given. When `run` ends, all of it is cancelled."""
 
     def __init__(self) -> None:
         self._group: TaskGroup | None = None
@@ -68,7 +69,7 @@ class Owner:
         self._ended = anyio.Event()
 
     async def run(self) -> None:
-        """Do what is given, until cancelled or `aclose`."""
+        """Run work until cancelled or closed by `aclose`; called once."""
         try:
             async with anyio.create_task_group() as self._group:
                 for work in self._early:
@@ -81,7 +82,7 @@ class Owner:
             self._ended.set()
 
     def start(self, function: _Function, *arguments: object, work: Work | None = None) -> Work:
-        """Begin this work, and return it. Nothing is begun after the owner's end."""
+        """Start this work, as soon as the owner runs, and return it. Nothing starts after the owner's end."""
         work = work or Work()
         if self._is_closed:
             work.cancel()
@@ -93,7 +94,7 @@ class Owner:
         return work
 
     def future(self, function: _Function, *arguments: object) -> "asyncio.Future[Any]":
-        """Begin this work for pygls, which cancels it by its future and takes the result from there."""
+        """Start this work for pygls, which cancels it by its future and takes the result from there."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         async def settle() -> None:
@@ -113,7 +114,7 @@ class Owner:
         return future
 
     async def aclose(self) -> None:
-        """Cancel what it does, and wait for the end of that."""
+        """Cancel all its work, and wait until that has ended."""
         self._is_closed = True
         if self._group is not None:
             self._group.cancel_scope.cancel()
@@ -121,13 +122,14 @@ class Owner:
 
 
 async def in_thread(function: Callable[..., _Result], *arguments: object) -> _Result:
-    """Call what blocks on the disk or computes for long. If cancelled, its result is not waited for."""
-    return await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=_AT_ONCE)
+    """Call a function that blocks on the disk or computes for long. A cancelled caller does not wait."""
+    return await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=_MAX_THREADS)
 
 
 @asynccontextmanager
-async def finishing(within_s: float) -> AsyncGenerator[None, None]:
-    """What begins in this context goes on after a cancel, at most for so long; then the cancel counts."""
+async def shielded_for(within_s: float) -> AsyncGenerator[None, None]:
+    """The block is shielded from cancellation for up to `within_s` seconds after a cancel; then it is
+    cancelled too."""
 
     async def limit() -> None:
         try:
@@ -147,7 +149,7 @@ async def finishing(within_s: float) -> AsyncGenerator[None, None]:
 
 
 async def first(*waits: Callable[[], Awaitable[object]]) -> None:
-    """Wait for the first of these, and end the others."""
+    """Wait until the first of these ends, and cancel the others."""
     async with anyio.create_task_group() as tasks:
 
         async def end_with(wait: Callable[[], Awaitable[object]]) -> None:

@@ -16,7 +16,7 @@ class FileId(NamedTuple):
     real: str
     """The path with all links resolved, as far as it exists."""
     folded: str
-    """The same without case."""
+    """The path `real` without case."""
 
 
 def file_id(path: Path) -> FileId:

@@ -24,23 +24,23 @@ from singlepass.engines.contexts import MIN_REPLY_TOKENS, bounds_for, encodable,
 
 
 class Parser(Protocol):
-    """Reads a reply: its text in pieces, and what became certain with each."""
+    """Reads a reply: pieces of text in, events out."""
 
     def feed(self, chunk: str) -> list[ParserEvent]: ...
 
     def close(self, complete: bool = True) -> list[ParserEvent]: ...
 
 
-class Asked(NamedTuple):
-    """A request to the engine, and how its reply is read."""
+class EngineRequest(NamedTuple):
+    """A request to the engine, with the parser for its reply."""
 
     request: GenerateRequest
     parser: Parser
     region: tuple[int, int] | None
-    """The lines that are to be written anew, end exclusive; None if the answer is edit blocks."""
+    """The lines to be rewritten, end exclusive; None if the answer is edit blocks."""
 
 
-def ask(
+def build_request(
     context: Context,
     task: Task,
     info: ModelInfo,
@@ -50,8 +50,9 @@ def ask(
     max_tokens: int = 4096,
     sampling: Sampling,
     draft_corpus: Callable[[Context], tuple[str, ...]] = lambda _: (),
-) -> Asked:
-    """The request for a task, in the form that suits the model and the task.
+) -> EngineRequest:
+    """Build the request for a task: a rewrite if the context allows it and there is a region, otherwise edit
+    blocks.
 
     `is_one_file` is whether the user named no further files. For a long file this takes 0.1 s.
     """
@@ -83,7 +84,7 @@ def ask(
         sampling=sampling,
         draft=draft,
     )
-    return Asked(request, parser, region)
+    return EngineRequest(request, parser, region)
 
 
 def _region(context: Context, task: Task, comment: CommentTask | None) -> tuple[int, int] | None:

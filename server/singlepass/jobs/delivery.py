@@ -303,7 +303,7 @@ async def deliver(
             on_late=lambda sent, hunks=tuple(hunks): on_late(sent, hunks),
         )
         if sent.is_applied:
-            return msgspec.structs.replace(booked(sent, hunks), rejected=tuple(rejected))
+            return msgspec.structs.replace(delivery_of(sent, hunks), rejected=tuple(rejected))
         if not sent.is_answered:
             timeout = f"The editor did not answer within {_ANSWER_TIMEOUT_S:.0f} s; {MAY_BE_THERE}"
             return msgspec.structs.replace(ended("refused", timeout), is_unanswered=True)
@@ -315,7 +315,7 @@ async def deliver(
     )
 
 
-def booked(sent: Sent, hunks: Sequence[PlannedHunk]) -> Delivery:
+def delivery_of(sent: Sent, hunks: Sequence[PlannedHunk]) -> Delivery:
     """The delivery of hunks whose edit was applied."""
     wrong = {part.named for part in sent.mismatches}
     return Delivery(

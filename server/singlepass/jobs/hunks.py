@@ -4,8 +4,8 @@
     _plan      the hunk on the snapshot that the model saw: edits, or a rejection
     _route     send at once, or hold back until the reply is complete
     finish     the reply is complete: remove the request's comment, and send what was held back
-    _deliver   send one workspace edit, and wait for its answer even if the job is cancelled
-    _book      record the result in the job and in review
+    _deliver   send one workspace edit, and wait for its answer; if the job is cancelled, for 2 s after that
+    _record    record the result in the job and in review
 
 Each hunk is delivered before the next is taken, so at most one edit is in flight. An edit that the editor
 does not answer in time may still be applied; then it is recorded like all others.
@@ -30,9 +30,9 @@ from singlepass.core.removal import unasked_removal
 from singlepass.core.request_comment import comment_removal, without_comment
 from singlepass.editor.documents import Documents, EditableFile
 from singlepass.editor.requests import Editor
-from singlepass.editor.tasks import finishing, in_thread
+from singlepass.editor.tasks import in_thread, shielded_for
 from singlepass.editor.workspace import UserError, read_source
-from singlepass.jobs.delivery import MAY_BE_THERE, Delivery, Sent, booked, deliver
+from singlepass.jobs.delivery import MAY_BE_THERE, Delivery, Sent, deliver, delivery_of
 from singlepass.jobs.outcome import Job, note_unseen
 from singlepass.jobs.review import Reviews
 
@@ -56,7 +56,7 @@ class HunkPipeline:
         documents: Documents,
         editor: Editor,
         reviews: Reviews,
-        is_inside: Callable[[str], bool],
+        is_allowed: Callable[[str], bool],
         is_cancelled: Callable[[], bool],
     ) -> None:
         self.files = files
@@ -67,9 +67,9 @@ class HunkPipeline:
         self._documents = documents
         self._editor = editor
         self._reviews = reviews
-        self._is_inside = is_inside
+        self._is_allowed = is_allowed
         self._is_cancelled = is_cancelled
-        self._held: list[PlannedHunk] = []
+        self._held_back: list[PlannedHunk] = []
         self._is_unanswered = False
         """Whether the editor has not answered the last edit in time."""
 
@@ -85,22 +85,22 @@ class HunkPipeline:
 
     async def finish(self) -> None:
         """Do what had to wait for the end of the reply."""
-        asked = self._job.request
-        if asked.comment is not None and (self._job.n_applied or self._held):
-            file = self.files[asked.uri]
+        request = self._job.request
+        if request.comment is not None and (self._job.n_applied or self._held_back):
+            file = self.files[request.uri]
             planned, index = self._job.planned, self._job.n_hunks
-            removal = comment_removal(asked.comment, file.path, file.snapshot, planned, index)
+            removal = comment_removal(request.comment, file.path, file.snapshot, planned, index)
             if removal is not None:
                 self._job.n_hunks += 1
                 await self._route(removal)
-        while together := self._next_held():
+        while together := self._next_held_back():
             await self._deliver(together)
 
     def abandon(self, events: Sequence[ParserEvent]) -> None:
-        """The job ended early: report truncated and held hunks, with their text."""
+        """The job ended early: report truncated and held back hunks, with their text."""
         self._note_dropped(events)
-        self._reject(self._held, "refused", "The job ended before its edits were sent together.")
-        self._held.clear()
+        self._reject(self._held_back, "refused", "The job ended before its edits were sent together.")
+        self._held_back.clear()
 
     def _note_dropped(self, events: Iterable[ParserEvent]) -> None:
         for event in events:
@@ -114,19 +114,21 @@ class HunkPipeline:
     # Plan.
 
     def _plan(self, hunk: Hunk) -> PlannedHunk | RejectedHunk:
-        asked = self._job.request
-        edited = self.files[asked.uri]
+        request = self._job.request
+        edited = self.files[request.uri]
         snapshots = {file.path: file.snapshot for file in self.files.values()}
-        selection = edited.path, *(self._job.region or (asked.first_line, asked.end_line))
-        resolved = resolve(hunk, snapshots, selection)
+        region = edited.path, *(self._job.region or (request.first_line, request.end_line))
+        resolved = resolve(hunk, snapshots, region)
         if isinstance(resolved, RejectedHunk):
             return resolved
-        if asked.comment is not None and resolved.path == edited.path:
-            resolved = without_comment(resolved, asked.comment, edited.snapshot.text)
-        planned = plan(resolved, snapshots, selection, self._job.planned)
+        if request.comment is not None and resolved.path == edited.path:
+            resolved = without_comment(resolved, request.comment, edited.snapshot.text)
+        planned = plan(resolved, snapshots, region, self._job.planned)
         if isinstance(planned, RejectedHunk):
             return planned
-        question = unasked_removal(planned, "\n".join((asked.title, asked.instruction, *asked.diagnostics)))
+        question = unasked_removal(
+            planned, "\n".join((request.title, request.instruction, *request.diagnostics))
+        )
         return msgspec.structs.replace(planned, question=question)
 
     # Now, or held back.
@@ -145,30 +147,31 @@ class HunkPipeline:
         if file.document is not None and not is_asked:
             await self._deliver([planned])
         else:
-            self._held.append(planned)
+            self._held_back.append(planned)
 
-    def _next_held(self) -> list[PlannedHunk]:
-        """The held hunks to send together next: those of ordinary files, then those for which the user is
-        asked separately: of each protected file, and each that needs a question of its own."""
+    def _next_held_back(self) -> list[PlannedHunk]:
+        """The hunks to send together next: those of ordinary files, then those for which the user is asked
+        separately: of each protected file, and each that needs a question of its own."""
 
         def question(one: PlannedHunk) -> str:
             own = f"{one.hunk.index} of {one.snapshot.uri}" if one.question else ""
             return one.snapshot.uri if self.files[one.snapshot.uri].protection else own
 
-        first = min(map(question, self._held), key=bool, default="")
-        together = [one for one in self._held if question(one) == first]
-        self._held = [one for one in self._held if question(one) != first]
+        first = min(map(question, self._held_back), key=bool, default="")
+        together = [one for one in self._held_back if question(one) == first]
+        self._held_back = [one for one in self._held_back if question(one) != first]
         return together
 
     # Deliver.
 
     async def _deliver(self, hunks: Sequence[PlannedHunk]) -> None:
-        """Deliver hunks and record the result, even if the job is cancelled in the meantime."""
+        """Deliver hunks and record the result. If the job is cancelled meanwhile, this waits for the editor's
+        answer for at most 2 s after that."""
         hunks = await self._current(hunks)
         if not hunks:
             return
         # Once the edit was sent, its result is waited for, so that it can be reverted.
-        async with finishing(_LAST_EDIT_S):
+        async with shielded_for(_LAST_EDIT_S):
             try:
                 await self._send(hunks)
             except anyio.get_cancelled_exc_class():
@@ -186,7 +189,7 @@ class HunkPipeline:
         n_looked = 0
         try:
             for hunk in hunks:
-                problem = await self._outdated(hunk.snapshot.uri)
+                problem = await self._why_outdated(hunk.snapshot.uri)
                 if problem:
                     self._reject([hunk], "stale", f"{problem}; nothing was written.")
                 else:
@@ -198,7 +201,7 @@ class HunkPipeline:
             raise
         return current
 
-    async def _outdated(self, uri: str) -> str:
+    async def _why_outdated(self, uri: str) -> str:
         """Why a file that was not open differs from what the model saw; empty if it does not.
 
         If it was opened in the meantime, it is edited as a document from now on.
@@ -206,11 +209,11 @@ class HunkPipeline:
         file = self.files[uri]
         if file.document is not None:
             return ""
-        text, is_inside = await in_thread(lambda: (_text_now(uri), self._is_inside(uri)))
+        text, is_allowed = await in_thread(lambda: (_text_now(uri), self._is_allowed(uri)))
         document = self._documents.get(uri)
         if document is not None:
             text = document.text
-        if not is_inside:
+        if not is_allowed:
             return "A link leads out of the workspace now"
         if text != file.snapshot.text:
             return "The file was changed while the block was generated"
@@ -239,11 +242,11 @@ class HunkPipeline:
                 on_late=self._take_late,
             )
             self._is_unanswered = delivery.is_unanswered
-            self._book(delivery)
+            self._record(delivery)
 
-    # Book.
+    # Record.
 
-    def _book(self, delivery: Delivery) -> None:
+    def _record(self, delivery: Delivery) -> None:
         job = self._job
         for applied in delivery.applied:
             self._reviews.add(job.id, applied)
@@ -262,10 +265,10 @@ class HunkPipeline:
         self._is_unanswered = False
         if not sent.is_applied:
             return
-        delivery = booked(sent, hunks)
+        delivery = delivery_of(sent, hunks)
         ours = [one.hunk for one in hunks]
         self._job.rejected = [one for one in self._job.rejected if one.hunk not in ours]
-        self._book(delivery)
+        self._record(delivery)
         self.on_late()
         for mismatch in delivery.mismatches:
             self._editor.say("warning", f"singlepass: {mismatch}")

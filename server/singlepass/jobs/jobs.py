@@ -187,7 +187,7 @@ class Jobs:
             documents=self._documents,
             editor=self._editor,
             reviews=self._reviews,
-            is_inside=lambda uri: self._contexts.is_allowed(self._workspace.resolve(uri)),
+            is_allowed=lambda uri: self._contexts.is_allowed(self._workspace.resolve(uri)),
             is_cancelled=lambda: work.is_cancelled,
         )
         hunks.on_late = functools.partial(self._applied_late, job)

@@ -80,7 +80,7 @@ class Job(msgspec.Struct):
     miss: str = ""
     """Why a part of the context had to be prefilled after the click; empty if none had."""
     missed: Miss | None = None
-    """The same as data."""
+    """The miss that `miss` describes."""
     finish_reason: str = ""
     """Empty until the engine has finished."""
     was_asked: bool = False

@@ -329,7 +329,7 @@ class Reviews:
                     f"{report.count(n_hunks, 'edit')} taken back",
                 )
                 if sent.is_applied:
-                    return self._book(sent, asked)
+                    return self._record(sent, asked)
                 if not sent.is_answered:
                     raise UserError("The editor did not answer in time; the edits may be taken back or not.")
                 if not sent.typed:
@@ -368,7 +368,7 @@ class Reviews:
             part.version, part.revision = document.version, document.revision
         return part
 
-    def _book(self, sent: Sent, asked: set[int]) -> Undone:
+    def _record(self, sent: Sent, asked: set[int]) -> Undone:
         n_undone = 0
         for applied in sent.applied:
             entry = self._by_uri[applied.uri]

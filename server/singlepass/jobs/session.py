@@ -2,8 +2,8 @@
 
 `Session.run` is one loop over the engine's events. The text goes through the parser, and the parser's events
 go through the `HunkPipeline` (`hunks.py`) before the next engine event is handled. The user's keystrokes win:
-a hunk whose lines they touched is rejected and reported with its text. A reply that goes on without an end is
-ended (`runaway.py`), and its finished hunks stay.
+a hunk whose lines they touched is rejected and reported with its text. A reply that repeats itself or grows
+without end is ended (`runaway.py`), and its finished hunks stay.
 """
 
 import logging
@@ -36,14 +36,14 @@ from singlepass.core.runaway import Runaway
 from singlepass.editor.documents import EditableFile
 from singlepass.editor.tasks import in_thread
 from singlepass.editor.workspace import UserError
-from singlepass.jobs.asking import Asked, Parser, ask
+from singlepass.jobs.asking import EngineRequest, Parser, build_request
 from singlepass.jobs.display import JobDisplay
 from singlepass.jobs.hunks import HunkPipeline
 from singlepass.jobs.outcome import Job, Outcome
 
 log = logging.getLogger(__name__)
 
-_LEAST_EXPLAINED = 32
+_MIN_EXPLAINED = 32
 """Minimum tokens of context prefilled after the click before a miss is explained."""
 
 
@@ -62,9 +62,9 @@ class Engine(Protocol):
 class Session:
     """Runs one job; `run` is called once.
 
-    The files of `hunks` are those of the moment of the request, because selection and comment refer to their
-    lines; edits are rebased over later changes. `fit` puts the context together once the engine is attached,
-    without what does not fit into the model's context. `draft_corpus` reads the draft corpus.
+    `hunks.files` are the files as they were at the request, because selection and comment refer to their
+    lines; edits are rebased over later changes. `fit` builds the context once the engine is attached, leaving
+    out what does not fit. `draft_corpus` reads the draft corpus.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Session:
         return self._hunks.files[self.job.request.uri]
 
     async def run(self, cancel: Callable[[], object]) -> Outcome:
-        """Run the job and show its outcome."""
+        """Run the job and show its outcome. `cancel` is called if the user cancels the job in the editor."""
         outcome: Outcome = "failed"
         try:
             await self.display.open(cancel)
@@ -138,45 +138,49 @@ class Session:
         job = self.job
         job.left_out = context.left_out
         # Prompt and grammar of a long file take 0.1 s to compute; do that in a thread to keep the loop free.
-        asked = await in_thread(self._ask, context)
-        job.region, parser = asked.region, asked.parser
-        job.is_bounded = asked.request.max_tokens < self._settings.max_tokens
+        built = await in_thread(self._build_request, context)
+        job.region, parser = built.region, built.parser
+        job.is_bounded = built.request.max_tokens < self._settings.max_tokens
         runaway = await in_thread(lambda: Runaway(context.editable.values()))
         job.reply.clear()
         try:
-            async with aclosing(self.engine.generate(asked.request)) as events:
+            async with aclosing(self.engine.generate(built.request)) as events:
                 async for event in events:
-                    await self._take(event, parser)
+                    await self._handle_event(event, parser)
                     if isinstance(event, TextChunk) and (problem := runaway.feed(event.text)):
                         # Leaving the stream cancels the generation.
                         job.finish_reason = "runaway"
                         job.notes.append(problem)
                         break
-            await self._take_parsed(parser.close(complete=job.finish_reason == "stop"))
+            await self._handle_parsed(parser.close(complete=job.finish_reason == "stop"))
             await self._hunks.finish()
         except (anyio.get_cancelled_exc_class(), BackendError):
             self._hunks.abandon(parser.close(complete=False))
             raise
 
-    def _ask(self, context: Context) -> Asked:
-        asked, settings = self.job.request, self._settings
+    def _build_request(self, context: Context) -> EngineRequest:
+        request, settings = self.job.request, self._settings
         task = Task(
-            asked.instruction, context.edited.path, asked.first_line, asked.end_line, asked.diagnostics
+            request.instruction,
+            context.edited.path,
+            request.first_line,
+            request.end_line,
+            request.diagnostics,
         )
         info = self.job.info
         assert info is not None
-        return ask(
+        return build_request(
             context,
             task,
             info,
-            comment=asked.comment,
-            is_one_file=not asked.files,
+            comment=request.comment,
+            is_one_file=not request.files,
             max_tokens=settings.max_tokens,
             sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
             draft_corpus=self._draft_corpus,
         )
 
-    async def _take(self, event: Event, parser: Parser) -> None:
+    async def _handle_event(self, event: Event, parser: Parser) -> None:
         job = self.job
         match event:
             case PrefillProgress():
@@ -194,17 +198,17 @@ class Session:
                 n_decoded, decode_ms = event.n_decoded, event.elapsed_ms
                 job.timings = msgspec.structs.replace(job.timings, n_decoded=n_decoded, decode_ms=decode_ms)
                 job.reply.append(event.text)
-                await self._take_parsed(parser.feed(event.text))
+                await self._handle_parsed(parser.feed(event.text))
                 self.display.decoding()
             case Finished():
                 job.timings = event.timings
                 job.finish_reason = event.finish_reason
                 job.segments = event.segments
-                if event.miss is not None and event.miss.n_tokens >= _LEAST_EXPLAINED:
+                if event.miss is not None and event.miss.n_tokens >= _MIN_EXPLAINED:
                     job.missed = event.miss
                     job.miss = report.miss_sentence(event.miss, self._saved_s_ago(event.miss.segment))
 
-    async def _take_parsed(self, events: Sequence[ParserEvent]) -> None:
+    async def _handle_parsed(self, events: Sequence[ParserEvent]) -> None:
         self.display.parsed(events)
         await self._hunks.take(events)
 

@@ -111,7 +111,7 @@ class LoopAdvice(msgspec.Struct, frozen=True, kw_only=True):
     n_iterations: int
     loop: Phases
     loop_cached: Phases
-    """The same with a prefix cache."""
+    """The loop with a prefix cache."""
     once: Phases
     text: str
 

@@ -100,7 +100,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     prefill: float
     """Ratio of the prefill rates, second to first: 1.1 means 10% faster."""
     decode: float
-    """The same for the decode rates."""
+    """Ratio of the decode rates."""
     is_prefill_clear: bool
     """Whether the ranges of the two results do not overlap."""
     is_decode_clear: bool

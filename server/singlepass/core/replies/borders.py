@@ -1,9 +1,8 @@
-"""Blank lines at the borders of a block: a model quotes one and does not repeat it, or adds one to the
-document's.
+"""Blank lines at the borders of a block.
 
-Beside other changes that is a slip, and the document's blank lines stay. Where nothing but blank lines
-changes, they are what was asked for. Blank lines around new text are kept as far as the document has none
-there yet.
+A model quotes a blank line and leaves it out of the new lines, or adds one that the document already has. If
+other lines change too, this is a mistake, and the document's blank lines stay. If only blank lines change, it
+is intended.
 """
 
 from collections.abc import Sequence
@@ -15,14 +14,14 @@ from singlepass.core.line_diff import changed_blocks
 def with_blank_lines(document: Sequence[str], start: int, end: int, new: Sequence[str]) -> list[str]:
     """The new lines of the lines from start to end, with the document's blank lines at both borders."""
     old = document[start:end]
-    if not any(map(_text, old)) or [*filter(_text, old)] == [*filter(_text, new)]:
+    if not any(map(_has_text, old)) or [*filter(_has_text, old)] == [*filter(_has_text, new)]:
         return [*new]
-    upside_down = _with_last(old[::-1], [*new[::-1]], document[:start][::-1])
-    return _with_last(old, upside_down[::-1], document[end:])
+    reversed_lines = _with_last(old[::-1], [*new[::-1]], document[:start][::-1])
+    return _with_last(old, reversed_lines[::-1], document[end:])
 
 
 def _with_last(old: Sequence[str], new: list[str], below: Sequence[str]) -> list[str]:
-    """The same at the lower border."""
+    """The new lines, with the document's blank lines at the lower border. `below` is what follows there."""
     n_text = len(new) - _n_blank(new[::-1])
     if not n_text:
         return new
@@ -37,8 +36,8 @@ def _with_last(old: Sequence[str], new: list[str], below: Sequence[str]) -> list
 
 def _n_blank(lines: Sequence[str]) -> int:
     """How many lines are blank before the first one with text."""
-    return sum(1 for _ in takewhile(lambda line: not _text(line), lines))
+    return sum(1 for _ in takewhile(lambda line: not _has_text(line), lines))
 
 
-def _text(line: str) -> str:
-    return line.strip()
+def _has_text(line: str) -> bool:
+    return bool(line.strip())

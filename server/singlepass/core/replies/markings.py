@@ -77,7 +77,7 @@ def of_a_format(line: str, path: str) -> str:
 
 
 def at_a_border(line: str, path: str) -> str:
-    """The same for a first or last line with which code neither begins nor ends."""
+    """What a first or last line is with which code neither begins nor ends, in words; empty if it is none."""
     bare, ending = line.strip(), path.casefold()
     if _END_WORD.fullmatch(bare) and ending.endswith(_NEVER_END):
         return "a marker"

@@ -148,7 +148,7 @@ def carried_over(old: Sequence[str], window: Sequence[str], new: Sequence[str]) 
 
 
 def _block(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
-    """The same for a run of lines that all change."""
+    """What replaces a run of lines that all change; None if it cannot be determined."""
     lines: list[str] = []
     a = c = 0
     # A new line that equals a line of the document is not a change of another line.
@@ -174,7 +174,7 @@ def _own_lines(window: Sequence[str], new: Sequence[str]) -> list[tuple[int, int
 
 
 def _part(old: Sequence[str], window: Sequence[str], new: Sequence[str]) -> list[str] | None:
-    """The same for new lines of which none equals a line of the document."""
+    """What replaces lines of which none is among the new lines; None if it cannot be determined."""
     is_equal = [a.strip() == b.strip() for a, b in zip(old, window, strict=True)]
     if all(is_equal):
         return [*new]

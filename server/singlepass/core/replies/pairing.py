@@ -86,8 +86,8 @@ def pairs_of(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
 
 
 def aligned(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
-    """The same for two versions of a long text: first equal lines are paired, then similar lines between
-    them, as long as these are not too many."""
+    """Pairs the lines of two versions of a long text, by new line: first equal lines, then similar lines
+    between them, as long as these are not too many."""
     pairs: dict[int, int] = {}
     left = _MOST_WORK
     a = c = 0

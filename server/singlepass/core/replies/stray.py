@@ -101,7 +101,7 @@ class _Block:
 
     @cached_property
     def lost_for_nothing(self) -> list[int]:
-        """The same if all added lines are changed versions of old ones; 0 if something new is added."""
+        """For each new line, `lost` if its change adds only changed versions of old lines; 0 otherwise."""
         lost = [0] * len(self.new)
         for gone, new, c, d in self._changes:
             is_known_text = len(gone) * len(new) <= _MOST_PAIRS and all(
