@@ -289,8 +289,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kv_cache_type: Literal["auto", "f16", "q8_0", "q4_0"] = "auto"
     """`auto` is f16, or q8_0 if the model, or a useful context, does not fit otherwise."""
     form: ReplyForm = "auto"
-    """How the model is asked to answer: with edit `blocks`, or, where the request allows it, with lines
-    written anew (`rewrite`); `auto` chooses by the model's size. Only the server uses it."""
+    """How the model is asked to answer: with edit `blocks`, or, where the request allows it, with a
+    `rewrite` of the lines that it is about; `auto` chooses by the model's size. Only the server uses it."""
     repack: bool = True
     """Let llama.cpp rearrange the weights for this processor (AMX and others), which is faster. Turn it off
     if it kills the engine with SIGILL, as on virtual machines that report instructions they do not have."""

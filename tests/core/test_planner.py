@@ -284,7 +284,7 @@ def rewritten(text: str, new: list[str], selection: tuple[int, int] | None) -> P
     return plan(hunk, {"a.py": Snapshot("a", 1, text)}, selection and ("a.py", *selection), ())
 
 
-def test_a_text_written_anew_becomes_the_lines_that_differ() -> None:
+def test_a_rewrite_becomes_the_lines_that_differ() -> None:
     text = "a = 1\r\nb = 2\r\nc = 3\r\nd = 4\r\n"
     result = rewritten(text, ["a = 1", "b = 5", "c = 3", "d = 6"], None)
     assert isinstance(result, PlannedHunk)

@@ -1,4 +1,4 @@
-"""Text written anew as a whole: which texts a reply holds, and of which lines one is the new text."""
+"""Rewrites: which texts a reply holds, and of which lines one is the new text."""
 
 import html
 import textwrap

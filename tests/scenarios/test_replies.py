@@ -97,7 +97,7 @@ async def test_an_editor_that_opens_nothing_is_given_the_text(tmp_path: Path) ->
         assert await editor.command("singlepass.reply") == {"job": 1, "text": "No.", "shown": False}
 
 
-async def test_a_file_written_anew_is_reviewed_as_the_lines_that_differ(tmp_path: Path) -> None:
+async def test_a_rewritten_file_is_reviewed_as_the_lines_that_differ(tmp_path: Path) -> None:
     wanted = SOURCE.replace("sum(", "fsum(").replace("/ len(rows)", "/ max(1, len(rows))")
     path = write(tmp_path, "shop.py", SOURCE)
     async with Reader(tmp_path, f"Here is the file:\n\n```python\n{wanted}```\n") as editor:

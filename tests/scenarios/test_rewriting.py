@@ -1,4 +1,4 @@
-"""Over stdio: a region that a model writes anew, with a recorded reply and with a real engine."""
+"""Over stdio: a region that a model rewrites, with a recorded reply and with a real engine."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def editor_with(folder: Path, *reply: str, **options: Any) -> FullEditor:
         f"```py\n{SAFE}```",
     ],
 )
-async def test_a_cursor_is_enough_for_a_definition_to_be_written_anew(reply: str, tmp_path: Path) -> None:
+async def test_a_cursor_is_enough_for_a_definition_to_be_rewritten(reply: str, tmp_path: Path) -> None:
     path = write(tmp_path, "shop.py", SOURCE)
     async with editor_with(tmp_path, reply) as editor:
         file = editor.open(path)

@@ -1,6 +1,6 @@
 """The offers of the code action menu, as data: an action is a title and an instruction for the model.
 
-There are three sources: the built-in rewrites, the user's own actions from the settings, and the document:
+There are three sources: the built-in actions, the user's own actions from the settings, and the document:
 diagnostics, and comments that start with `AI:` or `singlepass:`. Such comments allow free-form instructions
 in every LSP editor without a plugin.
 """
@@ -73,7 +73,7 @@ BUILTIN_ACTIONS: tuple[Action, ...] = (
 
 
 def actions_for(language: str, own: Sequence[Action]) -> list[Action]:
-    """The rewrites to offer for a language: the user's own first, then the built-in ones."""
+    """The actions to offer for a language: the user's own first, then the built-in ones."""
     return [
         action for action in (*own, *BUILTIN_ACTIONS) if not action.languages or language in action.languages
     ]

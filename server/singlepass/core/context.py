@@ -19,7 +19,7 @@ class SourceFile(msgspec.Struct, frozen=True):
     """Relative to the workspace, with `/`; the name that the model and the hunks use."""
     text: str
     editable: bool = True
-    """False for files that the model may only read: those that are neither open nor requested."""
+    """False for files that are read only: neither open nor requested, or protected and not requested."""
     opened: int | None = None
     """Sequence number of the document's opening; None for a file that is not open."""
 
@@ -37,7 +37,7 @@ class Context(msgspec.Struct, frozen=True):
     least_related: tuple[str, ...] = ()
     """The neighbours' paths in the order in which they may be left out."""
     may_rewrite: bool = False
-    """Whether the model may be asked to write lines anew, so that the rules explain it."""
+    """Whether the model may be asked for a rewrite, so that the rules explain it."""
 
     @property
     def editable(self) -> dict[str, str]:

@@ -59,8 +59,9 @@ RejectReason = Literal[
     "unread",
     "refused",
 ]
-"""Why a hunk is not applied. `repeated`: it was already applied; `unreadable`: a reply without a block;
-`unread`: code outside the blocks; `refused`: rejected later, for example by the editor."""
+"""Why a hunk is not applied. `repeated`: it was already applied; `unreadable`: a reply without a block, or
+a rewrite that could not be placed; `unread`: code outside the blocks; `refused`: rejected later, for example
+by the editor."""
 
 
 class PlannedHunk(msgspec.Struct, frozen=True):

@@ -66,7 +66,7 @@ class Task(msgspec.Struct, frozen=True):
     diagnostics: tuple[str, ...] = ()
     """Messages of the diagnostics at the selection, each with its line."""
     region: tuple[int, int] | None = None
-    """The lines to be written anew, end exclusive; None if the answer is edit blocks."""
+    """The lines to be rewritten, end exclusive; None if the answer is edit blocks."""
 
 
 def render_repository(map: str, *, may_rewrite: bool = False) -> tuple[Segment, ...]:

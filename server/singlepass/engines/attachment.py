@@ -81,7 +81,7 @@ class Attachment:
 
     @property
     def may_rewrite(self) -> bool:
-        """Whether the model may be asked to write lines anew; False until it is known."""
+        """Whether the model may be asked for rewrites; False until it is known."""
         return self.info is not None and may_rewrite(self.info, self.target.form)
 
     def cached(self, uri: str) -> tuple[int, int] | None:

@@ -86,7 +86,7 @@ class Job(msgspec.Struct):
     was_asked: bool = False
     """Whether the user was asked before an edit, so that the total includes their time."""
     region: tuple[int, int] | None = None
-    """The lines that the model is asked to write anew, end exclusive; None if it answers with edit blocks."""
+    """The lines that the model is asked to rewrite, end exclusive; None if it answers with edit blocks."""
     is_bounded: bool = False
     """Whether the limit of the reply follows from the region, and not from the settings."""
     n_hunks: int = 0
