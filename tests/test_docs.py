@@ -175,15 +175,6 @@ def test_the_modules_that_pages_name_exist(path: Path) -> None:
             assert any(one.endswith(f"/{named}") for one in known), f"{name(path)} names {named}"
 
 
-def test_the_edit_format_is_shown_with_its_markers() -> None:
-    """They look like those of a merge conflict, and get lost when one is resolved."""
-    from singlepass.core.grammar import markers
-
-    shown = page("ARCHITECTURE.md").splitlines()
-    for marker in markers(7):
-        assert f"    {marker}" in shown
-
-
 def test_no_word_is_used_that_was_dropped() -> None:
     """Neither as it stands in the vocabulary nor as a part of a name."""
     vocabulary = page("ARCHITECTURE.md").partition("| dropped |")[2].partition("\n\n")[0]

@@ -45,8 +45,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Whether the licence allows commercial use."""
     good_for: str
     measured: str = ""
-    """How often its edits were right, in which form of answer, when, and with which command; empty if that was
-    not measured."""
+    """How often its edits were right, in which form of answer, when, and with which command; empty if not
+    measured."""
     parameters: Annotated[float, Meta(gt=0)]
     """Parameters in billions."""
     active: float = 0.0
