@@ -6,6 +6,7 @@ from singlepass.core.diff_parser import Hunk
 from singlepass.core.edits import Snapshot, apply
 from singlepass.core.planner import PlannedHunk, plan
 from singlepass.core.request_comment import comment_removal, without_comment
+from singlepass.core.rewriting import region_to_rewrite
 
 TEXT = "int a;\n/* AI: document\n   this */\nint f();\n"
 COMMENT = CommentTask(1, 3, "document this")
@@ -65,3 +66,47 @@ def test_a_comment_that_ends_the_file() -> None:
     removal = comment_removal(CommentTask(1, 2, "more"), "a.c", snapshot, [], 0)
     assert removal is not None
     assert apply(snapshot.text, removal.edits) == "int a;\n"
+
+
+METHOD = """\
+class A:
+    # AI: return two
+    @cached
+    def f(self):
+        return 1
+"""
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        ("    @cached", "    def f(self):", "        return 2"),
+        ("    # AI: return two", "    @cached", "    def f(self):", "        return 2"),
+        ("# AI: return two", "@cached", "def f(self):", "    return 2"),
+        ("    @cached", "    # AI: return two", "    def f(self):", "        return 2"),
+        ("    @cached", "    def f(self):", "        # AI: return two", "        return 2"),
+        (
+            "    # AI: return two",
+            "    @cached",
+            "    def f(self):",
+            "    # AI: return two",
+            "        return 2",
+        ),
+        ("class A:", "    # AI: return two", "    @cached", "    def f(self):", "        return 2"),
+    ],
+)
+def test_lines_written_anew_lose_it_wherever_it_is(new: tuple[str, ...]) -> None:
+    comment = CommentTask(1, 2, "return two")
+    lines = tuple(METHOD.splitlines())
+    region = region_to_rewrite(lines, 1, 2, "return two", around=True)
+    assert region == (1, 5)
+    hunk = Hunk(0, "a.py", lines[1:], new, is_rewrite=True, is_constrained=True)
+    hunk = without_comment(hunk, comment, METHOD)
+    snapshot = Snapshot("file:///a.py", None, METHOD)
+    found = plan(hunk, {"a.py": snapshot}, ("a.py", *region), [])
+    assert isinstance(found, PlannedHunk)
+    edits = [*found.edits]
+    if removal := comment_removal(comment, "a.py", snapshot, [found], 1):
+        edits += removal.edits
+    wanted = "class A:\n    @cached\n    def f(self):\n        return 2\n"
+    assert apply(METHOD, sorted(edits, key=lambda edit: edit.start)) == wanted

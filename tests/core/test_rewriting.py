@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
 from singlepass.core.diff_parser import HunkDropped, HunkFinished, NewLine, OldLine, ParserEvent
 from singlepass.core.edits import Snapshot, apply
+from singlepass.core.grammar import UNBOUNDED, Bounds
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan
 from singlepass.core.rewriting import (
@@ -17,6 +18,7 @@ from singlepass.core.rewriting import (
     code_block,
     fence_for,
     info_string,
+    may_be_empty,
     may_rewrite,
     region_to_rewrite,
     rewrite_grammar,
@@ -56,6 +58,13 @@ LINES = TEXT.splitlines()
         # The lines of a problem or a comment.
         (4, 5, "undefined name", True, (3, 5)),
         (0, 1, "unused import", True, (0, 9)),
+        (4, 6, "undefined name", True, (3, 5)),
+        # No definition is cut.
+        (4, 8, "undefined name", True, (3, 9)),
+        (3, 8, "undefined name", True, (3, 9)),
+        (0, 4, "undefined name", True, (0, 9)),
+        (8, 9, "undefined name", True, (7, 9)),
+        (9, 10, "no line end", True, (0, 9)),
     ],
 )
 def test_which_lines_are_written_anew(
@@ -128,6 +137,18 @@ def test_the_fence_is_longer_than_any_in_the_lines(lines: list[str], fence: str)
 )
 def test_the_suffix_names_the_language(path: str, info: str) -> None:
     assert info_string(path) == info
+
+
+@pytest.mark.parametrize(
+    ("instruction", "is_free"),
+    [("Remove this function", True), ("Delete unused code", True), ("Add types", False), ("Simplify", False)],
+)
+def test_nothing_is_an_answer_only_if_something_is_to_go(instruction: str, is_free: bool) -> None:
+    assert may_be_empty(instruction) is is_free
+    for bounds in (UNBOUNDED, Bounds(9, 99)):
+        grammar = rewrite_grammar("a.py", "```", bounds, may_be_empty=is_free)
+        assert accepts(grammar, "```py\n```") is is_free
+        assert accepts(grammar, "```py\nx = 1\n```")
 
 
 # The reply.
@@ -277,9 +298,10 @@ def test_lines_outside_the_region_never_change(
         after = found.split(end)[:-1]
         assert after[:start] == lines[:start]
         assert after[len(after) - len(lines) + stop :] == lines[stop:]
-        assert [line for line in after[start : len(after) - len(lines) + stop] if line] == [
-            line for line in new if line
-        ]
+        # Their indentation may be corrected, and what they repeat of others is not there twice.
+        there = [line.strip() for line in after[start : len(after) - len(lines) + stop] if line.strip()]
+        written = [line.strip() for line in new if line.strip()]
+        assert all(line in written for line in there)
 
 
 def test_random_replies_under_the_grammar_are_read_whole() -> None:

@@ -43,7 +43,8 @@ from singlepass.core.matcher import (
 )
 from singlepass.core.replies.borders import with_blank_lines
 from singlepass.core.replies.paths import fitting
-from singlepass.core.replies.rewrite import place, place_region
+from singlepass.core.replies.regions import place_region
+from singlepass.core.replies.rewrite import place
 from singlepass.core.replies.stray import stray, without_path_comment
 
 RejectReason = Literal[

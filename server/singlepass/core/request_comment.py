@@ -17,12 +17,19 @@ from singlepass.core.planner import PlannedHunk
 
 
 def without_comment(hunk: Hunk, comment: CommentTask, text: str) -> Hunk:
-    """A hunk for the comment's file, whose text is `text`, without the comment among its new lines."""
-    lines = _lines(comment, text)
-    for start in find_runs(hunk.new, lines)[:1]:
-        new = (*hunk.new[:start], *hunk.new[start + len(lines) :])
-        return msgspec.structs.replace(hunk, new=new)
-    return hunk
+    """A hunk for the comment's file, whose text is `text`, without the comment among its new lines.
+
+    Lines that are written anew may have it at another depth, and twice.
+    """
+    lines, new, n_most = _lines(comment, text), hunk.new, 1
+    if hunk.is_rewrite:
+        lines, new = tuple(map(str.strip, lines)), tuple(map(str.strip, new))
+        n_others = len(find_runs([*map(str.strip, visible_lines(text))], lines)) - 1
+        n_most = max(1, len(find_runs(new, lines)) - n_others)
+    gone = {n for start in find_runs(new, lines)[:n_most] for n in range(start, start + len(lines))}
+    if not gone:
+        return hunk
+    return msgspec.structs.replace(hunk, new=tuple(line for n, line in enumerate(hunk.new) if n not in gone))
 
 
 def comment_removal(

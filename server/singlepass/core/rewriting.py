@@ -48,6 +48,18 @@ _WIDE = re.compile(
 """Words of an instruction that is not about the selected lines alone."""
 
 
+_REMOVES = re.compile(
+    r"\b(?:remov\w*|delet\w*|drop|clean|clear|empty|unused|dead|unreachable|redundant|duplicat\w*|get rid)\b",
+    re.IGNORECASE,
+)
+"""Words of an instruction that nothing may be left after."""
+
+
+def may_be_empty(instruction: str) -> bool:
+    """Whether a request may be answered with no lines at all."""
+    return _REMOVES.search(instruction) is not None
+
+
 def may_rewrite(info: ModelInfo, form: ReplyForm) -> bool:
     """Whether a model is asked to write lines anew, where the request allows it."""
     if form != "auto":
@@ -63,11 +75,14 @@ def region_to_rewrite(
 
     They are the region of the request (`region_of`); or the whole of a short document, if the instruction is
     about more than that or there is no region. With `around` the lines first…end-1 were not selected by the
-    user, but are those of a problem or a comment, so the region is the definition that they are in.
+    user, but are those of a problem or a comment, so the region is the definitions that they are in.
     """
     region = region_of(lines, first, first if around else end)
     if region is not None and around:
-        region = (min(region[0], first), max(region[1], end))
+        # A problem may go from one definition to another; none is cut.
+        end = max(region[1], text_span(lines, (first, end))[1])
+        last = region_of(lines, end - 1, end - 1) if end > region[1] else region
+        region = (min(region[0], last[0]), max(region[1], last[1])) if last is not None else None
     is_renaming_from_cursor = first == end and "rename" in instruction.lower()
     if region is None or _WIDE.search(instruction) or is_renaming_from_cursor:
         region = text_span(lines)
@@ -97,11 +112,15 @@ def most_tokens(old: Sequence[str]) -> int:
     return _LEAST_TOKENS + sum(map(len, old))
 
 
-def rewrite_grammar(path: str, fence: str, bounds: Bounds = UNBOUNDED) -> str:
+def rewrite_grammar(path: str, fence: str, bounds: Bounds = UNBOUNDED, *, may_be_empty: bool = True) -> str:
     """The grammar of a code block, in llguidance's Lark syntax. No line in it begins with the fence."""
     n = len(fence)
     line = rf"([^`\n\r][^\n\r]*|`{{1,{n - 1}}}([^`\n\r][^\n\r]*)?)?\n"
-    times = "*" if bounds.max_lines is None else f"~0..{bounds.max_lines}"
+    times = (
+        ("*" if may_be_empty else "+")
+        if bounds.max_lines is None
+        else f"~{1 - may_be_empty}..{bounds.max_lines}"
+    )
     length = "" if bounds.max_line_chars is None else rf" & /[^\n]{{0,{bounds.max_line_chars}}}\n/"
     return "\n".join(
         (

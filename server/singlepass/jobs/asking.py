@@ -16,6 +16,7 @@ from singlepass.core.rewriting import (
     RewriteParser,
     expect_rewrite,
     fence_for,
+    may_be_empty,
     most_tokens,
     region_to_rewrite,
     rewrite_grammar,
@@ -70,7 +71,10 @@ def build_request(
         old = lines[slice(*region)]
         fence = fence_for(old)
         max_tokens = min(max_tokens, most_tokens(old))
-        grammar = rewrite_grammar(task.path, fence, bounds_for(info)) if info.constrains else None
+        grammar = None
+        if info.constrains:
+            is_free = may_be_empty(" ".join((task.instruction, *task.diagnostics)))
+            grammar = rewrite_grammar(task.path, fence, bounds_for(info), may_be_empty=is_free)
         is_constrained = grammar is not None and info.always_constrains
         draft = expect_rewrite(lines, region, task.path, fence, corpus)
         parser = (

@@ -21,13 +21,12 @@ from typing import NamedTuple
 
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.matcher import Found, locate
-from singlepass.core.replies.definitions import defined_name, surroundings
+from singlepass.core.replies.definitions import defined_name
 from singlepass.core.replies.depths import at_depth
 from singlepass.core.replies.extent import n_open, within, without_neighbours
 from singlepass.core.replies.habits import text_span
-from singlepass.core.replies.imports import IMPORT, with_imports, without_imports
 from singlepass.core.replies.left_out import left_out
-from singlepass.core.replies.levels import columns, indent_of
+from singlepass.core.replies.levels import indent_of
 from singlepass.core.replies.pairing import aligned, similarity
 from singlepass.core.replies.paths import Named, commented_path, named, named_before
 from singlepass.core.replies.rewrite_habits import as_diff, in_document_spelling
@@ -195,63 +194,7 @@ def place(
     return found
 
 
-def place_region(
-    document: Sequence[str], written: Sequence[str], region: tuple[int, int]
-) -> Found | Unplaced:
-    """The same for a model that was asked for these lines and could write only code.
-
-    The text is used as it is, without lines around the region that it repeats. Imports before it are moved to
-    the imports of the document.
-    """
-    old = document[slice(*region)]
-    if region != text_span(document):
-        of_file = _placed(document, written, text_span(document), region, is_selected=True)
-        if isinstance(of_file, Found):
-            return of_file if _stays_within(document, region, of_file) else Unplaced(_HAS_MORE)
-    imports: list[str] = []
-    if not IMPORT.match(old[0]):
-        imports, written = without_imports(written)
-    known = {*map(str.strip, document)}
-    fresh = [line for line in imports if line.strip() not in known]
-    new = without_neighbours(document, region, written)
-    if _is_unbalanced(document, old, new):
-        new = within(document, region, new, _pairs(old, new))
-        if new is None or _is_unbalanced(document, old, new):
-            return Unplaced(_BRACKETS)
-    if _defines_anew(document, region, new):
-        return Unplaced(_HAS_MORE)
-    start, end = region
-    at, above = with_imports(document, start, fresh) if fresh else (start, [])
-    return Found(at, end, "exact", (*above, *_with_own_lines(old, new)))
-
-
-def _stays_within(document: Sequence[str], region: tuple[int, int], found: Found) -> bool:
-    """Whether a rewrite of the whole document changes no line outside of the region, apart from new
-    imports."""
-    changed = changed_blocks([*document[found.start : found.end]], [*found.new])
-    return all(
-        (region[0] <= found.start + start and found.start + end <= region[1])
-        or (start == end and all(IMPORT.match(line) for line in found.new[first:last] if line.strip()))
-        for start, end, first, last in changed
-    )
-
-
-def _defines_anew(document: Sequence[str], region: tuple[int, int], new: Sequence[str]) -> bool:
-    """Whether the text repeats the first line of a definition that is outside of the region in the same
-    block."""
-    start, end = region
-    depth = columns(indent_of(document[start]))
-    headers = surroundings(document)[0]
-    beside = {
-        line
-        for n, line in enumerate(document)
-        if not start <= n < end and columns(indent_of(line)) == depth and headers[n] == headers[start]
-    }
-    again = beside.intersection(new).difference(document[start:end])
-    return any(defined_name(line.strip()) for line in again)
-
-
-def _is_unbalanced(document: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
+def is_unbalanced(document: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
     """Whether the new lines increase the number of unbalanced brackets in the document."""
     now = n_open(document)
     return abs(now - n_open(old) + n_open(new)) > abs(now)
@@ -265,15 +208,15 @@ def _place(
     if selection is not None and selection[0] < selection[1]:
         selected = text_span(document, selection)
     if selected is None or selected == whole:
-        return _placed(document, new, whole, whole, is_selected=selected is not None)
-    of_file = _placed(document, new, whole, selected, is_selected=True)
+        return placed(document, new, whole, whole, is_selected=selected is not None)
+    of_file = placed(document, new, whole, selected, is_selected=True)
     if isinstance(of_file, Found):
         return of_file
-    of_selection = _placed(document, new, selected, selected, is_selected=True)
+    of_selection = placed(document, new, selected, selected, is_selected=True)
     return of_file if of_selection == Unplaced(_IS_ANOTHER) else of_selection
 
 
-def _placed(
+def placed(
     document: Sequence[str],
     new: Sequence[str],
     span: tuple[int, int],
@@ -288,21 +231,21 @@ def _placed(
     new = without_neighbours(document, span, new)
     if not _is_version(old, new) and not (is_selected and is_shortened(old, new)):
         return Unplaced(_IS_ANOTHER)
-    inside = within(document, span, new, _pairs(old, new))
+    inside = within(document, span, new, pairs_of_text(old, new))
     if inside is None:
-        return Unplaced(_HAS_MORE)
-    pairs = _pairs(old, inside)
+        return Unplaced(HAS_MORE)
+    pairs = pairs_of_text(old, inside)
     gone = left_out(old, inside, pairs, (changing[0] - start, changing[1] - start), is_selected=is_selected)
     if gone is not None:
         return Unplaced(_left_out_message(old, *gone, start))
-    if _is_unbalanced(document, old, inside):
-        return Unplaced(_BRACKETS)
+    if is_unbalanced(document, old, inside):
+        return Unplaced(BRACKETS)
     if _is_twice([*document[:start], "", *document[end:]], old, inside):
-        return Unplaced(_HAS_MORE)
+        return Unplaced(HAS_MORE)
     lines = at_depth(old, inside, pairs, document)
     if lines is None:
-        return Unplaced(_NO_DEPTH)
-    return Found(start, end, "rewrite", tuple(_with_own_lines(old, lines)))
+        return Unplaced(NO_DEPTH)
+    return Found(start, end, "rewrite", tuple(with_own_lines(old, lines)))
 
 
 def _is_twice(around: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
@@ -323,9 +266,9 @@ _IS_ANOTHER = (
 _HAS_SIGNS = (
     "The reply has diff signs or line numbers, and it is not clear which lines of the file it changes."
 )
-_HAS_MORE = "The reply also contains changed versions of lines around the selection."
-_BRACKETS = "The reply has unbalanced brackets compared with the lines that it would replace."
-_NO_DEPTH = "It is not clear how the lines of the reply are to be indented."
+HAS_MORE = "The reply also contains changed versions of lines around the selection."
+BRACKETS = "The reply has unbalanced brackets compared with the lines that it would replace."
+NO_DEPTH = "It is not clear how the lines of the reply are to be indented."
 _SAME_BUT_SPELLED = (
     "The reply differs from the file only in the spelling of characters, such as quotation marks."
 )
@@ -353,14 +296,14 @@ def _is_version(old: Sequence[str], new: Sequence[str]) -> bool:
     return all(any(similarity(one, line, _VERY_ALIKE) for line in new_bare) for one in old_bare)
 
 
-def _pairs(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
+def pairs_of_text(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
     """By new line, the old line that it repeats or changes; blank lines are not paired."""
     text, text_new = ([n for n, line in enumerate(lines) if line.strip()] for lines in (old, new))
     found = aligned([old[i] for i in text], [new[j] for j in text_new])
     return {text_new[j]: text[i] for j, i in found.items()}
 
 
-def _with_own_lines(old: Sequence[str], new: Sequence[str]) -> list[str]:
+def with_own_lines(old: Sequence[str], new: Sequence[str]) -> list[str]:
     """The new lines, with the document's trailing white space in lines that it has too."""
     lines = [*new]
     a = c = 0
