@@ -116,7 +116,7 @@ def test_results_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert not told["changes"][0]["is_decode_clear"]
     for wrong in ("2026", "3", "moon"):
         assert compare_results(wrong, "1", as_json=False) == 2
-        assert "`singlepass bench --list` names them" in printed(capsys)
+        assert "`singlepass bench --list` lists them" in printed(capsys)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_workloads_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert "they cannot be compared" in printed(capsys)
     bench.save(msgspec.structs.replace(workload("2026-11-23T09:00:00", 1.0), requests=()))
     assert compare_results("1", "2", as_json=False) == 2
-    assert "No file was asked about in both" in printed(capsys)
+    assert "The two results have no file in common" in printed(capsys)
 
 
 def test_a_workload(
