@@ -123,7 +123,10 @@ def test_what_it_prints_for_people(repository: Path, random_gguf: Path) -> None:
         (["missing.py"], "missing.py: No such file or directory"),
         (["latin.py"], "latin.py is not UTF-8 text: byte 2 is 0xe4"),
         (["values.py", "--range", "5:99"], "--range 5:99 goes past the end: values.py has 12 lines"),
-        (["values.py", "--range", "9:2"], "lines are numbered from 1, and the last must not come before the first"),
+        (
+            ["values.py", "--range", "9:2"],
+            "lines are numbered from 1, and the last must not come before the first",
+        ),
         (["values.py", "--range", "some"], "--range takes lines as FIRST:LAST"),
         (["values.py", "-i", " "], "The instruction is empty"),
     ],
