@@ -24,7 +24,7 @@ from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan, reject_dropped, resolve
 from singlepass.core.prompt import Task as PromptTask
 from singlepass.core.request_comment import comment_removal, without_comment
-from singlepass.core.rewriting import may_rewrite
+from singlepass.engines.attachment import may_rewrite
 from singlepass.jobs.asking import EngineRequest, build_request
 from singlepass_backends.base import (
     Backend,

@@ -9,20 +9,18 @@ from hypothesis import strategies as st
 from singlepass.core.actions import BUILTIN_ACTIONS, Action
 from singlepass.core.diff_parser import HunkDropped, HunkFinished, NewLine, OldLine, ParserEvent
 from singlepass.core.edits import Snapshot, apply
+from singlepass.core.fences import code_block, fence_for, info_string
 from singlepass.core.grammar import UNBOUNDED, Bounds
 from singlepass.core.lines import visible_lines
 from singlepass.core.planner import PlannedHunk, RejectedHunk, plan
 from singlepass.core.rewriting import (
     MOST_LINES,
     RewriteParser,
-    code_block,
-    fence_for,
-    info_string,
     may_be_empty,
-    may_rewrite,
     region_to_rewrite,
     rewrite_grammar,
 )
+from singlepass.engines.attachment import may_rewrite
 from singlepass_backends.base import ModelInfo
 
 TEXT = """\

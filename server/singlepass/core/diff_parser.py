@@ -46,31 +46,12 @@ from typing import Literal
 import msgspec
 
 from singlepass.core.grammar import SMALLEST_MARKER
+from singlepass.core.hunks import Hunk
 from singlepass.core.replies.end_tokens import is_users_turn, without_end, without_start
 from singlepass.core.replies.markers import Kind, Markers, State, behind_word
 from singlepass.core.replies.paths import Before, Named, is_source, named, named_before
 from singlepass.core.replies.rewrite import read_rewrites, unread_parts
 from singlepass.core.replies.sections import element_path, is_fence
-
-
-class Hunk(msgspec.Struct, frozen=True):
-    """One finished block. Lines have no line end."""
-
-    index: int
-    """Which block of the reply, from 0; dropped ones are counted."""
-    path: str
-    """The file it is for, as far as the reply tells; empty when it never named one."""
-    old: tuple[str, ...]
-    new: tuple[str, ...]
-    is_path_stated: bool = True
-    """Whether the block itself names its file. If not, `path` is the one of the block before."""
-    is_rewrite: bool = False
-    """Whether `new` is new text of the file or of the selection as a whole, and there are no old lines."""
-    rival: str = ""
-    """Another file that the reply names for it; where it fits both, which is meant is not known."""
-    is_constrained: bool = False
-    """Whether the edit grammar held the model, so that its old lines are copied, and stand in one place."""
-
 
 DropReason = Literal[
     "cut_off", "unclosed", "reopened", "no_separator", "doubtful", "repeated", "unreadable", "unread"

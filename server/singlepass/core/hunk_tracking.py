@@ -28,9 +28,9 @@ from typing import NamedTuple
 import msgspec
 
 from singlepass.core.edits import Edit, apply, rebase_span, validate
+from singlepass.core.hunks import How
 from singlepass.core.line_diff import changed_blocks
 from singlepass.core.lines import is_line_start, visible_lines
-from singlepass.core.matcher import How
 
 
 class Origin(NamedTuple):

@@ -35,6 +35,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from singlepass.core.hunks import How
 from singlepass.core.replies.characters import canonical, respelling, with_one_quote
 from singlepass.core.replies.habits import Quotation, quotations
 from singlepass.core.replies.indentation import indentation_map, is_mappable, raised_again, reindent
@@ -42,10 +43,6 @@ from singlepass.core.replies.levels import indent_of
 from singlepass.core.replies.misquoted import carried_over, comment_left_out
 from singlepass.core.replies.pairing import similarity
 from singlepass.core.replies.repeated import with_repeated
-
-How = Literal["exact", "trailing_whitespace", "indentation", "characters", "habits", "fuzzy", "rewrite"]
-"""Which level found the old lines. `habits` is one of the first four, without the model's habits; `rewrite`
-is a rewrite of the whole selection or file (`replies/rewrite.py`)."""
 
 FUZZY_THRESHOLD = 0.85
 """Minimum similarity of a fuzzy candidate, from 0 to 1."""

@@ -22,19 +22,18 @@ unchanged and must still be whole lines.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import msgspec
 
 from singlepass.core.diff_parser import DropReason, Hunk, HunkDropped
-from singlepass.core.edits import Edit, Snapshot, rebase_span
+from singlepass.core.edits import Edit, Snapshot
+from singlepass.core.hunks import PlannedHunk, RejectedHunk, RejectReason, rebase
 from singlepass.core.line_diff import changed_blocks
-from singlepass.core.lines import Line, is_line_start, line_ending, split_lines, visible_lines
+from singlepass.core.lines import Line, line_ending, split_lines, visible_lines
 from singlepass.core.matcher import (
     Ambiguous,
     Differs,
     Found,
-    How,
     Match,
     NotFound,
     Unclear,
@@ -47,51 +46,16 @@ from singlepass.core.replies.regions import place_region
 from singlepass.core.replies.rewrite import place
 from singlepass.core.replies.stray import stray, without_path_comment
 
-RejectReason = Literal[
-    "unknown_file",
-    "not_found",
-    "ambiguous",
-    "overlap",
-    "stale",
-    "cut_off",
-    "malformed",
-    "repeated",
-    "unreadable",
-    "unread",
-    "refused",
+__all__ = [
+    "PlannedHunk",
+    "RejectReason",
+    "RejectedHunk",
+    "Selection",
+    "plan",
+    "rebase",
+    "reject_dropped",
+    "resolve",
 ]
-"""Why a hunk is not applied. `repeated`: it was already applied; `unreadable`: a reply without a block, or
-a rewrite that could not be placed; `unread`: code outside the blocks; `refused`: rejected later, for example
-by the editor."""
-
-
-class PlannedHunk(msgspec.Struct, frozen=True):
-    """A hunk with its edits on a snapshot."""
-
-    hunk: Hunk
-    """The hunk, its path resolved."""
-    snapshot: Snapshot
-    start: int
-    """Start offset in `snapshot.text` of the lines that must not change until the edits are applied: the
-    matched ones, without those that another hunk changes."""
-    end: int
-    """Their end offset, including the last line's line end."""
-    edits: tuple[Edit, ...]
-    """In ascending order, within start..end. Empty if the hunk changes nothing."""
-    how: How = "exact"
-    """How the old lines were found."""
-    question: str = ""
-    """Why the user is asked before it is applied; empty where that is not needed."""
-
-
-class RejectedHunk(msgspec.Struct, frozen=True):
-    """A hunk that is not applied, and why."""
-
-    hunk: Hunk
-    reason: RejectReason
-    message: str
-    """For users, without the file's name."""
-
 
 Selection = tuple[str, int, int]
 """The path of a file and a range of its lines, end exclusive."""
@@ -291,33 +255,6 @@ def reject_dropped(dropped: HunkDropped) -> RejectedHunk:
 
 _MOST_SHOWN = 100
 """Maximum number of characters of a reply's first line in a message."""
-
-
-def rebase(planned: PlannedHunk, changes: Sequence[Edit], text: str) -> tuple[Edit, ...] | RejectedHunk:
-    """The planned edits, moved to the current text.
-
-    `changes` are all edits of the document since the snapshot, each referring to the text after the one
-    before, as in `didChange`; `text` is the result. Lines added or removed outside the hunk shift it. A
-    change to its lines, or one that joins another line to them, rejects it as stale.
-    """
-    stale = RejectedHunk(
-        planned.hunk, "stale", "The lines of this block were changed while it was generated."
-    )
-    before = planned.snapshot.text[planned.start : planned.end]
-    if not before and text != planned.snapshot.text:
-        return stale
-    span = rebase_span(planned.start, planned.end, changes)
-    if span is None:
-        return stale
-    start, end = span
-    if start < 0 or text[start:end] != before or not is_line_start(text, start):
-        return stale
-    # A last line without a line end may have one by now, followed by new lines.
-    whole = before.endswith(("\n", "\r")) or text[end : end + 1] not in ("\n", "\r")
-    if whole and not (is_line_start(text, end) or end == len(text)):
-        return stale
-    shift = start - planned.start
-    return tuple(Edit(edit.start + shift, edit.end + shift, edit.new) for edit in planned.edits)
 
 
 def _line_edits(found: Found, text: str, lines: Sequence[Line], shown: Sequence[str]) -> tuple[Edit, ...]:

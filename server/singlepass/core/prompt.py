@@ -14,9 +14,9 @@ import msgspec
 from singlepass_backends.base import Draft, Segment
 
 from singlepass.core.context import MAP, Context, SourceFile
+from singlepass.core.fences import code_block, fence_for
 from singlepass.core.grammar import markers
 from singlepass.core.lines import visible_lines
-from singlepass.core.rewriting import code_block, fence_for
 
 _BLOCKS = """\
 You edit source code. You are given files and one task, and you answer with edit blocks and nothing else: no \

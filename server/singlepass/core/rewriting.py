@@ -1,4 +1,4 @@
-"""Lines written anew: the other form of an answer, for models that cannot keep the form of edit blocks.
+"""Rewrites of a region: the form of answer for models that cannot keep the form of edit blocks.
 
 Small models copy old lines badly, quote far more than they change, and after the old lines they tend to write
 the same ones again as the new lines. So they are asked for the new text of one region in a code block:
@@ -15,10 +15,9 @@ import json
 import re
 from collections.abc import Sequence
 
-from singlepass_backends.base import Draft, ModelInfo, ReplyForm
+from singlepass_backends.base import Draft
 
 from singlepass.core.diff_parser import (
-    Hunk,
     HunkDropped,
     HunkFinished,
     HunkOpened,
@@ -26,28 +25,24 @@ from singlepass.core.diff_parser import (
     OldLine,
     ParserEvent,
 )
+from singlepass.core.fences import code_block, info_string
 from singlepass.core.grammar import UNBOUNDED, Bounds
+from singlepass.core.hunks import Hunk
 from singlepass.core.region import region_of
 from singlepass.core.replies.habits import text_span
 
-MOST_PARAMS = 2_000_000_000
-"""Number of parameters up to which a model is asked to write lines anew, unless the target's `form` says
-otherwise. Measured with 0.5 and 1.5 billion."""
 MOST_LINES = 80
-"""Maximum number of lines that are written anew; of more, edit blocks are faster."""
+"""Maximum number of lines in a region; of more, edit blocks are faster."""
 
-_LEAST_TOKENS = 256
-"""A reply may have so many tokens, and one for each character of its region: about three times the region."""
+_BASE_TOKENS = 256
+"""A reply may have this many tokens, plus one for each character of its region: about three times as many."""
 
-_FENCES = re.compile(r"^[ \t]*(`{3,})", re.MULTILINE)
 _WIDE = re.compile(
     r"\b(?:everywhere|throughout|all (?:the )?(?:callers|uses|usages|files|places|functions|methods|classes)|"
     r"callers|call sites|(?:whole|entire) (?:file|module)|in (?:this|the) (?:file|module)|extract|move)\b",
     re.IGNORECASE,
 )
 """Words of an instruction that is not about the selected lines alone."""
-
-
 _REMOVES = re.compile(
     r"\b(?:remov\w*|delet\w*|drop|clean|clear|empty|unused|dead|unreachable|redundant|duplicat\w*|get rid)\b",
     re.IGNORECASE,
@@ -60,18 +55,10 @@ def may_be_empty(instruction: str) -> bool:
     return _REMOVES.search(instruction) is not None
 
 
-def may_rewrite(info: ModelInfo, form: ReplyForm) -> bool:
-    """Whether a model is asked to write lines anew, where the request allows it."""
-    if form != "auto":
-        return form == "rewrite"
-    return not (info.random_weights or info.is_demo) and 0 < info.n_params <= MOST_PARAMS
-
-
 def region_to_rewrite(
     lines: Sequence[str], first: int, end: int, instruction: str, *, around: bool = False
 ) -> tuple[int, int] | None:
-    """The lines of the document to be written anew for a request, end exclusive; None if the answer has to be
-    edit blocks.
+    """The lines of the document to be rewritten for a request, end exclusive; None for edit blocks.
 
     They are the region of the request (`region_of`); or the whole of a short document, if the instruction is
     about more than that or there is no region. With `around` the lines first…end-1 were not selected by the
@@ -89,27 +76,9 @@ def region_to_rewrite(
     return region if 0 < region[1] - region[0] <= MOST_LINES else None
 
 
-def fence_for(lines: Sequence[str]) -> str:
-    """The fence of a code block in which these lines can stand: longer than any that begins one of them."""
-    longest = max(map(len, _FENCES.findall("\n".join(lines))), default=2)
-    return "`" * (longest + 1)
-
-
-def info_string(path: str) -> str:
-    """What stands behind the opening fence: the suffix of the file's name."""
-    name = path.rpartition("/")[2]
-    return re.sub(r"\W", "", name.rpartition(".")[2]) if "." in name else ""
-
-
-def code_block(lines: Sequence[str], path: str, fence: str) -> str:
-    """Lines of a file in a code block, which ends without a line end."""
-    body = "".join(f"{line}\n" for line in lines)
-    return f"{fence}{info_string(path)}\n{body}{fence}"
-
-
 def most_tokens(old: Sequence[str]) -> int:
     """The limit of a reply for these lines. What is longer has lost its way, and would go on for a minute."""
-    return _LEAST_TOKENS + sum(map(len, old))
+    return _BASE_TOKENS + sum(map(len, old))
 
 
 def rewrite_grammar(path: str, fence: str, bounds: Bounds = UNBOUNDED, *, may_be_empty: bool = True) -> str:

@@ -9,13 +9,13 @@ from singlepass_backends.base import GenerateRequest, ModelInfo, Sampling
 from singlepass.core.actions import CommentTask
 from singlepass.core.context import Context
 from singlepass.core.diff_parser import DiffParser, ParserEvent
+from singlepass.core.fences import fence_for
 from singlepass.core.grammar import marker_size
 from singlepass.core.lines import visible_lines
 from singlepass.core.prompt import Task, expect_reply, render_prompt
 from singlepass.core.rewriting import (
     RewriteParser,
     expect_rewrite,
-    fence_for,
     may_be_empty,
     most_tokens,
     region_to_rewrite,

@@ -22,8 +22,8 @@ import msgspec
 from singlepass.core import report
 from singlepass.core.edits import Edit, apply
 from singlepass.core.hunk_tracking import Origin
+from singlepass.core.hunks import PlannedHunk, RejectedHunk, RejectReason, rebase
 from singlepass.core.lines import Encoding, LineIndex
-from singlepass.core.planner import PlannedHunk, RejectedHunk, RejectReason, rebase
 from singlepass.editor.documents import Document, EditableFile
 from singlepass.editor.positions import edits_to_lsp
 from singlepass.editor.requests import ApplyResult, Editor

@@ -8,7 +8,7 @@ documents are queued by the engine.
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -24,12 +24,12 @@ from singlepass.engines.contexts import Contexts
 from singlepass.engines.gathering import Gathered
 from singlepass.engines.targets import Targets
 from singlepass.files.same_file import FileId, is_same
-from singlepass.jobs.display import JobDisplay
 from singlepass.jobs.forecast import Forecast
-from singlepass.jobs.hunks import HunkPipeline
 from singlepass.jobs.outcome import Job, JobRequest, Outcome
 from singlepass.jobs.review import Reviews, Selected
-from singlepass.jobs.session import Session
+
+if TYPE_CHECKING:
+    from singlepass.jobs.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class _Running(NamedTuple):
     job: Job
     file: FileId
     """The identity of the file with the selection."""
-    session: Session
+    session: "Session"
     attachment: Attachment
     work: Work
 
@@ -116,6 +116,8 @@ class Jobs:
         gathering = self._contexts.gathering(request.uri, request.files, held)
 
         def look() -> Looked:
+            import singlepass.jobs.session  # pyright: ignore[reportUnusedImport]  # noqa: F401
+
             files = [self._workspace.resolve(uri) for uri in (request.uri, *request.files)]
             self._contexts.check(*files)
             protected = self._protected(files)
@@ -173,7 +175,12 @@ class Jobs:
         finally:
             self._ended(job, outcome)
 
-    def _session(self, job: Job, looked: Looked, attachment: Attachment, work: Work) -> Session:
+    def _session(self, job: Job, looked: Looked, attachment: Attachment, work: Work) -> "Session":
+        # Here: the editor waits for our imports. `looking` has done them in a thread.
+        from singlepass.jobs.display import JobDisplay
+        from singlepass.jobs.hunks import HunkPipeline
+        from singlepass.jobs.session import Session
+
         gathered = self._contexts.sendable(looked.gathered, attachment.name)
 
         files = {

@@ -12,9 +12,9 @@ from singlepass_backends.base import BackendError, Miss, ModelInfo, SegmentUse, 
 from singlepass.core import report
 from singlepass.core.actions import CommentTask
 from singlepass.core.edits import rebase_span
+from singlepass.core.hunks import PlannedHunk, RejectedHunk
 from singlepass.core.inert import inert, names, unseen
 from singlepass.core.lines import visible_lines
-from singlepass.core.planner import PlannedHunk, RejectedHunk
 from singlepass.editor.documents import Document, EditableFile
 from singlepass.editor.positions import range_to_lsp
 from singlepass.engines.routing import Option

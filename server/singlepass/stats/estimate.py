@@ -12,12 +12,11 @@ vary, an estimate is a span.
 import math
 from collections.abc import Iterable, Sequence
 from operator import mul
-from statistics import median
 
 import msgspec
 
 from singlepass.stats.record import Record
-from singlepass.stats.statistics import percentile
+from singlepass.stats.statistics import median, percentile
 
 LEAST_PREFILLED = 64
 """A prefill of fewer tokens is mostly overhead and not used for the rate."""

@@ -69,6 +69,12 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def median(values: Iterable[float]) -> float:
+    """The middle value, or the mean of the two middle ones. Python's own takes long to import."""
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
 def spread(values: Sequence[float]) -> Spread | None:
     """None for no values."""
     if not values:
