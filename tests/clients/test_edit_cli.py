@@ -233,7 +233,7 @@ def test_what_the_user_saves_meanwhile_is_kept(repository: Path, model: Model) -
     assert path.read_text() == "# mine\n" + edited(3)
     path.write_text(SOURCE)
     done = edit(repository, model, "values.py", "--apply")
-    assert said(done).endswith(f"written: {path} (with what was saved there meanwhile)")
+    assert said(done).endswith(f"written: {path} (merged with changes that were saved meanwhile)")
 
 
 def test_a_line_that_the_user_changes_too_is_theirs(repository: Path, model: Model) -> None:
@@ -369,17 +369,17 @@ def test_lines_as_people_write_them(lines: str, first: int, end: int) -> None:
         ("9:", "goes past the end: values.py has 8 lines"),
         ("5:99", "goes past the end: values.py has 8 lines"),
         (":999999999", "goes past the end: values.py has 8 lines"),
-        ("0", "the first line is 1 and the last is not before it"),
-        (":0", "the first line is 1 and the last is not before it"),
-        ("4:2", "the first line is 1 and the last is not before it"),
-        ("4-2", "the first line is 1 and the last is not before it"),
-        ("-3", "--range takes lines as FIRST:LAST, FIRST: or :LAST"),
-        ("3-", "--range takes lines as FIRST:LAST, FIRST: or :LAST"),
-        ("1:2:3", "--range takes lines as FIRST:LAST, FIRST: or :LAST"),
-        ("1e3", "--range takes lines as FIRST:LAST, FIRST: or :LAST"),
-        ("²", "--range takes lines as FIRST:LAST, FIRST: or :LAST"),
-        ("٣", "--range takes lines as FIRST:LAST, FIRST: or :LAST"),
-        ("9" * 5000, "--range takes lines as FIRST:LAST, FIRST: or :LAST"),
+        ("0", "lines are numbered from 1, and the last must not come before the first"),
+        (":0", "lines are numbered from 1, and the last must not come before the first"),
+        ("4:2", "lines are numbered from 1, and the last must not come before the first"),
+        ("4-2", "lines are numbered from 1, and the last must not come before the first"),
+        ("-3", "--range takes lines as FIRST:LAST, FIRST:, :LAST or one number"),
+        ("3-", "--range takes lines as FIRST:LAST, FIRST:, :LAST or one number"),
+        ("1:2:3", "--range takes lines as FIRST:LAST, FIRST:, :LAST or one number"),
+        ("1e3", "--range takes lines as FIRST:LAST, FIRST:, :LAST or one number"),
+        ("²", "--range takes lines as FIRST:LAST, FIRST:, :LAST or one number"),
+        ("٣", "--range takes lines as FIRST:LAST, FIRST:, :LAST or one number"),
+        ("9" * 5000, "--range takes lines as FIRST:LAST, FIRST:, :LAST or one number"),
     ],
 )
 def test_lines_that_are_none(lines: str, why: str) -> None:
