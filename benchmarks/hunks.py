@@ -95,6 +95,11 @@ def bare(line: str) -> str:
     return "".join(line.split())
 
 
+def n_blank(lines: list[str]) -> int:
+    """How many of the first lines are blank."""
+    return next((n for n, line in enumerate(lines) if line.strip()), len(lines))
+
+
 def check(
     document: list[str], start: int, old: list[str], eol: str, selection: tuple[int, int] | None, found: Hunks
 ) -> None:
@@ -122,12 +127,19 @@ def check(
     if Counter(map(bare, gone)) - Counter(map(bare, old)):
         found.wrong.append(f"a line was lost: {case}")
         return
-    # Of several places with these lines white space may tell which is meant, if it was quoted.
-    places = [n for n in range(len(document) - n_gone + 1) if document[n : n + n_gone] == gone]
+    # Of several places with these lines white space may tell which is meant, if it was quoted. Blank lines at
+    # the borders of text were quoted too, and stay.
+    front = back = 0
+    if any(map(bare, old)):
+        front = min(n_blank(old) - min(n_blank(old), n_blank(gone)), n_blank(document[:at][::-1]))
+        n_last = n_blank(old[::-1])
+        back = min(n_last - min(n_last, n_blank(gone[::-1])), n_blank(document[at + n_gone :]))
+    quoted = document[at - front : at + n_gone + back]
+    places = [n for n in range(len(document)) if document[n : n + len(quoted)] == quoted]
     if len(places) > 1:
-        inside = [n for n in places if selection and selection[0] <= n and n + n_gone <= selection[1]]
+        inside = [n for n in places if selection and selection[0] <= n and n + len(quoted) <= selection[1]]
         found.counts["ambiguous, the one in the selection"] += 1
-        if inside != [at]:
+        if inside != [at - front]:
             found.wrong.append(f"one of several places: {case}")
     else:
         found.counts["where it was taken from" if start <= at < start + len(old) else "another place"] += 1
