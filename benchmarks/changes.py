@@ -142,8 +142,9 @@ def files_of(source: str) -> list[Path]:
     for root in roots:
         for path in root.rglob("*"):
             folders = path.relative_to(root).parts[:-1]
-            # What editors' clients have installed, and data of the tests, are not written here.
-            is_other = source == OWN and not {"node_modules", "out", "data"}.isdisjoint(folders)
+            # What editors' clients have installed or built, and data of the tests, are not written here.
+            is_other = source == OWN and not {"node_modules", "out", "dist", "data"}.isdisjoint(folders)
+            is_other |= source == OWN and any(folder.startswith(".") for folder in folders)
             is_other |= not {"unicore", "Unicode"}.isdisjoint(folders)  # tables
             if path.suffix in suffixes and ".min." not in path.name and not is_other:
                 found.add(path)

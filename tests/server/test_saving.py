@@ -254,7 +254,7 @@ def test_what_cannot_be_put_back_is_said_with_the_place_of_the_old_text(
     assert told.startswith(f"Nothing was written to {folder / 'b.py'}: ")
     assert f"{folder / 'a.py'}: it has its new text and cannot be restored" in told
     (kept,) = (path for path in folder.iterdir() if path.suffix == ".old")
-    assert f"the old one is in {kept}" in told
+    assert f"the old text is in {kept}" in told
     assert (kept.read_text(), (folder / "a.py").read_text(), (folder / "b.py").read_text()) == (OLD, NEW, OLD)
 
 
