@@ -214,6 +214,7 @@ class FakeEngine:
         self.model = ModelInfo(backend="fake", name="fake model", constrains=constrains)
         self.scripts = list(scripts)
         self.requests: list[GenerateRequest] = []
+        self.asked = asyncio.Event()
         self.prewarmed: list[tuple[Segment, ...]] = []
         self.grammars: list[str | None] = []
         self.corpora: list[tuple[str, ...]] = []
@@ -239,6 +240,7 @@ class FakeEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         self.requests.append(request)
+        self.asked.set()
         n_decoded = 0
         self.n_streams += 1
         try:

@@ -525,9 +525,7 @@ async def test_jobs_of_different_documents_run_side_by_side() -> None:
     world = World([gate, ONE], [block("b.py", ["x"], ["y"])])
     world.editor.open(OTHER, "x\n")
     first = world.start()
-    async with asyncio.timeout(10):
-        while not world.engine.requests:  # the first request gets the first reply
-            await asyncio.sleep(0.001)
+    await world.engine.asked.wait()  # the first request gets the first reply
     second = world.start(uri=OTHER)
     assert (await world.editor.finish(second))["outcome"] == "done"
     gate.set()
