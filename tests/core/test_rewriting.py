@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 from grammars import accepts, random_reply
 from hypothesis import assume, given
@@ -16,6 +17,7 @@ from singlepass.core.planner import PlannedHunk, RejectedHunk, plan
 from singlepass.core.rewriting import (
     MOST_LINES,
     RewriteParser,
+    expect_rewrite,
     may_be_empty,
     region_to_rewrite,
     rewrite_grammar,
@@ -147,6 +149,12 @@ def test_nothing_is_an_answer_only_if_something_is_to_go(instruction: str, is_fr
         grammar = rewrite_grammar("a.py", "```", bounds, may_be_empty=is_free)
         assert accepts(grammar, "```py\n```") is is_free
         assert accepts(grammar, "```py\nx = 1\n```")
+
+
+def test_half_a_character_in_a_file_can_be_sent_in_a_draft() -> None:
+    draft = expect_rewrite(["x = '\ud83d'", "y = 1"], (0, 1), "a.py", "```", ("\ud83d",))
+    assert msgspec.msgpack.encode(draft)
+    assert draft.opening == "```py\nx = '?'\n```"
 
 
 # The reply.

@@ -304,3 +304,8 @@ def _n_chars(text: str, n_units: int, encoding: Encoding) -> int:
         else:
             high = middle - 1
     return low
+
+
+def encodable(text: str) -> str:
+    """`text` without lone surrogates, which can be neither tokenized nor sent."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -16,7 +16,7 @@ from singlepass_backends.base import Draft, Segment
 from singlepass.core.context import MAP, Context, SourceFile
 from singlepass.core.fences import code_block, fence_for
 from singlepass.core.grammar import markers
-from singlepass.core.lines import visible_lines
+from singlepass.core.lines import encodable, visible_lines
 
 _BLOCKS = """\
 You edit source code. You are given files and one task, and you answer with edit blocks and nothing else: no \
@@ -104,19 +104,14 @@ def expect_reply(context: Context, task: Task, marker_size: int = 7, corpus: tup
     opening = f"{task.path}\n{search}\n" + (f"{old}{separator}\n{old}" if selected else "")
     likely = [line for line in selected if line.strip()] or lines[task.first_line : task.first_line + 1]
     return Draft(
-        _encodable(opening),
+        encodable(opening),
         search,
         separator,
         close,
-        tuple(dict.fromkeys(_encodable(f"{line}\n") for line in likely[:MOST_LIKELY])),
-        _encodable("".join(f"{line}\n" for line in lines)),
-        tuple(map(_encodable, corpus)),
+        tuple(dict.fromkeys(encodable(f"{line}\n") for line in likely[:MOST_LIKELY])),
+        encodable("".join(f"{line}\n" for line in lines)),
+        tuple(map(encodable, corpus)),
     )
-
-
-def _encodable(text: str) -> str:
-    """`text` without lone surrogates, which can be neither tokenized nor sent."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _file_segment(file: SourceFile, *, shared: bool) -> Segment:

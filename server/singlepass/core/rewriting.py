@@ -28,6 +28,7 @@ from singlepass.core.diff_parser import (
 from singlepass.core.fences import code_block, info_string
 from singlepass.core.grammar import UNBOUNDED, Bounds
 from singlepass.core.hunks import Hunk
+from singlepass.core.lines import encodable
 from singlepass.core.region import region_of
 from singlepass.core.replies.habits import text_span
 
@@ -77,7 +78,7 @@ def region_to_rewrite(
 
 
 def most_tokens(old: Sequence[str]) -> int:
-    """The limit of a reply for these lines. What is longer has lost its way, and would go on for a minute."""
+    """The limit of a reply for these lines. A longer reply is a runaway."""
     return _BASE_TOKENS + sum(map(len, old))
 
 
@@ -106,9 +107,10 @@ def expect_rewrite(
     lines: Sequence[str], region: tuple[int, int], path: str, fence: str, corpus: tuple[str, ...] = ()
 ) -> Draft:
     """The expected reply, for speculative decoding: the region as it is. `corpus` is the draft corpus."""
-    old = code_block(lines[slice(*region)], path, fence)
-    document = "".join(f"{line}\n" for line in lines)
-    return Draft(old, f"{fence}{info_string(path)}", fence, fence, (), document, corpus)
+    old = encodable(code_block(lines[slice(*region)], path, fence))
+    document = encodable("".join(f"{line}\n" for line in lines))
+    opening = f"{fence}{info_string(path)}"
+    return Draft(old, opening, fence, fence, (), document, tuple(map(encodable, corpus)))
 
 
 class RewriteParser:
@@ -143,9 +145,11 @@ class RewriteParser:
         if not self._is_open or self._is_done:
             return events
         self._is_done = True
-        hunk = Hunk(0, self._path, self._old, tuple(self._new), is_rewrite=True, is_constrained=True)
         reason = "unclosed" if complete else "cut_off"
-        return [*events, HunkDropped(0, self._path, reason, "\n".join(self._new), hunk)]
+        return [*events, HunkDropped(0, self._path, reason, "\n".join(self._new), self._hunk())]
+
+    def _hunk(self) -> Hunk:
+        return Hunk(0, self._path, self._old, tuple(self._new), is_rewrite=True, is_constrained=True)
 
     def _line(self, line: str) -> list[ParserEvent]:
         if self._is_done:
@@ -155,7 +159,6 @@ class RewriteParser:
             return [HunkOpened(0, self._path), *(OldLine(0, one) for one in self._old)]
         if line == self._fence:
             self._is_done = True
-            hunk = Hunk(0, self._path, self._old, tuple(self._new), is_rewrite=True, is_constrained=True)
-            return [HunkFinished(hunk)]
+            return [HunkFinished(self._hunk())]
         self._new.append(line)
         return [NewLine(0, line)]

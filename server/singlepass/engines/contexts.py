@@ -11,6 +11,7 @@ import msgspec
 from singlepass_backends.base import ModelInfo, Segment, SegmentUse
 
 from singlepass.config import Settings, user_file
+from singlepass.core import lines
 from singlepass.core.context import Context, build_context, shrink
 from singlepass.core.grammar import UNBOUNDED, Bounds, edit_grammar, marker_size
 from singlepass.core.prompt import render_context, render_repository
@@ -292,7 +293,7 @@ def encodable(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     return tuple(
         segment
         if segment.text.isascii()
-        else msgspec.structs.replace(segment, text=segment.text.encode("utf-8", "replace").decode("utf-8"))
+        else msgspec.structs.replace(segment, text=lines.encodable(segment.text))
         for segment in segments
     )
 

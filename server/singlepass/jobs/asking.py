@@ -1,6 +1,6 @@
 """How a job asks the model: the form of the answer, and with it prompt, grammar, draft and parser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -57,7 +57,8 @@ def build_request(
 
     `is_one_file` is whether the user named no further files. For a long file this takes 0.1 s.
     """
-    region = _region(context, task, comment) if context.may_rewrite and is_one_file else None
+    lines = visible_lines(context.edited.text)
+    region = _region(lines, task, comment) if context.may_rewrite and is_one_file else None
     task = msgspec.structs.replace(task, region=region)
     size = marker_size([*context.editable, *context.editable.values()])
     corpus = draft_corpus(context)
@@ -67,7 +68,6 @@ def build_request(
         draft = expect_reply(context, task, size, corpus)
         parser = DiffParser(size, context.editable, is_constrained=is_constrained)
     else:
-        lines = visible_lines(context.edited.text)
         old = lines[slice(*region)]
         fence = fence_for(old)
         max_tokens = min(max_tokens, most_tokens(old))
@@ -91,9 +91,8 @@ def build_request(
     return EngineRequest(request, parser, region)
 
 
-def _region(context: Context, task: Task, comment: CommentTask | None) -> tuple[int, int] | None:
+def _region(lines: Sequence[str], task: Task, comment: CommentTask | None) -> tuple[int, int] | None:
     first, end = task.first_line, task.end_line
     is_at_comment = comment is not None and comment.start <= first and end <= comment.end
     around = bool(task.diagnostics) or is_at_comment
-    lines = visible_lines(context.edited.text)
     return region_to_rewrite(lines, first, end, task.instruction, around=around)
