@@ -59,8 +59,9 @@ def place_region(
     imports: list[str] = []
     if not IMPORT.match(old[0]):
         imports, written = without_imports(written, [*document[:start], *document[end:]])
-    new = _without_surroundings(document, region, without_neighbours(document, region, written))
-    new = None if new is None else _without_repeated(document, region, new)
+    names = _names(document, region)
+    new = _without_surroundings(document, region, names, without_neighbours(document, region, written))
+    new = None if new is None else _without_repeated(document, region, names, new)
     if new is None:
         return Unplaced(HAS_MORE)
     if is_unbalanced(document, old, new):
@@ -69,7 +70,7 @@ def place_region(
             return Unplaced(BRACKETS)
     if _n_quotes(old) % 2 != _n_quotes(new) % 2:
         return Unplaced(BRACKETS)
-    if (problem := _problem(document, region, new)) is not None:
+    if (problem := _problem(document, region, names, new)) is not None:
         return Unplaced(problem)
     lines = _indented(document, old, new)
     if lines is None:
@@ -91,6 +92,8 @@ def _stays_within(document: Sequence[str], region: tuple[int, int], found: Found
 class _Names(NamedTuple):
     """The definitions of a document as seen from a region."""
 
+    inside: frozenset[str]
+    """All in the region."""
     own: frozenset[str]
     """Those that the region begins with, or that are as deep."""
     beside: frozenset[str]
@@ -111,13 +114,14 @@ def _names(document: Sequence[str], region: tuple[int, int]) -> _Names:
             first = max(first, n)
             around |= {n: found[n][1]} if n in found else {}
     last = next((n for n in range(end, len(document)) if 0 <= _depth(document[n]) < depth), len(document))
+    inside = frozenset(name for n, (_, name) in found.items() if start <= n < end)
     own = {name for n, (its, name) in found.items() if start <= n < end and its == depth}
     beside = {
         name
         for n, (its, name) in found.items()
         if first <= n < last and not start <= n < end and its == depth
     }
-    return _Names(frozenset(own), frozenset(beside - own), around)
+    return _Names(inside, frozenset(own), frozenset(beside - own), around)
 
 
 def _depth(line: str) -> int:
@@ -127,11 +131,11 @@ def _depth(line: str) -> int:
 
 
 def _without_surroundings(
-    document: Sequence[str], region: tuple[int, int], new: Sequence[str]
+    document: Sequence[str], region: tuple[int, int], names: _Names, new: Sequence[str]
 ) -> Sequence[str] | None:
     """The text without the first lines of the definitions around it, and what it repeats between these and
     the region; None where that is not what the document has."""
-    around = _names(document, region).around
+    around = names.around
     first = next((n for n, line in enumerate(new) if _depth(line) >= 0), None)
     found = definitions(new)
     if first not in found or found[first][1] not in around.values():
@@ -141,8 +145,7 @@ def _without_surroundings(
     if new[first].strip() != document[header].strip():
         return None
     deeper = min((_depth(line) for line in new[first + 1 :] if _depth(line) > depth), default=depth)
-    own = {one for n, (_, one) in definitions(document).items() if region[0] <= n < region[1]}
-    begins = next((n for n, (its, one) in found.items() if its == deeper and one in own), None)
+    begins = next((n for n, (its, one) in found.items() if its == deeper and one in names.inside), None)
     if begins is None:
         begins = next((n for n in range(first + 1, len(new)) if new[n].strip()), len(new))
     while begins > first + 1 and (
@@ -157,10 +160,12 @@ def _without_surroundings(
         rest = rest[: text_span(rest)[1]]
         if rest[-1].strip() in ("}", "};", "end") and _depth(rest[-1]) == depth:
             rest = rest[:-1]
-    return _without_surroundings(document, region, without_neighbours(document, region, rest))
+    return _without_surroundings(document, region, names, without_neighbours(document, region, rest))
 
 
-def _without_repeated(document: Sequence[str], region: tuple[int, int], new: Sequence[str]) -> Sequence[str]:
+def _without_repeated(
+    document: Sequence[str], region: tuple[int, int], names: _Names, new: Sequence[str]
+) -> Sequence[str]:
     """The text without what ends a block around it, and without statements before and behind a definition
     that the document has beside it."""
     while (code := [n for n, line in enumerate(new) if _depth(line) >= 0])[1:] and (
@@ -168,7 +173,7 @@ def _without_repeated(document: Sequence[str], region: tuple[int, int], new: Seq
     ):
         new = new[: code[-1]]
     start, end = region
-    if not _names(document, region).own:
+    if not names.own:
         return new
     depth = _depth(document[start])
     known = {line.strip() for line in (*document[:start], *document[end:]) if _depth(line) == depth}
@@ -194,10 +199,11 @@ def _is_statement(line: str, known: Collection[str]) -> bool:
     return is_one and bare in known and WORD.search(bare) is not None
 
 
-def _problem(document: Sequence[str], region: tuple[int, int], new: Sequence[str]) -> str | None:
+def _problem(
+    document: Sequence[str], region: tuple[int, int], names: _Names, new: Sequence[str]
+) -> str | None:
     """Why a text cannot be the new one of a region; None where nothing speaks against it."""
     old = document[slice(*region)]
-    names = _names(document, region)
     code = [line for line in new if _depth(line) >= 0]
     if not code:
         # To delete all of it, or to make a comment of it, may be meant.
